@@ -1,0 +1,181 @@
+# make            optimised binary in build/release/
+# make check      unit, kernel and simulation tests + fuzz corpus replay  (no GPU, no network)
+#                 T=kv runs only the tests whose name contains kv
+# make check-api  black-box tests: the real binary over HTTP and on the command line
+# make lint       layers, headers, house rules, clang-format, clang-tidy
+# make format     clang-format in place
+# make docs       regenerate docs/config.md, docs/metrics.md and gantry.example.yaml
+# make bench      speed of the CPU kernels and of a synthetic model
+# make fuzz       libFuzzer binaries (clang);  make fuzz-run SECONDS=60 runs each
+# make MODE=asan check | MODE=tsan | MODE=debug          other flavours, other folders
+# make install    PREFIX=/usr/local
+# make V=1        show whole commands;  make help: this list
+NAME    := gantry
+VERSION := 0.1.0
+MODE    ?= release
+B       := build/$(MODE)$(if $(filter clang%,$(CC)),-clang)
+PREFIX  ?= /usr/local
+NVCC    ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+SM      ?= 75 80 86 89 90a 100 120
+SECONDS ?= 60
+Q       := $(if $(V),,@)
+
+# --- libraries: pkg-config name = Debian/Ubuntu package ---------------------
+LIBS    := libmicrohttpd=libmicrohttpd-dev jansson=libjansson-dev yaml-0.1=libyaml-dev \
+           libedit=libedit-dev libsodium=libsodium-dev
+ifeq ($(filter help clean format lint-layers lint-house,$(MAKECMDGOALS)),)
+ifeq ($(shell command -v pkg-config),)
+$(error pkg-config is missing: apt-get install pkg-config)
+endif
+MISSING := $(foreach l,$(LIBS),$(if $(shell pkg-config --exists $(word 1,$(subst =, ,$l)) && echo y),,$(word 2,$(subst =, ,$l))))
+ifneq ($(strip $(MISSING)),)
+$(error missing libraries: apt-get install $(strip $(MISSING)))
+endif
+PKGS       := $(foreach l,$(LIBS),$(word 1,$(subst =, ,$l)))
+LIB_CFLAGS := $(shell pkg-config --cflags $(PKGS))
+LIB_LDLIBS := $(shell pkg-config --libs $(PKGS))
+endif
+
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Werror
+STD     := -std=c17 -D_GNU_SOURCE
+FLAGS_release := -O3 -g -DNDEBUG -fno-omit-frame-pointer
+FLAGS_debug   := -O0 -g3 -DEXPENSIVE_ASSERTS
+FLAGS_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+FLAGS_tsan    := -O1 -g -fsanitize=thread
+FLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DEXPENSIVE_ASSERTS
+ifeq ($(FLAGS_$(MODE)),)
+$(error MODE=$(MODE) is not one of release debug asan tsan fuzz)
+endif
+ifeq ($(MODE),fuzz)
+CC      := clang
+B       := build/fuzz
+endif
+# No contraction behind our back: the order and rounding of every float operation is
+# the one in the source, which the `exact` numerics mode relies on.
+FLOAT   := -ffp-contract=off
+ALL_CFLAGS  := $(STD) $(WARN) $(FLAGS_$(MODE)) $(FLOAT) -Isrc -Icuda $(LIB_CFLAGS) \
+               -DGANTRY_VERSION='"$(VERSION)"' $(CPPFLAGS) $(CFLAGS)
+ALL_LDFLAGS := $(filter -fsanitize=%,$(filter-out -fsanitize=fuzzer%,$(FLAGS_$(MODE)))) $(LDFLAGS)
+ifeq ($(MODE),fuzz)
+ALL_LDFLAGS += -fsanitize=address,undefined
+endif
+LDLIBS      += $(LIB_LDLIBS) -lm -ldl -pthread
+
+SRC     := $(sort $(shell find src -name '*.c'))
+LIBSRC  := $(filter-out src/main.c,$(SRC))
+TESTS   := $(sort $(shell find tests/unit tests/kernels tests/sim -name '*.c' 2>/dev/null))
+FUZZ    := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+LIBOBJ  := $(LIBSRC:%.c=$(B)/%.o) $(B)/gen/cuda_blobs.o
+KERNELS := $(if $(NVCC),$(patsubst cuda/%.cu,build/cuda/%.fatbin,$(wildcard cuda/*.cu)))
+
+all: $(B)/$(NAME)
+	@echo "built $(B)/$(NAME)  (cuda kernels: $(if $(NVCC),$(words $(KERNELS)) files,none - nvcc not found))"
+
+$(B)/$(NAME): $(B)/src/main.o $(LIBOBJ)
+	@echo "  ld  $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  cc  $<"
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# One instruction set per file; cpu_dispatch.c chooses at run time, never -march=native.
+$(B)/src/backend/cpu/%_avx2.o: ALL_CFLAGS += $(if $(filter x86_64,$(shell uname -m)),-mavx2 -mfma -mf16c)
+
+# Device code: nvcc makes fat binaries, .incbin puts them in the executable.
+build/cuda/%.fatbin: cuda/%.cu cuda/abi.h
+	@mkdir -p $(@D)
+	@echo "  nvcc  $<"
+	$(Q)$(NVCC) -fatbin -O3 -lineinfo -Icuda $(foreach s,$(SM),-gencode arch=compute_$(s),code=sm_$(s)) \
+	    -gencode arch=compute_$(lastword $(SM)),code=compute_$(lastword $(SM)) -o $@ $<
+
+$(B)/gen/cuda_blobs.c: $(KERNELS) tools/gen_blobs.sh
+	@mkdir -p $(@D)
+	$(Q)sh tools/gen_blobs.sh $(KERNELS) > $@.tmp && mv $@.tmp $@
+
+$(B)/gen/%.o: $(B)/gen/%.c
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# --- tests -----------------------------------------------------------------
+check: $(B)/tests/run $(FUZZ:%=$(B)/replay_%)
+	$(Q)$(TSAN_ENV) $(B)/tests/run $(T)
+	@set -e; for f in $(if $(T),,$(FUZZ)); do $(TSAN_ENV) $(B)/replay_$$f $$(find tests/fuzz/corpus/$$f -type f); done
+check-api: $(B)/$(NAME)
+	sh tests/api/run.sh $(B)/$(NAME) $(T)
+ifeq ($(MODE),tsan)
+TSAN_ENV := setarch -R env TSAN_OPTIONS="suppressions=tests/tsan.supp halt_on_error=1 second_deadlock_stack=1"
+endif
+
+$(B)/tests/run: $(TESTS:%.c=$(B)/%.o) $(LIBOBJ)
+	@echo "  ld  $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
+$(B)/tests/%.o: ALL_CFLAGS += -Itests/unit -Itests -UNDEBUG -DEXPENSIVE_ASSERTS
+$(B)/tests/fuzz/%.o: ALL_CFLAGS += -Itests/fuzz -UNDEBUG
+$(B)/replay_%: $(B)/tests/fuzz/fuzz_%.o $(B)/tests/fuzz/replay.o $(LIBOBJ)
+	@echo "  ld  $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
+
+fuzz:
+	$(MAKE) MODE=fuzz $(FUZZ:%=build/fuzz/fuzz_%)
+build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o $(LIBOBJ)
+	$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
+fuzz-run: fuzz
+	@set -e; for f in $(FUZZ); do mkdir -p build/fuzz/found/$$f; echo "fuzzing $$f for $(SECONDS) s"; \
+	  build/fuzz/fuzz_$$f -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=10 -verbosity=0 \
+	    -artifact_prefix=build/fuzz/found/$$f- build/fuzz/found/$$f tests/fuzz/corpus/$$f; done
+
+bench: $(B)/$(NAME)
+	sh bench/run.sh $(B)/$(NAME)
+
+# --- generated documents ---------------------------------------------------
+docs: $(B)/$(NAME)
+	$(B)/$(NAME) docs config > docs/config.md
+	$(B)/$(NAME) docs example > gantry.example.yaml
+	$(B)/$(NAME) docs metrics > docs/metrics.md
+
+# --- lint ------------------------------------------------------------------
+C_FILES := $(sort $(shell find src cuda tests -name '*.[ch]'))
+lint: lint-layers lint-headers lint-house lint-format lint-tidy
+lint-layers:
+	awk -f tools/check_layers.awk tools/layers.txt $$(find src -name '*.[ch]')
+lint-headers:
+	@set -e; for h in $$(find src cuda -name '*.h'); do $(CC) $(STD) $(WARN) -Isrc -Icuda $(LIB_CFLAGS) -fsyntax-only -x c $$h; done
+lint-house:
+	awk -f tools/tidy.awk $$(find src cuda tests -name '*.[ch]' -o -name '*.cu')
+	sh tools/check_words.sh
+# clang-format's output differs between major versions; the tree is formatted with 14.
+lint-format:
+	@if clang-format --version 2>/dev/null | grep -q 'version 14'; then \
+	  clang-format --dry-run -Werror $(C_FILES); \
+	else echo "lint-format: skipped, clang-format 14 is not installed"; fi
+# One stamp per file, so an edit re-checks what it touched.
+lint-tidy:
+	@command -v clang-tidy >/dev/null || { echo "lint-tidy: skipped, clang-tidy is not installed"; exit 0; }; \
+	$(MAKE) --no-print-directory -j$$(nproc) lint-tidy-files
+lint-tidy-files: $(SRC:%.c=build/tidy/%.ok)
+build/tidy/%.ok: %.c .clang-tidy $(wildcard src/*/*.h src/*/*/*.h)
+	@mkdir -p $(@D)
+	@clang-tidy --quiet $< -- $(STD) -Isrc -Icuda $(LIB_CFLAGS) -DGANTRY_VERSION='"0"' \
+	    $(if $(findstring _avx2,$<),-mavx2 -mfma -mf16c) 2>build/tidy/err.$$$$ >build/tidy/out.$$$$ \
+	  && rm -f build/tidy/err.$$$$ build/tidy/out.$$$$ && touch $@ \
+	  || { cat build/tidy/out.$$$$ build/tidy/err.$$$$; rm -f build/tidy/err.$$$$ build/tidy/out.$$$$; exit 1; }
+format:
+	clang-format -i $(C_FILES)
+
+compile_commands.json: Makefile $(SRC)
+	@{ sep='['; for f in $(SRC) $(TESTS); do \
+	  printf '%s\n{"directory":"%s","file":"%s","command":"%s"}' "$$sep" "$(CURDIR)" "$$f" \
+	    '$(CC) $(subst ",\",$(ALL_CFLAGS)) -Itests/unit -c '"$$f"; sep=','; done; printf '\n]\n'; } > $@
+
+install: all
+	install -Dm755 $(B)/$(NAME) $(DESTDIR)$(PREFIX)/bin/$(NAME)
+clean:
+	rm -rf build compile_commands.json
+help:
+	@sed -n '1,/^NAME/{/^#/p}' Makefile
+
+.PHONY: all check check-api fuzz fuzz-run bench docs lint lint-layers lint-headers lint-house lint-format \
+        lint-tidy lint-tidy-files format install clean help
+.SECONDARY:
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,178 @@
+/* gen_start.c - from a complete body to REQUEST frames on their way; see gen.h. */
+#include <stdio.h>
+
+#include "api/front_internal.h"
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/num.h"
+#include "base/os.h"
+
+static gen_call *call_create(front *f, model_entry *m, const gen_spec *spec) {
+    uint32_t choices = spec->inputs_count * spec->request.choices;
+    gen_call *g = mem_try_calloc(1, sizeof *g + choices * sizeof g->choices[0]);
+    if (g == NULL) return NULL;
+    g->front = f;
+    g->model = m;
+    g->created_s = os_wall_ms() / 1000;
+    g->begun_ns = os_now_ns();
+    g->written_ms = front_now_ms(f);
+    g->stream = spec->stream;
+    g->include_usage = spec->include_usage;
+    g->logprobs = spec->request.sampling.logprobs;
+    g->n = spec->request.choices;
+    g->choices_count = choices;
+    g->finish = "none";
+    buf_init(&g->early, f->o.reply_bytes_max);
+    for (uint32_t i = 0; i < choices; i++) {
+        buf_init(&g->choices[i].text, f->o.reply_bytes_max);
+        buf_init(&g->choices[i].logprobs, f->o.reply_bytes_max);
+    }
+    g->next = f->table.calls;
+    if (g->next != NULL) g->next->prev = g;
+    f->table.calls = g;
+    return g;
+}
+
+static uint32_t window_tokens(const front *f, uint32_t prompts) {
+    return num_max_u32(f->o.credits / prompts, GEN_WINDOW_TOKENS_MIN);
+}
+
+/* One REQUEST frame per prompt, appended to `out`, each for a part of its own. */
+static void put_requests(front *f, gen_call *g, const gen_spec *spec, buf *out) {
+    gen_request r = spec->request;
+    r.credits = window_tokens(f, spec->inputs_count);
+    for (uint32_t i = 0; i < spec->inputs_count; i++) {
+        gen_part *p = gen_part_take(&f->table, g);
+        p->prompt = i;
+        p->window_tokens = p->credit_tokens = r.credits;
+        g->parts[g->parts_count++] = gen_part_index(p->id);
+        g->parts_open++;
+        r.id = p->id;
+        r.prompt = spec->inputs[i].kind;
+        r.text = spec->inputs[i].text;
+        r.ids = spec->inputs[i].ids;
+        wire_put_request(out, &r);
+    }
+}
+
+/* Bytes of the largest frame in a run of frames. */
+static size_t largest_frame_bytes(str frames) {
+    size_t largest = 0;
+    while (frames.n >= WIRE_HEADER_BYTES) {
+        uint32_t body = 0;
+        memcpy(&body, frames.p, sizeof body);
+        size_t bytes = (size_t)body + WIRE_HEADER_BYTES;
+        ASSERT(bytes <= frames.n);
+        largest = bytes > largest ? bytes : largest;
+        frames = str_skip(frames, bytes);
+    }
+    return largest;
+}
+
+/* Forget a call that was never sent. */
+static void call_undo(gen_call *g) {
+    gen_table *t = &g->front->table;
+    for (uint32_t i = 0; i < g->parts_count; i++) gen_part_give(t, &t->parts[g->parts[i]]);
+    t->calls = g->next;
+    if (g->next != NULL) g->next->prev = NULL;
+    gen_call_free(g);
+}
+
+static bool call_send(front *f, gen_call *g, const gen_spec *spec, api_fault *fault) {
+    buf *out = front_scratch(f);
+    put_requests(f, g, spec, out);
+    size_t largest = largest_frame_bytes(buf_view(out));
+    if (out->failed || largest > g->model->frame_bytes_max)
+        return api_fault_set(fault, API_TOO_LARGE, NULL,
+                             "a prompt needs %zu bytes on its way to the model, at most %u",
+                             largest, g->model->frame_bytes_max);
+    if (!model_send_requests(g->model, buf_view(out)))
+        return api_fault_set(fault, API_QUEUE_FULL, NULL,
+                             "the model's process is behind: %zu bytes of requests wait for it, "
+                             "at most %d",
+                             g->model->out.n, BACKLOG_BYTES_MAX);
+    return true;
+}
+
+/* The model, and whether it can take that many prompts and choices now. */
+static model_entry *admit(front *f, const gen_spec *spec, api_fault *fault) {
+    model_entry *m = registry_find(&f->registry, spec->model);
+    uint32_t choices = spec->inputs_count * spec->request.choices;
+    if (m == NULL)
+        registry_no_model(&f->registry, spec->model, fault);
+    else if (choices > f->o.choices_max)
+        (void)api_fault_set(fault, API_INVALID, "n",
+                            "%u prompts x %u choices are %u, at most %u in one request",
+                            spec->inputs_count, spec->request.choices, choices, f->o.choices_max);
+    else if (!m->described)
+        (void)api_fault_set(fault, API_NOT_READY, NULL, "model '%s' is loading", m->name);
+    else if (spec->inputs_count > f->table.free_count)
+        (void)api_fault_set(fault, API_QUEUE_FULL, NULL,
+                            "%u prompts asked for, room for %u of %u in flight", spec->inputs_count,
+                            f->table.free_count, f->table.parts_max);
+    else
+        return m;
+    return NULL;
+}
+
+/* Ids past the vocabulary would index past tables below: refuse them by name. */
+static bool ids_fit(wire_array ids, const model_entry *m, const char *param, api_fault *fault) {
+    for (uint32_t i = 0; i < ids.count; i++) {
+        int32_t id = wire_i32_at(ids, i);
+        if (id < 0 || (uint32_t)id >= m->desc.vocab)
+            return api_fault_set(fault, API_INVALID, param,
+                                 "%s: token id %d, but the vocabulary of '%s' has %u", param, id,
+                                 m->name, m->desc.vocab);
+    }
+    return true;
+}
+
+static bool all_ids_fit(const gen_spec *spec, const model_entry *m, api_fault *fault) {
+    if (!ids_fit(spec->request.sampling.bias_ids, m, "logit_bias", fault)) return false;
+    if (!ids_fit(spec->request.sampling.stop_ids, m, "stop_token_ids", fault)) return false;
+    for (uint32_t i = 0; i < spec->inputs_count; i++)
+        if (!ids_fit(spec->inputs[i].ids, m, "prompt", fault)) return false;
+    return true;
+}
+
+static bool launch(front *f, http_call *c, const dialect_ops *dialect, const gen_spec *spec,
+                   api_fault *fault) {
+    model_entry *m = admit(f, spec, fault);
+    if (m == NULL || !all_ids_fit(spec, m, fault)) return false;
+    gen_call *g = call_create(f, m, spec);
+    if (g == NULL) return api_fault_set(fault, API_NOMEM, NULL, "no memory for one more request");
+    g->dialect = dialect;
+    char hex[25];
+    front_random_hex(hex, sizeof hex);
+    (void)snprintf(g->id, sizeof g->id, "%s%s", dialect->id_prefix, hex);
+    front_call *call = front_call_of(c);
+    str_copy_c(g->request_id, sizeof g->request_id, str_of(call->request_id));
+    if (!call_send(f, g, spec, fault)) {
+        call_undo(g);
+        return false;
+    }
+    g->http = c;
+    call->gen = g;
+    return true;
+}
+
+void gen_start(front *f, http_call *c, const dialect_ops *dialect) {
+    api_fault fault = {.kind = API_OK};
+    if (f->draining) {
+        (void)api_fault_set(&fault, API_DRAINING, NULL, "the server is stopping");
+        front_refuse(f, c, &fault);
+        return;
+    }
+    str body = http_call_body(c);
+    arena a;
+    gen_spec spec;
+    arena_init(&a, 16 * body.n + (64 << 10));
+    bool ok = dialect->parse(body, &a, &spec, &fault);
+    if (ok && spec.ignored_count > 0) {
+        http_header_add(c, "X-Ignored-Params", spec.ignored);
+        metrics_add(&f->metrics, METRIC_IGNORED_PARAMS_TOTAL, spec.ignored_count);
+    }
+    ok = ok && launch(f, c, dialect, &spec, &fault);
+    arena_deinit(&a);
+    if (!ok) front_refuse(f, c, &fault);
+}

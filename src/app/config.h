@@ -1,0 +1,207 @@
+/* config.h - every option of every command, from one table.
+ *
+ * A value comes from a flag, else the environment (GANTRY_*), else the file named by --config
+ * (YAML or JSON), else its default; where it came from is remembered.  This is the only room
+ * part that reads the environment.  After config_load() the application builds the options
+ * struct of each module from it; no module sees this one.
+ * From the same table: --help of each command, docs/config.md and gantry.example.yaml.
+ * Main thread; read-only after loading. */
+#ifndef APP_CONFIG_H
+#define APP_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/error.h"
+#include "base/str.h"
+
+/* X(ID, name, arguments, what it does): the commands that take options. */
+#define COMMANDS(X)                                                              \
+    X(SERVE, "serve", "", "serve models over HTTP")                              \
+    X(RUN, "run", "MODEL", "complete one prompt, or chat")                       \
+    X(TOKENIZE, "tokenize", "MODEL", "text on stdin to token ids")               \
+    X(DETOKENIZE, "detokenize", "MODEL", "token ids on stdin to bytes")          \
+    X(LOGITS, "logits", "MODEL", "one forward pass, raw f32 logits into a file") \
+    X(PERPLEXITY, "perplexity", "MODEL", "perplexity of a text file")            \
+    X(BENCH, "bench", "MODEL", "speed of prompt processing and generation")      \
+    X(INSPECT, "inspect", "MODEL", "what is in a model file")
+
+typedef enum command {
+#define COMMAND_ENUM(id, name, args, help) COMMAND_##id,
+    COMMANDS(COMMAND_ENUM)
+#undef COMMAND_ENUM
+        COMMAND_COUNT
+} command;
+
+/* Weakest first. */
+typedef enum config_source {
+    CONFIG_SOURCE_DEFAULT,
+    CONFIG_SOURCE_FILE,
+    CONFIG_SOURCE_ENV,
+    CONFIG_SOURCE_FLAG
+} config_source;
+
+/* Values of the options with choices, in the order of their names in the table. */
+typedef enum config_gpu { CONFIG_GPU_REQUIRE, CONFIG_GPU_PREFER, CONFIG_GPU_OFF } config_gpu;
+typedef enum config_backend {
+    CONFIG_BACKEND_AUTO,
+    CONFIG_BACKEND_REF,
+    CONFIG_BACKEND_CPU,
+    CONFIG_BACKEND_CUDA
+} config_backend;
+typedef enum config_numerics {
+    CONFIG_NUMERICS_AUTO,
+    CONFIG_NUMERICS_EXACT,
+    CONFIG_NUMERICS_FAST
+} config_numerics;
+typedef enum config_kv { CONFIG_KV_F16, CONFIG_KV_F32 } config_kv;
+typedef enum config_chat_template {
+    CONFIG_CHAT_TEMPLATE_AUTO,
+    CONFIG_CHAT_TEMPLATE_PLAIN
+} config_chat_template;
+typedef enum config_cpu_isa {
+    CONFIG_CPU_ISA_AUTO,
+    CONFIG_CPU_ISA_SCALAR,
+    CONFIG_CPU_ISA_AVX2,
+    CONFIG_CPU_ISA_AVX512,
+    CONFIG_CPU_ISA_AMX,
+    CONFIG_CPU_ISA_NEON
+} config_cpu_isa;
+typedef enum config_log_level {
+    CONFIG_LOG_LEVEL_DEBUG,
+    CONFIG_LOG_LEVEL_INFO,
+    CONFIG_LOG_LEVEL_WARN,
+    CONFIG_LOG_LEVEL_ERROR
+} config_log_level;
+
+enum { CONFIG_LIST_MAX = 64, CONFIG_OPTIONS_MAX = 80 };
+
+typedef struct config_list {
+    str items[CONFIG_LIST_MAX];
+    uint32_t count;
+} config_list;
+
+typedef struct config_numbers {
+    uint32_t items[CONFIG_LIST_MAX];
+    uint32_t count;
+} config_numbers;
+
+/* Every str here is terminated and lives until config_deinit().  Options that a command does
+ * not take hold their defaults. */
+typedef struct config {
+    command cmd;
+    bool help;       /* --help was asked for; nothing else was checked then */
+    str config_file; /* --config */
+
+    /* serve, and whatever loads a model */
+    config_list models; /* NAME=PATH or PATH; see config_model_split */
+    str host;
+    uint32_t port;       /* 0: any free one */
+    uint32_t ctx_tokens; /* per sequence; 0: what the model was trained for */
+    uint32_t parallel;   /* sequences in a step at most */
+    uint32_t threads;    /* 0: all cores we may use */
+    config_gpu gpu;
+    config_backend backend;
+    config_numerics numerics;
+    config_kv kv;
+    uint64_t kv_bytes_max; /* 0: derived */
+    config_cpu_isa cpu_isa;
+    config_chat_template chat_template;
+    config_log_level log_level;
+
+    /* scheduling */
+    uint32_t step_tokens_max;
+    uint32_t step_ms_target;
+    uint32_t queue_max; /* requests waiting */
+    uint32_t credits_tokens;
+
+    /* limits of the HTTP side */
+    uint64_t request_bytes_max;
+    uint64_t header_bytes_max;
+    uint32_t prompt_tokens_max; /* 0: what fits the context */
+    uint32_t choices_max;
+    uint32_t connections_max;
+    uint32_t head_ms_max;
+    uint32_t body_ms_max;
+    uint32_t idle_ms_max;
+    uint32_t drain_ms_max;
+    uint32_t stall_ms_max;
+
+    /* who may come in */
+    str api_key; /* empty: anybody; never printed */
+    config_list allowed_hosts;
+    config_list cors_origins;
+
+    /* run and logits */
+    str prompt;          /* -p; see config_is_given: an empty prompt is one, too */
+    uint32_t tokens_max; /* run -n; 0: until the model stops or the context is full */
+    float temperature;
+    uint32_t top_k; /* 0: off */
+    float top_p;
+    float min_p;
+    float repeat_penalty;
+    uint64_t seed; /* drawn at random when not given */
+    config_list stop;
+    bool raw;
+
+    /* tokenize */
+    bool no_special;
+    bool no_parse_special;
+
+    /* logits */
+    str token_ids; /* --tokens 1,2,3 */
+    bool last;
+
+    /* logits -o, perplexity -f, bench --export */
+    str out_file;
+    str text_file;
+    str export_file;
+
+    /* bench */
+    uint32_t bench_prompt_tokens; /* -p */
+    uint32_t bench_tokens;        /* -n */
+    config_numbers batch;
+    uint32_t repeat;
+
+    bool json; /* bench, inspect */
+
+    char **argv_rest; /* arguments that are no options, NULL-terminated; [argc_rest] */
+    int argc_rest;
+
+    uint8_t sources[CONFIG_OPTIONS_MAX]; /* config_source per table row */
+    arena memory;                        /* owned; the text of every value */
+} config;
+
+/* Which command is called that?  false when none is. */
+bool command_from_name(const char *name, command *out);
+const char *command_name(command cmd);
+
+/* argv is what follows the command's name.  A file or a variable that names the option of
+ * another command is fine; an unknown GANTRY_* variable is logged.
+ * ERR_INVALID   a flag or variable is wrong (exit status 2)
+ * ERR_FORMAT    the file is wrong; the message has its name and line
+ * ERR_IO, ERR_NOT_FOUND, ERR_NOMEM, ERR_LIMIT as usual.
+ * On failure *out is left zeroed; config_deinit() of it is harmless. */
+NODISCARD status config_load(config *out, command cmd, int argc, char **argv, error *err);
+void config_deinit(config *c);
+
+/* Was the option with this flag (as "prompt" or "temp") set to anything by anybody, or is it
+ * at its default?  The flag must be one of the command's. */
+bool config_is_given(const config *c, const char *flag);
+
+/* An item of `models`: "tiny=/models/tiny.gguf" is {tiny, /models/tiny.gguf}; a bare path is
+ * named after its last part without ".gguf"; "synth:..." is named by its whole text. */
+void config_model_split(str item, str *name, str *path);
+
+/* Every option of the command that could be set from outside, its value and source, as one
+ * JSON object; secrets show only whether they are set. */
+void config_dump(const config *c, buf *out);
+
+/* --- from the table ---------------------------------------------------------------- */
+void config_help(command cmd, buf *out); /* --help */
+void config_doc_markdown(buf *out);      /* docs/config.md */
+void config_doc_example(buf *out);       /* gantry.example.yaml */
+
+#endif

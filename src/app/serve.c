@@ -1,0 +1,142 @@
+/* serve.c - `gantry serve`: load the models, start the front, wait for signals.
+ *
+ * Threads: main (this file: signals and lifecycle), net (the front), and per model a
+ * text and an engine thread with its CPU pool. */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "api/front.h"
+#include "app/commands.h"
+#include "app/stack.h"
+#include "backend/cuda/blob.h"
+#include "base/log.h"
+#include "base/os.h"
+#include "base/thread.h"
+
+typedef struct server {
+    const config *c;
+    stack *stacks[CONFIG_LIST_MAX];
+    uint32_t stacks_count;
+    front *front;
+    const char *hosts[CONFIG_LIST_MAX];
+    const char *origins[CONFIG_LIST_MAX];
+    thread net;
+} server;
+
+/* --- opening -------------------- */
+
+static uint32_t pointers(const config_list *list, const char **out) {
+    for (uint32_t i = 0; i < list->count; i++) out[i] = list->items[i].p;
+    return list->count;
+}
+
+static status open_front(server *s, error *err) {
+    const config *c = s->c;
+    front_options o = {
+        .http = {.host = c->host.p,
+                 .port = (uint16_t)c->port,
+                 .connections_max = c->connections_max,
+                 .header_bytes_max = (size_t)c->header_bytes_max,
+                 .body_bytes_max = (size_t)c->request_bytes_max,
+                 .idle_ms_max = c->idle_ms_max,
+                 .head_ms_max = c->head_ms_max,
+                 .body_ms_max = c->body_ms_max},
+        .requests_max = (c->queue_max + c->parallel) * (s->stacks_count != 0 ? s->stacks_count : 1),
+        .credits = c->credits_tokens,
+        .choices_max = c->choices_max,
+        .stall_ms_max = c->stall_ms_max,
+        .api_key = c->api_key.n > 0 ? c->api_key.p : NULL,
+        .allowed_hosts = s->hosts,
+        .allowed_hosts_count = pointers(&c->allowed_hosts, s->hosts),
+        .cors_origins = s->origins,
+        .cors_origins_count = pointers(&c->cors_origins, s->origins),
+        .gpu_note = cuda_blobs_count > 0 ? "none used: this version computes on CPUs"
+                                         : "none used: built without CUDA kernels",
+    };
+    TRY(front_open(&s->front, &o, err));
+    for (uint32_t i = 0; i < s->stacks_count; i++)
+        TRY(front_add_model(s->front, stack_desc(s->stacks[i])->name, stack_link(s->stacks[i]),
+                            err));
+    return OK;
+}
+
+static status open_models(server *s, error *err) {
+    const config *c = s->c;
+    uint32_t given = c->models.count + (uint32_t)c->argc_rest;
+    if (given == 0) return error_set(err, ERR_INVALID, "usage: no model: give one with -m MODEL");
+    if (given > CONFIG_LIST_MAX)
+        return error_set(err, ERR_LIMIT, "%u models, at most %d", given, CONFIG_LIST_MAX);
+    for (uint32_t i = 0; i < given; i++) {
+        str name, path;
+        str item =
+            i < c->models.count ? c->models.items[i] : str_of(c->argv_rest[i - c->models.count]);
+        config_model_split(item, &name, &path);
+        TRY(stack_open(&s->stacks[i], c, name, path, err));
+        s->stacks_count++;
+    }
+    return OK;
+}
+
+static void close_all(server *s) {
+    if (s->front != NULL) front_close(s->front);
+    for (uint32_t i = 0; i < s->stacks_count; i++) stack_close(s->stacks[i]);
+}
+
+/* --- running -------------------- */
+
+static void net_main(void *arg) { front_run(((server *)arg)->front); }
+
+static void print_ready(const server *s) {
+    const char *host = s->c->host.n > 0 ? s->c->host.p : "127.0.0.1";
+    bool ipv6 = strchr(host, ':') != NULL;
+    (void)fprintf(stderr, "gantry %s ready: http://%s%s%s:%u (%u %s, first '%s')\n", GANTRY_VERSION,
+                  ipv6 ? "[" : "", host, ipv6 ? "]" : "", front_port(s->front), s->stacks_count,
+                  s->stacks_count == 1 ? "model" : "models", stack_desc(s->stacks[0])->name);
+}
+
+/* Signals go to this thread only.  The first one drains, a second one or the drain's
+ * deadline stops; returns when the net thread has ended. */
+static void wait_for_end(server *s, const sigset_t *signals) {
+    enum { LOOK_MS = 50 };
+    uint64_t stop_at_ns = 0;
+    while (!thread_has_ended(&s->net)) {
+        struct timespec look = {.tv_nsec = LOOK_MS * 1000000L};
+        int got = sigtimedwait(signals, NULL, &look);
+        if (got > 0 && stop_at_ns == 0) {
+            log_info("serve", "drain signal=%d drain_ms_max=%u", got, s->c->drain_ms_max);
+            stop_at_ns = os_now_ns() + (uint64_t)s->c->drain_ms_max * 1000000u;
+            front_drain(s->front);
+        } else if (got > 0 || (stop_at_ns != 0 && os_now_ns() > stop_at_ns)) {
+            log_warn("serve", "stop: %s", got > 0 ? "second signal" : "the drain took too long");
+            front_stop(s->front);
+            break;
+        }
+    }
+    thread_join(&s->net);
+}
+
+static status start_all(server *s, error *err) {
+    for (uint32_t i = 0; i < s->stacks_count; i++) TRY(stack_start(s->stacks[i], err));
+    return thread_start(&s->net, "net", net_main, s, err);
+}
+
+status command_serve(const config *c, error *err) {
+    server s = {.c = c};
+    sigset_t signals;
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, SIGINT);
+    (void)sigprocmask(SIG_BLOCK, &signals, NULL);
+    status st = open_models(&s, err);
+    if (st == OK) st = open_front(&s, err);
+    if (st == OK) st = start_all(&s, err);
+    if (st == OK) {
+        print_ready(&s);
+        wait_for_end(&s, &signals);
+        log_info("serve", "stopped");
+    }
+    close_all(&s);
+    return st;
+}

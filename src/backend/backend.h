@@ -1,0 +1,63 @@
+/* backend.h - what executes a program.
+ *
+ * A backend knows ops, weights and KV blocks; it knows no model.  One instance runs one
+ * program.  Owner: the engine; all calls from the engine thread.
+ *
+ * Numerics.  What a row computes depends only on (weight type, instruction-set class,
+ * mode), never on how many rows are in the batch, which rows they are, how a prompt was
+ * cut into chunks or how many threads work: mode `exact` gives the same bits.  Both
+ * backends here are exact.  Tolerances of cpu against ref, on unit-variance inputs:
+ *   F32, F16, BF16 weights   normalised mean squared error 1e-11 (f32 accumulation)
+ *   Q8_0, Q4_0 weights       1e-4 (activations rounded to 8 bits per block of 32)  */
+#ifndef BACKEND_BACKEND_H
+#define BACKEND_BACKEND_H
+
+#include "backend/batch.h"
+#include "backend/program.h"
+#include "base/error.h"
+
+typedef struct backend backend;
+
+typedef enum cpu_isa {
+    CPU_ISA_AUTO,
+    CPU_ISA_SCALAR,
+    CPU_ISA_AVX2,
+    CPU_ISA_AVX512,
+    CPU_ISA_AMX,
+    CPU_ISA_NEON
+} cpu_isa;
+
+typedef struct backend_options {
+    uint32_t threads; /* >= 1, the calling thread included */
+    cpu_isa isa_cap;  /* the cpu backend uses the best class up to this one */
+} backend_options;
+
+typedef struct backend_report {
+    char what[32];        /* "cpu avx2", "ref" */
+    const char *numerics; /* "exact" */
+    uint32_t tasks;       /* parallel phases per step */
+    uint32_t ops_fused;   /* primitives that run inside another one's phase */
+    uint32_t ops_unfused;
+} backend_report;
+
+typedef struct backend_ops {
+    const char *name;
+    /* Bytes the instance will take besides weights and KV.  open() takes exactly these. */
+    NODISCARD status (*plan)(const program *p, const backend_options *opt, size_t *bytes,
+                             error *err);
+    NODISCARD status (*open)(backend **out, const program *p, const backend_options *opt,
+                             error *err);
+    /* Run the program once.  Returns the logits [taken_rows, vocab] f32, valid until the
+     * next step.  Allocates nothing. */
+    const float *(*step)(backend *b, const batch *in);
+    void (*report)(const backend *b, backend_report *out);
+    void (*close)(backend *b);
+} backend_ops;
+
+extern const backend_ops backend_ref; /* scalar, double accumulation: the oracle of the rest */
+extern const backend_ops backend_cpu; /* best instruction set at run time, thread pool */
+
+/* By name ("ref", "cpu"); NULL when there is none of that name. */
+const backend_ops *backend_find(const char *name);
+
+#endif

@@ -1,0 +1,69 @@
+/* cpu_kernels.h - the inner loops, one table per instruction-set class.
+ *
+ * Every function is pure over its arguments.  The arithmetic of one output element is the
+ * same whatever the tile it is computed in: that is what makes the backend `exact`.
+ *
+ * Activations for block-quantized weights are int8 in blocks of 32 with an f32 scale
+ * (q8): x ~ scale * q, scale = max|x| / 127, q rounded to nearest, ties to even. */
+#ifndef BACKEND_CPU_CPU_KERNELS_H
+#define BACKEND_CPU_CPU_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backend/backend.h"
+
+enum { Q8_BLOCK = 32 };
+
+/* out[r, j] = x[r] . w[j] + bias[j] + add[r, j] for j in [row0, row1) and all r. */
+typedef struct matmul_args {
+    const void *w; /* [.., cols] packed */
+    size_t w_row_bytes;
+    uint32_t cols;
+    uint32_t x_rows;
+    const float *x;    /* [x_rows, cols]; for float weights */
+    const int8_t *xq;  /* [x_rows, cols]; for block weights */
+    const float *xs;   /* [x_rows, cols / Q8_BLOCK] scales of xq */
+    const float *bias; /* or NULL */
+    const float *add;  /* [x_rows, out_cols] or NULL; may be `out` */
+    float *out;        /* [x_rows, out_cols] */
+    size_t out_cols;
+} matmul_args;
+
+typedef void matmul_fn(const matmul_args *a, uint32_t row0, uint32_t row1);
+
+typedef struct cpu_kernels {
+    const char *isa;
+    matmul_fn *matmul_f32;
+    matmul_fn *matmul_f16;
+    matmul_fn *matmul_bf16;
+    matmul_fn *matmul_q8_0;
+    matmul_fn *matmul_q4_0;
+    /* q [cols] and scales [cols / Q8_BLOCK] of x [cols]; cols a multiple of Q8_BLOCK */
+    void (*quantize)(const float *x, int8_t *q, float *scales, uint32_t cols);
+    /* y = x * w / sqrt(mean(x^2) + eps) */
+    void (*norm_rms)(const float *x, const float *w, float *y, uint32_t cols, float eps);
+    /* y = silu(gate) * up */
+    void (*silu_mul)(const float *gate, const float *up, float *y, uint32_t cols);
+    /* scores[t] = q . k[t] * scale for the first n rows of one block */
+    void (*scores_f32)(const float *q, const void *k, uint32_t dim, uint32_t n, float scale,
+                       float *scores);
+    void (*scores_f16)(const float *q, const void *k, uint32_t dim, uint32_t n, float scale,
+                       float *scores);
+    /* s[i] = exp(s[i] - max s); returns the sum */
+    float (*softmax)(float *s, uint32_t n);
+    /* y[] += sum over t of p[t] * v[t][] for the first n rows of one block */
+    void (*mix_f32)(const float *p, const void *v, uint32_t dim, uint32_t n, float *y);
+    void (*mix_f16)(const float *p, const void *v, uint32_t dim, uint32_t n, float *y);
+} cpu_kernels;
+
+extern const cpu_kernels cpu_kernels_scalar;
+#if defined(__x86_64__)
+extern const cpu_kernels cpu_kernels_avx2; /* needs AVX2, FMA, F16C */
+#endif
+
+/* The best table this machine runs, not above `cap`.  ERR_INVALID when the cap is an
+ * instruction set of another architecture. */
+NODISCARD status cpu_kernels_choose(cpu_isa cap, const cpu_kernels **out, error *err);
+
+#endif

@@ -1,0 +1,326 @@
+/* cpu_kernels_avx2.c - AVX2 + FMA + F16C.  Built with those flags only; chosen at run time.
+ *
+ * A float dot keeps two accumulators of eight lanes (16 columns a turn), then one turn of
+ * eight, then single columns; a block dot keeps one accumulator of eight lanes and adds
+ * float(exact int32 partial sums) * (weight scale * activation scale) per block.  Tiles
+ * compute one weight row against up to TILE activation rows, each with accumulators of
+ * its own, so an element is the same in every tile. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include "backend/cpu/cpu_kernels.h"
+#include "tensor/convert.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { TILE = 4, LANES = 8 };
+
+/* --- loads -------------------- */
+INLINE __m256 load_f32(const void *p, size_t i) { return _mm256_loadu_ps((const float *)p + i); }
+INLINE __m256 load_f16(const void *p, size_t i) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)p + i)));
+}
+INLINE __m256 load_bf16(const void *p, size_t i) {
+    __m128i b = _mm_loadu_si128((const __m128i *)((const uint16_t *)p + i));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(b), 16));
+}
+INLINE float one_f32(const void *p, size_t i) {
+    float v;
+    memcpy(&v, (const char *)p + i * sizeof v, sizeof v);
+    return v;
+}
+INLINE float one_f16(const void *p, size_t i) {
+    uint16_t v;
+    memcpy(&v, (const char *)p + i * sizeof v, sizeof v);
+    return _cvtsh_ss(v);
+}
+INLINE float one_bf16(const void *p, size_t i) {
+    uint16_t v;
+    memcpy(&v, (const char *)p + i * sizeof v, sizeof v);
+    return convert_bf16_to_f32(v);
+}
+
+INLINE float sum_lanes(__m256 v) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+INLINE void store(const matmul_args *a, uint32_t r, uint32_t j, float v) {
+    size_t at = (size_t)r * a->out_cols + j;
+    if (a->bias != NULL) v += a->bias[j];
+    if (a->add != NULL) v = a->add[at] + v;
+    a->out[at] = v;
+}
+
+/* --- matmul, float weights -------------------- */
+#define DEFINE_MATMUL_FLOAT(type)                                                              \
+    /* one weight row against n <= TILE activation rows, stride `cols` */                      \
+    INLINE void dots_##type(const float *x, const void *w, uint32_t cols, int n, float *out) { \
+        __m256 a0[TILE], a1[TILE];                                                             \
+        for (int i = 0; i < n; i++) a0[i] = a1[i] = _mm256_setzero_ps();                       \
+        uint32_t c = 0;                                                                        \
+        for (; c + 2 * LANES <= cols; c += 2 * LANES) {                                        \
+            __m256 w0 = load_##type(w, c), w1 = load_##type(w, c + LANES);                     \
+            for (int i = 0; i < n; i++) {                                                      \
+                const float *xi = x + (size_t)i * cols + c;                                    \
+                a0[i] = _mm256_fmadd_ps(_mm256_loadu_ps(xi), w0, a0[i]);                       \
+                a1[i] = _mm256_fmadd_ps(_mm256_loadu_ps(xi + LANES), w1, a1[i]);               \
+            }                                                                                  \
+        }                                                                                      \
+        for (; c + LANES <= cols; c += LANES) {                                                \
+            __m256 w0 = load_##type(w, c);                                                     \
+            for (int i = 0; i < n; i++)                                                        \
+                a0[i] = _mm256_fmadd_ps(_mm256_loadu_ps(x + (size_t)i * cols + c), w0, a0[i]); \
+        }                                                                                      \
+        for (int i = 0; i < n; i++) {                                                          \
+            float sum = sum_lanes(_mm256_add_ps(a0[i], a1[i]));                                \
+            for (uint32_t t = c; t < cols; t++)                                                \
+                sum = fmaf(x[(size_t)i * cols + t], one_##type(w, t), sum);                    \
+            out[i] = sum;                                                                      \
+        }                                                                                      \
+    }                                                                                          \
+    static void matmul_##type(const matmul_args *a, uint32_t row0, uint32_t row1) {            \
+        float out[TILE];                                                                       \
+        for (uint32_t r = 0; r < a->x_rows; r += TILE) {                                       \
+            const float *x = a->x + (size_t)r * a->cols;                                       \
+            uint32_t n = a->x_rows - r < TILE ? a->x_rows - r : TILE;                          \
+            for (uint32_t j = row0; j < row1; j++) {                                           \
+                const char *w = (const char *)a->w + j * a->w_row_bytes;                       \
+                switch (n) {                                                                   \
+                case 1:                                                                        \
+                    dots_##type(x, w, a->cols, 1, out);                                        \
+                    break;                                                                     \
+                case 2:                                                                        \
+                    dots_##type(x, w, a->cols, 2, out);                                        \
+                    break;                                                                     \
+                case 3:                                                                        \
+                    dots_##type(x, w, a->cols, 3, out);                                        \
+                    break;                                                                     \
+                default:                                                                       \
+                    dots_##type(x, w, a->cols, TILE, out);                                     \
+                    break;                                                                     \
+                }                                                                              \
+                for (uint32_t i = 0; i < n; i++) store(a, r + i, j, out[i]);                   \
+            }                                                                                  \
+        }                                                                                      \
+    }
+DEFINE_MATMUL_FLOAT(f32)
+DEFINE_MATMUL_FLOAT(f16)
+DEFINE_MATMUL_FLOAT(bf16)
+
+/* --- matmul, block weights -------------------- */
+/* Eight int32 partial sums of w . x over 32 int8 pairs; |w| <= 128, |x| <= 127: exact. */
+INLINE __m256i dot_i8(__m256i w, __m256i x) {
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+INLINE __m256i block_q8_0(const uint8_t *b) { return _mm256_loadu_si256((const __m256i *)(b + 2)); }
+INLINE __m256i block_q4_0(const uint8_t *b) {
+    __m128i packed = _mm_loadu_si128((const __m128i *)(b + 2));
+    __m256i nibbles = _mm256_set_m128i(_mm_srli_epi16(packed, 4), packed);
+    nibbles = _mm256_and_si256(nibbles, _mm256_set1_epi8(15));
+    return _mm256_sub_epi8(nibbles, _mm256_set1_epi8(8));
+}
+
+#define DEFINE_MATMUL_BLOCK(type, block_bytes)                                                  \
+    INLINE void dots_##type(const int8_t *xq, const float *xs, const uint8_t *w, uint32_t cols, \
+                            int n, float *out) {                                                \
+        uint32_t blocks = cols / Q8_BLOCK;                                                      \
+        __m256 acc[TILE];                                                                       \
+        for (int i = 0; i < n; i++) acc[i] = _mm256_setzero_ps();                               \
+        for (uint32_t b = 0; b < blocks; b++, w += (block_bytes)) {                             \
+            __m256i wq = block_##type(w);                                                       \
+            float d = one_f16(w, 0);                                                            \
+            for (int i = 0; i < n; i++) {                                                       \
+                const int8_t *xb = xq + (size_t)i * cols + (size_t)b * Q8_BLOCK;                \
+                __m256i dot = dot_i8(wq, _mm256_loadu_si256((const __m256i *)xb));              \
+                __m256 scale = _mm256_set1_ps(d * xs[(size_t)i * blocks + b]);                  \
+                acc[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, acc[i]);               \
+            }                                                                                   \
+        }                                                                                       \
+        for (int i = 0; i < n; i++) out[i] = sum_lanes(acc[i]);                                 \
+    }                                                                                           \
+    static void matmul_##type(const matmul_args *a, uint32_t row0, uint32_t row1) {             \
+        float out[TILE];                                                                        \
+        for (uint32_t r = 0; r < a->x_rows; r += TILE) {                                        \
+            const int8_t *xq = a->xq + (size_t)r * a->cols;                                     \
+            const float *xs = a->xs + (size_t)r * (a->cols / Q8_BLOCK);                         \
+            uint32_t n = a->x_rows - r < TILE ? a->x_rows - r : TILE;                           \
+            for (uint32_t j = row0; j < row1; j++) {                                            \
+                const uint8_t *w = (const uint8_t *)a->w + j * a->w_row_bytes;                  \
+                switch (n) {                                                                    \
+                case 1:                                                                         \
+                    dots_##type(xq, xs, w, a->cols, 1, out);                                    \
+                    break;                                                                      \
+                case 2:                                                                         \
+                    dots_##type(xq, xs, w, a->cols, 2, out);                                    \
+                    break;                                                                      \
+                case 3:                                                                         \
+                    dots_##type(xq, xs, w, a->cols, 3, out);                                    \
+                    break;                                                                      \
+                default:                                                                        \
+                    dots_##type(xq, xs, w, a->cols, TILE, out);                                 \
+                    break;                                                                      \
+                }                                                                               \
+                for (uint32_t i = 0; i < n; i++) store(a, r + i, j, out[i]);                    \
+            }                                                                                   \
+        }                                                                                       \
+    }
+DEFINE_MATMUL_BLOCK(q8_0, 34)
+DEFINE_MATMUL_BLOCK(q4_0, 18)
+
+INLINE float max_lanes(__m256 v) {
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+static void quantize(const float *x, int8_t *q, float *scales, uint32_t cols) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (uint32_t b = 0; b < cols / Q8_BLOCK; b++, x += Q8_BLOCK, q += Q8_BLOCK) {
+        __m256 v[4], max = _mm256_setzero_ps();
+        for (int i = 0; i < 4; i++) {
+            v[i] = _mm256_loadu_ps(x + i * LANES);
+            max = _mm256_max_ps(max, _mm256_andnot_ps(sign, v[i]));
+        }
+        float m = max_lanes(max);
+        __m256 inverse = _mm256_set1_ps(m > 0 ? 127.0f / m : 0);
+        scales[b] = m / 127.0f;
+        __m256i n[4]; /* cvtps rounds to nearest, ties to even */
+        for (int i = 0; i < 4; i++) n[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
+        __m256i low = _mm256_packs_epi32(n[0], n[1]), high = _mm256_packs_epi32(n[2], n[3]);
+        __m256i bytes = _mm256_packs_epi16(low, high); /* lane-wise packs: put back in order */
+        bytes = _mm256_permutevar8x32_epi32(bytes, order);
+        _mm256_storeu_si256((__m256i *)q, bytes);
+    }
+}
+
+/* --- element-wise -------------------- */
+/* exp(x): x = n ln 2 + r, degree-6 polynomial on |r| <= ln 2 / 2, relative error < 2e-7.
+ * Coefficients: Taylor terms 1/k!, whose first omitted one is below 2^-25 there. */
+INLINE __m256 exp8(__m256 x) {
+    x = _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(-87.3f)), _mm256_set1_ps(88.7f));
+    __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
+                               _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
+    __m256 p = _mm256_set1_ps(1.0f / 5040);
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 720));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 120));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 24));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 6));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+    /* 2^n in two halves: n may be 128 or below -126 */
+    __m256i i = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(i, 1);
+    __m256i rest = _mm256_sub_epi32(i, half), bias = _mm256_set1_epi32(127);
+    p = _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23)));
+    return _mm256_mul_ps(p,
+                         _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23)));
+}
+
+static void norm_rms(const float *x, const float *w, float *y, uint32_t cols, float eps) {
+    __m256d s0 = _mm256_setzero_pd(), s1 = s0;
+    uint32_t c = 0;
+    for (; c + LANES <= cols; c += LANES) {
+        __m256 v = _mm256_loadu_ps(x + c);
+        __m256d lo = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+        __m256d hi = _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
+        s0 = _mm256_fmadd_pd(lo, lo, s0);
+        s1 = _mm256_fmadd_pd(hi, hi, s1);
+    }
+    double lane[4];
+    _mm256_storeu_pd(lane, _mm256_add_pd(s0, s1));
+    double sum = (lane[0] + lane[1]) + (lane[2] + lane[3]);
+    for (uint32_t t = c; t < cols; t++) sum += (double)x[t] * x[t];
+    float scale = (float)(1.0 / sqrt(sum / cols + (double)eps));
+    for (c = 0; c + LANES <= cols; c += LANES) {
+        __m256 v = _mm256_mul_ps(_mm256_loadu_ps(x + c), _mm256_set1_ps(scale));
+        _mm256_storeu_ps(y + c, _mm256_mul_ps(v, _mm256_loadu_ps(w + c)));
+    }
+    for (; c < cols; c++) y[c] = x[c] * scale * w[c];
+}
+
+/* Columns past the last whole vector go through a padded copy, so that an element is the
+ * same wherever it stands in its row. */
+static void silu_mul(const float *gate, const float *up, float *y, uint32_t cols) {
+    for (uint32_t c = 0; c < cols; c += LANES) {
+        uint32_t n = cols - c < LANES ? cols - c : LANES;
+        float g[LANES] = {0}, u[LANES] = {0};
+        memcpy(g, gate + c, n * sizeof g[0]);
+        memcpy(u, up + c, n * sizeof u[0]);
+        __m256 x = _mm256_loadu_ps(g);
+        __m256 e = exp8(_mm256_sub_ps(_mm256_setzero_ps(), x));
+        __m256 s = _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1.0f), e));
+        _mm256_storeu_ps(g, _mm256_mul_ps(s, _mm256_loadu_ps(u)));
+        memcpy(y + c, g, n * sizeof g[0]);
+    }
+}
+
+/* --- attention -------------------- */
+static float softmax(float *s, uint32_t n) {
+    __m256 max = _mm256_set1_ps(-INFINITY), sum = _mm256_setzero_ps();
+    for (uint32_t i = 0; i < n; i += LANES) { /* the buffer is padded to whole vectors */
+        for (uint32_t k = n; k < i + LANES; k++) s[k] = -INFINITY;
+        max = _mm256_max_ps(max, _mm256_loadu_ps(s + i));
+    }
+    __m256 m = _mm256_set1_ps(max_lanes(max));
+    for (uint32_t i = 0; i < n; i += LANES) {
+        __m256 d = _mm256_sub_ps(_mm256_loadu_ps(s + i), m);
+        __m256 live = _mm256_cmp_ps(d, _mm256_set1_ps(-87.3f), _CMP_GE_OQ);
+        __m256 e = _mm256_and_ps(exp8(d), live);
+        _mm256_storeu_ps(s + i, e);
+        sum = _mm256_add_ps(sum, e);
+    }
+    return sum_lanes(sum);
+}
+
+#define DEFINE_ATTENTION(type, elem_bytes)                                                       \
+    static void scores_##type(const float *q, const void *k, uint32_t dim, uint32_t n,           \
+                              float scale, float *out) {                                         \
+        for (uint32_t t = 0; t < n; t++) {                                                       \
+            dots_##type(q, (const char *)k + (size_t)t * dim * (elem_bytes), dim, 1, out + t);   \
+            out[t] *= scale;                                                                     \
+        }                                                                                        \
+    }                                                                                            \
+    static void mix_##type(const float *p, const void *v, uint32_t dim, uint32_t n, float *y) {  \
+        uint32_t c = 0;                                                                          \
+        for (; c + LANES <= dim; c += LANES) {                                                   \
+            __m256 acc = _mm256_loadu_ps(y + c);                                                 \
+            for (uint32_t t = 0; t < n; t++)                                                     \
+                acc = _mm256_fmadd_ps(_mm256_set1_ps(p[t]), load_##type(v, (size_t)t * dim + c), \
+                                      acc);                                                      \
+            _mm256_storeu_ps(y + c, acc);                                                        \
+        }                                                                                        \
+        for (; c < dim; c++)                                                                     \
+            for (uint32_t t = 0; t < n; t++)                                                     \
+                y[c] = fmaf(p[t], one_##type(v, (size_t)t * dim + c), y[c]);                     \
+    }
+DEFINE_ATTENTION(f32, 4)
+DEFINE_ATTENTION(f16, 2)
+
+const cpu_kernels cpu_kernels_avx2 = {
+    .isa = "avx2",
+    .matmul_f32 = matmul_f32,
+    .matmul_f16 = matmul_f16,
+    .matmul_bf16 = matmul_bf16,
+    .matmul_q8_0 = matmul_q8_0,
+    .matmul_q4_0 = matmul_q4_0,
+    .quantize = quantize,
+    .norm_rms = norm_rms,
+    .silu_mul = silu_mul,
+    .scores_f32 = scores_f32,
+    .scores_f16 = scores_f16,
+    .softmax = softmax,
+    .mix_f32 = mix_f32,
+    .mix_f16 = mix_f16,
+};
+#else
+typedef int cpu_kernels_avx2_is_for_x86_only; /* a translation unit holds a declaration */
+#endif

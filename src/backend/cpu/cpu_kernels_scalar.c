@@ -1,0 +1,163 @@
+/* cpu_kernels_scalar.c - plain C for any processor.
+ *
+ * Float dots run eight partial sums, so that compilers may use what vector registers the
+ * baseline has; the order of every sum is fixed. */
+#include <math.h>
+
+#include "backend/cpu/cpu_kernels.h"
+#include "tensor/convert.h"
+
+enum { LANES = 8 };
+
+static float sum_lanes(const float *lane) {
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
+           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
+static float get_f32(const void *p, uint32_t i) {
+    float v;
+    memcpy(&v, (const char *)p + (size_t)i * sizeof v, sizeof v);
+    return v;
+}
+static float get_f16(const void *p, uint32_t i) {
+    uint16_t v;
+    memcpy(&v, (const char *)p + (size_t)i * sizeof v, sizeof v);
+    return convert_f16_to_f32(v);
+}
+static float get_bf16(const void *p, uint32_t i) {
+    uint16_t v;
+    memcpy(&v, (const char *)p + (size_t)i * sizeof v, sizeof v);
+    return convert_bf16_to_f32(v);
+}
+
+#define DEFINE_DOT(name, get)                                                         \
+    static float name(const float *x, const void *w, uint32_t cols) {                 \
+        float lane[LANES] = {0};                                                      \
+        uint32_t c = 0;                                                               \
+        for (; c + LANES <= cols; c += LANES)                                         \
+            for (uint32_t l = 0; l < LANES; l++) lane[l] += x[c + l] * get(w, c + l); \
+        float sum = sum_lanes(lane);                                                  \
+        for (; c < cols; c++) sum += x[c] * get(w, c);                                \
+        return sum;                                                                   \
+    }
+DEFINE_DOT(dot_f32, get_f32)
+DEFINE_DOT(dot_f16, get_f16)
+DEFINE_DOT(dot_bf16, get_bf16)
+
+static float dot_q8_0(const int8_t *xq, const float *xs, const uint8_t *w, uint32_t cols) {
+    float sum = 0;
+    for (uint32_t b = 0; b < cols / Q8_BLOCK; b++, w += 34, xq += Q8_BLOCK) {
+        const int8_t *wq = (const int8_t *)(w + 2);
+        int32_t dot = 0;
+        for (int i = 0; i < Q8_BLOCK; i++) dot += wq[i] * xq[i];
+        sum += (float)dot * (get_f16(w, 0) * xs[b]);
+    }
+    return sum;
+}
+
+static float dot_q4_0(const int8_t *xq, const float *xs, const uint8_t *w, uint32_t cols) {
+    float sum = 0;
+    for (uint32_t b = 0; b < cols / Q8_BLOCK; b++, w += 18, xq += Q8_BLOCK) {
+        const uint8_t *nibbles = w + 2;
+        int32_t dot = 0;
+        for (int i = 0; i < 16; i++) {
+            dot += ((nibbles[i] & 15) - 8) * xq[i];
+            dot += ((nibbles[i] >> 4) - 8) * xq[i + 16];
+        }
+        sum += (float)dot * (get_f16(w, 0) * xs[b]);
+    }
+    return sum;
+}
+
+static void store(const matmul_args *a, uint32_t r, uint32_t j, float v) {
+    size_t at = (size_t)r * a->out_cols + j;
+    if (a->bias != NULL) v += a->bias[j];
+    if (a->add != NULL) v = a->add[at] + v;
+    a->out[at] = v;
+}
+
+#define DEFINE_MATMUL_FLOAT(name, dot)                                       \
+    static void name(const matmul_args *a, uint32_t row0, uint32_t row1) {   \
+        for (uint32_t j = row0; j < row1; j++) {                             \
+            const char *w = (const char *)a->w + j * a->w_row_bytes;         \
+            for (uint32_t r = 0; r < a->x_rows; r++)                         \
+                store(a, r, j, dot(a->x + (size_t)r * a->cols, w, a->cols)); \
+        }                                                                    \
+    }
+DEFINE_MATMUL_FLOAT(matmul_f32, dot_f32)
+DEFINE_MATMUL_FLOAT(matmul_f16, dot_f16)
+DEFINE_MATMUL_FLOAT(matmul_bf16, dot_bf16)
+
+#define DEFINE_MATMUL_BLOCK(name, dot)                                              \
+    static void name(const matmul_args *a, uint32_t row0, uint32_t row1) {          \
+        for (uint32_t j = row0; j < row1; j++) {                                    \
+            const uint8_t *w = (const uint8_t *)a->w + j * a->w_row_bytes;          \
+            for (uint32_t r = 0; r < a->x_rows; r++) {                              \
+                size_t at = (size_t)r * a->cols;                                    \
+                store(a, r, j, dot(a->xq + at, a->xs + at / Q8_BLOCK, w, a->cols)); \
+            }                                                                       \
+        }                                                                           \
+    }
+DEFINE_MATMUL_BLOCK(matmul_q8_0, dot_q8_0)
+DEFINE_MATMUL_BLOCK(matmul_q4_0, dot_q4_0)
+
+static void quantize(const float *x, int8_t *q, float *scales, uint32_t cols) {
+    for (uint32_t b = 0; b < cols / Q8_BLOCK; b++, x += Q8_BLOCK, q += Q8_BLOCK) {
+        float max = 0;
+        for (int i = 0; i < Q8_BLOCK; i++) max = fmaxf(max, fabsf(x[i]));
+        float inverse = max > 0 ? 127.0f / max : 0;
+        scales[b] = max / 127.0f;
+        for (int i = 0; i < Q8_BLOCK; i++) {
+            float v = fminf(fmaxf(nearbyintf(x[i] * inverse), -127.0f), 127.0f);
+            q[i] = (int8_t)v;
+        }
+    }
+}
+
+static void norm_rms(const float *x, const float *w, float *y, uint32_t cols, float eps) {
+    double sum = 0;
+    for (uint32_t c = 0; c < cols; c++) sum += (double)x[c] * x[c];
+    float scale = (float)(1.0 / sqrt(sum / cols + (double)eps));
+    for (uint32_t c = 0; c < cols; c++) y[c] = x[c] * scale * w[c];
+}
+
+static void silu_mul(const float *gate, const float *up, float *y, uint32_t cols) {
+    for (uint32_t c = 0; c < cols; c++) y[c] = gate[c] / (1.0f + expf(-gate[c])) * up[c];
+}
+
+static float softmax(float *s, uint32_t n) {
+    float max = -INFINITY, sum = 0;
+    for (uint32_t i = 0; i < n; i++) max = fmaxf(max, s[i]);
+    for (uint32_t i = 0; i < n; i++) sum += s[i] = expf(s[i] - max);
+    return sum;
+}
+
+#define DEFINE_ATTENTION(scores, mix, dot, get, elem_bytes)                                  \
+    static void scores(const float *q, const void *k, uint32_t dim, uint32_t n, float scale, \
+                       float *out) {                                                         \
+        for (uint32_t t = 0; t < n; t++)                                                     \
+            out[t] = dot(q, (const char *)k + (size_t)t * dim * (elem_bytes), dim) * scale;  \
+    }                                                                                        \
+    static void mix(const float *p, const void *v, uint32_t dim, uint32_t n, float *y) {     \
+        for (uint32_t t = 0; t < n; t++)                                                     \
+            for (uint32_t i = 0; i < dim; i++) y[i] += p[t] * get(v, t * dim + i);           \
+    }
+DEFINE_ATTENTION(scores_f32, mix_f32, dot_f32, get_f32, 4)
+DEFINE_ATTENTION(scores_f16, mix_f16, dot_f16, get_f16, 2)
+
+const cpu_kernels cpu_kernels_scalar = {
+    .isa = "scalar",
+    .matmul_f32 = matmul_f32,
+    .matmul_f16 = matmul_f16,
+    .matmul_bf16 = matmul_bf16,
+    .matmul_q8_0 = matmul_q8_0,
+    .matmul_q4_0 = matmul_q4_0,
+    .quantize = quantize,
+    .norm_rms = norm_rms,
+    .silu_mul = silu_mul,
+    .scores_f32 = scores_f32,
+    .scores_f16 = scores_f16,
+    .softmax = softmax,
+    .mix_f32 = mix_f32,
+    .mix_f16 = mix_f16,
+};

@@ -1,0 +1,277 @@
+/* os.c - see os.h. */
+#include "base/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/num.h"
+
+/* --- clock ----------------------------------------------------------------- */
+static const _Atomic uint64_t *_Atomic fake_clock_ns;
+
+uint64_t os_now_ns(void) {
+    const _Atomic uint64_t *fake = atomic_load(&fake_clock_ns);
+    if (fake != NULL) return atomic_load(fake);
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t os_wall_ms(void) {
+    const _Atomic uint64_t *fake = atomic_load(&fake_clock_ns);
+    if (fake != NULL) return atomic_load(fake) / 1000000u;
+    struct timespec t;
+    (void)clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
+void os_clock_set(const _Atomic uint64_t *ns) { atomic_store(&fake_clock_ns, ns); }
+
+void os_sleep_ms(uint32_t ms) {
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000L};
+    while (nanosleep(&t, &t) != 0 && errno == EINTR) {
+    }
+}
+
+/* --- fault injection ------------------------------------------------------- */
+typedef struct fault {
+    bool on;
+    int64_t left;
+    int error_number;
+} fault;
+
+static _Thread_local fault faults[OS_CALL_COUNT];
+
+void os_fail_after(os_call call, int64_t count, int error_number) {
+    faults[call] = (fault){.on = count >= 0, .left = count, .error_number = error_number};
+}
+
+bool os_fault(os_call call) {
+    fault *f = &faults[call];
+    if (!f->on) return false;
+    if (f->left > 0) {
+        f->left--;
+        return false;
+    }
+    errno = f->error_number;
+    return true;
+}
+
+/* --- files ----------------------------------------------------------------- */
+static status io_error(error *err, const char *what, const char *object) {
+    int saved = errno;
+    char text[128];
+    /* the GNU strerror_r: returns the text, in its own storage or ours */
+    const char *why = strerror_r(saved, text, sizeof text);
+    status code = saved == ENOENT ? ERR_NOT_FOUND : saved == ENOMEM ? ERR_NOMEM : ERR_IO;
+    return error_set(err, code, "%s '%s': %s", what, object, why);
+}
+
+static status open_path(const char *path, int flags, int *fd, error *err) {
+    int got = os_fault(OS_CALL_OPEN) ? -1 : open(path, flags | O_CLOEXEC, 0644);
+    if (got < 0) return io_error(err, "open", path);
+    *fd = got;
+    return OK;
+}
+
+status os_open_read(const char *path, int *fd, error *err) {
+    return open_path(path, O_RDONLY, fd, err);
+}
+
+status os_open_write(const char *path, int *fd, error *err) {
+    return open_path(path, O_WRONLY | O_CREAT | O_TRUNC, fd, err);
+}
+
+status os_memfd(const char *name, int *fd, error *err) {
+    int got = os_fault(OS_CALL_OPEN) ? -1 : memfd_create(name, MFD_CLOEXEC);
+    if (got < 0) return io_error(err, "memfd", name);
+    *fd = got;
+    return OK;
+}
+
+status os_file_bytes(int fd, const char *path, uint64_t *bytes, error *err) {
+    struct stat st;
+    if (os_fault(OS_CALL_STAT) || fstat(fd, &st) != 0) return io_error(err, "stat", path);
+    if (!S_ISREG(st.st_mode))
+        return error_set(err, ERR_INVALID, "'%s' is %s, not a regular file", path,
+                         S_ISDIR(st.st_mode) ? "a directory" : "special");
+    *bytes = (uint64_t)st.st_size;
+    return OK;
+}
+
+status os_read_some(int fd, void *out, size_t bytes, size_t *got, error *err) {
+    for (;;) {
+        ssize_t n = os_fault(OS_CALL_READ) ? -1 : read(fd, out, bytes);
+        if (n >= 0) {
+            *got = (size_t)n;
+            return OK;
+        }
+        if (errno != EINTR) return io_error(err, "read", "input");
+    }
+}
+
+status os_read_full(int fd, void *out, size_t bytes, size_t *got, error *err) {
+    size_t total = 0;
+    while (total < bytes) {
+        size_t n = 0;
+        TRY(os_read_some(fd, (char *)out + total, bytes - total, &n, err));
+        if (n == 0) break;
+        total += n;
+    }
+    *got = total;
+    return OK;
+}
+
+status os_write_full(int fd, const void *bytes, size_t n, error *err) {
+    const char *p = bytes;
+    while (n > 0) {
+        ssize_t done = os_fault(OS_CALL_WRITE) ? -1 : write(fd, p, n);
+        if (done < 0 && errno == EINTR) continue;
+        if (done < 0) return io_error(err, "write", "output");
+        p += done;
+        n -= (size_t)done;
+    }
+    return OK;
+}
+
+status os_rename(const char *from, const char *to, error *err) {
+    if (os_fault(OS_CALL_RENAME) || rename(from, to) != 0) return io_error(err, "rename to", to);
+    return OK;
+}
+
+void os_unlink(const char *path) { (void)unlink(path); }
+
+void os_close(int fd) {
+    if (fd >= 0) (void)close(fd);
+}
+
+/* --- memory ---------------------------------------------------------------- */
+status os_map_file(int fd, size_t bytes, const void **out, error *err) {
+    ASSERT(bytes > 0);
+    void *p =
+        os_fault(OS_CALL_MMAP) ? MAP_FAILED : mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (p == MAP_FAILED) return io_error(err, "mmap", "file");
+    *out = p;
+    return OK;
+}
+
+status os_map_pages(size_t bytes, void **out, error *err) {
+    ASSERT(bytes > 0);
+    void *p = os_fault(OS_CALL_MMAP) ? MAP_FAILED
+                                     : mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return error_set(err, ERR_NOMEM, "no address space for %zu bytes of pages", bytes);
+    if (bytes >= (size_t)4 << 20) (void)madvise(p, bytes, MADV_HUGEPAGE);
+    *out = p;
+    return OK;
+}
+
+void os_unmap(const void *p, size_t bytes) {
+    if (p != NULL) (void)munmap((void *)(uintptr_t)p, bytes);
+}
+
+void os_pages_drop(void *p, size_t bytes) { (void)madvise(p, bytes, MADV_DONTNEED); }
+
+/* --- machine --------------------------------------------------------------- */
+/* The first `count` numbers of a small system file; false when it cannot be read. */
+static bool read_numbers(const char *path, const char *format, unsigned long long *a,
+                         unsigned long long *b) {
+    FILE *fp = fopen(path, "re");
+    if (fp == NULL) return false;
+    int want = b != NULL ? 2 : 1;
+    int got =
+        b != NULL ? fscanf(fp, format, a, b) : fscanf(fp, format, a); /* NOLINT: kernel text */
+    (void)fclose(fp);
+    return got == want;
+}
+
+uint32_t os_cpu_count(void) {
+    cpu_set_t set;
+    uint32_t count = 1;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) count = (uint32_t)CPU_COUNT(&set);
+    unsigned long long quota = 0, period = 0;
+    bool capped = read_numbers("/sys/fs/cgroup/cpu.max", "%llu %llu", &quota, &period) ||
+                  (read_numbers("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "%llu", &quota, NULL) &&
+                   read_numbers("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "%llu", &period, NULL));
+    /* cgroup v1 writes -1 for "no quota", which %llu reads as a huge number */
+    if (capped && period > 0 && quota > 0 && quota / period < count)
+        count = (uint32_t)((quota + period - 1) / period);
+    return count > 0 ? count : 1;
+}
+
+static uint64_t host_memory_available(void) {
+    FILE *fp = fopen("/proc/meminfo", "re");
+    if (fp == NULL) return 0;
+    char line[128];
+    unsigned long long kib = 0;
+    while (fgets(line, sizeof line, fp) != NULL)
+        if (strncmp(line, "MemAvailable:", 13) == 0) kib = strtoull(line + 13, NULL, 10);
+    (void)fclose(fp);
+    return (uint64_t)kib * 1024u;
+}
+
+uint64_t os_memory_available(void) {
+    uint64_t bytes = host_memory_available();
+    unsigned long long limit = 0, used = 0;
+    bool capped =
+        (read_numbers("/sys/fs/cgroup/memory.max", "%llu", &limit, NULL) &&
+         read_numbers("/sys/fs/cgroup/memory.current", "%llu", &used, NULL)) ||
+        (read_numbers("/sys/fs/cgroup/memory/memory.limit_in_bytes", "%llu", &limit, NULL) &&
+         read_numbers("/sys/fs/cgroup/memory/memory.usage_in_bytes", "%llu", &used, NULL));
+    if (capped) bytes = num_min_u64(bytes, limit > used ? limit - used : 0);
+    return bytes;
+}
+
+void os_random(void *out, size_t bytes) {
+    char *p = out;
+    while (bytes > 0) {
+        ssize_t n = getrandom(p, bytes, 0);
+        if (n < 0 && errno == EINTR) continue;
+        ASSERT(n > 0);
+        p += n;
+        bytes -= (size_t)n;
+    }
+}
+
+/* --- wakeups --------------------------------------------------------------- */
+status os_event_open(int *fd, error *err) {
+    int got = os_fault(OS_CALL_EVENT) ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (got < 0) return io_error(err, "eventfd", "wakeup");
+    *fd = got;
+    return OK;
+}
+
+void os_event_signal(int fd) {
+    uint64_t one = 1;
+    while (write(fd, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+}
+
+void os_event_clear(int fd) {
+    uint64_t count = 0;
+    while (read(fd, &count, sizeof count) < 0 && errno == EINTR) {
+    }
+}
+
+void os_wait(const int *fds, uint32_t count, int timeout_ms) {
+    enum { WAIT_FDS_MAX = 8 };
+    ASSERT(count <= WAIT_FDS_MAX);
+    struct pollfd p[WAIT_FDS_MAX];
+    for (uint32_t i = 0; i < count; i++) p[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+    if (os_fault(OS_CALL_POLL)) return;
+    (void)poll(p, count, timeout_ms);
+}

@@ -1,0 +1,72 @@
+/* os.h - the one seam for operating-system calls and the clock.
+ *
+ * Rooms call these and never the system directly (lint checks it), so tests can make
+ * any call fail (os_fail_after) and can own the clock (os_clock_set).  Interrupted and
+ * short calls are finished here.  Descriptors belong to the caller; os_close() them.
+ * Injection is per thread; the fake clock is per process. */
+#ifndef BASE_OS_H
+#define BASE_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* --- clock ----------------------------------------------------------------- */
+uint64_t os_now_ns(void);  /* monotonic */
+uint64_t os_wall_ms(void); /* since 1970-01-01 UTC */
+/* Both clocks then read *ns (monotonic) and *ns / 1e6; NULL gives the real ones back. */
+void os_clock_set(const _Atomic uint64_t *ns);
+void os_sleep_ms(uint32_t ms);
+
+/* --- fault injection ------------------------------------------------------- */
+#define OS_CALLS(X) X(OPEN) X(STAT) X(READ) X(WRITE) X(MMAP) X(EVENT) X(POLL) X(THREAD) X(RENAME)
+typedef enum os_call {
+#define OS_CALL_ENUM(name) OS_CALL_##name,
+    OS_CALLS(OS_CALL_ENUM)
+#undef OS_CALL_ENUM
+        OS_CALL_COUNT
+} os_call;
+/* Calls of this kind made by this thread succeed `count` times, then fail with errno
+ * `error_number`.  A negative count switches it off. */
+void os_fail_after(os_call call, int64_t count, int error_number);
+/* Does the call have to fail now?  Sets errno; for os.c and base/thread.c. */
+bool os_fault(os_call call);
+
+/* --- files ----------------------------------------------------------------- */
+NODISCARD status os_open_read(const char *path, int *fd, error *err);
+NODISCARD status os_open_write(const char *path, int *fd, error *err); /* new or emptied, 0644 */
+NODISCARD status os_memfd(const char *name, int *fd, error *err);
+NODISCARD status os_file_bytes(int fd, const char *path, uint64_t *bytes, error *err);
+/* Reads until `bytes` or end of file; *got says how many. */
+NODISCARD status os_read_full(int fd, void *out, size_t bytes, size_t *got, error *err);
+/* One read of what is there; *got == 0 is the end. */
+NODISCARD status os_read_some(int fd, void *out, size_t bytes, size_t *got, error *err);
+status os_write_full(int fd, const void *bytes, size_t n, error *err);
+NODISCARD status os_rename(const char *from, const char *to, error *err);
+void os_unlink(const char *path);
+void os_close(int fd);
+
+/* --- memory ---------------------------------------------------------------- */
+NODISCARD status os_map_file(int fd, size_t bytes, const void **out, error *err); /* read-only */
+/* Zeroed pages, committed as they are touched; huge pages are asked for. */
+NODISCARD status os_map_pages(size_t bytes, void **out, error *err);
+void os_unmap(const void *p, size_t bytes);
+/* Tell the kernel the pages' content is no longer needed (they read as zero afterwards). */
+void os_pages_drop(void *p, size_t bytes);
+
+/* --- machine --------------------------------------------------------------- */
+uint32_t os_cpu_count(void);        /* what affinity mask and cgroup quota allow, >= 1 */
+uint64_t os_memory_available(void); /* bytes, cgroup limit respected */
+void os_random(void *out, size_t bytes);
+
+/* --- wakeups: an eventfd that any thread may signal and one thread waits on -- */
+NODISCARD status os_event_open(int *fd, error *err);
+void os_event_signal(int fd);
+void os_event_clear(int fd);
+/* Wait until one of fds is readable; -1 entries are skipped.  timeout_ms < 0: no limit.
+ * Interrupts end the wait early; the caller looks again anyway. */
+void os_wait(const int *fds, uint32_t count, int timeout_ms);
+
+#endif

@@ -1,0 +1,61 @@
+/* engine.h - a model married to a backend: rows of tokens in, logits out.
+ *
+ * The engine owns the KV cache, the program and the backend instance.  Everything it
+ * needs is planned and taken when it opens; a step allocates nothing (the heap is
+ * frozen around it).  Owner: whoever opened it; one thread. */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include "backend/backend.h"
+#include "engine/kv.h"
+#include "model/model.h"
+
+typedef struct engine engine;
+
+typedef struct engine_options {
+    const backend_ops *backend;
+    uint32_t threads;
+    cpu_isa isa_cap;
+    dtype kv_type;           /* F32 or F16 */
+    uint32_t ctx_max;        /* tokens per sequence; 0: what the model was trained for */
+    uint32_t seats;          /* sequences that run at the same time */
+    uint32_t rows_max;       /* rows of one step */
+    uint32_t taken_rows_max; /* rows of one step whose logits are wanted */
+    uint64_t kv_bytes_max;   /* 0: every seat can be full, as far as memory allows */
+} engine_options;
+
+/* Every byte the engine will use.  The same function plans and opens. */
+typedef struct mem_plan {
+    uint64_t weights_bytes; /* mapped from the file */
+    uint64_t kv_bytes;
+    uint64_t workspace_bytes; /* backend: values, tables, scratch */
+    uint32_t kv_blocks;
+    uint32_t ctx_max;
+    uint32_t seats;
+    bool kv_cut; /* seats * ctx_max tokens do not fit in memory: fewer blocks were planned */
+} mem_plan;
+
+NODISCARD status engine_plan(const model *m, const engine_options *opt, mem_plan *out, error *err);
+
+/* m is borrowed and must outlive the engine. */
+NODISCARD status engine_open(engine **out, const model *m, const engine_options *opt, error *err);
+void engine_close(engine *e);
+
+/* One row of a step; positions of one seat ascend from the seat's first uncomputed one. */
+typedef struct engine_row {
+    int32_t token;
+    uint32_t pos;
+    uint32_t seat;
+    bool wants_logits;
+} engine_row;
+
+/* Compute the rows.  The caller has grown every seat to cover its rows.  Returns
+ * logits [rows that want them, vocab] in row order, valid until the next step. */
+const float *engine_step(engine *e, const engine_row *rows, uint32_t count);
+
+kv_pool *engine_kv(engine *e);
+const mem_plan *engine_mem_plan(const engine *e);
+uint32_t engine_vocab(const engine *e);
+void engine_report(const engine *e, backend_report *out);
+
+#endif

@@ -1,0 +1,219 @@
+/* model.c - see model.h.  Opens the file, picks the architecture, checks that nothing in
+ * the file was left over. */
+#include "model/model.h"
+
+#include <inttypes.h>
+
+#include "base/alloc.h"
+#include "base/num.h"
+#include "base/os.h"
+#include "model/model_internal.h"
+#include "model/synth.h"
+
+typedef struct model_arch {
+    const char *name; /* "general.architecture" */
+    status (*describe)(model *m, error *err);
+} model_arch;
+
+static const model_arch archs[] = {
+    {"llama", llama_describe},
+};
+
+const char *model_arch_names(void) { return "llama"; }
+
+status model_take(model *m, uint64_t count, size_t bytes, const char *what, void **out,
+                  error *err) {
+    size_t need = 0;
+    void *p = NULL;
+    if (num_mul_size(&need, (size_t)count, bytes)) p = arena_take(&m->internal->arena, need);
+    if (p == NULL)
+        return error_set(err, ERR_NOMEM, "model: no memory for %s: %zu bytes, limit %zu", what,
+                         need, MODEL_ARENA_BYTES_MAX);
+    *out = p;
+    return OK;
+}
+
+/* --- name ------------------------------------------------------------------ */
+static str base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return str_of(slash != NULL ? slash + 1 : path);
+}
+
+void model_copy_text(char *out, size_t out_bytes, str s) {
+    size_t n = num_min_size(s.n, out_bytes - 1);
+    bool utf8 = str_is_utf8(s);
+    while (utf8 && n > 0 && n < s.n && ((unsigned char)s.p[n] & 0xC0) == 0x80) n--;
+    str_copy_c(out, out_bytes, (str){s.p, n});
+    for (size_t i = 0; i < n; i++) {
+        unsigned char byte = (unsigned char)out[i];
+        if (byte < 0x20 || byte == 0x7f || (byte >= 0x80 && !utf8)) out[i] = '?';
+    }
+}
+
+static void read_name(model *m) {
+    const gguf_value *v = gguf_kv_find(m->internal->gguf, S("general.name"));
+    bool usable =
+        v != NULL && v->type == GGUF_TYPE_STRING && v->as.string.n > 0 && str_is_utf8(v->as.string);
+    str name = usable ? v->as.string : base_name(blob_name(m->internal->file));
+    model_copy_text(m->name, sizeof m->name, name);
+}
+
+/* --- description ----------------------------------------------------------- */
+static status find_arch(const gguf *g, const model_arch **out, error *err) {
+    str name, key = S("general.architecture");
+    if (gguf_kv_find(g, key) == NULL)
+        return error_set(err, ERR_FORMAT, "model: key '%.*s' is missing", STR(key));
+    TRY(gguf_get_str(g, key, &name, err));
+    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) {
+        if (!str_eq_c(name, archs[i].name)) continue;
+        *out = &archs[i];
+        return OK;
+    }
+    char text[MODEL_TEXT_BYTES];
+    model_copy_text(text, sizeof text, name);
+    return error_set(err, ERR_UNSUPPORTED, "model: architecture '%s' is not known; known: %s", text,
+                     model_arch_names());
+}
+
+static void sum_tensors(model *m) {
+    const gguf *g = m->internal->gguf;
+    for (uint32_t i = 0; i < gguf_tensor_count(g); i++) {
+        m->params += gguf_tensor_get(g, i)->elems;
+        m->weight_bytes += gguf_tensor_get(g, i)->bytes;
+    }
+}
+
+static status describe(model *m, error *err) {
+    const gguf *g = m->internal->gguf;
+    const model_arch *arch = NULL;
+    void *bound = NULL;
+    TRY(find_arch(g, &arch, err));
+    str_copy_c(m->hparams.arch, sizeof m->hparams.arch, str_of(arch->name));
+    TRY(model_read_vocab(m, err));
+    TRY(model_take(m, gguf_tensor_count(g), sizeof(bool), "tensor marks", &bound, err));
+    m->internal->bound = bound;
+    TRY(arch->describe(m, err));
+    TRY(model_check_bound(m, err));
+    sum_tensors(m);
+    return OK;
+}
+
+/* --- open ------------------------------------------------------------------ */
+/* A model around b, which it owns from here on (also when this fails). */
+static status create(model **out, blob *b, error *err) {
+    model *m = mem_try_calloc(1, sizeof *m);
+    struct model_internal *internal = mem_try_calloc(1, sizeof *internal);
+    if (m == NULL || internal == NULL) {
+        (void)error_set(err, ERR_NOMEM, "model: no memory to open '%s'", blob_name(b));
+        mem_free(m);
+        mem_free(internal);
+        blob_close(b);
+        return ERR_NOMEM;
+    }
+    *internal = (struct model_internal){.file = b};
+    arena_init(&internal->arena, MODEL_ARENA_BYTES_MAX);
+    m->internal = internal;
+    m->file_bytes = blob_view(b).n;
+    *out = m;
+    return OK;
+}
+
+static status fill(model *m, error *err) {
+    TRY(gguf_open(&m->internal->gguf, m->internal->file, err));
+    read_name(m);
+    return describe(m, err);
+}
+
+static status fill_vocab(model *m, error *err) {
+    TRY(gguf_open_header(&m->internal->gguf, m->internal->file, err));
+    read_name(m);
+    return model_read_vocab(m, err);
+}
+
+static status open_with(model **out, blob *b, status (*fill_in)(model *, error *), error *err) {
+    model *m = NULL;
+    TRY(create(&m, b, err));
+    status st = fill_in(m, err);
+    if (st != OK) {
+        model_close(m);
+        return st;
+    }
+    *out = m;
+    return OK;
+}
+
+static status open_synth(blob **out, const char *model_arg, error *err) {
+    int fd = -1;
+    TRY(os_memfd("synth", &fd, err));
+    status st = synth_write(synth_spec(model_arg), fd, err);
+    if (st != OK) {
+        os_close(fd);
+        return st;
+    }
+    return blob_open_fd(out, fd, model_arg, err);
+}
+
+status model_open_file(blob **out, const char *path_or_synth, error *err) {
+    if (synth_is(path_or_synth)) return open_synth(out, path_or_synth, err);
+    return blob_open_file(out, path_or_synth, err);
+}
+
+status model_open_blob(model **out, blob *b, error *err) { return open_with(out, b, fill, err); }
+
+status model_open(model **out, const char *path_or_synth, error *err) {
+    blob *b = NULL;
+    TRY(model_open_file(&b, path_or_synth, err));
+    return open_with(out, b, fill, err);
+}
+
+status model_open_vocab(model **out, const char *path_or_synth, error *err) {
+    blob *b = NULL;
+    TRY(model_open_file(&b, path_or_synth, err));
+    return open_with(out, b, fill_vocab, err);
+}
+
+/* Why the model cannot be run; OK when it can. */
+static status judge(model *m, error *verdict) {
+    const gguf *g = m->internal->gguf;
+    if (!gguf_has_data(g))
+        return error_set(verdict, ERR_FORMAT,
+                         "model: the file describes %u tensors but ends before "
+                         "their data, at %" PRIu64 " bytes",
+                         gguf_tensor_count(g), m->file_bytes);
+    return describe(m, verdict);
+}
+
+status model_open_any(model **out, blob *b, error *verdict, error *err) {
+    model *m = NULL;
+    TRY(create(&m, b, err));
+    status st = gguf_open_header(&m->internal->gguf, b, err);
+    if (st != OK) {
+        model_close(m);
+        return st;
+    }
+    read_name(m);
+    *verdict = (error){.code = OK};
+    st = judge(m, verdict);
+    if (st == ERR_NOMEM) { /* says nothing about the file */
+        (void)error_set(err, st, "%s", verdict->msg);
+        model_close(m);
+        return st;
+    }
+    /* an unknown architecture ends the description before the vocabulary */
+    if (st != OK && m->vocab.kind == TOK_KIND_NONE && model_read_vocab(m, NULL) != OK)
+        m->vocab.kind = TOK_KIND_NONE;
+    *out = m;
+    return OK;
+}
+
+void model_close(model *m) {
+    if (m == NULL) return;
+    struct model_internal *internal = m->internal;
+    gguf_close(internal->gguf);
+    arena_deinit(&internal->arena);
+    blob_close(internal->file);
+    mem_free(internal);
+    mem_free(m);
+}
+
+const gguf *model_gguf(const model *m) { return m->internal->gguf; }

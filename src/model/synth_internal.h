@@ -1,0 +1,17 @@
+/* synth_internal.h - the two halves of synthetic models: words and weights. */
+#ifndef MODEL_SYNTH_INTERNAL_H
+#define MODEL_SYNTH_INTERNAL_H
+
+#include "model/gguf_write.h"
+
+/* A SentencePiece vocabulary of `count` tokens, at least SYNTH_VOCAB_MIN and at most
+ * SYNTH_VOCAB_MAX: specials, all bytes, ASCII characters, then made-up syllables. */
+enum { SYNTH_VOCAB_MIN = 3 + 256 + 95, SYNTH_VOCAB_MAX = 400000 };
+NODISCARD status synth_write_vocab(gguf_writer *w, uint32_t count, error *err);
+
+/* One row of `cols` random elements into `bytes`; the same (tensor, row) always gives the
+ * same ones.  Mean 0, standard deviation `sigma`. */
+void synth_fill_row(dtype t, uint32_t tensor, uint64_t row, float sigma, uint32_t cols,
+                    void *bytes);
+
+#endif

@@ -1,0 +1,198 @@
+/* plan.c - sched_plan(): what the next step computes.  Pure over the scheduler's state.
+ *
+ * The plan spends two budgets that it tracks locally: rows of the step, and free blocks.
+ * Blocks that a preemption will give back are counted as free from that point on. */
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/num.h"
+#include "sched/sched_internal.h"
+
+enum { ROWS_MIN = 16 }; /* below this a smaller chunk saves no time */
+
+typedef struct planner {
+    const sched *s;
+    step_plan *plan;
+    uint32_t rows_left;
+    uint32_t blocks_free;
+} planner;
+
+/* --- plans -------------------- */
+
+status step_plan_create(step_plan **out, const sched_options *opt, error *err) {
+    step_plan *p = mem_try_calloc(1, sizeof *p);
+    if (p == NULL) return error_set(err, ERR_NOMEM, "plan: no memory");
+    p->items = mem_try_calloc(opt->seats, sizeof *p->items);
+    p->admits = mem_try_calloc(opt->seats, sizeof *p->admits);
+    p->preempts = mem_try_calloc(opt->seats, sizeof *p->preempts);
+    if (p->items == NULL || p->admits == NULL || p->preempts == NULL) {
+        step_plan_destroy(p);
+        return error_set(err, ERR_NOMEM, "plan: no memory for %u seats", opt->seats);
+    }
+    *out = p;
+    return OK;
+}
+
+void step_plan_destroy(step_plan *p) {
+    if (p == NULL) return;
+    mem_free(p->items);
+    mem_free(p->admits);
+    mem_free(p->preempts);
+    mem_free(p);
+}
+
+/* --- budgets -------------------- */
+
+static uint32_t row_budget(const sched *s) {
+    if (s->opt.step_ms_target == 0 || s->row_ns == 0) return s->opt.rows_max;
+    uint64_t rows = (uint64_t)s->opt.step_ms_target * 1000000u / s->row_ns;
+    uint32_t floor = num_max_u32(ROWS_MIN, s->running_count);
+    return num_min_u32((uint32_t)num_min_u64(num_max_u64(rows, floor), UINT32_MAX),
+                       s->opt.rows_max);
+}
+
+/* May one more token of this sequence be sampled in this step? */
+static bool has_credit(const planner *p, const seq *q) {
+    uint32_t planned = 0;
+    if (q->request->choices > 1)
+        for (uint32_t i = 0; i < p->plan->items_count; i++)
+            planned +=
+                p->plan->items[i].wants_logits && p->plan->items[i].seq->request == q->request;
+    return q->request->credits > planned;
+}
+
+static bool is_preempted(const planner *p, const seq *q) {
+    for (uint32_t i = 0; i < p->plan->preempts_count; i++)
+        if (p->plan->preempts[i] == q) return true;
+    return false;
+}
+
+static bool is_planned(const planner *p, const seq *q) {
+    for (uint32_t i = 0; i < p->plan->items_count; i++)
+        if (p->plan->items[i].seq == q) return true;
+    return false;
+}
+
+/* The running sequence whose blocks go first: a parked one, else the youngest; only what
+ * is younger than q or parked, and has no rows in this plan yet. */
+static seq *victim_for(const planner *p, const seq *q) {
+    for (int parked = 1; parked >= 0; parked--) {
+        for (uint32_t i = p->s->running_count; i > 0; i--) {
+            seq *v = p->s->running[i - 1];
+            if (v == q || is_preempted(p, v) || is_planned(p, v)) continue;
+            if (parked ? v->request->credits == 0 : v->admitted > q->admitted) return v;
+        }
+    }
+    return NULL;
+}
+
+/* Free blocks until `blocks` are there, taking them from others than q; true if so. */
+static bool make_room(planner *p, const seq *q, uint32_t blocks) {
+    while (p->blocks_free < blocks) {
+        seq *v = victim_for(p, q);
+        if (v == NULL) return false;
+        p->plan->preempts[p->plan->preempts_count++] = v;
+        p->blocks_free += kv_seat_blocks_exclusive(p->s->kv, v->seat);
+    }
+    return true;
+}
+
+static void add_item(planner *p, seq *q, uint32_t from, uint32_t rows, uint32_t blocks) {
+    p->plan->items[p->plan->items_count++] =
+        (plan_item){.seq = q, .from = from, .rows = rows, .wants_logits = from + rows == q->count};
+    p->plan->rows += rows;
+    p->rows_left -= rows;
+    p->blocks_free -= blocks;
+}
+
+/* --- the three passes -------------------- */
+
+static void plan_decode(planner *p, seq *q) {
+    if (p->rows_left == 0 || is_preempted(p, q) || !has_credit(p, q)) return;
+    uint32_t blocks = kv_seat_blocks_missing(p->s->kv, q->seat, q->count);
+    if (make_room(p, q, blocks)) {
+        add_item(p, q, q->computed, 1, blocks);
+    } else {
+        /* nothing younger is left: q itself waits until older ones are through */
+        p->plan->preempts[p->plan->preempts_count++] = q;
+        p->blocks_free += kv_seat_blocks_exclusive(p->s->kv, q->seat);
+    }
+}
+
+/* The largest chunk of rows from `from` that budgets allow, given blocks_have already. */
+static uint32_t chunk_rows(const planner *p, const seq *q, uint32_t from, uint32_t blocks_have) {
+    uint32_t rows = num_min_u32(q->count - from, p->rows_left);
+    if (from + rows == q->count && !has_credit(p, q)) rows--; /* the last row would be sampled */
+    uint64_t fits = ((uint64_t)blocks_have + p->blocks_free) * KV_BLOCK_TOKENS - from;
+    return (uint32_t)num_min_u64(rows, fits);
+}
+
+static void plan_prefill(planner *p, seq *q) {
+    if (p->rows_left == 0 || is_preempted(p, q)) return;
+    uint32_t have = kv_blocks_for(q->computed);
+    uint32_t whole = kv_blocks_for(q->computed + num_min_u32(q->count - q->computed, p->rows_left));
+    (void)make_room(p, q, whole - have);
+    uint32_t rows = chunk_rows(p, q, q->computed, have);
+    if (rows > 0) add_item(p, q, q->computed, rows, kv_blocks_for(q->computed + rows) - have);
+}
+
+/* Full blocks that a later choice can take over from its request's first one.  The last
+ * prompt token is always computed, since its logits are wanted. */
+static uint32_t shareable_blocks(const seq *q) {
+    const seq *leader = &q->request->seqs[0];
+    if (q == leader || !seq_is_running(leader) || q->computed != 0) return 0;
+    uint32_t tokens = num_min_u32(q->request->prompt_count - 1, leader->computed);
+    return tokens / KV_BLOCK_TOKENS;
+}
+
+/* A later choice comes in once its leader's prompt is computed, to share the blocks. */
+static bool waits_for_leader(const seq *q) {
+    const seq *leader = &q->request->seqs[0];
+    return q != leader &&
+           (leader->state == SEQ_STATE_WAITING || leader->state == SEQ_STATE_PREFILL);
+}
+
+/* Blocks that sequences which are in already will still take for the tokens they have,
+ * and one more for each: admitting into those would only preempt somebody. */
+static uint32_t blocks_spoken_for(const planner *p) {
+    uint32_t blocks = 0;
+    for (uint32_t i = 0; i < p->s->running_count; i++) {
+        const seq *q = p->s->running[i];
+        blocks += kv_blocks_for(q->count) - kv_blocks_for(q->computed) + 1;
+    }
+    for (uint32_t i = 0; i < p->plan->admits_count; i++)
+        blocks += kv_blocks_for(p->plan->admits[i].seq->count) + 1;
+    for (uint32_t i = 0; i < p->plan->items_count; i++) { /* minus what this plan takes */
+        const plan_item *it = &p->plan->items[i];
+        blocks -= kv_blocks_for(it->from + it->rows) - kv_blocks_for(it->seq->computed);
+    }
+    return blocks;
+}
+
+/* True when the sequence was admitted. */
+static bool plan_admission(planner *p, seq *q) {
+    uint32_t share = shareable_blocks(q);
+    uint32_t need = kv_blocks_for(q->count) - share;
+    if (p->blocks_free < need + blocks_spoken_for(p)) return false;
+    uint32_t from = share * KV_BLOCK_TOKENS;
+    uint32_t rows = chunk_rows(p, q, from, share);
+    p->plan->admits[p->plan->admits_count++] = (plan_admit){.seq = q, .share_blocks = share};
+    if (rows > 0) add_item(p, q, from, rows, kv_blocks_for(from + rows) - share);
+    return true;
+}
+
+void sched_plan(const sched *s, step_plan *out) {
+    out->items_count = out->admits_count = out->preempts_count = out->rows = 0;
+    planner p = {
+        .s = s, .plan = out, .rows_left = row_budget(s), .blocks_free = kv_blocks_free(s->kv)};
+    for (uint32_t i = 0; i < s->running_count; i++)
+        if (s->running[i]->state == SEQ_STATE_DECODE) plan_decode(&p, s->running[i]);
+    for (uint32_t i = 0; i < s->running_count; i++)
+        if (s->running[i]->state == SEQ_STATE_PREFILL) plan_prefill(&p, s->running[i]);
+    if (out->preempts_count > 0) return; /* short of blocks: nobody new now */
+    uint32_t seats_left = s->opt.seats - s->running_count;
+    for (seq *q = s->waiting; q != NULL && seats_left > 0 && p.rows_left > 0; q = q->next) {
+        if (waits_for_leader(q) || q->request->credits == 0) continue;
+        if (!plan_admission(&p, q)) break; /* first come, first served: no overtaking */
+        seats_left--;
+    }
+}

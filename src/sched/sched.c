@@ -1,0 +1,466 @@
+/* sched.c - messages in, plans carried out, tokens applied.  See sched.h. */
+#include "sched/sched.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "sched/sched_internal.h"
+
+/* --- life cycle -------------------- */
+
+status sched_create(sched **out, const sched_options *opt, kv_pool *kv, buf *events, error *err) {
+    ASSERT(opt->seats > 0 && opt->rows_max >= opt->seats && opt->ctx_max > 1);
+    sched *s = mem_try_calloc(1, sizeof *s);
+    if (s == NULL) return error_set(err, ERR_NOMEM, "sched: no memory");
+    s->opt = *opt;
+    s->kv = kv;
+    s->events = events;
+    s->running = mem_try_calloc(opt->seats, sizeof(seq *));
+    s->seat_taken = mem_try_calloc(opt->seats, sizeof *s->seat_taken);
+    status st = idmap_init(&s->requests, opt->queue_max + opt->seats, err);
+    if (s->running == NULL || s->seat_taken == NULL)
+        st = error_set(err, ERR_NOMEM, "sched: no memory for %u seats", opt->seats);
+    if (st != OK) {
+        sched_destroy(s);
+        return st;
+    }
+    *out = s;
+    return OK;
+}
+
+void sched_destroy(sched *s) {
+    if (s == NULL) return;
+    uint32_t at = 0;
+    for (sched_request *r;
+         s->requests.entries != NULL && (r = idmap_next(&s->requests, &at)) != NULL;)
+        request_destroy(r);
+    idmap_deinit(&s->requests);
+    mem_free(s->running);
+    mem_free(s->seat_taken);
+    mem_free(s);
+}
+
+/* --- events -------------------- */
+
+static void emit(sched *s, const gen_event *e) { wire_events_add(s->events, e); }
+
+__attribute__((format(printf, 7, 8))) static void emit_error(sched *s, uint64_t id, status code,
+                                                             gen_fault fault, uint64_t have,
+                                                             uint64_t limit, const char *fmt, ...) {
+    error text;
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text.msg, sizeof text.msg, fmt, ap);
+    va_end(ap);
+    gen_event e = {.id = id, .kind = GEN_ERROR};
+    e.error.code = code;
+    e.error.fault = fault;
+    e.error.have = have;
+    e.error.limit = limit;
+    e.error.message = str_of(text.msg);
+    emit(s, &e);
+}
+
+static uint32_t elapsed_us(uint64_t from_ns, uint64_t to_ns) {
+    if (from_ns == 0 || to_ns <= from_ns) return 0;
+    return (uint32_t)num_min_u64((to_ns - from_ns) / 1000, UINT32_MAX);
+}
+
+static void emit_usage(sched *s, const sched_request *r, uint64_t now_ns) {
+    gen_event e = {.id = r->id, .kind = GEN_USAGE};
+    uint64_t first_row_ns = r->first_row_ns != 0 ? r->first_row_ns : now_ns;
+    e.usage = (gen_usage){
+        .prompt_tokens = r->prompt_count,
+        .completion_tokens = r->output_tokens,
+        .cached_tokens = r->cached_tokens,
+        .queue_us = elapsed_us(r->accepted_ns, first_row_ns),
+        .prompt_us = elapsed_us(r->first_row_ns, r->first_token_ns),
+        .decode_us = elapsed_us(r->first_token_ns, r->last_token_ns),
+    };
+    emit(s, &e);
+}
+
+static void emit_paused(sched *s, const seq *q, gen_pause why) {
+    gen_event e = {.id = q->request->id, .choice = q->choice, .kind = GEN_PAUSED, .paused = why};
+    emit(s, &e);
+}
+
+/* --- queue and seats -------------------- */
+
+static void queue_push_back(sched *s, seq *q) {
+    seq **at = &s->waiting;
+    while (*at != NULL) at = &(*at)->next;
+    q->next = NULL;
+    *at = q;
+    s->waiting_count++;
+}
+
+static void queue_push_front(sched *s, seq *q) {
+    q->next = s->waiting;
+    s->waiting = q;
+    s->waiting_count++;
+}
+
+static void queue_remove(sched *s, seq *q) {
+    seq **at = &s->waiting;
+    while (*at != q) {
+        ASSERT(*at != NULL);
+        at = &(*at)->next;
+    }
+    *at = q->next;
+    q->next = NULL;
+    s->waiting_count--;
+}
+
+static uint32_t seat_take(sched *s) {
+    for (uint32_t i = 0; i < s->opt.seats; i++) {
+        if (s->seat_taken[i]) continue;
+        s->seat_taken[i] = true;
+        return i;
+    }
+    ASSERT(false); /* the plan counted the seats */
+    return SEAT_NONE;
+}
+
+/* Leave the running set: seat and blocks are free, nothing is computed any more. */
+static void seat_leave(sched *s, seq *q) {
+    uint32_t i = 0;
+    while (s->running[i] != q) i++;
+    s->running_count--;
+    memmove(&s->running[i], &s->running[i + 1], (s->running_count - i) * sizeof s->running[0]);
+    kv_seat_clear(s->kv, q->seat);
+    s->seat_taken[q->seat] = false;
+    q->seat = SEAT_NONE;
+    q->computed = 0;
+}
+
+static bool never_ran(const sched_request *r) { return r->first_row_ns == 0; }
+
+/* The choice is complete; the request with its last one. */
+static void finish(sched *s, seq *q, gen_finish reason, uint64_t now_ns) {
+    sched_request *r = q->request;
+    if (q->state == SEQ_STATE_WAITING)
+        queue_remove(s, q);
+    else
+        seat_leave(s, q);
+    seq_set_state(q, SEQ_STATE_DONE);
+    gen_event e = {.id = r->id, .choice = q->choice, .kind = GEN_FINISH};
+    e.finish.reason = reason;
+    emit(s, &e);
+    if (--r->live > 0) return;
+    emit_usage(s, r, now_ns);
+    if (never_ran(r)) s->waiting_requests--;
+    (void)idmap_remove(&s->requests, r->id);
+    request_destroy(r);
+}
+
+/* --- messages -------------------- */
+
+static bool ids_are_valid(sched *s, const gen_request *g) {
+    for (uint32_t i = 0; i < g->ids.count; i++) {
+        int32_t id = wire_i32_at(g->ids, i);
+        if (id >= 0 && (uint32_t)id < s->opt.vocab) continue;
+        emit_error(s, g->id, ERR_INVALID, GEN_FAULT_PROMPT, (uint64_t)(uint32_t)id, s->opt.vocab,
+                   "prompt: token %u is %d, the vocabulary has %u", i, id, s->opt.vocab);
+        return false;
+    }
+    return true;
+}
+
+/* False, with an ERROR event, when the request cannot be taken. */
+static bool may_enter(sched *s, const gen_request *g) {
+    if (s->draining) {
+        emit_error(s, g->id, ERR_BUSY, GEN_FAULT_DRAINING, 0, 0, "the server is stopping");
+    } else if (g->prompt != GEN_PROMPT_IDS || g->ids.count == 0) {
+        emit_error(s, g->id, ERR_INVALID, GEN_FAULT_PROMPT, 0, 1, "prompt: has no tokens");
+    } else if (g->ids.count >= s->opt.ctx_max) {
+        emit_error(s, g->id, ERR_LIMIT, GEN_FAULT_CONTEXT_LENGTH, g->ids.count, s->opt.ctx_max,
+                   "the prompt has %u tokens, the context holds %u and needs room for one more",
+                   g->ids.count, s->opt.ctx_max);
+    } else if (s->waiting_requests >= s->opt.queue_max ||
+               s->requests.count >= s->requests.count_max) {
+        emit_error(s, g->id, ERR_BUSY, GEN_FAULT_QUEUE_FULL, s->waiting_requests, s->opt.queue_max,
+                   "%u requests are waiting, at most %u may", s->waiting_requests,
+                   s->opt.queue_max);
+    } else if (idmap_get(&s->requests, g->id) != NULL) {
+        emit_error(s, g->id, ERR_INTERNAL, GEN_FAULT_NONE, 0, 0, "request id %" PRIu64 " is in use",
+                   g->id);
+    } else {
+        return ids_are_valid(s, g);
+    }
+    return false;
+}
+
+/* Prompt rows that are to be computed before a newcomer's first, at the measured pace. */
+static uint32_t eta_ms(const sched *s) {
+    uint64_t rows = 0;
+    for (uint32_t i = 0; i < s->running_count; i++)
+        rows += s->running[i]->count - s->running[i]->computed;
+    for (const seq *q = s->waiting; q != NULL; q = q->next) rows += q->count;
+    return (uint32_t)num_min_u64(rows * s->row_ns / 1000000u, UINT32_MAX);
+}
+
+void sched_submit(sched *s, const gen_request *g, uint64_t now_ns) {
+    ASSERT(thread_is_owner(&s->owner));
+    if (!may_enter(s, g)) return;
+    sched_request *r = NULL;
+    error err = {0};
+    if (request_create(&r, g, s->opt.ctx_max, &err) != OK) {
+        emit_error(s, g->id, ERR_NOMEM, GEN_FAULT_NONE, 0, 0, "%s", err.msg);
+        return;
+    }
+    gen_event e = {.id = r->id, .kind = GEN_ACCEPTED};
+    e.accepted.prompt_tokens = r->prompt_count;
+    e.accepted.queue_position = s->waiting_count;
+    e.accepted.eta_ms = eta_ms(s);
+    r->accepted_ns = now_ns;
+    idmap_add(&s->requests, r->id, r);
+    s->waiting_requests++;
+    for (uint32_t i = 0; i < r->choices; i++) queue_push_back(s, &r->seqs[i]);
+    emit(s, &e);
+}
+
+void sched_cancel(sched *s, uint64_t id, uint16_t choice, uint64_t now_ns) {
+    ASSERT(thread_is_owner(&s->owner));
+    sched_request *r = idmap_get(&s->requests, id);
+    if (r == NULL) return; /* it finished while the message was on its way */
+    uint32_t choices = r->choices, live = r->live; /* the last finish() frees r */
+    for (uint32_t i = 0; i < choices && live > 0; i++) {
+        seq *q = &r->seqs[i];
+        if ((choice != GEN_CHOICE_ALL && choice != i) || q->state == SEQ_STATE_DONE) continue;
+        s->counters.canceled++;
+        live--;
+        finish(s, q, GEN_FINISH_CANCELED, now_ns);
+    }
+}
+
+void sched_credit(sched *s, uint64_t id, uint32_t tokens) {
+    sched_request *r = idmap_get(&s->requests, id);
+    if (r == NULL) return;
+    r->credits = num_min_u32(r->credits + tokens, WIRE_CREDITS_MAX);
+}
+
+void sched_drain(sched *s) { s->draining = true; }
+
+/* --- carrying a plan out -------------------- */
+
+static void preempt(sched *s, seq *q) {
+    seat_leave(s, q);
+    seq_set_state(q, SEQ_STATE_WAITING);
+    queue_push_front(s, q);
+    s->counters.preemptions++;
+    emit_paused(s, q, GEN_PAUSE_PREEMPTED);
+    log_debug("sched", "preempt request=%" PRIu64 " choice=%u tokens=%u", q->request->id, q->choice,
+              q->count);
+}
+
+static void admit(sched *s, const plan_admit *a, uint64_t now_ns) {
+    seq *q = a->seq;
+    queue_remove(s, q);
+    seq_set_state(q, SEQ_STATE_PREFILL);
+    q->seat = seat_take(s);
+    q->admitted = ++s->admissions;
+    s->running[s->running_count++] = q;
+    if (a->share_blocks > 0) {
+        kv_seat_share(s->kv, q->request->seqs[0].seat, q->seat, a->share_blocks);
+        q->computed = a->share_blocks * KV_BLOCK_TOKENS;
+    }
+    if (never_ran(q->request)) {
+        q->request->first_row_ns = now_ns;
+        s->waiting_requests--;
+    }
+}
+
+/* The whole request ends with an error; its items leave the plan. */
+static void fail_request(sched *s, step_plan *plan, sched_request *r, const error *why) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < plan->items_count; i++) {
+        if (plan->items[i].seq->request == r)
+            plan->rows -= plan->items[i].rows;
+        else
+            plan->items[kept++] = plan->items[i];
+    }
+    plan->items_count = kept;
+    for (uint32_t i = 0; i < r->choices; i++) {
+        seq *q = &r->seqs[i];
+        if (q->state == SEQ_STATE_WAITING)
+            queue_remove(s, q);
+        else if (q->state != SEQ_STATE_DONE)
+            seat_leave(s, q);
+    }
+    emit_error(s, r->id, why->code, GEN_FAULT_NONE, 0, 0, "%s", why->msg);
+    if (never_ran(r)) s->waiting_requests--;
+    (void)idmap_remove(&s->requests, r->id);
+    request_destroy(r);
+}
+
+static void fill_rows(const step_plan *plan, engine_row *rows) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < plan->items_count; i++) {
+        const plan_item *it = &plan->items[i];
+        for (uint32_t k = 0; k < it->rows; k++)
+            rows[n++] = (engine_row){.token = it->seq->ids[it->from + k],
+                                     .pos = it->from + k,
+                                     .seat = it->seq->seat,
+                                     .wants_logits = it->wants_logits && k + 1 == it->rows};
+    }
+    ASSERT(n == plan->rows);
+}
+
+void sched_commit(sched *s, step_plan *plan, uint64_t now_ns, engine_row *rows) {
+    ASSERT(thread_is_owner(&s->owner));
+    for (uint32_t i = 0; i < plan->preempts_count; i++) preempt(s, plan->preempts[i]);
+    for (uint32_t i = 0; i < plan->admits_count; i++) admit(s, &plan->admits[i], now_ns);
+    for (uint32_t i = 0; i < plan->items_count;) {
+        plan_item *it = &plan->items[i];
+        error err = {0};
+        status st = it->wants_logits ? seq_reserve(it->seq, &err) : OK;
+        if (st == OK) st = kv_seat_grow(s->kv, it->seq->seat, it->from + it->rows, &err);
+        if (st == OK)
+            i++;
+        else
+            fail_request(s, plan, it->seq->request, &err); /* item i is another one now */
+    }
+    fill_rows(plan, rows);
+}
+
+/* --- applying tokens -------------------- */
+
+sample_history sched_history(const seq *q) {
+    return (sample_history){
+        .ids = q->ids, .count = q->count, .prompt_count = q->request->prompt_count};
+}
+
+uint32_t sched_banned(const sched *s, const seq *q, int32_t *out) {
+    const sched_request *r = q->request;
+    uint32_t n = 0;
+    if (seq_output_count(q) >= r->tokens_min) return 0;
+    for (uint32_t i = 0; i < s->opt.eog_count; i++) out[n++] = s->opt.eog_ids[i];
+    for (uint32_t i = 0; i < r->stop_ids_count; i++)
+        if (r->stop_ids[i] >= 0 && (uint32_t)r->stop_ids[i] < s->opt.vocab)
+            out[n++] = r->stop_ids[i];
+    return n;
+}
+
+static bool is_in(const int32_t *ids, uint32_t count, int32_t id) {
+    for (uint32_t i = 0; i < count; i++)
+        if (ids[i] == id) return true;
+    return false;
+}
+
+static void emit_token(sched *s, const seq *q, const sample_result *t) {
+    gen_event e = {.id = q->request->id, .choice = q->choice, .kind = GEN_TOKENS};
+    e.tokens.ids = (wire_array){&t->id, 1};
+    if (q->request->sampling.logprobs) {
+        e.tokens.logprobs = (wire_array){&t->logprob, 1};
+        e.tokens.top = (uint8_t)t->top_count;
+        e.tokens.top_ids = (wire_array){t->top_ids, t->top_count};
+        e.tokens.top_logprobs = (wire_array){t->top_logprobs, t->top_count};
+    }
+    emit(s, &e);
+}
+
+/* One sampled token: it ends the choice, or is appended and sent. */
+static void take_token(sched *s, seq *q, const sample_result *t, uint64_t now_ns) {
+    sched_request *r = q->request;
+    if (!r->ignore_eos && is_in(s->opt.eog_ids, s->opt.eog_count, t->id)) {
+        finish(s, q, GEN_FINISH_EOS, now_ns);
+        return;
+    }
+    if (is_in(r->stop_ids, r->stop_ids_count, t->id)) {
+        finish(s, q, GEN_FINISH_STOP_TOKEN, now_ns);
+        return;
+    }
+    seq_append(q, t->id);
+    r->output_tokens++;
+    r->credits--;
+    if (r->first_token_ns == 0) r->first_token_ns = now_ns;
+    r->last_token_ns = now_ns;
+    emit_token(s, q, t);
+    if (seq_output_count(q) >= r->tokens_max)
+        finish(s, q, GEN_FINISH_LENGTH, now_ns);
+    else if (q->count >= s->opt.ctx_max)
+        finish(s, q, GEN_FINISH_CONTEXT, now_ns);
+    else if (r->credits == 0)
+        emit_paused(s, q, GEN_PAUSE_CREDITS);
+}
+
+static void emit_progress(sched *s, const seq *q) {
+    gen_event e = {.id = q->request->id, .choice = q->choice, .kind = GEN_PROGRESS};
+    e.progress.done = q->computed;
+    e.progress.total = q->count;
+    emit(s, &e);
+}
+
+/* Cost of a prompt row, smoothed; steps with few rows say little about it. */
+static void learn_pace(sched *s, uint32_t prefill_rows, uint32_t rows, uint64_t step_ns) {
+    enum { ROWS_TELLING = 16 };
+    if (prefill_rows < ROWS_TELLING) return;
+    uint64_t row_ns = step_ns / rows;
+    s->row_ns = s->row_ns == 0 ? row_ns : (s->row_ns * 3 + row_ns) / 4;
+    if (s->row_ns == 0) s->row_ns = 1;
+}
+
+void sched_apply(sched *s, const step_plan *plan, const sample_result *results, uint64_t now_ns,
+                 uint64_t step_ns) {
+    ASSERT(thread_is_owner(&s->owner));
+    uint32_t sampled = 0, prefill_rows = 0;
+    for (uint32_t i = 0; i < plan->items_count; i++) {
+        const plan_item *it = &plan->items[i];
+        seq *q = it->seq;
+        if (q->state == SEQ_STATE_PREFILL) prefill_rows += it->rows;
+        q->computed = it->from + it->rows;
+        if (!it->wants_logits) {
+            emit_progress(s, q);
+            continue;
+        }
+        if (q->state == SEQ_STATE_PREFILL) seq_set_state(q, SEQ_STATE_DECODE);
+        take_token(s, q, &results[sampled++], now_ns);
+    }
+    s->counters.prefill_rows += prefill_rows;
+    s->counters.decode_rows += plan->rows - prefill_rows;
+    learn_pace(s, prefill_rows, plan->rows, step_ns);
+    XASSERT(sched_validate(s));
+}
+
+/* --- introspection -------------------- */
+
+bool sched_is_idle(const sched *s) { return s->requests.count == 0; }
+
+sched_counters sched_counters_get(const sched *s) {
+    sched_counters c = s->counters;
+    c.running = s->running_count;
+    c.waiting = s->waiting_count;
+    c.parked = 0;
+    for (uint32_t i = 0; i < s->running_count; i++)
+        c.parked += s->running[i]->request->credits == 0;
+    return c;
+}
+
+static bool running_is_valid(const sched *s) {
+    uint64_t last = 0;
+    for (uint32_t i = 0; i < s->running_count; i++) {
+        const seq *q = s->running[i];
+        if (!seq_is_running(q) || q->seat >= s->opt.seats || !s->seat_taken[q->seat]) return false;
+        if (q->admitted <= last || q->computed > q->count) return false;
+        if (kv_seat_tokens(s->kv, q->seat) != q->computed) return false;
+        if (q->state == SEQ_STATE_DECODE && q->computed + 1 != q->count) return false;
+        last = q->admitted;
+    }
+    return true;
+}
+
+bool sched_validate(const sched *s) {
+    uint32_t waiting = 0, taken = 0;
+    for (const seq *q = s->waiting; q != NULL; q = q->next, waiting++)
+        if (q->state != SEQ_STATE_WAITING || q->seat != SEAT_NONE || q->computed != 0) return false;
+    for (uint32_t i = 0; i < s->opt.seats; i++) taken += s->seat_taken[i];
+    return waiting == s->waiting_count && taken == s->running_count && running_is_valid(s) &&
+           kv_validate(s->kv);
+}

@@ -1,0 +1,114 @@
+/* sched.h - who runs next: continuous batching with chunked prompts.
+ *
+ * Each turn of the engine loop:
+ *
+ *   sched_plan()    pure: which rows the next step computes, who is admitted, who must
+ *                   give its blocks back.  Never reads a token.
+ *   sched_commit()  carries the plan out on seats and blocks
+ *   (the step, then one sampled token per row that wants logits)
+ *   sched_apply()   appends the tokens, finishes what is complete
+ *
+ * Order: running sequences decode first, oldest first; then prompts are computed in
+ * chunks; then the queue is admitted first come, first served.  When blocks run out the
+ * youngest sequence is preempted: it goes back to the head of the queue with all its
+ * tokens and is computed again later, so nothing is lost and, numerics being exact, no
+ * token changes.  A sequence without credits is parked: it gets no rows.
+ *
+ * Events go into the buffer given at creation as an open wire EVENTS frame.
+ * Owner: the engine worker; engine thread only.  The clock is passed in. */
+#ifndef SCHED_SCHED_H
+#define SCHED_SCHED_H
+
+#include "engine/engine.h"
+#include "engine/sampler.h"
+#include "sched/seq.h"
+#include "wire/wire.h"
+
+typedef struct sched sched;
+
+typedef struct sched_options {
+    uint32_t seats;          /* sequences that run at the same time */
+    uint32_t rows_max;       /* rows of one step, >= seats */
+    uint32_t step_ms_target; /* prompt chunks shrink so that a step takes about this; 0: off */
+    uint32_t queue_max;      /* requests that wait for their first seat */
+    uint32_t ctx_max;        /* tokens per sequence */
+    uint32_t vocab;
+    const int32_t *eog_ids; /* end of sequence or turn; borrowed */
+    uint32_t eog_count;
+} sched_options;
+
+typedef struct sched_counters {
+    uint64_t prefill_rows;
+    uint64_t decode_rows;
+    uint64_t preemptions;
+    uint64_t canceled;
+    uint32_t running;
+    uint32_t waiting; /* sequences */
+    uint32_t parked;
+} sched_counters;
+
+/* kv is borrowed and only this scheduler changes it.  events is borrowed. */
+NODISCARD status sched_create(sched **out, const sched_options *opt, kv_pool *kv, buf *events,
+                              error *err);
+void sched_destroy(sched *s);
+
+/* --- messages from above; each may append events --------------------------------- */
+/* Answers with ACCEPTED, or with ERROR when the request cannot be taken. */
+void sched_submit(sched *s, const gen_request *r, uint64_t now_ns);
+/* The choice (or all) ends now: its seat and blocks are free before the next plan. */
+void sched_cancel(sched *s, uint64_t id, uint16_t choice, uint64_t now_ns);
+void sched_credit(sched *s, uint64_t id, uint32_t tokens);
+/* From now on submissions are refused. */
+void sched_drain(sched *s);
+
+/* --- a step ------------------------------------------------------------------------- */
+typedef struct plan_item {
+    seq *seq;
+    uint32_t from;     /* first token to compute */
+    uint32_t rows;     /* how many, > 0 */
+    bool wants_logits; /* of the last one: the sequence's newest token */
+} plan_item;
+
+typedef struct plan_admit {
+    seq *seq;
+    uint32_t share_blocks; /* full blocks taken over from the request's first choice */
+} plan_admit;
+
+typedef struct step_plan {
+    plan_item *items; /* [items_count] */
+    uint32_t items_count;
+    plan_admit *admits;
+    uint32_t admits_count;
+    seq **preempts;
+    uint32_t preempts_count;
+    uint32_t rows;
+} step_plan;
+
+/* Room for any plan of this scheduler. */
+NODISCARD status step_plan_create(step_plan **out, const sched_options *opt, error *err);
+void step_plan_destroy(step_plan *p);
+
+/* Pure.  An empty plan (rows 0) means there is nothing to do until a message comes. */
+void sched_plan(const sched *s, step_plan *out);
+
+/* Take seats and blocks as planned; fills `rows` [plan->rows] for the engine.  A sequence
+ * that finds no memory for its tokens ends with an error and drops out of the plan. */
+void sched_commit(sched *s, step_plan *plan, uint64_t now_ns, engine_row *rows);
+
+/* What to sample for a planned item that wants logits. */
+sample_history sched_history(const seq *q);
+/* Ids that must not come out now (minimum length); returns how many of `out`
+ * [eog_count + WIRE_STOP_IDS_MAX] were filled. */
+uint32_t sched_banned(const sched *s, const seq *q, int32_t *out);
+
+/* results: one per item that wants logits, in item order.  step_ns: how long the step took. */
+void sched_apply(sched *s, const step_plan *plan, const sample_result *results, uint64_t now_ns,
+                 uint64_t step_ns);
+
+/* --- introspection -------------------------------------------------------------------- */
+bool sched_is_idle(const sched *s); /* no request at all */
+sched_counters sched_counters_get(const sched *s);
+/* All invariants over queue, seats and blocks. */
+bool sched_validate(const sched *s);
+
+#endif

@@ -1,0 +1,31 @@
+/* sched_internal.h - the scheduler's state, shared by its three files. */
+#ifndef SCHED_SCHED_INTERNAL_H
+#define SCHED_SCHED_INTERNAL_H
+
+#include "base/idmap.h"
+#include "base/thread.h"
+#include "sched/sched.h"
+
+struct sched {
+    sched_options opt;
+    kv_pool *kv; /* borrowed */
+    buf *events; /* borrowed */
+    idmap requests;
+    seq **running; /* [running_count], oldest admission first */
+    uint32_t running_count;
+    bool *seat_taken; /* [opt.seats] */
+    seq *waiting;     /* queue, linked by seq.next */
+    uint32_t waiting_count;
+    uint32_t waiting_requests; /* requests that never had a seat */
+    uint64_t admissions;
+    uint64_t row_ns; /* smoothed cost of a prompt row; 0: not measured yet */
+    bool draining;
+    sched_counters counters;
+    thread_owner owner;
+};
+
+static inline bool seq_is_running(const seq *q) {
+    return q->state == SEQ_STATE_PREFILL || q->state == SEQ_STATE_DECODE;
+}
+
+#endif

@@ -1,0 +1,84 @@
+/* seq.h - a sequence: one token timeline, and the request it belongs to.
+ *
+ *   WAITING -> PREFILL   [admitted: it gets a seat]
+ *   PREFILL -> DECODE    [all known tokens are computed]
+ *   PREFILL, DECODE -> WAITING   [preempted: seat and blocks go, the tokens stay]
+ *   WAITING, PREFILL, DECODE -> DONE
+ *
+ * Owner: the scheduler; engine thread only. */
+#ifndef SCHED_SEQ_H
+#define SCHED_SEQ_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/sampler.h"
+#include "wire/wire.h"
+
+#define SEQ_STATES(X) X(WAITING) X(PREFILL) X(DECODE) X(DONE)
+typedef enum seq_state {
+#define SEQ_STATE_ENUM(name) SEQ_STATE_##name,
+    SEQ_STATES(SEQ_STATE_ENUM)
+#undef SEQ_STATE_ENUM
+        SEQ_STATE_COUNT
+} seq_state;
+
+enum { SEAT_NONE = UINT32_MAX };
+
+typedef struct sched_request sched_request;
+typedef struct seq seq;
+
+struct seq {
+    sched_request *request; /* borrowed: owns us */
+    uint16_t choice;
+    seq_state state;
+    uint32_t seat;     /* SEAT_NONE while it has none */
+    uint32_t computed; /* tokens whose keys and values are in the cache */
+    int32_t *ids;      /* owned; [count] prompt, then output */
+    uint32_t count;
+    uint32_t cap;
+    uint64_t admitted; /* order of admission; larger is younger */
+    seq *next;         /* in the waiting queue */
+};
+
+struct sched_request {
+    uint64_t id;
+    uint32_t prompt_count;
+    uint32_t ctx_max;
+    uint32_t tokens_max;
+    uint32_t tokens_min;
+    bool ignore_eos;
+    uint32_t credits; /* tokens that may still be sent */
+    sample_params sampling;
+    int32_t *stop_ids; /* owned */
+    uint32_t stop_ids_count;
+    sample_bias *biases; /* owned; sampling.biases */
+    uint64_t accepted_ns;
+    uint64_t first_row_ns;   /* 0: not yet */
+    uint64_t first_token_ns; /* 0: not yet */
+    uint64_t last_token_ns;
+    uint32_t output_tokens; /* over all choices */
+    uint32_t cached_tokens;
+    uint32_t live; /* choices not DONE */
+    uint32_t choices;
+    seq seqs[]; /* [choices]; 0 leads: the others take its computed blocks */
+};
+
+/* r->ids is the prompt (at least one token).  ERR_NOMEM only. */
+NODISCARD status request_create(sched_request **out, const gen_request *r, uint32_t ctx_max,
+                                error *err);
+void request_destroy(sched_request *r);
+
+/* Asserts that the arrow exists. */
+void seq_set_state(seq *s, seq_state to);
+const char *seq_state_name(seq_state state);
+
+/* Room for one more token; ERR_NOMEM leaves the sequence as it is. */
+NODISCARD status seq_reserve(seq *s, error *err);
+void seq_append(seq *s, int32_t id);
+
+static inline uint32_t seq_output_count(const seq *s) {
+    return s->count - s->request->prompt_count;
+}
+
+#endif

@@ -1,0 +1,297 @@
+/* wire.h - the messages between the front, the text role and the engine worker.
+ *
+ *   front ──REQUEST, CREDIT, CANCEL──▶ text ──the same, prompt as ids──▶ engine
+ *   front ◀──EVENTS (text), STATUS, MODEL── text ◀──EVENTS (ids), STATUS── engine
+ *
+ * Roles talk in these bytes only, also when they share a process.  No pointer crosses:
+ * a decoded message holds views into the frame and is valid as long as the frame is.
+ * Each side treats the other's bytes as hostile: decoding checks every length, count,
+ * enum and range here, so that receivers need no second look.
+ *
+ * Frame: u32 body bytes | u8 version | u8 type | u16 zero | body.  Little-endian.
+ * One EVENTS frame carries everything one engine step has to say.
+ *
+ * The event direction never waits for the request direction, which is why two bounded
+ * rings between two roles cannot deadlock (ARCHITECTURE.md, "Flow control"). */
+#ifndef WIRE_WIRE_H
+#define WIRE_WIRE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "base/str.h"
+
+enum {
+    WIRE_VERSION = 1,
+    WIRE_HEADER_BYTES = 8,
+    WIRE_FRAME_BYTES_MAX = 64 << 20,
+    WIRE_CHOICES_MAX = 128,
+    WIRE_STOPS_MAX = 16,
+    WIRE_STOP_BYTES_MAX = 256,
+    WIRE_STOP_IDS_MAX = 128,
+    WIRE_BIASES_MAX = 1024,
+    WIRE_TOP_LOGPROBS_MAX = 20,
+    WIRE_STATUS_VALUES_MAX = 256,
+    WIRE_CREDITS_MAX = 1 << 24, /* tokens in flight per request */
+};
+
+typedef enum wire_type {
+    WIRE_REQUEST = 1, /* gen_request */
+    WIRE_CANCEL,      /* gen_cancel */
+    WIRE_CREDIT,      /* gen_credit */
+    WIRE_EVENTS,      /* gen_event, many */
+    WIRE_STATUS,      /* engine_status */
+    WIRE_MODEL,       /* model_desc, once, when the role is ready */
+    WIRE_DRAIN,       /* no body: finish what runs, then stop */
+    WIRE_TYPE_END
+} wire_type;
+
+/* A packed array inside a frame: `count` elements, unaligned.  Read with wire_*_at(). */
+typedef struct wire_array {
+    const void *p;
+    uint32_t count;
+} wire_array;
+
+static inline int32_t wire_i32_at(wire_array a, uint32_t i) {
+    int32_t v = 0;
+    memcpy(&v, (const char *)a.p + (size_t)i * sizeof v, sizeof v);
+    return v;
+}
+static inline float wire_f32_at(wire_array a, uint32_t i) {
+    float v = 0;
+    memcpy(&v, (const char *)a.p + (size_t)i * sizeof v, sizeof v);
+    return v;
+}
+static inline uint64_t wire_u64_at(wire_array a, uint32_t i) {
+    uint64_t v = 0;
+    memcpy(&v, (const char *)a.p + (size_t)i * sizeof v, sizeof v);
+    return v;
+}
+
+/* --- down: front -> text -> engine ----------------------------------------- */
+
+/* What to do with the logits of one choice.  Neutral values switch a stage off:
+ * temperature 1, top_k 0, top_p 1, min_p 0, penalties 1 / 0 / 0.  temperature 0 is greedy. */
+typedef struct gen_sampling {
+    float temperature;        /* [0, 100] */
+    float top_p;              /* [0, 1] */
+    float min_p;              /* [0, 1] */
+    float repetition_penalty; /* (0, 100]; over prompt and output */
+    float presence_penalty;   /* [-100, 100]; over the output */
+    float frequency_penalty;  /* [-100, 100]; over the output */
+    uint32_t top_k;
+    uint32_t penalty_tokens; /* penalties look at the last so many tokens; UINT32_MAX: all */
+    uint64_t seed;           /* choice i of a request draws from Philox(seed, i, position) */
+    uint32_t tokens_max;     /* output tokens, >= 1; UINT32_MAX: as many as the context holds */
+    uint32_t tokens_min;     /* end-of-sequence tokens are not sampled before */
+    bool ignore_eos;
+    bool logprobs;
+    uint8_t top_logprobs; /* <= WIRE_TOP_LOGPROBS_MAX */
+    wire_array stop_ids;  /* i32, <= WIRE_STOP_IDS_MAX */
+    wire_array bias_ids;  /* i32, <= WIRE_BIASES_MAX */
+    wire_array biases;    /* f32, as many as bias_ids */
+} gen_sampling;
+
+gen_sampling gen_sampling_default(void);
+
+typedef enum gen_prompt {
+    GEN_PROMPT_TEXT, /* `text` is encoded as it stands */
+    GEN_PROMPT_CHAT, /* `text` is the JSON array of messages, for the chat template */
+    GEN_PROMPT_IDS,  /* `ids` is the prompt */
+    GEN_PROMPT_END
+} gen_prompt;
+
+typedef struct gen_request {
+    uint64_t id; /* chosen by the front; unique among the requests in flight */
+    gen_prompt prompt;
+    bool add_special;   /* TEXT: add BOS/EOS the way the model wants them */
+    bool parse_special; /* TEXT: special tokens written in the text become tokens */
+    bool echo;          /* the prompt's text comes back before the first token */
+    uint16_t choices;   /* 1..WIRE_CHOICES_MAX */
+    uint32_t credits;   /* tokens the engine may send before the first CREDIT */
+    str text;
+    wire_array ids; /* i32 */
+    uint32_t stops_count;
+    str stops[WIRE_STOPS_MAX]; /* each 1..WIRE_STOP_BYTES_MAX bytes */
+    gen_sampling sampling;
+} gen_request;
+
+enum { GEN_CHOICE_ALL = UINT16_MAX };
+
+typedef struct gen_cancel {
+    uint64_t id;
+    uint16_t choice; /* or GEN_CHOICE_ALL */
+} gen_cancel;
+
+typedef struct gen_credit {
+    uint64_t id;
+    uint32_t tokens;
+} gen_credit;
+
+/* --- up: engine -> text -> front -------------------------------------------- */
+
+typedef enum gen_event_kind {
+    GEN_ACCEPTED, /* once, before anything else: the request is valid and queued */
+    GEN_PROGRESS, /* prompt tokens computed so far */
+    GEN_TOKENS,   /* engine -> text */
+    GEN_TEXT,     /* text -> front */
+    GEN_PAUSED,   /* waiting for credits, or moved out of the cache for a while */
+    GEN_FINISH,   /* this choice is complete */
+    GEN_USAGE,    /* last event of a request that was accepted: all choices are complete */
+    GEN_ERROR,    /* last event of a request that fails */
+    GEN_EVENT_END
+} gen_event_kind;
+
+#define GEN_FINISHES(X)                                                   \
+    X(EOS)         /* the model's end-of-sequence or end-of-turn token */ \
+    X(STOP_TOKEN)  /* one of sampling.stop_ids */                         \
+    X(STOP_STRING) /* one of stops; found by the text role */             \
+    X(LENGTH)      /* sampling.tokens_max reached */                      \
+    X(CONTEXT)     /* the context is full */                              \
+    X(CANCELED)
+typedef enum gen_finish {
+#define GEN_FINISH_ENUM(name) GEN_FINISH_##name,
+    GEN_FINISHES(GEN_FINISH_ENUM)
+#undef GEN_FINISH_ENUM
+        GEN_FINISH_END
+} gen_finish;
+
+typedef enum gen_pause { GEN_PAUSE_CREDITS, GEN_PAUSE_PREEMPTED, GEN_PAUSE_END } gen_pause;
+
+/* Why a request failed, beyond its status code: what a dialect needs to name it. */
+typedef enum gen_fault {
+    GEN_FAULT_NONE,
+    GEN_FAULT_CONTEXT_LENGTH, /* have = prompt tokens, limit = what the context holds */
+    GEN_FAULT_QUEUE_FULL,     /* have = waiting requests, limit = how many may wait */
+    GEN_FAULT_PROMPT,         /* the messages or ids themselves are wrong */
+    GEN_FAULT_TEMPLATE,       /* the model's chat template cannot be used */
+    GEN_FAULT_DRAINING,       /* the server is stopping */
+    GEN_FAULT_END
+} gen_fault;
+
+typedef struct gen_usage {
+    uint32_t prompt_tokens;
+    uint32_t completion_tokens; /* over all choices */
+    uint32_t cached_tokens;     /* prompt tokens not computed again */
+    uint32_t queue_us;          /* accepted -> first row computed */
+    uint32_t prompt_us;         /* first row -> first token */
+    uint32_t decode_us;         /* first token -> last token */
+} gen_usage;
+
+typedef struct gen_event {
+    uint64_t id;
+    uint16_t choice; /* 0 where the event is about the whole request */
+    gen_event_kind kind;
+    union {
+        struct {
+            uint32_t prompt_tokens;
+            uint32_t cached_tokens;
+            uint32_t queue_position; /* requests ahead; 0: runs in the next step */
+            uint32_t eta_ms;         /* until its first row is computed, as far as known */
+        } accepted;
+        struct {
+            uint32_t done;
+            uint32_t total;
+        } progress;
+        struct {
+            wire_array ids;          /* i32 [count] */
+            wire_array logprobs;     /* f32 [count], or none */
+            uint8_t top;             /* alternatives per token */
+            wire_array top_ids;      /* i32 [count, top] */
+            wire_array top_logprobs; /* f32 [count, top], best first */
+        } tokens;
+        struct {
+            uint32_t tokens; /* credits this text used up */
+            str text;        /* whole UTF-8 characters; may be empty */
+            str logprobs;    /* wire_logprob entries, or empty */
+        } text;
+        gen_pause paused;
+        struct {
+            gen_finish reason;
+            str stop; /* the stop string that matched */
+        } finish;
+        gen_usage usage;
+        struct {
+            status code;
+            gen_fault fault;
+            uint64_t have;
+            uint64_t limit;
+            str message;
+        } error;
+    };
+} gen_event;
+
+/* One token of a GEN_TEXT event's `logprobs`. */
+typedef struct wire_logprob {
+    str bytes; /* the token's own bytes; not always whole UTF-8 */
+    int32_t id;
+    float logprob;
+} wire_logprob;
+
+/* What the front knows about a model.  A fixed struct: the ledger and /v1/models see
+ * this and nothing of the file. */
+typedef struct model_desc {
+    char name[64];
+    char arch[32];
+    char types[96];   /* weight types by bytes, "Q4_0 92 %, F32 8 %" */
+    char chat[16];    /* "plain", "jinja", "none" */
+    char backend[16]; /* what computes: "cpu avx2" */
+    char numerics[8]; /* "exact" or "fast" */
+    char kv_type[8];
+    uint64_t params;
+    uint64_t file_bytes;
+    uint64_t kv_bytes;
+    uint32_t vocab;
+    uint32_t n_embd;
+    uint32_t layers;
+    uint32_t ctx_train;
+    uint32_t ctx_max; /* tokens per sequence here */
+    uint32_t parallel;
+    uint32_t threads;
+} model_desc;
+
+/* The worker's heartbeat: sent between steps, at least every 250 ms. */
+typedef struct engine_status {
+    uint64_t steps;
+    uint32_t running;
+    uint32_t waiting;
+    wire_array values; /* u64, the ENGINE rows of obs/metrics.def in table order */
+} engine_status;
+
+/* --- codec ------------------------------------------------------------------ */
+
+/* Append one frame to `out`.  The spans a message points to are copied. */
+void wire_put_request(buf *out, const gen_request *r);
+void wire_put_cancel(buf *out, const gen_cancel *c);
+void wire_put_credit(buf *out, const gen_credit *c);
+void wire_put_status(buf *out, const engine_status *s);
+void wire_put_model(buf *out, const model_desc *d);
+void wire_put_drain(buf *out);
+
+/* An EVENTS frame: begin, add, end.  Nothing is left in `out` when no event was added. */
+size_t wire_events_begin(buf *out);
+void wire_events_add(buf *out, const gen_event *e);
+void wire_events_end(buf *out, size_t begun);
+
+/* Append one entry to a GEN_TEXT logprobs blob: the token, then its alternatives. */
+void wire_logprob_put(buf *out, const wire_logprob *token, const wire_logprob *top, uint8_t count);
+/* Take one entry off `blob`; `top` has room for WIRE_TOP_LOGPROBS_MAX.  False at the end
+ * (the blob was checked when its event was decoded). */
+bool wire_logprob_next(str *blob, wire_logprob *token, wire_logprob *top, uint8_t *count);
+
+/* Type and body of a whole frame; ERR_FORMAT when header or length is wrong. */
+NODISCARD status wire_open(str frame, wire_type *type, str *body, error *err);
+
+NODISCARD status wire_get_request(str body, gen_request *out, error *err);
+NODISCARD status wire_get_cancel(str body, gen_cancel *out, error *err);
+NODISCARD status wire_get_credit(str body, gen_credit *out, error *err);
+NODISCARD status wire_get_status(str body, engine_status *out, error *err);
+NODISCARD status wire_get_model(str body, model_desc *out, error *err);
+/* Take the next event off an EVENTS body; *more is false at its end. */
+NODISCARD status wire_get_event(str *body, gen_event *out, bool *more, error *err);
+
+const char *gen_finish_name(gen_finish reason);
+
+#endif

@@ -1,0 +1,209 @@
+/* engine_worker.c - see engine_worker.h. */
+#include "worker/engine_worker.h"
+
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/os.h"
+#include "obs/metrics.h"
+
+struct engine_worker {
+    engine_worker_options opt;
+    sched *sched;
+    sampler *sampler;
+    step_plan *plan;
+    engine_row *rows;       /* [rows_max] */
+    sample_result *results; /* [seats] */
+    int32_t *banned;        /* [eog_count + WIRE_STOP_IDS_MAX] */
+    buf in;                 /* the frame being read */
+    buf out;                /* frames not yet in the ring */
+    metrics metrics;
+    uint64_t steps;
+    uint64_t status_at_ns;
+    bool draining;
+};
+
+/* --- life cycle -------------------- */
+
+static status take_memory(engine_worker *w, error *err) {
+    const sched_options *o = &w->opt.sched;
+    w->rows = mem_try_calloc(o->rows_max, sizeof *w->rows);
+    w->results = mem_try_calloc(o->seats, sizeof *w->results);
+    w->banned = mem_try_calloc(o->eog_count + WIRE_STOP_IDS_MAX, sizeof *w->banned);
+    if (w->rows == NULL || w->results == NULL || w->banned == NULL)
+        return error_set(err, ERR_NOMEM, "engine worker: no memory for %u rows", o->rows_max);
+    return OK;
+}
+
+status engine_worker_create(engine_worker **out, const engine_worker_options *opt, error *err) {
+    engine_worker *w = mem_try_calloc(1, sizeof *w);
+    if (w == NULL) return error_set(err, ERR_NOMEM, "engine worker: no memory");
+    w->opt = *opt;
+    buf_init(&w->in, WIRE_FRAME_BYTES_MAX);
+    buf_init(&w->out, WIRE_FRAME_BYTES_MAX);
+    metrics_init(&w->metrics);
+    status st = take_memory(w, err);
+    if (st == OK) st = sched_create(&w->sched, &opt->sched, opt->kv, &w->out, err);
+    if (st == OK) st = sampler_create(&w->sampler, opt->sched.vocab, err);
+    if (st == OK) st = step_plan_create(&w->plan, &opt->sched, err);
+    if (st != OK) {
+        engine_worker_destroy(w);
+        return st;
+    }
+    *out = w;
+    return OK;
+}
+
+void engine_worker_destroy(engine_worker *w) {
+    if (w == NULL) return;
+    sched_destroy(w->sched);
+    sampler_destroy(w->sampler);
+    step_plan_destroy(w->plan);
+    mem_free(w->rows);
+    mem_free(w->results);
+    mem_free(w->banned);
+    buf_deinit(&w->in);
+    buf_deinit(&w->out);
+    mem_free(w);
+}
+
+/* --- inbox -------------------- */
+
+static status take_message(engine_worker *w, wire_type type, str body, error *err) {
+    gen_request r;
+    gen_cancel cancel;
+    gen_credit credit;
+    switch (type) {
+    case WIRE_REQUEST:
+        TRY(wire_get_request(body, &r, err));
+        sched_submit(w->sched, &r, os_now_ns());
+        return OK;
+    case WIRE_CANCEL:
+        TRY(wire_get_cancel(body, &cancel, err));
+        sched_cancel(w->sched, cancel.id, cancel.choice, os_now_ns());
+        return OK;
+    case WIRE_CREDIT:
+        TRY(wire_get_credit(body, &credit, err));
+        sched_credit(w->sched, credit.id, credit.tokens);
+        return OK;
+    case WIRE_DRAIN:
+        w->draining = true;
+        sched_drain(w->sched);
+        return OK;
+    default:
+        return error_set(err, ERR_FORMAT, "wire: message type %d comes from below", type);
+    }
+}
+
+/* Everything that is in the inbox, while answers fit above.  True if there was anything. */
+static bool drain_inbox(engine_worker *w) {
+    bool any = false, got = true;
+    while (got && link_flush(w->opt.link->up, &w->out)) {
+        error err = {0};
+        status st = link_recv(w->opt.link->down, &w->in, &got, &err);
+        if (st == OK && !got) break;
+        any = true;
+        wire_type type = WIRE_TYPE_END;
+        str body = {0};
+        if (st == OK) st = wire_open(buf_view(&w->in), &type, &body, &err);
+        size_t frame = wire_events_begin(&w->out);
+        if (st == OK) st = take_message(w, type, body, &err);
+        wire_events_end(&w->out, frame);
+        if (st != OK) LOG_EVERY(1000, LOG_ERROR, "engine", "bad message: %s", err.msg);
+    }
+    return any;
+}
+
+/* --- status -------------------- */
+
+static void fill_metrics(engine_worker *w) {
+    sched_counters c = sched_counters_get(w->sched);
+    metrics *m = &w->metrics;
+    metrics_set(m, METRIC_PREFILL_ROWS_TOTAL, c.prefill_rows);
+    metrics_set(m, METRIC_DECODE_ROWS_TOTAL, c.decode_rows);
+    metrics_set(m, METRIC_STEP_ROWS_TOTAL, c.prefill_rows + c.decode_rows);
+    metrics_set(m, METRIC_STEPS_TOTAL, w->steps);
+    metrics_set(m, METRIC_PREEMPTIONS_TOTAL, c.preemptions);
+    metrics_set(m, METRIC_CANCELLED_TOTAL, c.canceled);
+    metrics_set(m, METRIC_SEQUENCES_RUNNING, c.running);
+    metrics_set(m, METRIC_SEQUENCES_WAITING, c.waiting);
+    metrics_set(m, METRIC_SEQUENCES_PARKED, c.parked);
+    metrics_set(m, METRIC_KV_BLOCKS, kv_blocks_max(w->opt.kv));
+    metrics_set(m, METRIC_KV_BLOCKS_USED, kv_blocks_max(w->opt.kv) - kv_blocks_free(w->opt.kv));
+    metrics_set(m, METRIC_FUSED_OPS, w->opt.report.ops_fused);
+    metrics_set(m, METRIC_UNFUSED_OPS, w->opt.report.ops_unfused);
+    metrics_set(m, METRIC_HEARTBEAT_TIMESTAMP_SECONDS, os_wall_ms() * 1000000u);
+}
+
+static void send_status(engine_worker *w) {
+    uint64_t now_ns = os_now_ns();
+    if (now_ns < w->status_at_ns) return;
+    if (!link_flush(w->opt.link->up, &w->out)) return; /* never pile heartbeats up */
+    w->status_at_ns = now_ns + (uint64_t)ENGINE_STATUS_MS * 1000000u;
+    fill_metrics(w);
+    engine_status s = {
+        .steps = w->steps,
+        .running = (uint32_t)metrics_get(&w->metrics, METRIC_SEQUENCES_RUNNING),
+        .waiting = (uint32_t)metrics_get(&w->metrics, METRIC_SEQUENCES_WAITING),
+        .values = {metrics_engine_view(&w->metrics), METRICS_ENGINE_CELLS},
+    };
+    wire_put_status(&w->out, &s);
+    (void)link_flush(w->opt.link->up, &w->out);
+}
+
+/* --- stepping -------------------- */
+
+/* One token for every planned item that wants logits; they stand in item order. */
+static void sample(engine_worker *w, const float *logits) {
+    uint32_t n = 0;
+    mem_freeze("sample");
+    for (uint32_t i = 0; i < w->plan->items_count; i++) {
+        const plan_item *it = &w->plan->items[i];
+        if (!it->wants_logits) continue;
+        uint32_t banned = sched_banned(w->sched, it->seq, w->banned);
+        sampler_pick(w->sampler, logits + (size_t)n * w->opt.sched.vocab,
+                     &it->seq->request->sampling, sched_history(it->seq), it->seq->choice,
+                     w->banned, banned, &w->results[n]);
+        n++;
+    }
+    mem_thaw();
+}
+
+/* Plan and compute one step; false when nothing can run. */
+static bool step(engine_worker *w) {
+    sched_plan(w->sched, w->plan);
+    if (w->plan->rows == 0 && w->plan->preempts_count == 0) return false;
+    size_t frame = wire_events_begin(&w->out);
+    uint64_t start_ns = os_now_ns();
+    sched_commit(w->sched, w->plan, start_ns, w->rows);
+    if (w->plan->rows > 0) {
+        sample(w, w->opt.stepper.step(w->opt.stepper.ctx, w->rows, w->plan->rows));
+        uint64_t end_ns = os_now_ns();
+        w->steps++;
+        metrics_observe_ns(&w->metrics, METRIC_STEP_SECONDS, end_ns - start_ns);
+        sched_apply(w->sched, w->plan, w->results, end_ns, end_ns - start_ns);
+    }
+    wire_events_end(&w->out, frame);
+    (void)link_flush(w->opt.link->up, &w->out);
+    return true;
+}
+
+bool engine_worker_tick(engine_worker *w) {
+    bool did = drain_inbox(w);
+    send_status(w);
+    if (!link_flush(w->opt.link->up, &w->out)) return did;
+    return step(w) || did;
+}
+
+void engine_worker_run(engine_worker *w) {
+    while (!w->draining || !sched_is_idle(w->sched) || w->out.n > 0) {
+        if (engine_worker_tick(w)) continue;
+        /* A room signal only matters while frames are stuck; a message always does. */
+        int fds[] = {ring_fd(w->opt.link->down), ring_room_fd(w->opt.link->up)};
+        os_wait(fds, 2, ENGINE_STATUS_MS);
+        os_event_clear(fds[0]);
+        os_event_clear(fds[1]);
+    }
+}
+
+const sched *engine_worker_sched(const engine_worker *w) { return w->sched; }

@@ -1,0 +1,47 @@
+/* engine_worker.h - the engine role: the loop that schedules, steps, samples and answers.
+ *
+ *   drain the inbox -> plan -> commit -> step -> sample -> apply -> one EVENTS frame
+ *
+ * The lower side of its link.  When the event ring is full the loop takes no step until
+ * there is room again: a slow reader above is back-pressure, never growth.  Between steps,
+ * at least every STATUS_MS, it sends its heartbeat and counters.
+ * Owner: whoever created it; tick and run on one thread, the engine thread. */
+#ifndef WORKER_ENGINE_WORKER_H
+#define WORKER_ENGINE_WORKER_H
+
+#include "sched/sched.h"
+#include "wire/link.h"
+
+enum { ENGINE_STATUS_MS = 100 };
+
+/* What computes a step: the engine, or a fake one in simulation. */
+typedef struct stepper {
+    void *ctx;
+    const float *(*step)(void *ctx, const engine_row *rows, uint32_t count);
+} stepper;
+
+typedef struct engine_worker_options {
+    sched_options sched;
+    stepper stepper;
+    kv_pool *kv;     /* borrowed */
+    wire_link *link; /* borrowed; this is its lower side */
+    backend_report report;
+} engine_worker_options;
+
+typedef struct engine_worker engine_worker;
+
+NODISCARD status engine_worker_create(engine_worker **out, const engine_worker_options *opt,
+                                      error *err);
+void engine_worker_destroy(engine_worker *w);
+
+/* One turn of the loop; false when there was nothing to do. */
+bool engine_worker_tick(engine_worker *w);
+
+/* Turns until a DRAIN message has come and every request has finished.  Sleeps while
+ * there is nothing to do. */
+void engine_worker_run(engine_worker *w);
+
+/* For tests: the scheduler inside. */
+const sched *engine_worker_sched(const engine_worker *w);
+
+#endif

@@ -1,0 +1,358 @@
+/* text_worker.c - see text_worker.h. */
+#include "worker/text_worker.h"
+
+#include <inttypes.h>
+
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/idmap.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "base/os.h"
+#include "worker/text_request.h"
+
+enum {
+    PROMPT_BYTES_MAX = 64 << 20,  /* rendered text, and ids, of one prompt */
+    PROMPT_COUNTED_MAX = 1 << 20, /* an over-long prompt is counted this far */
+    SCRATCH_BYTES_MAX = 1 << 20,
+};
+
+struct text_worker {
+    text_worker_options opt;
+    idmap requests; /* text_request by id */
+    buf in;         /* the frame being read */
+    buf up;         /* frames for the front, not yet in the ring */
+    buf down;       /* frames for the engine, not yet in the ring */
+    buf prompt;     /* rendered chat text */
+    buf ids;        /* the encoded prompt, i32 */
+    text_scratch scratch;
+    bool draining;
+};
+
+/* --- life cycle -------------------- */
+
+status text_worker_create(text_worker **out, const text_worker_options *opt, error *err) {
+    text_worker *w = mem_try_calloc(1, sizeof *w);
+    if (w == NULL) return error_set(err, ERR_NOMEM, "text worker: no memory");
+    w->opt = *opt;
+    buf_init(&w->in, WIRE_FRAME_BYTES_MAX);
+    buf_init(&w->up, WIRE_FRAME_BYTES_MAX);
+    buf_init(&w->down, WIRE_FRAME_BYTES_MAX);
+    buf_init(&w->prompt, PROMPT_BYTES_MAX);
+    buf_init(&w->ids, PROMPT_BYTES_MAX);
+    buf_init(&w->scratch.made, SCRATCH_BYTES_MAX);
+    buf_init(&w->scratch.released, SCRATCH_BYTES_MAX);
+    status st = idmap_init(&w->requests, opt->requests_max, err);
+    if (st != OK) {
+        mem_free(w);
+        return st;
+    }
+    wire_put_model(&w->up, &opt->desc);
+    *out = w;
+    return OK;
+}
+
+void text_worker_destroy(text_worker *w) {
+    if (w == NULL) return;
+    uint32_t at = 0;
+    for (text_request *r; (r = idmap_next(&w->requests, &at)) != NULL;) text_request_destroy(r);
+    idmap_deinit(&w->requests);
+    buf *all[] = {
+        &w->in, &w->up, &w->down, &w->prompt, &w->ids, &w->scratch.made, &w->scratch.released};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) buf_deinit(all[i]);
+    mem_free(w);
+}
+
+uint32_t text_worker_requests(const text_worker *w) { return w->requests.count; }
+
+/* --- down: text to ids -------------------- */
+
+static void send_event(text_worker *w, const gen_event *e) { wire_events_add(&w->up, e); }
+
+static void send_error(text_worker *w, uint64_t id, status code, gen_fault fault, uint64_t have,
+                       uint64_t limit, const char *message) {
+    gen_event e = {.id = id, .kind = GEN_ERROR};
+    e.error.code = code;
+    e.error.fault = fault;
+    e.error.have = have;
+    e.error.limit = limit;
+    e.error.message = str_of(message);
+    send_event(w, &e);
+}
+
+static status encode(text_worker *w, str text, bool add_special, bool parse_special, error *err) {
+    tok_options opt = {
+        .add_special = add_special,
+        .parse_special = parse_special,
+        .tokens_max = num_max_u32(PROMPT_COUNTED_MAX, w->opt.desc.ctx_max),
+    };
+    return tok_encode(w->opt.tok, text, &opt, &w->ids, err);
+}
+
+/* The prompt as ids in w->ids.  *fault says what to blame. */
+static status prompt_ids(text_worker *w, const gen_request *r, gen_fault *fault, error *err) {
+    buf_clear(&w->ids);
+    *fault = GEN_FAULT_PROMPT;
+    switch (r->prompt) {
+    case GEN_PROMPT_TEXT:
+        return encode(w, r->text, r->add_special, r->parse_special, err);
+    case GEN_PROMPT_IDS:
+        buf_put(&w->ids, r->ids.p, (size_t)r->ids.count * sizeof(int32_t));
+        return buf_status(&w->ids, "prompt", err);
+    default:
+        break;
+    }
+    if (w->opt.chat != CHAT_KIND_PLAIN) {
+        *fault = GEN_FAULT_TEMPLATE;
+        return error_set(err, ERR_UNSUPPORTED,
+                         "the model's chat template is Jinja, which this version does not run: use "
+                         "/v1/completions, or start with --chat-template plain");
+    }
+    buf_clear(&w->prompt);
+    TRY(chat_render_plain(r->text, &w->prompt, err));
+    return encode(w, buf_view(&w->prompt), true, false, err);
+}
+
+/* Pass the request on as ids and remember it. */
+static status forward_request(text_worker *w, const gen_request *r, uint32_t count, error *err) {
+    text_request *t = NULL;
+    const int32_t *ids = (const int32_t *)(const void *)w->ids.p;
+    if (w->requests.count == w->requests.count_max)
+        return error_set(err, ERR_BUSY, "%u requests are in flight, at most %u may be",
+                         w->requests.count, w->requests.count_max);
+    if (idmap_get(&w->requests, r->id) != NULL)
+        return error_set(err, ERR_INTERNAL, "request id %" PRIu64 " is in use", r->id);
+    TRY(text_request_create(&t, w->opt.tok, r, ids, count, err));
+    idmap_add(&w->requests, r->id, t);
+    gen_request below = *r;
+    below.prompt = GEN_PROMPT_IDS;
+    below.text = (str){0};
+    below.stops_count = 0;
+    below.ids = (wire_array){ids, count};
+    wire_put_request(&w->down, &below);
+    return OK;
+}
+
+static void take_request(text_worker *w, const gen_request *r) {
+    error err = {0};
+    gen_fault fault = GEN_FAULT_NONE;
+    status st = prompt_ids(w, r, &fault, &err);
+    uint32_t count = (uint32_t)(w->ids.n / sizeof(int32_t));
+    if (st != OK) {
+        send_error(w, r->id, st, fault, 0, 0, err.msg);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        int32_t id = wire_i32_at((wire_array){w->ids.p, count}, i);
+        if (tok_is_valid(w->opt.tok, id)) continue;
+        (void)error_set(&err, ERR_INVALID, "prompt: token %u is %d, the vocabulary has %u", i, id,
+                        tok_vocab_count(w->opt.tok));
+        send_error(w, r->id, ERR_INVALID, GEN_FAULT_PROMPT, i, count, err.msg);
+        return;
+    }
+    st = forward_request(w, r, count, &err);
+    if (st == OK) return;
+    send_error(w, r->id, st, st == ERR_BUSY ? GEN_FAULT_QUEUE_FULL : GEN_FAULT_NONE,
+               w->requests.count, w->requests.count_max, err.msg);
+}
+
+static status take_from_front(text_worker *w, wire_type type, str body, error *err) {
+    gen_request r;
+    gen_cancel cancel;
+    gen_credit credit;
+    switch (type) {
+    case WIRE_REQUEST:
+        TRY(wire_get_request(body, &r, err));
+        take_request(w, &r);
+        return OK;
+    case WIRE_CANCEL:
+        TRY(wire_get_cancel(body, &cancel, err));
+        wire_put_cancel(&w->down, &cancel);
+        return OK;
+    case WIRE_CREDIT:
+        TRY(wire_get_credit(body, &credit, err));
+        wire_put_credit(&w->down, &credit);
+        return OK;
+    case WIRE_DRAIN:
+        w->draining = true;
+        wire_put_drain(&w->down);
+        return OK;
+    default:
+        return error_set(err, ERR_FORMAT, "wire: message type %d comes from below", type);
+    }
+}
+
+/* --- up: ids to text -------------------- */
+
+static void send_piece(text_worker *w, uint64_t id, uint16_t choice, text_choice *c,
+                       const text_piece *piece, uint32_t tokens) {
+    gen_event e = {.id = id, .choice = choice, .kind = GEN_TEXT};
+    e.text.tokens = tokens;
+    e.text.text = piece->text;
+    e.text.logprobs = piece->logprobs;
+    send_event(w, &e);
+    text_choice_sent(c, piece);
+}
+
+static void send_finish(text_worker *w, uint64_t id, uint16_t choice, gen_finish reason, str stop) {
+    gen_event e = {.id = id, .choice = choice, .kind = GEN_FINISH};
+    e.finish.reason = reason;
+    e.finish.stop = stop;
+    send_event(w, &e);
+}
+
+/* Every token is reported, also when its text is held back: its credit has to return. */
+static void take_tokens(text_worker *w, text_request *t, const gen_event *e) {
+    text_choice *c = &t->choices[e->choice];
+    for (uint32_t i = 0; i < e->tokens.ids.count && !c->done; i++) {
+        text_piece piece;
+        text_choice_push(c, e, i, &w->scratch, &piece);
+        send_piece(w, t->id, e->choice, c, &piece, 1);
+        if (!piece.stopped) continue;
+        c->done = true;
+        send_finish(w, t->id, e->choice, GEN_FINISH_STOP_STRING, piece.stop);
+        wire_put_cancel(&w->down, &(gen_cancel){.id = t->id, .choice = e->choice});
+    }
+}
+
+static void take_finish(text_worker *w, text_request *t, const gen_event *e) {
+    text_choice *c = &t->choices[e->choice];
+    if (c->done) return; /* a stop string was first */
+    c->done = true;
+    text_piece piece;
+    text_choice_finish(c, &w->scratch, &piece);
+    if (piece.text.n > 0 || piece.logprobs.n > 0) send_piece(w, t->id, e->choice, c, &piece, 0);
+    send_finish(w, t->id, e->choice, e->finish.reason, (str){0});
+}
+
+static void send_echo(text_worker *w, const text_request *t) {
+    for (uint32_t i = 0; i < t->choices_count && t->echo.n > 0; i++) {
+        gen_event e = {.id = t->id, .choice = (uint16_t)i, .kind = GEN_TEXT};
+        e.text.text = buf_view(&t->echo);
+        send_event(w, &e);
+    }
+}
+
+static void forget(text_worker *w, text_request *t) {
+    (void)idmap_remove(&w->requests, t->id);
+    text_request_destroy(t);
+}
+
+/* The engine may have run past a stop string: what counts is what the text used. */
+static void send_usage(text_worker *w, const text_request *t, gen_event *e) {
+    e->usage.completion_tokens = 0;
+    for (uint32_t i = 0; i < t->choices_count; i++)
+        e->usage.completion_tokens += t->choices[i].tokens;
+    send_event(w, e);
+}
+
+static void take_event(text_worker *w, gen_event *e) {
+    text_request *t = idmap_get(&w->requests, e->id);
+    if (t == NULL || e->choice >= t->choices_count) return;
+    switch (e->kind) {
+    case GEN_TOKENS:
+        take_tokens(w, t, e);
+        break;
+    case GEN_FINISH:
+        take_finish(w, t, e);
+        break;
+    case GEN_ACCEPTED:
+        send_event(w, e);
+        send_echo(w, t);
+        break;
+    case GEN_PROGRESS:
+    case GEN_PAUSED:
+        send_event(w, e);
+        break;
+    case GEN_USAGE:
+        send_usage(w, t, e);
+        forget(w, t);
+        break;
+    case GEN_ERROR:
+        send_event(w, e);
+        forget(w, t);
+        break;
+    case GEN_TEXT:
+    case GEN_EVENT_END:
+        break; /* text comes from this role only */
+    }
+}
+
+static status take_from_engine(text_worker *w, wire_type type, str body, error *err) {
+    if (type == WIRE_STATUS) {
+        buf_put_str(&w->up, buf_view(&w->in));
+        return OK;
+    }
+    if (type != WIRE_EVENTS)
+        return error_set(err, ERR_FORMAT, "wire: message type %d comes from above", type);
+    size_t frame = wire_events_begin(&w->up);
+    status st = OK;
+    for (bool more = true; st == OK && more;) {
+        gen_event e;
+        st = wire_get_event(&body, &e, &more, err);
+        if (st == OK && more) take_event(w, &e);
+    }
+    wire_events_end(&w->up, frame);
+    return st;
+}
+
+/* --- the loop -------------------- */
+
+/* Next frame from a ring, opened; false when there is none or it is bad. */
+static bool next_message(text_worker *w, ring *from, wire_type *type, str *body) {
+    error err = {0};
+    bool got = false;
+    status st = link_recv(from, &w->in, &got, &err);
+    if (st == OK && got) st = wire_open(buf_view(&w->in), type, body, &err);
+    if (st != OK) LOG_EVERY(1000, LOG_ERROR, "text", "bad frame: %s", err.msg);
+    return st == OK && got;
+}
+
+static bool flush_up(text_worker *w) { return link_flush(w->opt.front->up, &w->up); }
+static bool flush_down(text_worker *w) { return link_flush(w->opt.engine->down, &w->down); }
+
+/* One message up; needs room above only. */
+static bool tick_up(text_worker *w) {
+    wire_type type;
+    str body;
+    error err = {0};
+    if (!flush_up(w) || !next_message(w, w->opt.engine->up, &type, &body)) return false;
+    if (take_from_engine(w, type, body, &err) != OK)
+        LOG_EVERY(1000, LOG_ERROR, "text", "bad message from the engine: %s", err.msg);
+    (void)flush_up(w);
+    (void)flush_down(w);
+    return true;
+}
+
+/* One message down; needs room on both sides, since it may be answered at once. */
+static bool tick_down(text_worker *w) {
+    wire_type type;
+    str body;
+    error err = {0};
+    if (!flush_up(w) || !flush_down(w)) return false;
+    if (!next_message(w, w->opt.front->down, &type, &body)) return false;
+    size_t frame = wire_events_begin(&w->up);
+    if (take_from_front(w, type, body, &err) != OK)
+        LOG_EVERY(1000, LOG_ERROR, "text", "bad message from the front: %s", err.msg);
+    wire_events_end(&w->up, frame);
+    (void)flush_up(w);
+    (void)flush_down(w);
+    return true;
+}
+
+bool text_worker_tick(text_worker *w) {
+    bool up = tick_up(w);
+    return tick_down(w) || up;
+}
+
+void text_worker_run(text_worker *w) {
+    enum { IDLE_MS = 250 };
+    const text_worker_options *o = &w->opt;
+    while (!w->draining || w->requests.count > 0 || w->up.n > 0 || w->down.n > 0) {
+        if (text_worker_tick(w)) continue;
+        int fds[] = {ring_fd(o->front->down), ring_fd(o->engine->up), ring_room_fd(o->front->up),
+                     ring_room_fd(o->engine->down)};
+        os_wait(fds, 4, IDLE_MS);
+        for (int i = 0; i < 4; i++) os_event_clear(fds[i]);
+    }
+}

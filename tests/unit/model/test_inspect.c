@@ -1,0 +1,167 @@
+/* test_inspect.c - the report on a file, for people and for programs. */
+#include "model/inspect.h"
+
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/os.h"
+#include "gguf_build.h"
+#include "golden_paths.h"
+
+/* The report on a built file, which needs a path: a descriptor of this process has one. */
+static status inspect_built(build *b, bool json, buf *out, error *err) {
+    char path[64];
+    int fd = -1;
+    str bytes = build_finish(b);
+    CHECK_EQ(os_memfd("test", &fd, err), OK);
+    CHECK_EQ(os_write_full(fd, bytes.p, bytes.n, err), OK);
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    buf_init(out, 4 << 20);
+    status st = model_inspect(path, json, out, err);
+    buf_put_char(out, '\0');
+    os_close(fd);
+    free((void *)(uintptr_t)bytes.p);
+    return st;
+}
+
+TEST(inspect_says_what_a_good_file_holds_and_that_it_runs) {
+    build b;
+    buf out;
+    error err = {0};
+    build_good(&b, NULL);
+    add_str(&b, "tokenizer.chat_template", "first line\nsecond");
+    CHECK_EQ(inspect_built(&b, false, &out, &err), OK);
+    CHECK_HAS(out.p, "architecture  llama\n");
+    CHECK_HAS(out.p, "head_dim             16\n");
+    CHECK_HAS(out.p, "tokenizer     llama, 4 tokens, bos 1, eos 2, unk 0, add_bos yes\n");
+    CHECK_HAS(out.p, "chat template 17 bytes: first line\n");
+    CHECK_HAS(out.p, "llama.attention.layer_norm_rms_epsilon = 1e-05\n");
+    CHECK_HAS(out.p, "tokenizer.ggml.tokens = [<unk>, <s>, </s>, a]\n");
+    CHECK_HAS(out.p, "token_embd.weight");
+    CHECK_HAS(out.p, "[4, 32]");
+    CHECK_HAS(out.p, "\ncan be run by this version\n");
+    buf_deinit(&out);
+}
+
+TEST(inspect_says_why_a_file_cannot_run) {
+    build b;
+    buf out;
+    error err = {0};
+    build_good(&b, "general.architecture");
+    add_str(&b, "general.architecture", "other");
+    add_u32(&b, "other.block_count", 9);
+    CHECK_EQ(inspect_built(&b, false, &out, &err), OK);
+    CHECK_HAS(out.p, "layers               9\n");
+    CHECK_HAS(out.p, "bos 1");
+    CHECK_HAS(out.p, "cannot be run by this version: model: architecture 'other' is not known");
+    buf_deinit(&out);
+}
+
+TEST(inspect_works_without_any_key_and_without_data) {
+    build b;
+    buf out;
+    error err = {0};
+    build_init(&b);
+    CHECK_EQ(inspect_built(&b, false, &out, &err), OK);
+    CHECK_HAS(out.p, "architecture  -\n");
+    buf_deinit(&out);
+    build_good(&b, NULL);
+    b.data_bytes = 0;
+    CHECK_EQ(inspect_built(&b, true, &out, &err), OK);
+    CHECK_HAS(out.p, "\"runnable\":false");
+    CHECK_HAS(out.p, "describes 11 tensors but ends before their data");
+    buf_deinit(&out);
+}
+
+TEST(inspect_lets_nothing_reach_the_terminal_unescaped) {
+    build b;
+    buf out;
+    error err = {0};
+    build_good(&b, NULL);
+    add_str(&b, "a", "red \x1b[31m\nline");
+    add_str(&b, "b", "\xff\xfe");
+    CHECK_EQ(inspect_built(&b, false, &out, &err), OK);
+    CHECK_HAS(out.p, "a = red \\x1b[31m\\nline\n");
+    CHECK_HAS(out.p, "b = \\xff\\xfe\n");
+    buf_deinit(&out);
+}
+
+TEST(inspect_long_values_are_cut_and_long_arrays_counted) {
+    static char text[2000];
+    float many[9] = {0};
+    build b;
+    buf out;
+    error err = {0};
+    memset(text, 'x', sizeof text - 1);
+    build_good(&b, NULL);
+    add_str(&b, "long", text);
+    add_f32s(&b, "many", 9, many);
+    add_f32s(&b, "few", 2, (float[]){0.1f, -2.0f});
+    CHECK_EQ(inspect_built(&b, false, &out, &err), OK);
+    CHECK_HAS(out.p, "xxx... (1999 bytes)\n");
+    CHECK_HAS(out.p, "many = [9 f32]\n");
+    CHECK_HAS(out.p, "few = [0.1, -2]\n");
+    buf_deinit(&out);
+}
+
+TEST(inspect_json_has_the_same_facts) {
+    build b;
+    buf out;
+    error err = {0};
+    build_good(&b, NULL);
+    add_f32s(&b, "few", 2, (float[]){0.1f, -2.0f});
+    add_i32(&b, "minus", -7);
+    add_bool(&b, "yes", 1);
+    CHECK_EQ(inspect_built(&b, true, &out, &err), OK);
+    CHECK_HAS(out.p, "\"architecture\":\"llama\"");
+    CHECK_HAS(out.p, "\"types\":[{\"type\":\"F32\",\"tensors\":11,");
+    CHECK_HAS(out.p, "\"tokenizer\":{\"model\":\"llama\",\"tokens\":4,\"bos_id\":1");
+    CHECK_HAS(out.p, "\"few\":[0.1,-2");
+    CHECK_HAS(out.p, "\"minus\":-7");
+    CHECK_HAS(out.p, "\"yes\":true");
+    CHECK_HAS(out.p, "\"shape\":[4,32]");
+    CHECK_HAS(out.p, "\"chat_template\":null");
+    CHECK_HAS(out.p, "\"runnable\":true,\"reason\":null}\n");
+    buf_deinit(&out);
+}
+
+TEST(inspect_a_report_larger_than_allowed_is_an_error) {
+    buf out;
+    error err = {0};
+    buf_init(&out, 100);
+    CHECK_EQ(model_inspect("synth:tiny:f32", false, &out, &err), ERR_LIMIT);
+    CHECK_HAS(err.msg, "inspect");
+    buf_deinit(&out);
+}
+
+TEST(inspect_every_allocation_may_fail) {
+    int64_t n = 0;
+    for (; n < 1000; n++) {
+        buf out;
+        error err = {0};
+        buf_init(&out, 1 << 20);
+        mem_fail_after(n);
+        status st = model_inspect("synth:tiny:f32", true, &out, &err);
+        mem_fail_after(-1);
+        buf_deinit(&out);
+        if (st == OK) break;
+        CHECK(err.msg[0] != '\0');
+    }
+    CHECK(n > 10 && n < 1000);
+}
+
+TEST(inspect_reports_on_every_recorded_architecture) {
+    SHARED_OR_SKIP(folder, "oracle/public/models");
+    static const char *const archs[] = {"bert", "gemma3", "gpt-oss", "mamba", "mixtral", "qwen3"};
+    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) {
+        char path[1200];
+        buf out;
+        error err = {0};
+        (void)snprintf(path, sizeof path, "%s/%s/model-f32.gguf", folder, archs[i]);
+        buf_init(&out, 4 << 20);
+        CHECK_EQ(model_inspect(path, false, &out, &err), OK);
+        buf_put_char(&out, '\0');
+        CHECK_HAS(out.p, "cannot be run by this version: model: ");
+        buf_deinit(&out);
+    }
+}

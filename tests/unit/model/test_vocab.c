@@ -1,0 +1,170 @@
+/* test_vocab.c - the tokenizer's keys: types, lengths, ids, defaults. */
+#include <math.h>
+
+#include "gguf_build.h"
+#include "golden_paths.h"
+
+static model *open_vocab(build *b, str *bytes) {
+    blob *file = NULL;
+    model *m = NULL;
+    error err = {0};
+    *bytes = build_finish(b);
+    CHECK_EQ(blob_open_memory(&file, *bytes, "test", &err), OK);
+    CHECK_EQ(model_open_blob(&m, file, &err), OK);
+    CHECK_STR(err.msg, "");
+    return m;
+}
+
+TEST(vocab_absent_ids_are_those_of_the_first_llama) {
+    build b;
+    str bytes;
+    build_good(&b, NULL);
+    model *m = open_vocab(&b, &bytes);
+    CHECK_EQ(m->vocab.kind, TOK_KIND_SPM);
+    CHECK_EQ(m->vocab.bos_id, 1);
+    CHECK_EQ(m->vocab.eos_id, 2);
+    CHECK_EQ(m->vocab.unk_id, 0);
+    CHECK_EQ(m->vocab.eot_id, TOK_ID_NONE);
+    CHECK(m->vocab.add_bos && !m->vocab.add_eos && m->vocab.add_space_prefix);
+    CHECK(str_eq(m->vocab.pieces[3], S("a")));
+    CHECK_EQ(m->vocab.types[1], TOK_TYPE_CONTROL);
+    model_close(m);
+    free((void *)(uintptr_t)bytes.p);
+}
+
+TEST(vocab_keys_win_over_defaults) {
+    build b;
+    str bytes;
+    build_good(&b, NULL);
+    add_u32(&b, "tokenizer.ggml.bos_token_id", 3);
+    add_u32(&b, "tokenizer.ggml.eot_token_id", 2);
+    add_bool(&b, "tokenizer.ggml.add_bos_token", 0);
+    add_bool(&b, "tokenizer.ggml.add_space_prefix", 0);
+    model *m = open_vocab(&b, &bytes);
+    CHECK_EQ(m->vocab.bos_id, 3);
+    CHECK_EQ(m->vocab.eot_id, 2);
+    CHECK(!m->vocab.add_bos && !m->vocab.add_space_prefix);
+    model_close(m);
+    free((void *)(uintptr_t)bytes.p);
+}
+
+TEST(vocab_a_model_without_a_tokenizer_has_none) {
+    build b;
+    str bytes;
+    build_good(&b, "tokenizer.ggml.model");
+    model *m = open_vocab(&b, &bytes);
+    CHECK_EQ(m->vocab.kind, TOK_KIND_NONE);
+    CHECK_EQ(m->vocab.bos_id, TOK_ID_NONE);
+    model_close(m);
+    free((void *)(uintptr_t)bytes.p);
+}
+
+TEST(vocab_ids_past_the_vocabulary_are_refused_for_every_special_token) {
+    static const char *const names[] = {"bos", "eos", "unknown", "padding", "eot", "fim_pre"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        build b;
+        char key[64];
+        (void)snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", names[i]);
+        build_good(&b, NULL);
+        add_u32(&b, key, 2147483647);
+        CHECK_HAS(model_refusal(&b), "is 2147483647, there are 4 tokens");
+        build_good(&b, NULL);
+        add_i32(&b, key, -1);
+        CHECK_HAS(model_refusal(&b), "is -1");
+    }
+}
+
+TEST(vocab_arrays_of_another_type_are_refused) {
+    static const char *const keys[] = {"tokenizer.ggml.scores", "tokenizer.ggml.token_type",
+                                       "tokenizer.ggml.tokens"};
+    static const char *const words[] = {"must be of f32", "must be of i32", "must be of string"};
+    for (size_t i = 0; i < 3; i++) {
+        build b;
+        build_good(&b, keys[i]);
+        add_array(&b, keys[i], GGUF_TYPE_U8, BUILD_VOCAB);
+        buf_put(&b.kv, "\1\1\1\1", BUILD_VOCAB);
+        CHECK_HAS(model_refusal(&b), words[i]);
+        build_good(&b, keys[i]);
+        CHECK_HAS(model_refusal(&b), "is missing");
+    }
+}
+
+TEST(vocab_arrays_of_another_length_show_both_lengths) {
+    build b;
+    build_good(&b, "tokenizer.ggml.scores");
+    add_f32s(&b, "tokenizer.ggml.scores", 1, &(float){0});
+    CHECK_HAS(model_refusal(&b), "'tokenizer.ggml.scores' has 1 elements for 4 tokens");
+    build_good(&b, "tokenizer.ggml.tokens");
+    add_array(&b, "tokenizer.ggml.tokens", GGUF_TYPE_STRING, 0);
+    CHECK_HAS(model_refusal(&b), "0 tokens, must be 1 to 4194304");
+}
+
+TEST(vocab_scores_must_be_numbers) {
+    const float scores[BUILD_VOCAB] = {0, 0, NAN, 0};
+    build b;
+    build_good(&b, "tokenizer.ggml.scores");
+    add_f32s(&b, "tokenizer.ggml.scores", BUILD_VOCAB, scores);
+    CHECK_HAS(model_refusal(&b), "token 2 has no number");
+}
+
+TEST(vocab_types_are_1_to_6_and_byte_tokens_have_two_hex_digits) {
+    static const char *const bad[] = {"<0x-1>", "<0xG0>", "<0x0>", "<0x000>", "0x0A", ""};
+    build b;
+    build_good(&b, "tokenizer.ggml.token_type");
+    add_i32s(&b, "tokenizer.ggml.token_type", BUILD_VOCAB, (int32_t[]){1, 1, 7, 1});
+    CHECK_HAS(model_refusal(&b), "token 2 has type 7, must be 1 to 6");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const char *tokens[BUILD_VOCAB] = {"<unk>", "<0x0a>", "<0xFF>", bad[i]};
+        build_good(&b, "tokenizer.ggml.tokens");
+        add_strs(&b, "tokenizer.ggml.tokens", BUILD_VOCAB, tokens);
+        CHECK_STR(model_refusal(&b), "opened"); /* plain text, as long as no type says byte */
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const char *tokens[BUILD_VOCAB] = {"<unk>", "<0x0a>", "<0xFF>", bad[i]};
+        build_init(&b);
+        add_str(&b, "general.architecture", "llama");
+        add_str(&b, "tokenizer.ggml.model", "llama");
+        add_strs(&b, "tokenizer.ggml.tokens", BUILD_VOCAB, tokens);
+        add_f32s(&b, "tokenizer.ggml.scores", BUILD_VOCAB, (float[]){0, 0, 0, 0});
+        add_i32s(&b, "tokenizer.ggml.token_type", BUILD_VOCAB, (int32_t[]){2, 6, 6, 6});
+        CHECK_HAS(model_refusal(&b), "byte token 3");
+    }
+}
+
+TEST(vocab_other_tokenizers_are_refused_by_name) {
+    build b;
+    build_good(&b, "tokenizer.ggml.model");
+    add_str(&b, "tokenizer.ggml.model", "gpt2");
+    CHECK_HAS(model_refusal(&b), "tokenizer 'gpt2' is not known; known: llama");
+    build_good(&b, "tokenizer.ggml.model");
+    add_u32(&b, "tokenizer.ggml.model", 1);
+    CHECK_HAS(model_refusal(&b), "is u32, must be string");
+}
+
+TEST(vocab_chat_templates_are_text_of_a_bounded_size) {
+    static char text[(1 << 20) + 2];
+    build b;
+    memset(text, 'x', sizeof text - 1);
+    build_good(&b, NULL);
+    add_str(&b, "tokenizer.chat_template", text);
+    CHECK_HAS(model_refusal(&b), "has 1048577 bytes, at most 1048576");
+    build_good(&b, NULL);
+    add_u32(&b, "tokenizer.chat_template", 7);
+    CHECK_HAS(model_refusal(&b), "'tokenizer.chat_template' is u32");
+}
+
+TEST(vocab_a_file_with_a_vocabulary_and_no_tensors_gives_it) {
+    SHARED_OR_SKIP(path, "oracle/public/tokenizer/spm-tok512.gguf");
+    model *m = NULL;
+    error err = {0};
+    CHECK_EQ(model_open(&m, path, &err), ERR_FORMAT);
+    CHECK_HAS(err.msg, "'token_embd.weight' is missing");
+    CHECK_EQ(model_open_vocab(&m, path, &err), OK);
+    CHECK_EQ(m->vocab.count, 512);
+    CHECK(str_eq(m->vocab.pieces[3], S("<0x00>")));
+    CHECK_EQ(m->vocab.types[3], TOK_TYPE_BYTE);
+    CHECK(m->vocab.scores[511] < 0.0f);
+    CHECK_STR(m->name, "spm tok512");
+    CHECK_EQ(gguf_tensor_count(model_gguf(m)), 0);
+    model_close(m);
+}

@@ -1,0 +1,68 @@
+/* test_blob.c - whole files, mapped. */
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/os.h"
+#include "store/blob.h"
+#include "test.h"
+
+static int memfd_with(const char *text) {
+    int fd = -1;
+    error err = {0};
+    CHECK_EQ(os_memfd("test", &fd, &err), OK);
+    CHECK_EQ(os_write_full(fd, text, strlen(text), &err), OK);
+    return fd;
+}
+
+TEST(blob_shows_the_whole_content_and_the_name) {
+    blob *b = NULL;
+    error err = {0};
+    CHECK_EQ(blob_open_fd(&b, memfd_with("hello"), "five", &err), OK);
+    CHECK(str_eq(blob_view(b), S("hello")));
+    CHECK_STR(blob_name(b), "five");
+    blob_close(b);
+}
+
+TEST(blob_refuses_an_empty_file_a_folder_and_a_missing_one) {
+    blob *b = NULL;
+    error err = {0};
+    CHECK_EQ(blob_open_fd(&b, memfd_with(""), "nothing", &err), ERR_FORMAT);
+    CHECK_HAS(err.msg, "'nothing' is empty");
+    CHECK_EQ(blob_open_file(&b, ".", &err), ERR_INVALID);
+    CHECK_HAS(err.msg, "directory");
+    CHECK_EQ(blob_open_file(&b, "no-such-file", &err), ERR_NOT_FOUND);
+    CHECK_EQ(blob_open_memory(&b, S(""), "nothing", &err), ERR_FORMAT);
+    CHECK(b == NULL);
+    blob_close(NULL);
+}
+
+TEST(blob_takes_the_descriptor_also_when_it_fails) {
+    blob *b = NULL;
+    error err = {0};
+    int fd = memfd_with("");
+    CHECK_EQ(blob_open_fd(&b, fd, "x", &err), ERR_FORMAT);
+    CHECK(lseek(fd, 0, SEEK_CUR) == -1 && errno == EBADF);
+}
+
+TEST(blob_survives_every_failing_call) {
+    static const os_call calls[] = {OS_CALL_STAT, OS_CALL_MMAP};
+    blob *b = NULL;
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        error err = {0};
+        int fd = memfd_with("x");
+        os_fail_after(calls[i], 0, EIO);
+        CHECK_EQ(blob_open_fd(&b, fd, "x", &err), ERR_IO);
+        os_fail_after(calls[i], -1, 0);
+        CHECK(err.msg[0] != '\0');
+    }
+    error err = {0};
+    int fd = memfd_with("x");
+    mem_fail_after(0);
+    CHECK_EQ(blob_open_fd(&b, fd, "x", &err), ERR_NOMEM);
+    mem_fail_after(-1);
+    os_fail_after(OS_CALL_OPEN, 0, EACCES);
+    CHECK_EQ(blob_open_file(&b, ".", &err), ERR_IO);
+    os_fail_after(OS_CALL_OPEN, -1, 0);
+    CHECK(b == NULL);
+}

@@ -1,0 +1,23 @@
+# packages.sh - what the build and the tests need, and how it gets there.  Sourced by ./start
+# and ./check.
+
+BUILD_PACKAGES="gcc libc6-dev make pkg-config libmicrohttpd-dev libjansson-dev libyaml-dev libedit-dev libsodium-dev"
+CHECK_PACKAGES="clang clang-format clang-tidy libclang-rt-dev python3 git util-linux"
+
+# Install those of the packages that are missing; say what is done.
+need_packages() {
+    missing=
+    for p in "$@"; do
+        dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
+    done
+    [ -n "$missing" ] || return 0
+    if ! command -v apt-get >/dev/null; then
+        echo "missing packages:$missing; this script installs with apt-get only, install them by hand" >&2
+        return 1
+    fi
+    sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    echo "installing:$missing"
+    $sudo apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
+}
