@@ -142,7 +142,7 @@ lint-layers:
 lint-headers:
 	@set -e; for h in $$(find src cuda -name '*.h'); do $(CC) $(STD) $(WARN) -Isrc -Icuda $(LIB_CFLAGS) -fsyntax-only -x c $$h; done
 lint-house:
-	awk -f tools/tidy.awk $$(find src cuda tests -name '*.[ch]' -o -name '*.cu')
+	LC_ALL=C awk -f tools/tidy.awk $$(find src cuda tests -name '*.[ch]' -o -name '*.cu')
 	sh tools/check_words.sh
 # clang-format's output differs between major versions; the tree is formatted with 14.
 lint-format:

@@ -163,7 +163,8 @@ const config_option config_options[] = {
     {"tokenize.no_special", "no-special", "", CONFIG_BOOL, OPTION_FLAG_ONLY, ON(TOKENIZE),
      AT(no_special), 0, 0, "false", NULL, NULL,
      "add no token at the beginning or the end"},
-    {"tokenize.no_parse_special", "no-parse-special", "", CONFIG_BOOL, OPTION_FLAG_ONLY, ON(TOKENIZE),
+    {"tokenize.no_parse_special", "no-parse-special", "", CONFIG_BOOL, OPTION_FLAG_ONLY,
+     ON(TOKENIZE),
      AT(no_parse_special), 0, 0, "false", NULL, NULL,
      "control tokens in the text are plain text"},
 

@@ -6,7 +6,7 @@
 #include "backend/cpu/cpu_pool.h"
 #include "base/os.h"
 
-enum { SWEEPS = 3, LINE_WORDS = 8, LINES_PER_TURN = 8 };
+enum { SWEEPS = 3, LINE_WORDS = 8, LINES_PER_TURN = 8, TURN_WORDS = LINE_WORDS * LINES_PER_TURN };
 static const size_t sweep_bytes = (size_t)1 << 30;
 
 typedef struct sweep {
@@ -19,8 +19,8 @@ typedef struct sweep {
 /* Read our share in whole cache lines; eight independent sums keep the loads in flight. */
 static void read_share(void *ctx, uint32_t worker) {
     sweep *s = ctx;
-    size_t share = s->count / s->threads / (LINE_WORDS * LINES_PER_TURN);
-    const uint64_t *p = s->words + worker * share * LINE_WORDS * LINES_PER_TURN;
+    size_t share = s->count / s->threads / TURN_WORDS;
+    const uint64_t *p = s->words + worker * share * TURN_WORDS;
     uint64_t sum[LINE_WORDS] = {0};
     for (size_t i = 0; i < share * LINES_PER_TURN; i++, p += LINE_WORDS)
         for (int k = 0; k < LINE_WORDS; k++) sum[k] += p[k];

@@ -51,7 +51,7 @@ static status print_ids(const buf *ids, error *err) {
 }
 
 status command_tokenize(const config *c, error *err) {
-    vocabulary v;
+    vocabulary v = {0};
     buf text, ids;
     tok_options opt = {.add_special = !c->no_special,
                        .parse_special = !c->no_parse_special,
@@ -87,7 +87,7 @@ status command_parse_ids(str text, buf *ids, error *err) {
 }
 
 status command_detokenize(const config *c, error *err) {
-    vocabulary v;
+    vocabulary v = {0};
     buf text, ids, out;
     TRY(vocabulary_open(&v, c, err));
     buf_init(&text, INPUT_BYTES_MAX);

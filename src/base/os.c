@@ -48,9 +48,9 @@ void os_sleep_ms(uint32_t ms) {
 
 /* --- fault injection ------------------------------------------------------- */
 typedef struct fault {
-    bool on;
     int64_t left;
     int error_number;
+    bool on;
 } fault;
 
 static _Thread_local fault faults[OS_CALL_COUNT];

@@ -50,8 +50,9 @@ void json_node_path(const json_node *n, char out[JSON_PATH_BYTES]) {
     for (; n->up != NULL; n = n->up) {
         char step[80];
         const char *dot = n->up->up != NULL ? "." : "";
-        int wrote = n->key.p != NULL ? snprintf(step, sizeof step, "%s%.*s", dot, STR(n->key))
-                                     : snprintf(step, sizeof step, "[%zu]", n->index);
+        str key = n->key.p != NULL && n->key.n == 0 ? S("\"\"") : n->key; /* an empty name */
+        int wrote = key.p != NULL ? snprintf(step, sizeof step, "%s%.*s", dot, STR(key))
+                                  : snprintf(step, sizeof step, "[%zu]", n->index);
         size_t bytes = wrote < (int)sizeof step ? (size_t)wrote : sizeof step - 1;
         if (bytes + 4 > at) { /* room for the dots and the terminator */
             at -= 3;

@@ -48,10 +48,17 @@ bool http_head_is_in_place(void) {
     return strcmp(version, "0.9.75") == 0 || strcmp(version, "0.9.76") == 0;
 }
 
+static const char *check_target(str target) {
+    for (size_t i = 0; i < target.n; i++)
+        if ((unsigned char)target.p[i] <= ' ' || target.p[i] == 0x7f)
+            return "the request target has a space or a control byte";
+    return NULL;
+}
+
 /* Method, space, target, space, version: nothing between them, nothing left out. */
 static void scan_request_line(head_scan *scan, const http_head_text *text) {
     const char *target = text->method + strlen(text->method) + 1;
-    if (text->version != target + text->target_bytes + 1)
+    if (text->version != target + text->target.n + 1)
         scan->why = "the request line has a NUL or a space too many";
     scan->at = text->version + strlen(text->version) + LINE_END_BYTES;
 }
@@ -82,6 +89,7 @@ static enum MHD_Result scan_field(void *cls, enum MHD_ValueKind kind, const char
 
 static const char *check_framing(const head_scan *scan, bool http_1_0) {
     if (scan->hosts > 1) return "more than one Host";
+    if (scan->hosts == 0 && !http_1_0) return "Host is missing";
     if (scan->lengths > 1) return "more than one Content-Length";
     if (scan->codings > 1) return "more than one Transfer-Encoding";
     if (scan->lengths > 0 && scan->codings > 0) return "both Content-Length and Transfer-Encoding";
@@ -115,6 +123,7 @@ unsigned http_head_check(struct MHD_Connection *connection, const http_head_text
         *why = "the request head is too large";
         return MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
     }
+    scan.why = check_target(text->target);
     if (text->in_place) scan_request_line(&scan, text);
     (void)MHD_get_connection_values(connection, MHD_HEADER_KIND, scan_field, &scan);
     if (text->in_place && scan.at + LINE_END_BYTES != text->method + bytes)

@@ -120,8 +120,7 @@ struct http_call {
     bool head_ran; /* on_head was called, so on_closed must be */
     bool cut;      /* no more bytes for this client */
 
-    str method, path, query;
-    size_t target_bytes;
+    str method, target, path, query;
     call_received received;
     size_t body_bytes_max;
     uint64_t refused_bytes; /* of a body that is dropped */
@@ -142,8 +141,8 @@ struct http_call {
 /* Where the library has put the request line. */
 typedef struct http_head_text {
     const char *method, *version;
-    size_t target_bytes; /* path, '?' and query as sent, up to a NUL */
-    bool in_place;       /* see http_head.c */
+    str target;    /* path, '?' and query as sent, up to a NUL */
+    bool in_place; /* see http_head.c */
 } http_head_text;
 
 /* What the checks of a head found out. */

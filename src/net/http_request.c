@@ -13,7 +13,7 @@ enum { CALL_SLACK_BYTES = 64 * 1024, ARENA_PER_HEAD = 4 };
 /* --- opening and closing ---------------------------------------------------- */
 static void split_uri(http_call *c, const char *uri) {
     str all = arena_dup(&c->mem, str_of(uri));
-    c->target_bytes = all.n;
+    c->target = all;
     const char *mark = all.n > 0 ? memchr(all.p, '?', all.n) : NULL;
     size_t path_n = mark != NULL ? (size_t)(mark - all.p) : all.n;
     c->path = (str){all.p != NULL ? all.p : "", path_n};
@@ -96,7 +96,7 @@ static enum MHD_Result take_head(http_call *c, const char *method, const char *v
     const char *why = NULL;
     const http_head_text text = {.method = method,
                                  .version = version,
-                                 .target_bytes = c->target_bytes,
+                                 .target = c->target,
                                  .in_place = c->server->head_in_place};
     c->method = str_of(method);
     c->no_body = str_eq(c->method, S("HEAD"));

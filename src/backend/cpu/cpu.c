@@ -187,7 +187,7 @@ static void unit_embed(backend *b, const task *t, uint32_t r) {
         const rope_table *table = &b->ropes[i];
         uint32_t pairs = table->attrs.dims / 2;
         float *cs = table->cos_sin + (size_t)r * pairs * 2;
-        for (uint32_t k = 0; k < pairs; k++) {
+        for (size_t k = 0; k < pairs; k++) {
             double angle = b->in->pos[r] * table->inverse[k];
             cs[2 * k] = (float)cos(angle);
             cs[2 * k + 1] = (float)sin(angle);

@@ -185,7 +185,7 @@ static void quantize(const float *x, int8_t *q, float *scales, uint32_t cols) {
     for (uint32_t b = 0; b < cols / Q8_BLOCK; b++, x += Q8_BLOCK, q += Q8_BLOCK) {
         __m256 v[4], max = _mm256_setzero_ps();
         for (int i = 0; i < 4; i++) {
-            v[i] = _mm256_loadu_ps(x + i * LANES);
+            v[i] = _mm256_loadu_ps(x + (size_t)i * LANES);
             max = _mm256_max_ps(max, _mm256_andnot_ps(sign, v[i]));
         }
         float m = max_lanes(max);

@@ -196,6 +196,16 @@ TEST(json_node_path_of_the_root_has_words) {
     json_doc_deinit(&doc);
 }
 
+TEST(json_node_path_shows_an_empty_name) {
+    fixture t;
+    char path[JSON_PATH_BYTES];
+    fixture_init(&t, "{\"\":1}");
+    json_node n = json_field(&t.fields, "");
+    json_node_path(&n, path);
+    CHECK_STR(path, "\"\"");
+    json_doc_deinit(&t.doc);
+}
+
 TEST(json_node_path_that_is_too_long_keeps_its_end) {
     json_doc doc = {0};
     error err = {0};

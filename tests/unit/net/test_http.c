@@ -459,8 +459,9 @@ TEST(http_request_lines_that_are_wrong_are_refused) {
              400);
     CHECK_EQ(client_status(&f, S("GET /echo\0/x HTTP/1.1\r\nHost: a\r\n\r\n")), 400);
     CHECK_EQ(client_status(&f, S("GET  /echo HTTP/1.1\r\nHost: a\r\n\r\n")), 400);
-    /* the library closes without an answer */
-    CHECK_EQ(client_status(&f, S("GET /echo  HTTP/1.1\r\nHost: a\r\n\r\n")), 0);
+    CHECK_EQ(client_status(&f, S("GET /echo  HTTP/1.1\r\nHost: a\r\n\r\n")), 400);
+    CHECK_EQ(client_status(&f, S("GET /echo x HTTP/1.1\r\nHost: a\r\n\r\n")), 400);
+    CHECK_EQ(client_status(&f, S("GET /echo\t HTTP/1.1\r\nHost: a\r\n\r\n")), 400);
     int garbage = client_status(&f, S("\x16\x03\x01\x02\x01\x00\x01\xfc\r\n\r\n"));
     CHECK(garbage == 400 || garbage == 0);
     CHECK_EQ(f.heads, 0);

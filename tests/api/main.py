@@ -1,0 +1,31 @@
+"""main.py - runs the tests of every topic and counts: main.py BINARY [FILTER]
+
+A topic is a file test_TOPIC.py; a test is called TOPIC.FUNCTION, and FILTER is a part of
+that name.  One line per test on stdout; the exit status is 0 when none failed.
+"""
+import importlib
+import shutil
+import sys
+
+import harness
+
+TOPICS = ("cli", "oracle", "hostile", "server", "stream", "load", "lifecycle", "clients")
+
+
+def main():
+    binary = sys.argv[1]
+    wanted = sys.argv[2] if len(sys.argv) > 2 else ""
+    harness.setup(binary)
+    report = harness.Report()
+    try:
+        for topic in TOPICS:
+            importlib.import_module("test_" + topic)
+            harness.run_topic(topic, wanted, report)
+    finally:
+        shutil.rmtree(harness.TMP, ignore_errors=True)
+    print(f"api: {report.passed} passed, {report.failed} failed, {report.skipped} skipped")
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""test_cli.py - the form of the commands: output, exit statuses, messages."""
+import json
+import os
+
+import harness
+from harness import check, equal, gantry, test
+
+COMMANDS = ("serve", "run", "tokenize", "detokenize", "logits", "perplexity", "bench", "inspect")
+
+
+@test
+def help_of_every_command_names_its_options():
+    overview = gantry("--help").succeeded()
+    for command in COMMANDS:
+        check(f"  {command} " in overview.text, f"--help does not list {command}")
+        done = gantry(command, "--help").succeeded()
+        check(done.text.startswith(f"usage: gantry {command}"), f"help of {command}")
+        check("--help" in done.text and "--config" in done.text, f"options of {command}")
+        equal(done.err, "", f"stderr of {command} --help")
+
+
+@test
+def version_says_what_is_built_in():
+    words = gantry("--version").succeeded().text
+    check(words.startswith("gantry ") and "cuda" in words, words)
+
+
+@test
+def a_missing_file_is_named():
+    for command in (["run", "-p", "x"], ["inspect"], ["tokenize"], ["perplexity", "-f", "x"]):
+        gantry(*command, "nowhere.gguf").failed_with(1, "nowhere.gguf", "No such file")
+    gantry("serve", "--gpu", "off", "-m", "nowhere.gguf").failed_with(1, "nowhere.gguf")
+    gantry("perplexity", harness.TINY, "-f", "nowhere.txt").failed_with(1, "nowhere.txt")
+
+
+@test
+def a_directory_is_no_model():
+    for command in (["run", "-p", "x"], ["inspect"], ["tokenize"], ["bench"]):
+        gantry(*command, harness.TMP).failed_with(1, harness.TMP, "directory")
+
+
+@test
+def a_file_that_is_no_model_is_refused():
+    path = os.path.join(harness.TMP, "text.gguf")
+    for content in (b"", b"GGUF", b"hello, I am no model\n" * 10):
+        with open(path, "wb") as file:
+            file.write(content)
+        gantry("inspect", path).failed_with(1, path)
+        gantry("run", path, "-p", "x", "-n", "1").failed_with(1, path)
+
+
+@test
+def wrong_usage_is_exit_status_2():
+    gantry("run", harness.TINY, "--bogus").failed_with(2, "--bogus")
+    gantry("run", harness.TINY, "-p").failed_with(2, "-p")
+    gantry("run", harness.TINY, "-p", "x", "--temp", "warm").failed_with(2, "--temp", "warm")
+    gantry("run", harness.TINY, "-p", "x", "-n", "-3").failed_with(2, "-n", "-3")
+    gantry("run", harness.TINY, "-p", "x", "--top-p", "7").failed_with(2, "--top-p", "7")
+    gantry("run", harness.TINY, "--raw").failed_with(2, "-p")
+    gantry("logits", harness.TINY, "--tokens", "1").failed_with(2, "-o")
+    gantry("logits", harness.TINY, "-o", "x").failed_with(2, "--tokens")
+    gantry("perplexity", harness.TINY).failed_with(2, "-f")
+    gantry("serve", "--port", "65536").failed_with(2, "--port", "65536")
+    gantry("serve").failed_with(2, "model")
+    for command in ("run", "tokenize", "detokenize", "bench", "inspect"):
+        gantry(command).failed_with(2, "MODEL")
+        gantry(command, harness.TINY, harness.TINY).failed_with(2, "MODEL")
+
+
+@test
+def an_unknown_command_is_exit_status_2():
+    done = gantry("sing")
+    equal((done.code, done.out), (2, b""), "exit status and stdout")
+    check("sing" in done.err.splitlines()[0], short_line(done.err))
+    equal(gantry().code, 2, "exit status without a command")
+
+
+def short_line(text):
+    return f"stderr begins with {text.splitlines()[:1]}"
+
+
+@test
+def ids_outside_the_vocabulary_are_named():
+    out = os.path.join(harness.TMP, "never.f32")
+    bad = gantry("logits", harness.TINY, "--tokens", "1,512", "-o", out)
+    bad.failed_with(1, "512")
+    check(not os.path.exists(out), "a failed command left its output file")
+    gantry("logits", harness.TINY, "--tokens", "1,-1", "-o", out).failed_with(1, "-1")
+    gantry("logits", harness.TINY, "--tokens", "1,x", "-o", out).failed_with(1, "x")
+    gantry("detokenize", harness.TINY, stdin=b"512").failed_with(1, "512")
+    gantry("detokenize", harness.TINY, stdin=b"7 seven").failed_with(1, "seven")
+
+
+@test
+def requiring_a_gpu_fails_with_the_reason():
+    for command in (["run", "-p", "x", "-n", "1"], ["bench"]):
+        gantry(*command, harness.TINY, "--gpu", "require").failed_with(1, "GPU")
+    gantry("serve", "-m", harness.TINY, "--gpu", "require").failed_with(1, "GPU")
+    gantry("run", harness.TINY, "-p", "x", "-n", "1", "--gpu", "off").succeeded()
+
+
+@test
+def an_output_that_cannot_be_written_is_an_error():
+    out = os.path.join(harness.TMP, "no", "such", "folder")
+    gantry("logits", harness.TINY, "--tokens", "1", "-o", out).failed_with(1, out)
+    gantry("bench", "synth:tiny:f32", "--export", out).failed_with(1, out)
+    gantry("bench", "synth:tiny:no_type").failed_with(1, "no_type")
+    gantry("bench", "synth:no-shape:f32").failed_with(1, "no-shape")
+
+
+@test
+def inspect_tells_the_same_to_people_and_programs():
+    text = gantry("inspect", harness.TINY).succeeded().text
+    facts = json.loads(gantry("inspect", harness.TINY, "--json").succeeded().out)
+    equal(facts["architecture"], "llama", "architecture")
+    equal(facts["runnable"], True, "runnable")
+    equal(facts["hparams"]["context_length"], 2048, "context_length")
+    equal(facts["file_bytes"], os.path.getsize(harness.TINY), "file_bytes")
+    equal(sum(t["tensors"] for t in facts["types"]), len(facts["tensors"]), "tensors")
+    equal(sum(t["bytes"] for t in facts["tensors"]), facts["weight_bytes"], "weight bytes")
+    for tensor in facts["tensors"]:
+        check(tensor["name"] in text, f"{tensor['name']} is in the JSON only")
+    for key in facts["metadata"]:
+        check(key in text, f"{key} is in the JSON only")
+
+
+@test
+def bench_measures_what_was_asked_for():
+    args = ("-p", "32", "-n", "8", "--batch", "1,4", "--repeat", "2")
+    rows = json.loads(gantry("bench", "synth:tiny:q8_0", *args, "--json").succeeded().out)
+    equal([r["test"] for r in rows], ["pp32", "tg8", "tg8@b4"], "tests")
+    for row in rows:
+        check(0 < row["min"] <= row["tokens_per_s"] <= row["max"], f"speeds of {row}")
+        equal((row["n"], row["mode"]), (2, "exact"), "runs and mode")
+    equal(rows[0]["limit_fraction"], None, "limit of a prompt")
+    check(all(0 < r["limit_fraction"] < 1.5 for r in rows[1:]), f"limits of {rows}")
+    table = gantry("bench", harness.TINY, *args).succeeded().text
+    for row in rows:
+        check(f"\n{row['test']} " in table, f"no row {row['test']} in {table!r}")
+
+
+@test
+def run_with_a_seed_repeats_itself():
+    args = ("run", harness.TINY, "--raw", "-p", "Once", "-n", "40", "--temp", "1.5")
+    first = gantry(*args, "--seed", "7").succeeded().out
+    equal(gantry(*args, "--seed", "7", "--threads", "1").succeeded().out, first, "seed 7 again")
+    check(gantry(*args, "--seed", "8").succeeded().out != first, "seed 8 gives the same")
+
+
+@test
+def run_stops_before_a_stop_string():
+    args = ("run", harness.TINY, "--raw", "-p", "Once", "-n", "40", "--temp", "0")
+    whole = gantry(*args).succeeded().out
+    stop = whole.decode("utf-8", "ignore")[12:17]
+    got = gantry(*args, "--stop", stop).succeeded().out
+    equal(got, whole[: whole.index(stop.encode())], f"text before {stop!r}")
+
+
+@test
+def run_chats_line_by_line_when_there_is_no_prompt():
+    done = gantry("run", harness.TINY, "-n", "5", "--temp", "0", stdin=b"hello\nagain\n")
+    done.succeeded()
+    check(done.out.count(b"\n") >= 2, f"two answers, each with a line end: {done.out!r}")
+    check("chat template: plain" in done.err, f"stderr says no template: {done.err!r}")
+
+
+@test
+def a_reader_that_leaves_is_no_crash():
+    import subprocess
+
+    args = [harness.BINARY, "run", harness.TINY, "--raw", "-p", "x", "-n", "500"]
+    process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.read(1)
+    process.stdout.close()
+    err = process.stderr.read().decode()
+    process.stderr.close()
+    harness.Done(process.wait(harness.PATIENCE_S), b"", err)

@@ -1,0 +1,198 @@
+"""test_hostile.py - files, prompts, requests and bytes that broke other servers.
+
+The cases are those of cve-regressions: one bad input for each real bug, written anew by its
+gen.py, with what is expected of each in manifest.jsonl.
+"""
+import functools
+import http.client
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+
+import harness
+from harness import check, equal, gantry, shared_path, shared_server, test
+
+INSPECT_BYTES = 64 << 20  # what a small broken file may cost
+RSS_GROWTH_KIB = 16 << 10
+
+
+@functools.lru_cache
+def cases(kind):
+    """(path, expectation) of each case of a kind."""
+    folder = os.path.join(harness.TMP, "hostile")
+    if not os.path.exists(folder):
+        maker = shared_path("suites/cve-regressions/gen.py")
+        subprocess.run([sys.executable, maker, folder], check=True, stdout=subprocess.DEVNULL)
+    with open(os.path.join(folder, "manifest.jsonl"), encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    return [(os.path.join(folder, r["file"]), r["expect"]) for r in rows if r["kind"] == kind]
+
+
+def name_of(path):
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def limit_memory(path):
+    if harness.SANITIZER:
+        return None  # its shadow memory does not fit below any such limit
+    most = os.path.getsize(path) + INSPECT_BYTES
+    return lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def must_reject(expectation):
+    return expectation.startswith("reject") and " or " not in expectation.split("reject", 1)[1]
+
+
+@test
+def inspect_survives_every_hostile_model_file():
+    """What cannot be read is one line on stderr; what can be read but never run says so."""
+    seen = cases("gguf")
+    check(len(seen) >= 100, f"{len(seen)} cases")
+    for path, expectation in seen:
+        done = gantry("inspect", "--json", path, before=limit_memory(path), timeout=20)
+        if done.code != 0:
+            done.failed_with(1, name_of(path))
+        elif must_reject(expectation):
+            facts = json.loads(done.out)
+            said = (facts["runnable"], bool(facts["reason"]))
+            equal(said, (False, True), f"{name_of(path)}: runnable, and whether a reason is given")
+
+
+@test
+def no_hostile_model_file_is_run():
+    for path, _ in cases("gguf"):
+        args = ("run", path, "-p", "x", "-n", "1", "--gpu", "off")
+        gantry(*args, timeout=20).failed_with(1, name_of(path))
+
+
+@test
+def tokenize_survives_every_hostile_prompt():
+    for path, _ in cases("prompt"):
+        with open(path, "rb") as file:
+            text = file.read()
+        done = gantry("tokenize", harness.TINY, stdin=text, timeout=20 * harness.SCALE)
+        ids = done.succeeded().text.split()
+        check(0 < len(ids) <= len(text) + 2, f"{name_of(path)}: {len(ids)} ids")
+        # the second byte of what comes back: BOS prints as <s>, then a blank, then the text
+        back = gantry("detokenize", harness.TINY, stdin=" ".join(ids).encode()).succeeded()
+        check(text[-64:] in back.out, f"{name_of(path)}: the end of the text is lost")
+
+
+def openai_requests():
+    for path, expectation in cases("request"):
+        with open(path, encoding="utf-8") as file:
+            case = json.load(file)
+        if case["path"].startswith("/v1/"):
+            yield name_of(path), case, expectation
+
+
+def body_of(case):
+    if "raw_body" in case:
+        return case["raw_body"].encode("utf-8", "surrogatepass")
+    body = {**case["body"], "model": "tiny"}
+    body.setdefault("max_tokens", 4)
+    return json.dumps(body).encode()
+
+
+@test
+def every_hostile_request_gets_an_answer():
+    server = shared_server()
+    seen = list(openai_requests())
+    check(len(seen) >= 40, f"{len(seen)} cases")
+    for name, case, _ in seen:
+        reply = server.request(
+            case["method"], case["path"], body_of(case), {"Content-Type": "application/json"}
+        )
+        check(reply.status < 500 or reply.status == 503, f"{name}: status {reply.status}")
+        if reply.status >= 400 and case["method"] != "HEAD":
+            check(reply.json["error"]["message"], f"{name}: no message")
+        server.must_live()
+    server.wait_idle()
+
+
+@test
+def hostile_requests_do_not_change_a_stream_beside_them():
+    server = shared_server()
+    fields = {"max_tokens": 400, "temperature": 0, "ignore_eos": True}
+    alone = server.text_of("Once upon", **fields)
+    stream = server.open_stream("Once upon", **fields)
+    for _, case, _ in openai_requests():
+        server.request(
+            case["method"], case["path"], body_of(case), {"Content-Type": "application/json"}
+        )
+    body = harness.read_stream(stream)
+    equal(harness.joined(harness.sse_chunks(body))[0], alone, "the stream")
+
+
+@test
+def images_are_refused_without_a_connection():
+    """Our own listener stands where an image address points to; nobody calls."""
+    server = shared_server()
+    trap = socket.create_server(("127.0.0.1", 0))
+    trap.settimeout(0.3)
+    url = f"http://127.0.0.1:{trap.getsockname()[1]}/x.png"
+    part = {"type": "image_url", "image_url": {"url": url}}
+    body = {"messages": [{"role": "user", "content": [part]}]}
+    reply = server.post("/v1/chat/completions", body)
+    reply.error(400, "unsupported_parameter", "image_url")
+    try:
+        trap.accept()
+        check(False, "the server fetched the address of a client")
+    except TimeoutError:
+        pass
+    trap.close()
+
+
+@test
+def raw_bytes_cost_neither_life_nor_memory():
+    server = shared_server("--allowed-hosts", "a", "--head-ms-max", "500")
+    server.must_live()
+    before = server.rss_kib()
+    for path, _ in cases("http"):
+        with open(path, "rb") as file:
+            data = file.read()
+        s = server.connect()
+        try:
+            s.sendall(data)
+        except ConnectionError:
+            pass  # closed while we were still sending: its right
+        answer = harness.read_until_closed(shut(s)) if name_of(path) != "slow_header" else b""
+        if name_of(path) == "slow_header":
+            begun = time.monotonic()
+            answer = harness.read_until_closed(s)
+            waited = time.monotonic() - begun
+            check(waited < 5 * harness.SCALE, f"an endless header was open for {waited:.1f} s")
+        status = answer.split(b" ", 2)[1] if answer.startswith(b"HTTP/1.1 ") else b"closed"
+        allowed = status == b"closed" or status.startswith(b"4") or b"GET /health" in data[:20]
+        check(allowed, f"{name_of(path)}: answered {status!r}")
+        s.close()
+        server.must_live()
+    if not harness.SANITIZER:
+        grown = server.rss_kib() - before
+        check(grown < RSS_GROWTH_KIB, f"memory grew by {grown} KiB")
+
+
+def shut(s):
+    """Nothing more will come: a request that is cut short is answered or dropped at once."""
+    try:
+        s.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+    return s
+
+
+@test
+def a_body_cut_short_is_no_request():
+    server = shared_server()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.putrequest("POST", "/v1/completions")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", "100")
+    connection.endheaders(b'{"prompt": "x"')
+    connection.close()
+    server.wait_idle()
+    server.must_live()
