@@ -207,6 +207,18 @@ static void on_head(void *ctx, http_call *c) {
     enter(f, c, call);
 }
 
+static void on_too_large(void *ctx, http_call *c) {
+    front *f = ctx;
+    const front_call *call = front_call_of(c);
+    size_t limit = call != NULL && call->route != NULL && call->route->body_bytes_max > 0
+                       ? call->route->body_bytes_max
+                       : f->o.http.body_bytes_max;
+    api_fault fault;
+    (void)api_fault_set(&fault, API_TOO_LARGE, NULL,
+                        "the body of the request is larger than the %zu bytes it may have", limit);
+    front_refuse(f, c, &fault);
+}
+
 static void on_request(void *ctx, http_call *c) {
     const front_call *call = front_call_of(c);
     if (call != NULL && call->route != NULL) call->route->handle(ctx, c, call->tail);
@@ -279,6 +291,7 @@ static void init_buffers(front *f) {
 static status open_parts(front *f, error *err) {
     const http_handler handler = {.ctx = f,
                                   .on_head = on_head,
+                                  .on_too_large = on_too_large,
                                   .on_request = on_request,
                                   .on_drained = on_drained,
                                   .on_closed = on_closed};

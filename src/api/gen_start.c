@@ -174,5 +174,6 @@ void gen_start(front *f, http_call *c, const dialect_ops *dialect) {
     }
     ok = ok && launch(f, c, dialect, &spec, &fault);
     arena_deinit(&a);
+    http_call_body_release(c); /* what the roles need of it is in their frames */
     if (!ok) front_refuse(f, c, &fault);
 }

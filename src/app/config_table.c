@@ -50,7 +50,7 @@ const config_option config_options[] = {
      AT(stall_ms_max), 1000, 86400000, "60s", NULL, "TIME",
      "an engine silent for longer makes /livez fail"},
 
-    {"engine.ctx", "ctx", "", CONFIG_U32, 0, ALL_LOADS,
+    {"engine.ctx", "ctx", "", CONFIG_U32, 0, ON(SERVE) | ON(RUN) | ON(PERPLEXITY),
      AT(ctx_tokens), 0, 16777216, "0", NULL, "N",
      "tokens per sequence at most; 0 is what the model was trained for"},
     {"engine.parallel", "parallel", "", CONFIG_U32, 0, ON(SERVE),
@@ -95,7 +95,7 @@ const config_option config_options[] = {
      "prompts are cut so that a step takes about this long"},
     {"sched.queue_max", "queue-max", "", CONFIG_U32, 0, ON(SERVE),
      AT(queue_max), 1, 1048576, "256", NULL, "N",
-     "requests that may wait; further ones get 429"},
+     "requests that may wait; further ones get 503"},
     {"sched.credits", "credits", "", CONFIG_U32, 0, ON(SERVE),
      AT(credits_tokens), 1, 65536, "256", NULL, "N",
      "tokens computed ahead of a client that does not read"},

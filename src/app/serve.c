@@ -32,8 +32,20 @@ static uint32_t pointers(const config_list *list, const char **out) {
     return list->count;
 }
 
+/* Connections come out of the same limit as everything else the process opens. */
+static status check_descriptors(const config *c, error *err) {
+    enum { OTHERS = 256 };
+    uint64_t limit = os_descriptors_raise();
+    if (limit == 0 || c->connections_max + OTHERS <= limit) return OK;
+    return error_set(err, ERR_LIMIT,
+                     "%u connections need %u descriptors, the process may have %" PRIu64
+                     ": lower --connections-max or raise the limit (ulimit -n)",
+                     c->connections_max, c->connections_max + OTHERS, limit);
+}
+
 static status open_front(server *s, error *err) {
     const config *c = s->c;
+    TRY(check_descriptors(c, err));
     front_options o = {
         .http = {.host = c->host.p,
                  .port = (uint16_t)c->port,

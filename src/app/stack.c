@@ -209,6 +209,7 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
         .chat = str_eq_c(S("jinja"), s->desc.chat) ? CHAT_KIND_JINJA : CHAT_KIND_PLAIN,
         .desc = s->desc,
         .requests_max = c->queue_max + opt->seats,
+        .prompt_tokens_max = c->prompt_tokens_max,
         .front = &s->front,
         .engine = &s->inner,
     };

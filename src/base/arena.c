@@ -33,8 +33,9 @@ void *arena_take(arena *a, size_t bytes) {
     need &= ~(size_t)(ALIGN_BYTES - 1);
     arena_chunk *c = a->chunks;
     if (c == NULL || c->cap - c->used < need) {
-        size_t cap = need > CHUNK_BYTES ? need : CHUNK_BYTES;
-        if (cap > a->bytes_max - num_min_size(a->bytes, a->bytes_max)) return NULL;
+        size_t left = a->bytes_max - num_min_size(a->bytes, a->bytes_max);
+        if (need > left) return NULL;
+        size_t cap = need > CHUNK_BYTES ? need : num_min_size(CHUNK_BYTES, left);
         c = mem_try_alloc(sizeof *c + cap);
         if (c == NULL) return NULL;
         *c = (arena_chunk){.next = a->chunks, .cap = cap};

@@ -25,7 +25,7 @@ void *buf_reserve(buf *b, size_t n) {
     }
     if (need > b->cap) {
         size_t cap = b->cap < 64 ? 64 : b->cap;
-        while (cap < need) cap += cap / 2 + 1;
+        while (cap < need) cap = cap < b->bytes_max / 2 ? cap + cap / 2 + 1 : b->bytes_max;
         cap = num_min_size(cap, b->bytes_max);
         char *p = mem_try_realloc(b->p, cap);
         if (p == NULL) {

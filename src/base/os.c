@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -234,6 +235,15 @@ uint64_t os_memory_available(void) {
          read_numbers("/sys/fs/cgroup/memory/memory.usage_in_bytes", "%llu", &used, NULL));
     if (capped) bytes = num_min_u64(bytes, limit > used ? limit - used : 0);
     return bytes;
+}
+
+uint64_t os_descriptors_raise(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    (void)getrlimit(RLIMIT_NOFILE, &limit);
+    return (uint64_t)limit.rlim_cur;
 }
 
 void os_random(void *out, size_t bytes) {

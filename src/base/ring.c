@@ -83,7 +83,7 @@ bool ring_send(ring *r, const void *frame, uint32_t bytes) {
         copy_in(r, r->tail + LEN_BYTES, frame, bytes);
         r->tail += LEN_BYTES + bytes;
     }
-    r->producer_waits = !ok;
+    r->producer_waits |= !ok; /* a smaller frame that fits does not end the wait */
     (void)pthread_mutex_unlock(&r->lock);
     if (ok) os_event_signal(r->fd);
     return ok;
@@ -92,7 +92,7 @@ bool ring_send(ring *r, const void *frame, uint32_t bytes) {
 bool ring_has_room(ring *r, uint32_t bytes) {
     (void)pthread_mutex_lock(&r->lock);
     bool ok = fits(r, bytes);
-    r->producer_waits = !ok;
+    r->producer_waits |= !ok;
     (void)pthread_mutex_unlock(&r->lock);
     return ok;
 }

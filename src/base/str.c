@@ -24,8 +24,10 @@ bool str_to_u64(str s, uint64_t *out) {
 
 bool str_to_f64(str s, double *out) {
     char text[64];
-    if (s.n == 0 || s.n >= sizeof text || isspace((unsigned char)s.p[0])) return false;
+    if (s.n == 0 || s.n >= sizeof text) return false;
     str_copy_c(text, sizeof text, s);
+    /* strtod alone would also take spaces, "nan", "inf" and hexadecimal */
+    if (strspn(text, "0123456789+-.eE") != s.n) return false;
     char *end = NULL;
     double value = strtod(text, &end);
     if (end != text + s.n) return false;

@@ -61,6 +61,7 @@ void thread_join(thread *t) {
 }
 
 void thread_owner_claim(thread_owner *o) {
+    if (o->claimed) return;
     o->self = pthread_self();
     o->claimed = true;
 }

@@ -4,7 +4,8 @@
  * developer messages, as they are, each followed by a blank line; then the other messages in
  * their order, one line each: "User: ...\n", "Assistant: ...\n", "Tool: ...\n"; then always
  * "Assistant:" for the model to go on.  CHAT_PLAIN_STOP is the stop string that goes
- * with it.  The template has no special tokens: encode its output with parse_special = false.
+ * with it.  Blanks and line ends at the start of a reply are the template's, not the reply's.
+ * The template has no special tokens: encode its output with parse_special = false.
  *
  * Messages are the OpenAI array as JSON text.  Content is a string or an array of
  * {"type": "text", "text": ...} parts, joined by nothing; an assistant message may have null

@@ -22,12 +22,13 @@ static status add_stops(text_request *t, const gen_request *r, error *err) {
     return OK;
 }
 
-static status init_choice(text_request *t, text_choice *c, const tokenizer *tok, bool logprobs,
-                          bool at_start, error *err) {
+static status init_choice(text_request *t, text_choice *c, const tokenizer *tok,
+                          const gen_request *r, bool at_start, error *err) {
+    c->trim = r->prompt == GEN_PROMPT_CHAT;
     detok_init(&c->detok, tok, at_start);
     stop_match_init(&c->match, &t->stops);
     buf_init(&c->logprobs, LOGPROBS_BYTES_MAX);
-    if (!logprobs) return OK;
+    if (!r->sampling.logprobs) return OK;
     c->held = mem_try_calloc(HELD_LOGPROBS_MAX, sizeof *c->held);
     return c->held != NULL ? OK
                            : error_set(err, ERR_NOMEM, "text: no memory for log-probabilities");
@@ -43,7 +44,7 @@ status text_request_create(text_request **out, const tokenizer *tok, const gen_r
     bool at_start = !prompt_has_text(tok, prompt, prompt_count);
     status st = add_stops(t, r, err);
     for (uint32_t i = 0; i < r->choices && st == OK; i++)
-        st = init_choice(t, &t->choices[i], tok, r->sampling.logprobs, at_start, err);
+        st = init_choice(t, &t->choices[i], tok, r, at_start, err);
     if (st == OK && r->echo) {
         detok d;
         detok_init(&d, tok, true);
@@ -141,6 +142,10 @@ static void end_piece(text_choice *c, const text_scratch *scratch, bool everythi
                       text_piece *out) {
     out->text = buf_view(&scratch->released);
     c->released += out->text.n;
+    while (c->trim && out->text.n > 0) { /* "Assistant:" is followed by a blank */
+        c->trim = out->text.p[0] == ' ' || out->text.p[0] == '\n';
+        if (c->trim) out->text = str_skip(out->text, 1);
+    }
     out->logprobs = released_logprobs(c, c->released, everything);
 }
 

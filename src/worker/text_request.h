@@ -21,6 +21,7 @@ enum { HELD_LOGPROBS_MAX = STOP_BYTES_MAX + 8 };
 typedef struct text_choice {
     detok detok;
     stop_match match;
+    bool trim;          /* only blanks came so far, and they are dropped (plain chats) */
     bool done;          /* finished, by a stop string or by the engine */
     uint32_t tokens;    /* consumed, the one that completed a stop string included */
     uint64_t pushed;    /* bytes of text that came out of detok */

@@ -150,6 +150,13 @@ static void take_request(text_worker *w, const gen_request *r) {
         send_error(w, r->id, ERR_INVALID, GEN_FAULT_PROMPT, i, count, err.msg);
         return;
     }
+    if (w->opt.prompt_tokens_max != 0 && count > w->opt.prompt_tokens_max) {
+        (void)error_set(&err, ERR_LIMIT, "the prompt has %u tokens, at most %u are allowed here",
+                        count, w->opt.prompt_tokens_max);
+        send_error(w, r->id, ERR_LIMIT, GEN_FAULT_CONTEXT_LENGTH, count, w->opt.prompt_tokens_max,
+                   err.msg);
+        return;
+    }
     st = forward_request(w, r, count, &err);
     if (st == OK) return;
     send_error(w, r->id, st, st == ERR_BUSY ? GEN_FAULT_QUEUE_FULL : GEN_FAULT_NONE,

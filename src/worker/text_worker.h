@@ -20,10 +20,11 @@
 typedef struct text_worker_options {
     const tokenizer *tok; /* borrowed */
     chat_kind chat;
-    model_desc desc;       /* sent up once the role runs */
-    uint32_t requests_max; /* in flight at the same time */
-    wire_link *front;      /* borrowed; this is its lower side */
-    wire_link *engine;     /* borrowed; this is its upper side */
+    model_desc desc;            /* sent up once the role runs */
+    uint32_t requests_max;      /* in flight at the same time */
+    uint32_t prompt_tokens_max; /* 0: what fits the context */
+    wire_link *front;           /* borrowed; this is its lower side */
+    wire_link *engine;          /* borrowed; this is its upper side */
 } text_worker_options;
 
 typedef struct text_worker text_worker;

@@ -175,13 +175,19 @@ class Done:
         return self
 
 
+def environment(more=None):
+    """Ours without GANTRY_*, which every command would take for its options."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GANTRY_")}
+    return {**own, **(more or {})}
+
+
 def gantry(*args, stdin=b"", env=None, timeout=None, before=None):
     done = subprocess.run(
         [BINARY, *map(str, args)],
         input=stdin,
         capture_output=True,
         timeout=timeout or PATIENCE_S,
-        env={**os.environ, **(env or {})},
+        env=environment(env),
         preexec_fn=before,
         check=False,
     )
@@ -228,7 +234,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, **(env or {})},
+            env=environment(env),
         )
         self.lines = []
         self.port = None

@@ -8,11 +8,9 @@
  * workspace has its quant at quants[i] and its scale at scales[i / 32].  Values whose
  * lives overlap do not share floats, so their shadows do not meet either.
  *
- * Every worker runs the whole task list; between tasks stands a barrier; inside a task
- * the units are taken from a counter.  Which worker computes a unit does not matter for
- * its bits. */
+ * Every worker walks the whole task list; a task begins when all units of the one before
+ * are done.  Which worker computes a unit does not matter for its bits. */
 #include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,8 +43,8 @@ struct backend {
     const cpu_kernels *k;
     cpu_pool *pool;
     task_list list;
-    _Atomic uint32_t *next; /* owned; [list.count] first unit nobody has taken */
-    void *memory;           /* owned pages */
+    cpu_phase *phases; /* owned; [list.count] one per task */
+    void *memory;      /* owned pages */
     size_t memory_bytes;
     float *workspace;
     int8_t *quants;
@@ -125,7 +123,7 @@ static void cpu_close(backend *b) {
     cpu_pool_destroy(b->pool);
     cpu_tasks_destroy(&b->list);
     os_unmap(b->memory, b->memory_bytes);
-    mem_free(b->next);
+    mem_free(b->phases);
     mem_free(b);
 }
 
@@ -135,8 +133,8 @@ static status open_memory(backend *b, const backend_options *opt, error *err) {
     TRY(os_map_pages(b->memory_bytes, &b->memory, err));
     lay_out(b, opt->threads);
     for (uint32_t i = 0; i < b->ropes_count; i++) fill_inverse(&b->ropes[i]);
-    b->next = mem_try_calloc(b->list.count, sizeof *b->next);
-    if (b->next == NULL)
+    b->phases = mem_try_alloc_aligned(64, b->list.count * sizeof *b->phases);
+    if (b->phases == NULL)
         return error_set(err, ERR_NOMEM, "cpu: no memory for %u tasks", b->list.count);
     return OK;
 }
@@ -412,25 +410,25 @@ static void run_unit(backend *b, const task *t, uint32_t unit, uint32_t worker) 
     }
 }
 
-static void run_tasks(void *ctx, uint32_t worker) {
+static void run_tasks(void *ctx, uint32_t run, uint32_t worker) {
     backend *b = ctx;
     for (uint32_t i = 0; i < b->list.count; i++) {
-        const task *t = &b->list.tasks[i];
-        uint32_t units = task_units(b, t);
-        for (;;) {
-            uint32_t unit = atomic_fetch_add_explicit(&b->next[i], 1, memory_order_relaxed);
-            if (unit >= units) break;
-            run_unit(b, t, unit, worker);
+        cpu_phase *phase = &b->phases[i];
+        uint32_t unit = 0;
+        while (cpu_phase_claim(phase, run, &unit)) {
+            run_unit(b, &b->list.tasks[i], unit, worker);
+            cpu_phase_done(b->pool, phase);
         }
-        cpu_pool_barrier(b->pool);
+        if (!cpu_phase_wait(b->pool, phase, run)) return;
     }
 }
 
 static const float *cpu_step(backend *b, const batch *in) {
     ASSERT(in->rows <= b->p->rows_max && in->taken_rows <= b->p->taken_rows_max);
+    uint32_t run = cpu_pool_next_run(b->pool);
     b->in = in;
     for (uint32_t i = 0; i < b->list.count; i++)
-        atomic_store_explicit(&b->next[i], 0, memory_order_relaxed);
+        cpu_phase_open(&b->phases[i], run, task_units(b, &b->list.tasks[i]));
     cpu_pool_run(b->pool, run_tasks, b);
     return value_row(b, b->p->logits, 0);
 }

@@ -1,17 +1,17 @@
 /* cpu_pool.c - see cpu_pool.h.
  *
- * Ordering: a run is published by the release increment of `run_seq` and taken with an
- * acquire load, so run/ctx and everything the caller wrote before are visible to the
- * workers.  Each barrier is an acq_rel counter plus a release store of `barrier_seq`
- * that the waiters load with acquire: what any worker wrote before a barrier is visible
- * to all after it.  The join is a barrier too.
- * Parking: a waiter re-checks the sequence under the mutex before it sleeps and the
- * waker takes the mutex when anyone is parked, so no wake-up is lost. */
+ * Ordering.  A run is published by the release increment of `run_seq`; workers load it with
+ * acquire, so everything the caller wrote before is visible to them.  A unit's results are
+ * published by the increment of `done` and taken by the acquire load that sees the phase
+ * complete.  A claim succeeds only while the run lasts: the caller opens the next run's
+ * phases after every unit of this one is done, and from then on the number in `claim`
+ * differs.
+ * Parking.  A waiter announces itself in `parked` before it looks a last time; a waker changes
+ * the state before it looks at `parked`.  Both are sequentially consistent, so one of the
+ * two sees the other. */
 #include "backend/cpu/cpu_pool.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
 
 #include "base/alloc.h"
@@ -25,11 +25,9 @@ enum {
 
 struct cpu_pool {
     uint32_t threads;
-    void (*run)(void *, uint32_t);
-    void *ctx;
+    _Atomic(void (*)(void *, uint32_t, uint32_t)) work;
+    void *_Atomic ctx;
     _Alignas(CACHE_LINE) _Atomic uint32_t run_seq;
-    _Alignas(CACHE_LINE) _Atomic uint32_t arrived;
-    _Alignas(CACHE_LINE) _Atomic uint32_t barrier_seq;
     _Alignas(CACHE_LINE) _Atomic uint32_t parked;
     _Atomic bool stop;
     pthread_mutex_t lock;
@@ -41,6 +39,8 @@ struct cpu_pool {
     } workers[]; /* [threads]; 0 is the caller's and has no thread */
 };
 
+/* --- waiting -------------------- */
+
 static inline void pause_cpu(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -49,59 +49,103 @@ static inline void pause_cpu(void) {
 #endif
 }
 
-/* Wait until *seq is no longer `old`. */
-static void await(cpu_pool *pool, _Atomic uint32_t *seq, uint32_t old) {
+typedef bool ready_fn(const void *what, uint32_t number);
+
+/* Wait until ready(what, number): spin, then park. */
+static void await(cpu_pool *pool, ready_fn *ready, const void *what, uint32_t number) {
     for (uint32_t i = 0; i < SPINS_MAX; i++) {
-        if (atomic_load_explicit(seq, memory_order_acquire) != old) return;
+        if (ready(what, number)) return;
         pause_cpu();
     }
     (void)pthread_mutex_lock(&pool->lock);
     atomic_fetch_add(&pool->parked, 1);
-    while (atomic_load(seq) == old) (void)pthread_cond_wait(&pool->wake, &pool->lock);
+    while (!ready(what, number)) (void)pthread_cond_wait(&pool->wake, &pool->lock);
     atomic_fetch_sub(&pool->parked, 1);
     (void)pthread_mutex_unlock(&pool->lock);
 }
 
-/* Move *seq on and wake whoever sleeps. */
-static void advance(cpu_pool *pool, _Atomic uint32_t *seq) {
-    atomic_fetch_add(seq, 1);
+/* The state has changed: wake whoever sleeps. */
+static void wake_parked(cpu_pool *pool) {
     if (atomic_load(&pool->parked) == 0) return;
     (void)pthread_mutex_lock(&pool->lock);
     (void)pthread_cond_broadcast(&pool->wake);
     (void)pthread_mutex_unlock(&pool->lock);
 }
 
-void cpu_pool_barrier(cpu_pool *pool) {
-    if (pool->threads == 1) return;
-    uint32_t seq = atomic_load_explicit(&pool->barrier_seq, memory_order_relaxed);
-    if (atomic_fetch_add(&pool->arrived, 1) + 1 == pool->threads) {
-        atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
-        advance(pool, &pool->barrier_seq);
-    } else {
-        await(pool, &pool->barrier_seq, seq);
+/* --- phases -------------------- */
+
+static uint32_t run_of(uint64_t claim) { return (uint32_t)(claim >> 32); }
+
+void cpu_phase_open(cpu_phase *phase, uint32_t run, uint32_t units) {
+    /* First nobody can claim, then the counts change, then this run can. */
+    atomic_store(&phase->claim, (uint64_t)run << 32 | UINT32_MAX);
+    atomic_store(&phase->units, units);
+    atomic_store(&phase->done, 0);
+    atomic_store(&phase->claim, (uint64_t)run << 32);
+}
+
+bool cpu_phase_claim(cpu_phase *phase, uint32_t run, uint32_t *unit) {
+    uint64_t claim = atomic_load(&phase->claim);
+    for (;;) {
+        if (run_of(claim) != run || (uint32_t)claim >= atomic_load(&phase->units)) return false;
+        if (atomic_compare_exchange_weak(&phase->claim, &claim, claim + 1)) {
+            *unit = (uint32_t)claim;
+            return true;
+        }
     }
+}
+
+void cpu_phase_done(cpu_pool *pool, cpu_phase *phase) {
+    uint32_t units = atomic_load(&phase->units); /* cannot change while our unit is out */
+    if (atomic_fetch_add(&phase->done, 1) + 1 == units) wake_parked(pool);
+}
+
+static bool phase_is_over(const void *what, uint32_t run) {
+    const cpu_phase *phase = what;
+    return atomic_load(&phase->done) >= atomic_load(&phase->units) ||
+           run_of(atomic_load(&phase->claim)) != run;
+}
+
+bool cpu_phase_wait(cpu_pool *pool, cpu_phase *phase, uint32_t run) {
+    await(pool, phase_is_over, phase, run);
+    return run_of(atomic_load(&phase->claim)) == run;
+}
+
+/* --- runs -------------------- */
+
+static bool run_has_begun(const void *what, uint32_t last) {
+    return atomic_load((const _Atomic uint32_t *)what) != last;
 }
 
 static void worker_main(void *arg) {
     struct pool_worker *w = arg;
     cpu_pool *pool = w->pool;
+    uint32_t run = 0;
     mem_freeze("step");
-    for (uint32_t seq = 0;; seq++) {
-        await(pool, &pool->run_seq, seq);
+    for (;;) {
+        await(pool, run_has_begun, &pool->run_seq, run);
         if (atomic_load(&pool->stop)) break;
-        pool->run(pool->ctx, w->idx);
-        cpu_pool_barrier(pool);
+        run = atomic_load(&pool->run_seq); /* runs that were missed are over */
+        atomic_load (&pool->work)(atomic_load(&pool->ctx), run, w->idx);
     }
     mem_thaw();
 }
 
-void cpu_pool_run(cpu_pool *pool, void (*run)(void *, uint32_t), void *ctx) {
-    pool->run = run;
-    pool->ctx = ctx;
-    if (pool->threads > 1) advance(pool, &pool->run_seq);
-    run(ctx, 0);
-    cpu_pool_barrier(pool);
+uint32_t cpu_pool_next_run(const cpu_pool *pool) {
+    return atomic_load_explicit(&pool->run_seq, memory_order_relaxed) + 1;
 }
+
+void cpu_pool_run(cpu_pool *pool, void (*work)(void *ctx, uint32_t run, uint32_t worker),
+                  void *ctx) {
+    uint32_t run = cpu_pool_next_run(pool);
+    atomic_store(&pool->work, work);
+    atomic_store(&pool->ctx, ctx);
+    atomic_store(&pool->run_seq, run);
+    wake_parked(pool);
+    work(ctx, run, 0);
+}
+
+/* --- life cycle -------------------- */
 
 status cpu_pool_create(cpu_pool **out, uint32_t threads, error *err) {
     ASSERT(threads >= 1);
@@ -130,7 +174,8 @@ status cpu_pool_create(cpu_pool **out, uint32_t threads, error *err) {
 void cpu_pool_destroy(cpu_pool *pool) {
     if (pool == NULL) return;
     atomic_store(&pool->stop, true);
-    advance(pool, &pool->run_seq);
+    atomic_fetch_add(&pool->run_seq, 1);
+    wake_parked(pool);
     for (uint32_t i = 1; i < pool->threads; i++) thread_join(&pool->workers[i].thread);
     (void)pthread_cond_destroy(&pool->wake);
     (void)pthread_mutex_destroy(&pool->lock);

@@ -1,6 +1,6 @@
 /* test_arena.c - arena.h: aligned, zeroed, limited, one free. */
-#include "base/arena.h"
 #include "base/alloc.h"
+#include "base/arena.h"
 #include "test.h"
 
 #include <stdint.h>
@@ -28,8 +28,7 @@ TEST(arena_pieces_do_not_overlap) {
         p[i] = arena_take(&a, 1 + i * 3);
         if (p[i] != NULL) memset(p[i], (int)i, 1 + i * 3);
     }
-    for (unsigned i = 0; i < 200; i++)
-        CHECK(p[i] != NULL && p[i][0] == i && p[i][i * 3] == i);
+    for (unsigned i = 0; i < 200; i++) CHECK(p[i] != NULL && p[i][0] == i && p[i][i * 3] == i);
     arena_deinit(&a);
 }
 

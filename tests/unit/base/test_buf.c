@@ -1,6 +1,6 @@
 /* test_buf.c - buf.h: grows to its limit, and one failure sticks. */
-#include "base/buf.h"
 #include "base/alloc.h"
+#include "base/buf.h"
 #include "test.h"
 
 #include <stdint.h>

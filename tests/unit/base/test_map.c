@@ -1,7 +1,7 @@
 /* test_map.c - map.h and idmap.h: against a brute-force list of what is inside. */
+#include "base/alloc.h"
 #include "base/idmap.h"
 #include "base/map.h"
-#include "base/alloc.h"
 #include "test.h"
 
 enum { KEYS = 20000 };

@@ -2,8 +2,8 @@
  *
  * The two-thread test sends frames whose bytes follow from their number, so a lost, cut
  * or mixed frame is seen; under ThreadSanitizer it also proves the ordering claim. */
-#include "base/ring.h"
 #include "base/os.h"
+#include "base/ring.h"
 #include "base/thread.h"
 #include "test.h"
 

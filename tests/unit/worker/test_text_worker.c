@@ -363,3 +363,34 @@ TEST(text_role_survives_frames_that_make_no_sense) {
     CHECK_EQ(text_worker_requests(r->w), 1); /* still at work */
     close_rig(r);
 }
+
+TEST(text_role_drops_the_blank_that_the_plain_template_asks_for) {
+    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    gen_request q = text_request_of(7, "[{\"role\":\"user\",\"content\":\"hi\"}]");
+    q.prompt = GEN_PROMPT_CHAT;
+    send(r, &q);
+    engine_token(r, 7, SMALL_BYTE_0 + ' ', 0);
+    engine_token(r, 7, YO, 0);
+    engine_token(r, 7, YO, 0);
+    read_front(r);
+    CHECK_STR(r->text, "yo yo"); /* blanks inside stay */
+    close_rig(r);
+}
+
+TEST(text_role_limits_prompt_tokens_with_both_counts) {
+    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    text_worker_destroy(r->w);
+    text_worker_options o = {.tok = r->tok,
+                             .desc = {.name = "m", .ctx_max = 64},
+                             .requests_max = 4,
+                             .prompt_tokens_max = 2,
+                             .front = &r->front,
+                             .engine = &r->engine};
+    CHECK_EQ(text_worker_create(&r->w, &o, NULL), OK);
+    gen_request q = text_request_of(7, "hi yo");
+    send(r, &q);
+    read_front(r);
+    const gen_event *e = last(r, GEN_ERROR);
+    CHECK(e != NULL && e->error.have == 3 && e->error.limit == 2);
+    close_rig(r);
+}
