@@ -241,10 +241,18 @@ static void on_closed(void *ctx, http_call *c, bool finished) {
 
 /* --- what the links and other threads tell ----------------------------------------------- */
 
+static void tell_when_ready(front *f) {
+    for (uint32_t i = 0; i < f->registry.count; i++)
+        if (!f->registry.models[i]->described) return;
+    f->was_ready = true;
+    if (f->o.on_ready != NULL) f->o.on_ready(f->o.on_ready_ctx);
+}
+
 static void on_up(void *ctx) {
     model_entry *m = ctx;
     os_event_clear(ring_fd(m->link->up));
     model_receive(m, front_now_ms(m->front));
+    if (!m->front->was_ready) tell_when_ready(m->front);
 }
 
 static void on_room(void *ctx) {

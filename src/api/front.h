@@ -38,7 +38,9 @@ typedef struct front_options {
     uint32_t allowed_hosts_count;
     const char *const *cors_origins; /* "https://app.example"; "*" is any */
     uint32_t cors_origins_count;
-    const char *gpu_note; /* one line for /health: what was found and what is used */
+    const char *gpu_note;        /* one line for /health: what was found and what is used */
+    void (*on_ready)(void *ctx); /* once, on the net thread: every model can be asked */
+    void *on_ready_ctx;
 } front_options;
 
 /* Listening when it returns OK; nothing is answered before front_run().  The strings of

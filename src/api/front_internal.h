@@ -29,7 +29,8 @@ struct front {
     uint64_t started_ns;
     uint32_t calls_open; /* http calls whose on_closed is to come */
     bool draining;
-    int drain_fd; /* signalled by front_drain() */
+    bool was_ready; /* on_ready was called */
+    int drain_fd;   /* signalled by front_drain() */
 };
 
 /* An empty buffer for one text; what it held before is gone. */

@@ -10,8 +10,8 @@ enum { SWEEPS = 3, LINE_WORDS = 8 };
 static const size_t sweep_bytes = (size_t)1 << 30;
 
 typedef struct sweep {
-    cpu_pool *pool;
     cpu_phase phase; /* one unit per thread: its share of the memory */
+    cpu_pool *pool;
     const uint64_t *words;
     size_t share_words;
     _Atomic uint64_t sum; /* so that no read can be left out */

@@ -43,6 +43,16 @@ static status check_descriptors(const config *c, error *err) {
                      c->connections_max, c->connections_max + OTHERS, limit);
 }
 
+/* On the net thread, when the first request would be answered. */
+static void print_ready(void *ctx) {
+    const server *s = ctx;
+    const char *host = s->c->host.n > 0 ? s->c->host.p : "127.0.0.1";
+    bool ipv6 = strchr(host, ':') != NULL;
+    (void)fprintf(stderr, "gantry %s ready: http://%s%s%s:%u (%u %s, first '%s')\n", GANTRY_VERSION,
+                  ipv6 ? "[" : "", host, ipv6 ? "]" : "", front_port(s->front), s->stacks_count,
+                  s->stacks_count == 1 ? "model" : "models", stack_desc(s->stacks[0])->name);
+}
+
 static status open_front(server *s, error *err) {
     const config *c = s->c;
     TRY(check_descriptors(c, err));
@@ -66,6 +76,8 @@ static status open_front(server *s, error *err) {
         .cors_origins_count = pointers(&c->cors_origins, s->origins),
         .gpu_note = cuda_blobs_count > 0 ? "none used: this version computes on CPUs"
                                          : "none used: built without CUDA kernels",
+        .on_ready = print_ready,
+        .on_ready_ctx = s,
     };
     TRY(front_open(&s->front, &o, err));
     for (uint32_t i = 0; i < s->stacks_count; i++)
@@ -99,14 +111,6 @@ static void close_all(server *s) {
 /* --- running -------------------- */
 
 static void net_main(void *arg) { front_run(((server *)arg)->front); }
-
-static void print_ready(const server *s) {
-    const char *host = s->c->host.n > 0 ? s->c->host.p : "127.0.0.1";
-    bool ipv6 = strchr(host, ':') != NULL;
-    (void)fprintf(stderr, "gantry %s ready: http://%s%s%s:%u (%u %s, first '%s')\n", GANTRY_VERSION,
-                  ipv6 ? "[" : "", host, ipv6 ? "]" : "", front_port(s->front), s->stacks_count,
-                  s->stacks_count == 1 ? "model" : "models", stack_desc(s->stacks[0])->name);
-}
 
 /* Signals go to this thread only.  The first one drains, a second one or the drain's
  * deadline stops; returns when the net thread has ended. */
@@ -145,7 +149,6 @@ status command_serve(const config *c, error *err) {
     if (st == OK) st = open_front(&s, err);
     if (st == OK) st = start_all(&s, err);
     if (st == OK) {
-        print_ready(&s);
         wait_for_end(&s, &signals);
         log_info("serve", "stopped");
     }

@@ -8,7 +8,7 @@
  * cut into chunks or how many threads work: mode `exact` gives the same bits.  Both
  * backends here are exact.  Tolerances of cpu against ref, on unit-variance inputs:
  *   F32, F16, BF16 weights   normalised mean squared error 1e-11 (f32 accumulation)
- *   Q8_0, Q4_0 weights       1e-4 (activations rounded to 8 bits per block of 32)  */
+ *   Q8_0, Q4_0 weights       1e-8 (activations rounded to 16 bits per block of 32)  */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 

@@ -7,7 +7,7 @@
 #include "base/assert.h"
 #include "base/num.h"
 
-enum { ALIGN_FLOATS = 32 }; /* two cache lines; also one int8 block, see backend/cpu */
+enum { ALIGN_FLOATS = 32 }; /* two cache lines; also one int16 block, see backend/cpu */
 
 const char *op_kind_name(op_kind kind) {
     static const char *const names[] = {

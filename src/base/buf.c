@@ -56,7 +56,10 @@ void buf_printf(buf *b, const char *fmt, ...) {
     int want = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
     ASSERT(want >= 0);
+    size_t bytes_max = b->bytes_max;
+    if (bytes_max < SIZE_MAX) b->bytes_max++; /* the terminator is written, but not kept */
     char *at = buf_reserve(b, (size_t)want + 1);
+    b->bytes_max = bytes_max;
     if (at == NULL) return;
     va_start(ap, fmt);
     (void)vsnprintf(at, (size_t)want + 1, fmt, ap);

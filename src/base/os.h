@@ -57,7 +57,7 @@ void os_unmap(const void *p, size_t bytes);
 void os_pages_drop(void *p, size_t bytes);
 
 /* --- machine --------------------------------------------------------------- */
-uint32_t os_cpu_count(void);        /* what affinity mask and cgroup quota allow, >= 1 */
+uint32_t os_cpu_count(void); /* what affinity mask and cgroup quota allow, >= 1 */
 /* Raise the limit on open descriptors as far as it may be raised; returns it. */
 uint64_t os_descriptors_raise(void);
 uint64_t os_memory_available(void); /* bytes, cgroup limit respected */

@@ -22,7 +22,7 @@ struct engine {
     uint32_t *taken; /* [rows_max] */
 };
 
-/* Of what is free, this much is left to everything that is not the KV cache. */
+/* Of the memory that is free, the KV cache gets at most this much. */
 static const double kv_memory_share = 0.8;
 
 /* --- planning -------------------- */

@@ -158,7 +158,8 @@ static void stage_penalties(sampler *s, const sample_params *p, sample_history h
 }
 
 static void stage_temperature(sampler *s, const sample_params *p) {
-    if (p->temperature == 0.0f) {
+    /* so small that the best logit would become infinite: greedy too */
+    if (p->temperature == 0.0f || isinf(best_logit(s) / p->temperature)) {
         sort_to(s, 1);
         s->count = 1;
         return;

@@ -93,6 +93,7 @@ struct http_server {
     size_t bodies_bytes; /* held by all calls */
     deadline_queue limits[HTTP_LIMIT_COUNT];
     bool pending;  /* the library has something to do */
+    bool leaving;  /* some connection hung up and is not closed yet */
     bool turning;  /* inside MHD_run */
     bool draining; /* no new connections; each answer is the last of its connection */
     bool closing;

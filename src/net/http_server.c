@@ -51,8 +51,8 @@ static void on_hangup(void *ctx) {
     conn *k = ctx;
     loop_unwatch(k->server->loop, k->fd); /* level-triggered, and it stays closed */
     k->hung_up = true;
+    k->server->leaving = true;
     http_call *c = k->call;
-    /* while the request is still being read, the library meets the end by itself */
     if (c != NULL && c->received == CALL_RECEIVED_ALL && !http_call_is_complete(c))
         http_call_cut(c);
 }
@@ -164,6 +164,21 @@ static bool mhd_wants_turn(http_server *s) {
     return MHD_get_timeout(s->daemon, &wait_ms) == MHD_YES && wait_ms == 0;
 }
 
+/* The library's epoll is edge-triggered: an end that arrives together with bytes is announced
+ * once, with the bytes, and it reads no further.  So whoever hung up before its request was
+ * complete, or between two, is cut here once the library has taken all there is.  True when
+ * that gives the library something to do. */
+static bool cut_the_gone(http_server *s) {
+    s->leaving = false;
+    for (conn *k = s->conns; k != NULL; k = k->next) {
+        if (!k->hung_up || k->cut) continue;
+        s->leaving = true;
+        bool served = k->call != NULL && k->call->received == CALL_RECEIVED_ALL;
+        if (!served && !k->suspended && sock_is_at_end(k->fd)) conn_cut(k);
+    }
+    return s->pending;
+}
+
 /* The loop's hook: whatever this turn of the loop has brought leaves before it waits again. */
 static uint32_t before_wait(void *ctx) {
     http_server *s = ctx;
@@ -174,7 +189,7 @@ static uint32_t before_wait(void *ctx) {
         (void)MHD_run(s->daemon);
     }
     s->turning = false;
-    if (mhd_wants_turn(s)) return 0;
+    if (mhd_wants_turn(s) || (s->leaving && cut_the_gone(s))) return 0;
     uint32_t wait_ms = UINT32_MAX;
     for (uint32_t i = 0; i < HTTP_LIMIT_COUNT; i++)
         wait_ms = num_min_u32(wait_ms, deadline_wait_ms(&s->limits[i], now_ms(s)));

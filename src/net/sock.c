@@ -120,6 +120,12 @@ void sock_reset(int fd) {
     (void)connect(fd, &none, sizeof none);
 }
 
+bool sock_is_at_end(int fd) {
+    char byte;
+    ssize_t n = recv(fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
 int sock_dup(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }
 
 sock_drained sock_drain(int fd, uint64_t *bytes_left) {

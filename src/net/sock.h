@@ -4,6 +4,7 @@
 #ifndef NET_SOCK_H
 #define NET_SOCK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,8 @@ void sock_peer_text(const struct sockaddr *address, char out[SOCK_PEER_BYTES]);
 void sock_cut(int fd);
 /* End with a reset, which no peer can take for a clean end.  Unsent bytes are lost. */
 void sock_reset(int fd);
+/* Has the peer closed (at least its sending half), with nothing left to read? */
+bool sock_is_at_end(int fd);
 /* A second descriptor of the same socket; -1 when there is none to be had. */
 int sock_dup(int fd);
 

@@ -355,6 +355,8 @@ status wire_open(str frame, wire_type *type, str *body, error *err) {
                          WIRE_VERSION);
     if (h[5] == 0 || h[5] >= WIRE_TYPE_END || h[6] != 0 || h[7] != 0)
         return error_set(err, ERR_FORMAT, "wire: unknown message type %u", h[5]);
+    if (h[5] == WIRE_DRAIN && bytes != 0)
+        return error_set(err, ERR_FORMAT, "wire: a drain message with a body of %u bytes", bytes);
     *type = h[5];
     *body = str_skip(frame, WIRE_HEADER_BYTES);
     return OK;

@@ -5,7 +5,10 @@
 #include "base/assert.h"
 #include "text/chat.h"
 
-enum { LOGPROBS_BYTES_MAX = 1 << 20 };
+enum {
+    LOGPROBS_BYTES_MAX = 1 << 20,
+    ECHO_BYTES_MAX = 512 << 10, /* over all choices: it travels in one frame */
+};
 
 static bool prompt_has_text(const tokenizer *tok, const int32_t *prompt, uint32_t count) {
     for (uint32_t i = 0; i < count; i++)
@@ -34,24 +37,29 @@ static status init_choice(text_request *t, text_choice *c, const tokenizer *tok,
                            : error_set(err, ERR_NOMEM, "text: no memory for log-probabilities");
 }
 
+static status take_echo(text_request *t, const tokenizer *tok, const int32_t *prompt,
+                        uint32_t prompt_count, error *err) {
+    detok d;
+    detok_init(&d, tok, true);
+    for (uint32_t i = 0; i < prompt_count; i++) detok_push(&d, prompt[i], &t->echo);
+    detok_finish(&d, &t->echo);
+    if (!t->echo.failed) return OK;
+    return error_set(err, ERR_INVALID, "echo: the prompt for %u choices is more than %d bytes",
+                     t->choices_count, ECHO_BYTES_MAX);
+}
+
 status text_request_create(text_request **out, const tokenizer *tok, const gen_request *r,
                            const int32_t *prompt, uint32_t prompt_count, error *err) {
     text_request *t = mem_try_calloc(1, sizeof *t + r->choices * sizeof t->choices[0]);
     if (t == NULL) return error_set(err, ERR_NOMEM, "text: no memory for a request");
     t->id = r->id;
     t->choices_count = r->choices;
-    buf_init(&t->echo, WIRE_FRAME_BYTES_MAX / 4);
+    buf_init(&t->echo, ECHO_BYTES_MAX / r->choices);
     bool at_start = !prompt_has_text(tok, prompt, prompt_count);
     status st = add_stops(t, r, err);
     for (uint32_t i = 0; i < r->choices && st == OK; i++)
         st = init_choice(t, &t->choices[i], tok, r, at_start, err);
-    if (st == OK && r->echo) {
-        detok d;
-        detok_init(&d, tok, true);
-        for (uint32_t i = 0; i < prompt_count; i++) detok_push(&d, prompt[i], &t->echo);
-        detok_finish(&d, &t->echo);
-        st = buf_status(&t->echo, "echo of the prompt", err);
-    }
+    if (st == OK && r->echo) st = take_echo(t, tok, prompt, prompt_count, err);
     if (st != OK) {
         text_request_destroy(t);
         return st;

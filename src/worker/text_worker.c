@@ -15,6 +15,7 @@ enum {
     PROMPT_BYTES_MAX = 64 << 20,  /* rendered text, and ids, of one prompt */
     PROMPT_COUNTED_MAX = 1 << 20, /* an over-long prompt is counted this far */
     SCRATCH_BYTES_MAX = 1 << 20,
+    FRAME_BYTES_SOFT = 256 << 10,
 };
 
 struct text_worker {
@@ -298,6 +299,10 @@ static status take_from_engine(text_worker *w, wire_type type, str body, error *
         gen_event e;
         st = wire_get_event(&body, &e, &more, err);
         if (st == OK && more) take_event(w, &e);
+        if (w->up.n - frame > FRAME_BYTES_SOFT) { /* a frame has to fit the ring */
+            wire_events_end(&w->up, frame);
+            frame = wire_events_begin(&w->up);
+        }
     }
     wire_events_end(&w->up, frame);
     return st;

@@ -75,6 +75,14 @@ class Report:
     def __init__(self):
         self.passed = self.failed = self.skipped = 0
 
+    def take(self, name, lines):
+        """The verdicts of another program, which prints lines like ours."""
+        for line in lines:
+            verdict, what = line.split(" ", 1)
+            {"ok": self.ok, "FAIL": self.fail, "skip": self.skip}[verdict](
+                *f"{name}.{what}".split(": ", 1)
+            )
+
     def ok(self, name):
         self.passed += 1
         print(f"ok {name}", flush=True)
@@ -98,8 +106,11 @@ def where(error):
 def run_one(name, function, report):
     begun = time.monotonic()
     try:
-        function()
-        report.ok(name)
+        lines = function()
+        if lines is None:
+            report.ok(name)
+        else:
+            report.take(name, lines)
     except Skip as why:
         report.skip(name, why)
     except Failure as why:
@@ -144,7 +155,7 @@ def shared_path(relative):
     skip(f"no {relative}")
 
 
-# --- commands -----------------------------------------------------------------------------------
+# --- commands ----------------------------------------------------------------------------------
 
 
 class Done:
@@ -194,7 +205,7 @@ def gantry(*args, stdin=b"", env=None, timeout=None, before=None):
     return Done(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
 
 
-# --- servers ---------------------------------------------------------------------------------------
+# --- servers ----------------------------------------------------------------------------------
 
 
 class Reply:
@@ -380,15 +391,19 @@ class Server:
         return Metrics(self.get("/metrics").must(200).body.decode())
 
     def wait_idle(self, seconds=None):
-        """Waits until no sequence runs, waits or holds blocks; how long it took."""
-        begun = time.monotonic()
+        """Waits until no sequence runs, waits or holds blocks; how long it took.
+
+        What an engine says comes with its heartbeat, so only one from after now counts.
+        """
+        begun, now = time.monotonic(), time.time()
         names = ("sequences_running", "sequences_waiting", "sequences_parked", "kv_blocks_used")
         names += ("requests_running",)
         limit = (seconds or 5) * (4 if SANITIZER else 1)
         while True:
             metrics = self.metrics()
             busy = {n: metrics.total(n) for n in names if metrics.total(n) != 0}
-            if not busy:
+            fresh = min(metrics.values("heartbeat_timestamp_seconds")) > now
+            if fresh and not busy:
                 return time.monotonic() - begun
             check(time.monotonic() - begun < limit, f"after {limit} s still busy: {busy}")
             time.sleep(0.02)
@@ -401,8 +416,11 @@ def shared_server(*args, model=None):
     """One server for all tests of a topic that want the same arguments."""
     key = (model, *args)
     server = SHARED_SERVERS.get(key)
-    if server is None or server.process.poll() is not None:
+    if server is None:
         SHARED_SERVERS[key] = server = Server(*args, model=model)
+    elif server.process.poll() is not None:
+        del SHARED_SERVERS[key]  # the next test gets a new one
+        raise Failure(server.verdict() or "the server has ended before this test")
     return server
 
 
@@ -417,7 +435,7 @@ def stop_shared_servers():
     check(not wrong, "; ".join(wrong))
 
 
-# --- bytes on the wire -----------------------------------------------------------------------------
+# --- bytes on the wire ------------------------------------------------------------------------
 
 
 def post_bytes(path, body):
@@ -526,9 +544,12 @@ class Metrics:
 
     def total(self, name):
         """The sum over all series; the name is without the common prefix."""
+        return sum(self.values(name))
+
+    def values(self, name):
         values = [v for n, _, v in self.samples if n == "gantry_" + name]
         check(values, f"no metric gantry_{name}")
-        return sum(values)
+        return values
 
 
 def sockets_close(sockets):

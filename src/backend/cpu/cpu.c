@@ -2,9 +2,9 @@
  *
  * Memory of one instance, laid out once:
  *
- *   | workspace floats | int8 shadow: quants | scales | rope tables | scores per worker |
+ *   | workspace floats | int16 shadow: quants | scales | rope tables | scores per worker |
  *
- * The shadow holds the int8 form of a value at the value's own place: element i of the
+ * The shadow holds the int16 form of a value at the value's own place: element i of the
  * workspace has its quant at quants[i] and its scale at scales[i / 32].  Values whose
  * lives overlap do not share floats, so their shadows do not meet either.
  *
@@ -47,7 +47,7 @@ struct backend {
     void *memory;      /* owned pages */
     size_t memory_bytes;
     float *workspace;
-    int8_t *quants;
+    int16_t *quants;
     float *scales;
     float *scores; /* [threads, scores_stride] */
     size_t scores_stride;
@@ -80,8 +80,8 @@ static void lay_out(backend *b, uint32_t threads) {
     b->memory_bytes = 0;
     b->workspace = carve(b, p->workspace_floats * sizeof(float));
     size_t shadow = b->list.any_quantized ? p->workspace_floats : 0;
-    b->quants = carve(b, shadow);
-    b->scales = carve(b, shadow / Q8_BLOCK * sizeof(float));
+    b->quants = carve(b, shadow * sizeof(int16_t));
+    b->scales = carve(b, shadow / ACT_BLOCK * sizeof(float));
     for (uint32_t i = 0; i < b->ropes_count; i++) {
         size_t pairs = b->ropes[i].attrs.dims / 2;
         b->ropes[i].inverse = carve(b, pairs * sizeof(double));
@@ -168,7 +168,7 @@ static float *value_row(const backend *b, value_id v, uint32_t r) {
 
 static void quantize_row(const backend *b, value_id v, uint32_t r) {
     size_t at = value_at(b, v, r);
-    b->k->quantize(b->workspace + at, b->quants + at, b->scales + at / Q8_BLOCK,
+    b->k->quantize(b->workspace + at, b->quants + at, b->scales + at / ACT_BLOCK,
                    b->p->values[v].cols);
 }
 
@@ -340,7 +340,7 @@ static void matmul_rows(const backend *b, const task *t, const op *o, uint32_t r
         .x_rows = task_rows(b, t),
         .x = b->workspace + x_at,
         .xq = b->quants + x_at,
-        .xs = b->scales + x_at / Q8_BLOCK,
+        .xs = b->scales + x_at / ACT_BLOCK,
         .bias = o->bias,
         .add = sum != NULL ? value_row(b, sum->in[0], 0) : NULL,
         .out = value_row(b, sum != NULL ? sum->out : o->out, 0),

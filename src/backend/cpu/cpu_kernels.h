@@ -3,8 +3,9 @@
  * Every function is pure over its arguments.  The arithmetic of one output element is the
  * same whatever the tile it is computed in: that is what makes the backend `exact`.
  *
- * Activations for block-quantized weights are int8 in blocks of 32 with an f32 scale
- * (q8): x ~ scale * q, scale = max|x| / 127, q rounded to nearest, ties to even. */
+ * Activations for block-quantized weights are int16 in blocks of 32 with an f32 scale:
+ * x ~ scale * q, scale = max|x| / 32767, q rounded to nearest, ties to even.  The sum of a
+ * block, at most 32 * 128 * 32767, is exact in int32. */
 #ifndef BACKEND_CPU_CPU_KERNELS_H
 #define BACKEND_CPU_CPU_KERNELS_H
 
@@ -13,7 +14,7 @@
 
 #include "backend/backend.h"
 
-enum { Q8_BLOCK = 32 };
+enum { ACT_BLOCK = 32 };
 
 /* out[r, j] = x[r] . w[j] + bias[j] + add[r, j] for j in [row0, row1) and all r. */
 typedef struct matmul_args {
@@ -22,8 +23,8 @@ typedef struct matmul_args {
     uint32_t cols;
     uint32_t x_rows;
     const float *x;    /* [x_rows, cols]; for float weights */
-    const int8_t *xq;  /* [x_rows, cols]; for block weights */
-    const float *xs;   /* [x_rows, cols / Q8_BLOCK] scales of xq */
+    const int16_t *xq; /* [x_rows, cols]; for block weights */
+    const float *xs;   /* [x_rows, cols / ACT_BLOCK] scales of xq */
     const float *bias; /* or NULL */
     const float *add;  /* [x_rows, out_cols] or NULL; may be `out` */
     float *out;        /* [x_rows, out_cols] */
@@ -39,8 +40,8 @@ typedef struct cpu_kernels {
     matmul_fn *matmul_bf16;
     matmul_fn *matmul_q8_0;
     matmul_fn *matmul_q4_0;
-    /* q [cols] and scales [cols / Q8_BLOCK] of x [cols]; cols a multiple of Q8_BLOCK */
-    void (*quantize)(const float *x, int8_t *q, float *scales, uint32_t cols);
+    /* q [cols] and scales [cols / ACT_BLOCK] of x [cols]; cols a multiple of ACT_BLOCK */
+    void (*quantize)(const float *x, int16_t *q, float *scales, uint32_t cols);
     /* y = x * w / sqrt(mean(x^2) + eps) */
     void (*norm_rms)(const float *x, const float *w, float *y, uint32_t cols, float eps);
     /* y = silu(gate) * up */

@@ -112,63 +112,76 @@ DEFINE_MATMUL_FLOAT(f16)
 DEFINE_MATMUL_FLOAT(bf16)
 
 /* --- matmul, block weights -------------------- */
-/* Eight int32 partial sums of w . x over 32 int8 pairs; |w| <= 128, |x| <= 127: exact. */
-INLINE __m256i dot_i8(__m256i w, __m256i x) {
-    __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-}
+/* 32 weights of a block, widened to int16. */
+typedef struct block_i16 {
+    __m256i low, high;
+} block_i16;
 
-INLINE __m256i block_q8_0(const uint8_t *b) { return _mm256_loadu_si256((const __m256i *)(b + 2)); }
-INLINE __m256i block_q4_0(const uint8_t *b) {
+INLINE block_i16 widen(__m128i low, __m128i high) {
+    return (block_i16){_mm256_cvtepi8_epi16(low), _mm256_cvtepi8_epi16(high)};
+}
+INLINE block_i16 block_q8_0(const uint8_t *b) {
+    const __m128i *q = (const __m128i *)(b + 2);
+    return widen(_mm_loadu_si128(q), _mm_loadu_si128(q + 1));
+}
+INLINE block_i16 block_q4_0(const uint8_t *b) {
+    const __m128i mask = _mm_set1_epi8(15), eight = _mm_set1_epi8(8);
     __m128i packed = _mm_loadu_si128((const __m128i *)(b + 2));
-    __m256i nibbles = _mm256_set_m128i(_mm_srli_epi16(packed, 4), packed);
-    nibbles = _mm256_and_si256(nibbles, _mm256_set1_epi8(15));
-    return _mm256_sub_epi8(nibbles, _mm256_set1_epi8(8));
+    __m128i low = _mm_and_si128(packed, mask);
+    __m128i high = _mm_and_si128(_mm_srli_epi16(packed, 4), mask);
+    return widen(_mm_sub_epi8(low, eight), _mm_sub_epi8(high, eight));
 }
 
-#define DEFINE_MATMUL_BLOCK(type, block_bytes)                                                  \
-    INLINE void dots_##type(const int8_t *xq, const float *xs, const uint8_t *w, uint32_t cols, \
-                            int n, float *out) {                                                \
-        uint32_t blocks = cols / Q8_BLOCK;                                                      \
-        __m256 acc[TILE];                                                                       \
-        for (int i = 0; i < n; i++) acc[i] = _mm256_setzero_ps();                               \
-        for (uint32_t b = 0; b < blocks; b++, w += (block_bytes)) {                             \
-            __m256i wq = block_##type(w);                                                       \
-            float d = one_f16(w, 0);                                                            \
-            for (int i = 0; i < n; i++) {                                                       \
-                const int8_t *xb = xq + (size_t)i * cols + (size_t)b * Q8_BLOCK;                \
-                __m256i dot = dot_i8(wq, _mm256_loadu_si256((const __m256i *)xb));              \
-                __m256 scale = _mm256_set1_ps(d * xs[(size_t)i * blocks + b]);                  \
-                acc[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, acc[i]);               \
-            }                                                                                   \
-        }                                                                                       \
-        for (int i = 0; i < n; i++) out[i] = sum_lanes(acc[i]);                                 \
-    }                                                                                           \
-    static void matmul_##type(const matmul_args *a, uint32_t row0, uint32_t row1) {             \
-        float out[TILE];                                                                        \
-        for (uint32_t r = 0; r < a->x_rows; r += TILE) {                                        \
-            const int8_t *xq = a->xq + (size_t)r * a->cols;                                     \
-            const float *xs = a->xs + (size_t)r * (a->cols / Q8_BLOCK);                         \
-            uint32_t n = a->x_rows - r < TILE ? a->x_rows - r : TILE;                           \
-            for (uint32_t j = row0; j < row1; j++) {                                            \
-                const uint8_t *w = (const uint8_t *)a->w + j * a->w_row_bytes;                  \
-                switch (n) {                                                                    \
-                case 1:                                                                         \
-                    dots_##type(xq, xs, w, a->cols, 1, out);                                    \
-                    break;                                                                      \
-                case 2:                                                                         \
-                    dots_##type(xq, xs, w, a->cols, 2, out);                                    \
-                    break;                                                                      \
-                case 3:                                                                         \
-                    dots_##type(xq, xs, w, a->cols, 3, out);                                    \
-                    break;                                                                      \
-                default:                                                                        \
-                    dots_##type(xq, xs, w, a->cols, TILE, out);                                 \
-                    break;                                                                      \
-                }                                                                               \
-                for (uint32_t i = 0; i < n; i++) store(a, r + i, j, out[i]);                    \
-            }                                                                                   \
-        }                                                                                       \
+/* Eight int32 partial sums of w . x over 32 pairs: exact. */
+INLINE __m256i dot_i16(block_i16 w, const int16_t *x) {
+    __m256i x0 = _mm256_loadu_si256((const __m256i *)x);
+    __m256i x1 = _mm256_loadu_si256((const __m256i *)(x + 16));
+    return _mm256_add_epi32(_mm256_madd_epi16(w.low, x0), _mm256_madd_epi16(w.high, x1));
+}
+
+#define DEFINE_MATMUL_BLOCK(type, block_bytes)                                                   \
+    INLINE void dots_##type(const int16_t *xq, const float *xs, const uint8_t *w, uint32_t cols, \
+                            int n, float *out) {                                                 \
+        uint32_t blocks = cols / ACT_BLOCK;                                                      \
+        __m256 acc[TILE];                                                                        \
+        for (int i = 0; i < n; i++) acc[i] = _mm256_setzero_ps();                                \
+        for (uint32_t b = 0; b < blocks; b++, w += (block_bytes)) {                              \
+            block_i16 wq = block_##type(w);                                                      \
+            float d = one_f16(w, 0);                                                             \
+            for (int i = 0; i < n; i++) {                                                        \
+                const int16_t *xb = xq + (size_t)i * cols + (size_t)b * ACT_BLOCK;               \
+                __m256i dot = dot_i16(wq, xb);                                                   \
+                __m256 scale = _mm256_set1_ps(d * xs[(size_t)i * blocks + b]);                   \
+                acc[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, acc[i]);                \
+            }                                                                                    \
+        }                                                                                        \
+        for (int i = 0; i < n; i++) out[i] = sum_lanes(acc[i]);                                  \
+    }                                                                                            \
+    static void matmul_##type(const matmul_args *a, uint32_t row0, uint32_t row1) {              \
+        float out[TILE];                                                                         \
+        for (uint32_t r = 0; r < a->x_rows; r += TILE) {                                         \
+            const int16_t *xq = a->xq + (size_t)r * a->cols;                                     \
+            const float *xs = a->xs + (size_t)r * (a->cols / ACT_BLOCK);                         \
+            uint32_t n = a->x_rows - r < TILE ? a->x_rows - r : TILE;                            \
+            for (uint32_t j = row0; j < row1; j++) {                                             \
+                const uint8_t *w = (const uint8_t *)a->w + j * a->w_row_bytes;                   \
+                switch (n) {                                                                     \
+                case 1:                                                                          \
+                    dots_##type(xq, xs, w, a->cols, 1, out);                                     \
+                    break;                                                                       \
+                case 2:                                                                          \
+                    dots_##type(xq, xs, w, a->cols, 2, out);                                     \
+                    break;                                                                       \
+                case 3:                                                                          \
+                    dots_##type(xq, xs, w, a->cols, 3, out);                                     \
+                    break;                                                                       \
+                default:                                                                         \
+                    dots_##type(xq, xs, w, a->cols, TILE, out);                                  \
+                    break;                                                                       \
+                }                                                                                \
+                for (uint32_t i = 0; i < n; i++) store(a, r + i, j, out[i]);                     \
+            }                                                                                    \
+        }                                                                                        \
     }
 DEFINE_MATMUL_BLOCK(q8_0, 34)
 DEFINE_MATMUL_BLOCK(q4_0, 18)
@@ -179,24 +192,24 @@ INLINE float max_lanes(__m256 v) {
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
 
-static void quantize(const float *x, int8_t *q, float *scales, uint32_t cols) {
+static void quantize(const float *x, int16_t *q, float *scales, uint32_t cols) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    for (uint32_t b = 0; b < cols / Q8_BLOCK; b++, x += Q8_BLOCK, q += Q8_BLOCK) {
+    for (uint32_t b = 0; b < cols / ACT_BLOCK; b++, x += ACT_BLOCK, q += ACT_BLOCK) {
         __m256 v[4], max = _mm256_setzero_ps();
         for (int i = 0; i < 4; i++) {
             v[i] = _mm256_loadu_ps(x + (size_t)i * LANES);
             max = _mm256_max_ps(max, _mm256_andnot_ps(sign, v[i]));
         }
         float m = max_lanes(max);
-        __m256 inverse = _mm256_set1_ps(m > 0 ? 127.0f / m : 0);
-        scales[b] = m / 127.0f;
-        __m256i n[4]; /* cvtps rounds to nearest, ties to even */
-        for (int i = 0; i < 4; i++) n[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
-        __m256i low = _mm256_packs_epi32(n[0], n[1]), high = _mm256_packs_epi32(n[2], n[3]);
-        __m256i bytes = _mm256_packs_epi16(low, high); /* lane-wise packs: put back in order */
-        bytes = _mm256_permutevar8x32_epi32(bytes, order);
-        _mm256_storeu_si256((__m256i *)q, bytes);
+        __m256 inverse = _mm256_set1_ps(m > 0 ? 32767.0f / m : 0);
+        scales[b] = m / 32767.0f;
+        for (int i = 0; i < 4; i += 2) { /* cvtps rounds to nearest, ties to even */
+            __m256i n0 = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
+            __m256i n1 = _mm256_cvtps_epi32(_mm256_mul_ps(v[i + 1], inverse));
+            /* packs works in halves: put the quarters back in order */
+            __m256i pair = _mm256_permute4x64_epi64(_mm256_packs_epi32(n0, n1), 0xD8);
+            _mm256_storeu_si256((__m256i *)(q + (size_t)i * LANES), pair);
+        }
     }
 }
 

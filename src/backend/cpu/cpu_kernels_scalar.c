@@ -44,20 +44,20 @@ DEFINE_DOT(dot_f32, get_f32)
 DEFINE_DOT(dot_f16, get_f16)
 DEFINE_DOT(dot_bf16, get_bf16)
 
-static float dot_q8_0(const int8_t *xq, const float *xs, const uint8_t *w, uint32_t cols) {
+static float dot_q8_0(const int16_t *xq, const float *xs, const uint8_t *w, uint32_t cols) {
     float sum = 0;
-    for (uint32_t b = 0; b < cols / Q8_BLOCK; b++, w += 34, xq += Q8_BLOCK) {
+    for (uint32_t b = 0; b < cols / ACT_BLOCK; b++, w += 34, xq += ACT_BLOCK) {
         const int8_t *wq = (const int8_t *)(w + 2);
         int32_t dot = 0;
-        for (int i = 0; i < Q8_BLOCK; i++) dot += wq[i] * xq[i];
+        for (int i = 0; i < ACT_BLOCK; i++) dot += wq[i] * xq[i];
         sum += (float)dot * (get_f16(w, 0) * xs[b]);
     }
     return sum;
 }
 
-static float dot_q4_0(const int8_t *xq, const float *xs, const uint8_t *w, uint32_t cols) {
+static float dot_q4_0(const int16_t *xq, const float *xs, const uint8_t *w, uint32_t cols) {
     float sum = 0;
-    for (uint32_t b = 0; b < cols / Q8_BLOCK; b++, w += 18, xq += Q8_BLOCK) {
+    for (uint32_t b = 0; b < cols / ACT_BLOCK; b++, w += 18, xq += ACT_BLOCK) {
         const uint8_t *nibbles = w + 2;
         int32_t dot = 0;
         for (int i = 0; i < 16; i++) {
@@ -88,28 +88,28 @@ DEFINE_MATMUL_FLOAT(matmul_f32, dot_f32)
 DEFINE_MATMUL_FLOAT(matmul_f16, dot_f16)
 DEFINE_MATMUL_FLOAT(matmul_bf16, dot_bf16)
 
-#define DEFINE_MATMUL_BLOCK(name, dot)                                              \
-    static void name(const matmul_args *a, uint32_t row0, uint32_t row1) {          \
-        for (uint32_t j = row0; j < row1; j++) {                                    \
-            const uint8_t *w = (const uint8_t *)a->w + j * a->w_row_bytes;          \
-            for (uint32_t r = 0; r < a->x_rows; r++) {                              \
-                size_t at = (size_t)r * a->cols;                                    \
-                store(a, r, j, dot(a->xq + at, a->xs + at / Q8_BLOCK, w, a->cols)); \
-            }                                                                       \
-        }                                                                           \
+#define DEFINE_MATMUL_BLOCK(name, dot)                                               \
+    static void name(const matmul_args *a, uint32_t row0, uint32_t row1) {           \
+        for (uint32_t j = row0; j < row1; j++) {                                     \
+            const uint8_t *w = (const uint8_t *)a->w + j * a->w_row_bytes;           \
+            for (uint32_t r = 0; r < a->x_rows; r++) {                               \
+                size_t at = (size_t)r * a->cols;                                     \
+                store(a, r, j, dot(a->xq + at, a->xs + at / ACT_BLOCK, w, a->cols)); \
+            }                                                                        \
+        }                                                                            \
     }
 DEFINE_MATMUL_BLOCK(matmul_q8_0, dot_q8_0)
 DEFINE_MATMUL_BLOCK(matmul_q4_0, dot_q4_0)
 
-static void quantize(const float *x, int8_t *q, float *scales, uint32_t cols) {
-    for (uint32_t b = 0; b < cols / Q8_BLOCK; b++, x += Q8_BLOCK, q += Q8_BLOCK) {
+static void quantize(const float *x, int16_t *q, float *scales, uint32_t cols) {
+    for (uint32_t b = 0; b < cols / ACT_BLOCK; b++, x += ACT_BLOCK, q += ACT_BLOCK) {
         float max = 0;
-        for (int i = 0; i < Q8_BLOCK; i++) max = fmaxf(max, fabsf(x[i]));
-        float inverse = max > 0 ? 127.0f / max : 0;
-        scales[b] = max / 127.0f;
-        for (int i = 0; i < Q8_BLOCK; i++) {
-            float v = fminf(fmaxf(nearbyintf(x[i] * inverse), -127.0f), 127.0f);
-            q[i] = (int8_t)v;
+        for (int i = 0; i < ACT_BLOCK; i++) max = fmaxf(max, fabsf(x[i]));
+        float inverse = max > 0 ? 32767.0f / max : 0;
+        scales[b] = max / 32767.0f;
+        for (int i = 0; i < ACT_BLOCK; i++) {
+            float v = fminf(fmaxf(nearbyintf(x[i] * inverse), -32767.0f), 32767.0f);
+            q[i] = (int16_t)v;
         }
     }
 }

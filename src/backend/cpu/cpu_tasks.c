@@ -11,8 +11,8 @@ void cpu_tasks_destroy(task_list *l) {
     *l = (task_list){0};
 }
 
-/* Does any matmul read the int8 form of v? */
-static bool wants_int8(const program *p, value_id v) {
+/* Does any matmul read the int16 form of v? */
+static bool wants_int16(const program *p, value_id v) {
     for (uint32_t i = 0; i < p->ops_count; i++)
         if (p->ops[i].kind == OP_MATMUL && p->ops[i].in[0] == v &&
             cpu_weight_is_block(p->ops[i].w.type))
@@ -25,12 +25,14 @@ static bool in_place(const program *p, value_id out, value_id in) {
 }
 
 /* The add can be the store of the matmul when nothing else reads the product and the sum
- * lands on the other operand: then no element is written that another unit still reads. */
+ * lands on the other operand, which is not what the matmul reads: then no element is
+ * written that another unit still reads. */
 static bool add_follows(const program *p, uint32_t i) {
     if (i + 1 >= p->ops_count || p->ops[i + 1].kind != OP_ADD) return false;
     const op *product = &p->ops[i], *sum = &p->ops[i + 1];
     return sum->in[1] == product->out && sum->in[0] != product->out &&
-           p->values[product->out].op_end == i + 1 && in_place(p, sum->out, sum->in[0]);
+           sum->in[0] != product->in[0] && p->values[product->out].op_end == i + 1 &&
+           in_place(p, sum->out, sum->in[0]);
 }
 
 static bool rope_kv_follows(const program *p, uint32_t i) {
@@ -99,7 +101,7 @@ static uint32_t build_next(task_list *l, const program *p, uint32_t i) {
         /* only when the next op is the reader, so that the shadow is still whole then */
         const op *next = i + 1 < p->ops_count ? &p->ops[i + 1] : NULL;
         t->quantize = next != NULL && next->kind == OP_MATMUL && next->in[0] == o->out &&
-                      wants_int8(p, o->out);
+                      wants_int16(p, o->out);
     }
     return 1;
 }

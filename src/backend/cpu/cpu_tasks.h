@@ -19,7 +19,7 @@
 typedef enum task_kind {
     TASK_EMBED, /* also makes the rope tables of its row */
     TASK_NORM,
-    TASK_QUANTIZE, /* int8 form of ops[0]->in[0] */
+    TASK_QUANTIZE, /* int16 form of ops[0]->in[0] */
     TASK_MATMUL,   /* ops[0..count) share in[0]; add_op is fused into ops[0] */
     TASK_ROPE,
     TASK_ROPE_KV, /* ops: rope q, rope k, kv_write */
@@ -37,7 +37,7 @@ typedef struct task {
     const op *ops[TASK_OPS_MAX]; /* borrowed from the program */
     uint32_t ops_count;
     const op *add_op; /* MATMUL: the ADD that takes its result, or NULL */
-    bool quantize;    /* NORM, ACT_MUL: also make the int8 form of the result */
+    bool quantize;    /* NORM, ACT_MUL: also make the int16 form of the result */
     bool taken;       /* its rows are the taken rows */
 } task;
 
@@ -46,13 +46,13 @@ typedef struct task_list {
     uint32_t count;
     uint32_t ops_fused;
     uint32_t ops_unfused;
-    bool any_quantized; /* an int8 shadow of the workspace is needed */
+    bool any_quantized; /* an int16 shadow of the workspace is needed */
 } task_list;
 
 NODISCARD status cpu_tasks_build(task_list *out, const program *p, error *err);
 void cpu_tasks_destroy(task_list *l);
 
-/* Does the weight take int8 activations? */
+/* Does the weight take int16 activations? */
 bool cpu_weight_is_block(dtype t);
 
 #endif

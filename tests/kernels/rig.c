@@ -1,0 +1,194 @@
+/* rig.c - see rig.h. */
+#include "rig.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "tensor/convert.h"
+#include "test.h"
+
+const krig_machine krig_machines[RIG_MACHINES] = {
+    {"ref", &backend_ref, {1, CPU_ISA_AUTO}},
+    {"scalar, 1 thread", &backend_cpu, {1, CPU_ISA_SCALAR}},
+    {"scalar, 2 threads", &backend_cpu, {2, CPU_ISA_SCALAR}},
+#if defined(__x86_64__)
+    {"avx2, 1 thread", &backend_cpu, {1, CPU_ISA_AVX2}},
+    {"avx2, 2 threads", &backend_cpu, {2, CPU_ISA_AVX2}},
+#else
+    {"best, 1 thread", &backend_cpu, {1, CPU_ISA_AUTO}},
+    {"best, 2 threads", &backend_cpu, {2, CPU_ISA_AUTO}},
+#endif
+};
+
+/* --- random numbers -------------------- */
+
+uint32_t krig_u32(krig_random *r, uint32_t below) {
+    r->state = r->state * 6364136223846793005ull + 1442695040888963407ull;
+    return (uint32_t)((r->state >> 33) % below);
+}
+
+float krig_uniform(krig_random *r) { return (float)krig_u32(r, 1 << 24) / (float)(1 << 23) - 1.0f; }
+
+/* The sum of 12 uniform numbers of variance 1/3 each, scaled: nearly normal. */
+void krig_normal(krig_random *r, float *out, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        float sum = 0;
+        for (int k = 0; k < 12; k++) sum += krig_uniform(r);
+        out[i] = sum * 0.5f;
+    }
+}
+
+void krig_shuffle(krig_random *r, uint32_t *ids, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) ids[i] = i;
+    for (uint32_t i = n; i > 1; i--) {
+        uint32_t k = krig_u32(r, i), t = ids[k];
+        ids[k] = ids[i - 1];
+        ids[i - 1] = t;
+    }
+}
+
+/* --- weights -------------------- */
+
+static void *own(krig_weights *list, size_t bytes) {
+    ASSERT(list->count < sizeof list->owned / sizeof list->owned[0]);
+    void *p = calloc(1, bytes);
+    ASSERT(p != NULL);
+    return list->owned[list->count++] = p;
+}
+
+weight krig_weight(krig_weights *list, krig_random *r, dtype type, uint32_t rows, uint32_t cols) {
+    uint64_t row_bytes = 0;
+    bool whole = dtype_row_bytes(type, cols, &row_bytes);
+    ASSERT(whole);
+    char *data = own(list, (size_t)row_bytes * rows);
+    float *row = malloc(cols * sizeof *row);
+    for (uint32_t j = 0; j < rows; j++) {
+        krig_normal(r, row, cols);
+        for (uint32_t c = 0; c < cols; c++) row[c] /= sqrtf((float)cols);
+        quant_row(type, row, data + row_bytes * j, cols);
+    }
+    free(row);
+    return (weight){type, rows, cols, data};
+}
+
+weight krig_table(krig_weights *list, krig_random *r, uint32_t rows, uint32_t cols) {
+    float *data = own(list, (size_t)rows * cols * sizeof *data);
+    krig_normal(r, data, (size_t)rows * cols);
+    return (weight){DTYPE_F32, rows, cols, data};
+}
+
+weight krig_table_of(krig_weights *list, const float *values, uint32_t rows, uint32_t cols) {
+    size_t bytes = (size_t)rows * cols * sizeof *values;
+    return (weight){DTYPE_F32, rows, cols, memcpy(own(list, bytes), values, bytes)};
+}
+
+const float *krig_vector(krig_weights *list, krig_random *r, uint32_t count) {
+    return krig_table(list, r, 1, count).data;
+}
+
+void krig_weights_deinit(krig_weights *list) {
+    while (list->count > 0) free(list->owned[--list->count]);
+}
+
+/* --- batches -------------------- */
+
+void krig_batch_init(krig_batch *b, uint32_t rows) {
+    ASSERT(rows <= RIG_ROWS_MAX);
+    *b = (krig_batch){.rows = rows, .taken_rows = rows};
+    for (uint32_t r = 0; r < rows; r++) {
+        b->tokens[r] = (int32_t)r;
+        b->taken[r] = r;
+    }
+}
+
+void krig_batch_kv(krig_batch *b, krig_random *r, kv_layout layout, uint32_t seats,
+                   uint32_t tokens) {
+    uint32_t stride = tokens / KV_BLOCK_TOKENS + (tokens % KV_BLOCK_TOKENS != 0);
+    uint32_t *tables = malloc((size_t)seats * stride * sizeof *tables);
+    krig_shuffle(r, tables, seats * stride);
+    b->kv = (kv_view){.layout = layout,
+                      .blocks = calloc((size_t)seats * stride, kv_block_bytes(&layout)),
+                      .tables = tables,
+                      .table_stride = stride};
+}
+
+void krig_batch_deinit(krig_batch *b) {
+    free(b->kv.blocks);
+    free((void *)(uintptr_t)b->kv.tables);
+}
+
+/* --- running -------------------- */
+
+program *krig_program(uint32_t ctx_max) {
+    program *p = NULL;
+    status st = program_create(&p, RIG_ROWS_MAX, RIG_ROWS_MAX, ctx_max, NULL);
+    ASSERT(st == OK);
+    return p;
+}
+
+uint32_t krig_finish(program *p, value_id v) {
+    value_id out = pg_take_rows(p, v);
+    status st = program_finish(p, out, NULL);
+    ASSERT(st == OK);
+    return p->values[out].cols;
+}
+
+backend *krig_open(const krig_machine *m, const program *p) {
+    backend *b = NULL;
+    error err = {0};
+    status st = m->ops->open(&b, p, &m->options, &err);
+    if (st != OK) (void)fprintf(stderr, "%s: %s\n", m->name, err.msg);
+    ASSERT(st == OK);
+    return b;
+}
+
+const float *krig_logits(const krig_machine *m, backend *b, const krig_batch *in) {
+    batch view = {.rows = in->rows,
+                  .tokens = in->tokens,
+                  .pos = in->pos,
+                  .seats = in->seats,
+                  .taken_rows = in->taken_rows,
+                  .taken = in->taken,
+                  .kv = in->kv};
+    return m->ops->step(b, &view);
+}
+
+float *krig_run(const krig_machine *m, const program *p, const krig_batch *in) {
+    backend *b = krig_open(m, p);
+    size_t bytes = (size_t)in->taken_rows * p->values[p->logits].cols * sizeof(float);
+    float *out = malloc(bytes);
+    memcpy(out, krig_logits(m, b, in), bytes);
+    m->ops->close(b);
+    return out;
+}
+
+double krig_nmse(const float *a, const float *b, size_t count) {
+    double wrong = 0, all = 0;
+    for (size_t i = 0; i < count; i++) {
+        double d = (double)a[i] - (double)b[i];
+        wrong += d * d;
+        all += (double)b[i] * (double)b[i];
+    }
+    return all > 0 ? wrong / all : wrong;
+}
+
+void krig_check_all(const program *p, const krig_batch *in, double nmse_max, const char *what) {
+    size_t count = (size_t)in->taken_rows * p->values[p->logits].cols;
+    float *want = krig_run(&krig_machines[0], p, in);
+    for (int i = 1; i < RIG_MACHINES; i += 2) {
+        float *one = krig_run(&krig_machines[i], p, in);
+        float *two = krig_run(&krig_machines[i + 1], p, in);
+        double nmse = krig_nmse(one, want, count);
+        bool good = nmse <= nmse_max, same = memcmp(one, two, count * sizeof *one) == 0;
+        if (!good || !same)
+            (void)fprintf(stderr, "%s on %s: nmse %g, at most %g; threads agree: %d\n", what,
+                          krig_machines[i].name, nmse, nmse_max, same);
+        CHECK(good);
+        CHECK(same);
+        free(one);
+        free(two);
+    }
+    free(want);
+}

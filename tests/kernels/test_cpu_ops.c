@@ -1,0 +1,301 @@
+/* test_cpu_ops.c - embed, norm, rope, silu, softmax and quantize, in odd widths and at the
+ * ends of their range. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cpu/cpu_kernels.h"
+#include "rig.h"
+#include "tensor/convert.h"
+#include "test.h"
+
+/* backend.h: f32 arithmetic against double. */
+static const double float_nmse_max = 1e-11;
+/* cos and sin are rounded to f32 before they multiply, as x is. */
+static const double rope_nmse_max = 1e-13;
+/* expf and the polynomial of the avx2 class are good to 2e-7; a sum of n terms that are
+ * each so good is as good. */
+static const double exp_relative_max = 5e-7;
+
+static const uint32_t widths[] = {1, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 172, 256};
+static const uint32_t row_counts[] = {1, 2, 3, 4, 5, 7, 16, 17, 33, 64};
+enum { WIDTHS = 13, ROW_COUNTS = 10 };
+
+/* Run all machines for all row counts. */
+static void check_rows(const program *p, double nmse_max, const char *what) {
+    for (int i = 0; i < ROW_COUNTS; i++) {
+        krig_batch in;
+        krig_batch_init(&in, row_counts[i]);
+        for (uint32_t r = 0; r < in.rows; r++) in.pos[r] = r * 17;
+        krig_check_all(p, &in, nmse_max, what);
+    }
+}
+
+TEST(kernel_embed_is_exact_for_every_type) {
+    static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
+    for (int t = 0; t < 5; t++) {
+        krig_random random = {(uint64_t)t};
+        krig_weights list = {0};
+        krig_batch in;
+        program *p = krig_program(1);
+        (void)krig_finish(p, pg_embed(p, krig_weight(&list, &random, types[t], 64, 96)));
+        krig_batch_init(&in, 64);
+        krig_check_all(p, &in, 0.0, dtype_name(types[t]));
+        program_destroy(p);
+        krig_weights_deinit(&list);
+    }
+}
+
+TEST(kernel_norm_in_odd_widths) {
+    for (int i = 0; i < WIDTHS; i++) {
+        krig_random random = {widths[i]};
+        krig_weights list = {0};
+        program *p = krig_program(1);
+        value_id x = pg_embed(p, krig_table(&list, &random, RIG_ROWS_MAX, widths[i]));
+        weight w = {DTYPE_F32, 1, widths[i], krig_vector(&list, &random, widths[i])};
+        (void)krig_finish(p, pg_norm_rms(p, x, w, 1e-5f));
+        check_rows(p, float_nmse_max, "norm");
+        program_destroy(p);
+        krig_weights_deinit(&list);
+    }
+}
+
+TEST(kernel_norm_of_extreme_rows_is_finite) {
+    enum { COLS = 33 };
+    static const float scales[] = {0.0f, 1e-20f, 1e-6f, 1e6f, 1e18f};
+    float values[5 * COLS], ones[COLS];
+    krig_weights list = {0};
+    krig_batch in;
+    for (int i = 0; i < 5 * COLS; i++) values[i] = scales[i / COLS] * ((i % 2) != 0 ? 1.0f : -0.5f);
+    for (int i = 0; i < COLS; i++) ones[i] = 1.0f;
+    program *p = krig_program(1);
+    value_id x = pg_embed(p, krig_table_of(&list, values, 5, COLS));
+    (void)krig_finish(p, pg_norm_rms(p, x, (weight){DTYPE_F32, 1, COLS, ones}, 1e-5f));
+    krig_batch_init(&in, 5);
+    krig_check_all(p, &in, float_nmse_max, "norm of extremes");
+    float *out = krig_run(&krig_machines[3], p, &in);
+    for (int i = 0; i < 5 * COLS; i++) CHECK(isfinite(out[i]));
+    CHECK(out[0] == 0.0f && fabsf(out[4 * COLS + 1]) > 0.5f);
+    free(out);
+    program_destroy(p);
+    krig_weights_deinit(&list);
+}
+
+TEST(kernel_act_mul_in_odd_widths) {
+    for (int i = 0; i < WIDTHS; i++) {
+        krig_random random = {widths[i] + 50};
+        krig_weights list = {0};
+        program *p = krig_program(1);
+        value_id gate = pg_embed(p, krig_table(&list, &random, RIG_ROWS_MAX, widths[i]));
+        value_id up = pg_embed(p, krig_table(&list, &random, RIG_ROWS_MAX, widths[i]));
+        (void)krig_finish(p, pg_act_mul(p, gate, up));
+        check_rows(p, float_nmse_max, "act_mul");
+        program_destroy(p);
+        krig_weights_deinit(&list);
+    }
+}
+
+TEST(kernel_take_rows_takes_any_ascending_rows) {
+    krig_random random = {1};
+    krig_weights list = {0};
+    krig_batch in;
+    program *p = krig_program(1);
+    weight table = krig_table(&list, &random, RIG_ROWS_MAX, 19);
+    (void)krig_finish(p, pg_embed(p, table));
+    krig_batch_init(&in, 64);
+    in.taken_rows = 3;
+    in.taken[0] = 5;
+    in.taken[1] = 6;
+    in.taken[2] = 63;
+    krig_check_all(p, &in, 0.0, "take rows");
+    float *out = krig_run(&krig_machines[1], p, &in);
+    CHECK(memcmp(out + 38, (const float *)table.data + 63 * 19, 19 * sizeof *out) == 0);
+    in.taken_rows = 0; /* a prompt chunk that wants no logits */
+    for (int i = 0; i < RIG_MACHINES; i++) free(krig_run(&krig_machines[i], p, &in));
+    free(out);
+    program_destroy(p);
+    krig_weights_deinit(&list);
+}
+
+/* --- rope -------------------- */
+
+static void check_rope(op_rope rope, bool in_place) {
+    krig_random random = {rope.dims + rope.heads};
+    krig_weights list = {0};
+    program *p = krig_program(1);
+    uint32_t cols = rope.heads * rope.head_dim;
+    value_id x = pg_embed(p, krig_table(&list, &random, RIG_ROWS_MAX, cols));
+    value_id y = pg_rope(p, x, rope);
+    (void)krig_finish(p, in_place ? y : pg_add(p, y, x));
+    check_rows(p, rope_nmse_max, "rope");
+    program_destroy(p);
+    krig_weights_deinit(&list);
+}
+
+TEST(kernel_rope_rotates_part_of_a_head) {
+    static const float freqs[32] = {1, 1, 2, 4, 8, 8, 8, 8, 1, 1, 2, 4, 8, 8, 8, 8,
+                                    1, 1, 2, 4, 8, 8, 8, 8, 1, 1, 2, 4, 8, 8, 8, 8};
+    static const uint32_t shapes[][3] = {/* heads, head_dim, dims */
+                                         {1, 2, 2},  {3, 8, 8},   {3, 8, 6},
+                                         {2, 20, 4}, {4, 64, 64}, {2, 80, 32}};
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        op_rope rope = {shapes[i][0], shapes[i][1], shapes[i][2], 10000.0f, 1.0f, NULL};
+        check_rope(rope, true);
+        check_rope(rope, false);
+        rope.scale = 4.0f;
+        rope.base = 500000.0f;
+        rope.freqs = freqs;
+        check_rope(rope, true);
+    }
+}
+
+TEST(kernel_rope_at_position_zero_changes_nothing) {
+    krig_random random = {2};
+    krig_weights list = {0};
+    krig_batch in;
+    program *p = krig_program(1);
+    weight table = krig_table(&list, &random, 4, 24);
+    value_id x = pg_embed(p, table);
+    (void)krig_finish(p, pg_rope(p, x, (op_rope){3, 8, 8, 10000.0f, 1.0f, NULL}));
+    krig_batch_init(&in, 4);
+    for (int i = 0; i < RIG_MACHINES; i++) {
+        float *out = krig_run(&krig_machines[i], p, &in);
+        CHECK(memcmp(out, table.data, (size_t)4 * 24 * sizeof *out) == 0);
+        free(out);
+    }
+    program_destroy(p);
+    krig_weights_deinit(&list);
+}
+
+/* --- kernels called directly: the ends of their range -------------------- */
+
+static const cpu_kernels *tables[2];
+
+static void find_tables(void) {
+    CHECK_EQ(cpu_kernels_choose(CPU_ISA_SCALAR, &tables[0], NULL), OK);
+    CHECK_EQ(cpu_kernels_choose(CPU_ISA_AUTO, &tables[1], NULL), OK);
+}
+
+TEST(kernel_silu_extremes) {
+    static const float gates[] = {0.0f,   -0.0f, 1e-30f, -1e-30f, 5.0f,   -5.0f,  20.0f,
+                                  -20.0f, 80.0f, -80.0f, 88.0f,   -88.0f, 100.0f, -100.0f,
+                                  1e4f,   -1e4f, 3e38f,  -3e38f,  1.0f};
+    enum { N = sizeof gates / sizeof gates[0] };
+    float up[N], y[N];
+    find_tables();
+    for (int i = 0; i < N; i++) up[i] = 1.0f;
+    for (int k = 0; k < 2; k++) {
+        tables[k]->silu_mul(gates, up, y, N);
+        for (int i = 0; i < N; i++) {
+            double g = (double)gates[i], want = g / (1.0 + exp(-g));
+            if (g < -700) want = 0;
+            double wrong = fabs((double)y[i] - want);
+            /* below -88 the true value is smaller than any normal float next to it */
+            CHECK(wrong <= exp_relative_max * fabs(want) || wrong <= 3e-34 * fmax(1, fabs(g)));
+            CHECK(!isnan(y[i]));
+        }
+    }
+}
+
+/* Scores with room behind them, as the backend gives it. */
+static void check_softmax(const cpu_kernels *k, const float *scores, uint32_t n) {
+    float s[128 + 16];
+    double want[128], max = -INFINITY, total = 0;
+    memset(s, 0x7F, sizeof s);
+    memcpy(s, scores, n * sizeof *s);
+    for (uint32_t i = 0; i < n; i++) max = fmax(max, (double)scores[i]);
+    for (uint32_t i = 0; i < n; i++) total += want[i] = exp((double)scores[i] - max);
+    float sum = k->softmax(s, n);
+    CHECK(fabs((double)sum - total) <= exp_relative_max * total * 4);
+    for (uint32_t i = 0; i < n; i++) {
+        /* s - max is rounded to f32 before exp() sees it */
+        double distance = max - (double)scores[i];
+        double relative = exp_relative_max + distance * 0x1p-24;
+        CHECK(fabs((double)s[i] - want[i]) <= relative * want[i] + 1e-37);
+    }
+}
+
+TEST(kernel_softmax_extremes) {
+    float s[128];
+    krig_random random = {4};
+    find_tables();
+    for (int k = 0; k < 2; k++) {
+        for (uint32_t n = 1; n <= 128; n += n < 34 ? 1 : 13) {
+            for (uint32_t i = 0; i < n; i++) s[i] = 3.25f; /* all equal: exactly 1 each */
+            check_softmax(tables[k], s, n);
+            krig_normal(&random, s, n);
+            check_softmax(tables[k], s, n);
+            for (uint32_t i = 0; i < n; i++) s[i] *= 40.0f; /* most vanish */
+            check_softmax(tables[k], s, n);
+            for (uint32_t i = 0; i < n; i++) s[i] = -3e38f;
+            s[n / 2] = 3e37f; /* the difference overflows to -inf */
+            check_softmax(tables[k], s, n);
+            s[n / 2] = -3.1e38f;
+            check_softmax(tables[k], s, n);
+        }
+    }
+}
+
+TEST(kernel_quantize_is_the_same_in_every_class) {
+    enum { COLS = 32 * 40 };
+    static float x[COLS], scales[2][COLS / 32];
+    static int16_t q[2][COLS];
+    krig_random random = {8};
+    krig_normal(&random, x, COLS);
+    for (int i = 0; i < 32; i++) x[i] = 0;                       /* a block of zeros */
+    for (int i = 32; i < 64; i++) x[i] = (float)(i - 48) * 7.5f; /* ties */
+    for (int i = 64; i < 96; i++) x[i] *= 1e30f;
+    for (int i = 96; i < 128; i++) x[i] *= 1e-30f;
+    x[159] = -400.0f;
+    find_tables();
+    for (int k = 0; k < 2; k++) tables[k]->quantize(x, q[k], scales[k], COLS);
+    CHECK(memcmp(q[0], q[1], sizeof q[0]) == 0);
+    CHECK(memcmp(scales[0], scales[1], sizeof scales[0]) == 0);
+    CHECK(scales[0][0] == 0.0f && q[0][0] == 0 && q[0][159] == -32767);
+    unsigned wrong = 0;
+    for (int i = 0; i < COLS; i++) {
+        double back = (double)q[0][i] * (double)scales[0][i / 32];
+        /* half a step, and what f32 rounding of x * 32767 / max adds */
+        wrong += fabs(back - (double)x[i]) > 0.505 * (double)scales[0][i / 32];
+    }
+    CHECK_EQ(wrong, 0);
+}
+
+/* Extreme quants: -128 in Q8_0 weights, all -8 and +7 in Q4_0, activations at +-32767. */
+TEST(kernel_block_products_of_extreme_quants_are_exact) {
+    uint8_t w8[34], w4[18];
+    int16_t xq[32];
+    float xs = 1.0f, out[1];
+    uint16_t one = convert_f32_to_f16(1.0f);
+    find_tables();
+    for (int variant = 0; variant < 4; variant++) {
+        int want8 = 0, want4 = 0;
+        memcpy(w8, &one, 2);
+        memcpy(w4, &one, 2);
+        for (int i = 0; i < 32; i++) {
+            int w = variant % 2 == 0 ? -128 : 127, x = variant < 2 ? 32767 : -32767;
+            int w_nibble = variant % 2 == 0 ? -8 : 7;
+            w8[2 + i] = (uint8_t)(int8_t)w;
+            xq[i] = (int16_t)x;
+            want8 += w * x;
+            want4 += w_nibble * x;
+        }
+        memset(w4 + 2, variant % 2 == 0 ? 0x00 : 0xFF, 16);
+        for (int k = 0; k < 2; k++) {
+            matmul_args a = {.w = w8,
+                             .w_row_bytes = 34,
+                             .cols = 32,
+                             .x_rows = 1,
+                             .xq = xq,
+                             .xs = &xs,
+                             .out = out,
+                             .out_cols = 1};
+            tables[k]->matmul_q8_0(&a, 0, 1);
+            CHECK_EQ(out[0], want8);
+            a.w = w4;
+            a.w_row_bytes = 18;
+            tables[k]->matmul_q4_0(&a, 0, 1);
+            CHECK_EQ(out[0], want4);
+        }
+    }
+}

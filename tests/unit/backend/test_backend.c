@@ -1,0 +1,268 @@
+/* test_backend.c - backend.h and the parts of the cpu backend that are not kernels:
+ * which instruction set is chosen, what is fused, how the pool joins, what open() does
+ * when something is missing. */
+#include "backend/backend.h"
+#include "backend/cpu/cpu_kernels.h"
+#include "backend/cpu/cpu_pool.h"
+#include "backend/cpu/cpu_tasks.h"
+#include "base/alloc.h"
+#include "base/os.h"
+#include "test.h"
+
+#include <errno.h>
+
+static float data[64 * 64];
+
+TEST(backend_is_found_by_name) {
+    CHECK(backend_find("cpu") == &backend_cpu);
+    CHECK(backend_find("ref") == &backend_ref);
+    CHECK(backend_find("CPU") == NULL && backend_find("") == NULL && backend_find("tpu") == NULL);
+}
+
+TEST(backend_cpu_respects_the_instruction_set_cap) {
+    const cpu_kernels *k = NULL;
+    error err = {0};
+    CHECK_EQ(cpu_kernels_choose(CPU_ISA_SCALAR, &k, &err), OK);
+    CHECK(k == &cpu_kernels_scalar);
+    CHECK_STR(k->isa, "scalar");
+#if defined(__x86_64__)
+    CHECK_EQ(cpu_kernels_choose(CPU_ISA_AUTO, &k, &err), OK);
+    CHECK(k == &cpu_kernels_avx2 || k == &cpu_kernels_scalar);
+    CHECK_EQ(cpu_kernels_choose(CPU_ISA_AMX, &k, &err), OK);
+    CHECK_EQ(cpu_kernels_choose(CPU_ISA_NEON, &k, &err), ERR_INVALID);
+    CHECK_HAS(err.msg, "neon");
+#endif
+}
+
+/* --- the pool -------------------- */
+
+enum { WORKERS_MAX = 5, PHASES = 30, UNITS_MAX = 9, RUNS = 40 };
+
+typedef struct phases {
+    cpu_pool *pool;
+    cpu_phase *list;                       /* [PHASES] */
+    uint32_t units[PHASES];                /* of each phase */
+    uint64_t value[PHASES + 1][UNITS_MAX]; /* plain memory: the phases must order it */
+} phases;
+
+/* What unit u of phase i makes of all units of the phase before. */
+static uint64_t unit_value(const phases *p, uint32_t i, uint32_t u) {
+    uint64_t sum = u + 1;
+    for (uint32_t k = 0; k < UNITS_MAX; k++) sum = sum * 31 + p->value[i][k];
+    return sum;
+}
+
+static void run_phases(void *ctx, uint32_t run, uint32_t worker) {
+    phases *p = ctx;
+    (void)worker;
+    for (uint32_t i = 0; i < PHASES; i++) {
+        uint32_t u = 0;
+        while (cpu_phase_claim(&p->list[i], run, &u)) {
+            p->value[i + 1][u] = unit_value(p, i, u);
+            cpu_phase_done(p->pool, &p->list[i]);
+        }
+        if (!cpu_phase_wait(p->pool, &p->list[i], run)) return;
+    }
+}
+
+/* One run: a chain of phases, each of which reads all that the one before wrote. */
+static void check_run(phases *p, uint32_t number) {
+    uint32_t run = cpu_pool_next_run(p->pool);
+    for (uint32_t i = 0; i < PHASES; i++) {
+        p->units[i] = (i * 5 + number) % (UNITS_MAX + 1); /* some have none */
+        cpu_phase_open(&p->list[i], run, p->units[i]);
+    }
+    for (uint32_t u = 0; u < UNITS_MAX; u++) p->value[0][u] = number * 100 + u;
+    cpu_pool_run(p->pool, run_phases, p);
+    for (uint32_t i = 0; i < PHASES; i++)
+        for (uint32_t u = 0; u < p->units[i]; u++) CHECK(p->value[i + 1][u] == unit_value(p, i, u));
+}
+
+TEST(cpu_pool_phases_follow_each_other) {
+    for (uint32_t threads = 1; threads <= WORKERS_MAX; threads++) {
+        static phases p;
+        memset(&p, 0, sizeof p);
+        p.list = mem_try_alloc_aligned(64, PHASES * sizeof *p.list);
+        CHECK_EQ(cpu_pool_create(&p.pool, threads, NULL), OK);
+        CHECK_EQ(cpu_pool_threads(p.pool), threads);
+        for (uint32_t number = 0; number < RUNS; number++) {
+            check_run(&p, number);
+            if (number % 16 == 7) os_sleep_ms(2); /* long enough for the workers to park */
+        }
+        cpu_pool_destroy(p.pool);
+        mem_free(p.list);
+    }
+    cpu_pool_destroy(NULL);
+}
+
+TEST(cpu_pool_caller_can_do_everything_alone) {
+    cpu_pool *pool = NULL;
+    cpu_phase phase;
+    uint32_t unit = 77, run = 0;
+    CHECK_EQ(cpu_pool_create(&pool, 1, NULL), OK);
+    run = cpu_pool_next_run(pool);
+    cpu_phase_open(&phase, run, 2);
+    CHECK(!cpu_phase_claim(&phase, run - 1, &unit)); /* a worker of the run before */
+    CHECK(!cpu_phase_wait(pool, &phase, run - 1));
+    CHECK(cpu_phase_claim(&phase, run, &unit) && unit == 0);
+    CHECK(cpu_phase_claim(&phase, run, &unit) && unit == 1);
+    CHECK(!cpu_phase_claim(&phase, run, &unit));
+    cpu_phase_done(pool, &phase);
+    cpu_phase_done(pool, &phase);
+    CHECK(cpu_phase_wait(pool, &phase, run));
+    cpu_phase_open(&phase, run + 1, 0);
+    CHECK(!cpu_phase_claim(&phase, run + 1, &unit));
+    CHECK(cpu_phase_wait(pool, &phase, run + 1));
+    cpu_pool_destroy(pool);
+}
+
+TEST(cpu_pool_can_be_destroyed_before_its_first_run) {
+    cpu_pool *pool = NULL;
+    for (int i = 0; i < 20; i++) {
+        CHECK_EQ(cpu_pool_create(&pool, 3, NULL), OK);
+        cpu_pool_destroy(pool);
+    }
+}
+
+TEST(cpu_pool_without_threads_or_memory_is_an_error) {
+    cpu_pool *pool = NULL;
+    error err = {0};
+    for (int after = 0; after < 3; after++) {
+        os_fail_after(OS_CALL_THREAD, after, EAGAIN);
+        CHECK_EQ(cpu_pool_create(&pool, 4, &err), ERR_NOMEM);
+        os_fail_after(OS_CALL_THREAD, -1, 0);
+    }
+    for (int after = 0; after < 5; after++) {
+        mem_fail_after(after);
+        CHECK_EQ(cpu_pool_create(&pool, 3, &err), ERR_NOMEM);
+        mem_fail_after(-1);
+    }
+    CHECK(pool == NULL);
+}
+
+/* --- a small llama layer -------------------- */
+
+static weight w_of(dtype t, uint32_t rows, uint32_t cols) { return (weight){t, rows, cols, data}; }
+
+static program *record_layer(dtype t) {
+    program *p = NULL;
+    status st = program_create(&p, 4, 2, 32, NULL);
+    CHECK_EQ(st, OK);
+    op_rope rope = {2, 32, 32, 1e4f, 1.0f, NULL};
+    value_id x = pg_embed(p, w_of(DTYPE_F32, 8, 64));
+    value_id n = pg_norm_rms(p, x, w_of(DTYPE_F32, 1, 64), 1e-5f);
+    value_id q = pg_matmul(p, n, w_of(t, 64, 64), NULL);
+    value_id k = pg_matmul(p, n, w_of(t, 64, 64), NULL);
+    value_id v = pg_matmul(p, n, w_of(t, 64, 64), NULL);
+    q = pg_rope(p, q, rope);
+    k = pg_rope(p, k, rope);
+    pg_kv_write(p, k, v);
+    value_id a = pg_attention(p, q, (op_attention){2, 2, 32, 0.1f});
+    x = pg_add(p, x, pg_matmul(p, a, w_of(t, 64, 64), NULL));
+    n = pg_norm_rms(p, x, w_of(DTYPE_F32, 1, 64), 1e-5f);
+    value_id gate = pg_matmul(p, n, w_of(t, 64, 64), NULL);
+    value_id up = pg_matmul(p, n, w_of(t, 64, 64), NULL);
+    x = pg_add(p, x, pg_matmul(p, pg_act_mul(p, gate, up), w_of(t, 64, 64), NULL));
+    st = program_finish(p, pg_take_rows(p, x), NULL);
+    CHECK_EQ(st, OK);
+    return p;
+}
+
+static uint32_t count_kind(const task_list *l, task_kind kind) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < l->count; i++) n += l->tasks[i].kind == kind;
+    return n;
+}
+
+TEST(cpu_tasks_fuse_a_llama_layer) {
+    program *p = record_layer(DTYPE_F32);
+    task_list l;
+    CHECK_EQ(cpu_tasks_build(&l, p, NULL), OK);
+    /* embed norm qkv rope+kv attention wo+add norm gate+up act down+add take */
+    CHECK_EQ(l.count, 11);
+    CHECK_EQ(l.ops_fused + l.ops_unfused, p->ops_count);
+    CHECK_EQ(l.ops_unfused, 11);
+    CHECK_EQ(count_kind(&l, TASK_ROPE_KV), 1);
+    CHECK_EQ(count_kind(&l, TASK_ADD) + count_kind(&l, TASK_ROPE), 0);
+    CHECK(!l.any_quantized);
+    CHECK(l.tasks[10].taken && !l.tasks[9].taken);
+    cpu_tasks_destroy(&l);
+    program_destroy(p);
+}
+
+TEST(cpu_tasks_quantize_where_the_row_is_made) {
+    program *p = record_layer(DTYPE_Q8_0);
+    task_list l;
+    CHECK_EQ(cpu_tasks_build(&l, p, NULL), OK);
+    CHECK(l.any_quantized);
+    CHECK_EQ(count_kind(&l, TASK_QUANTIZE), 1); /* of the attention's result */
+    uint32_t inside = 0;
+    for (uint32_t i = 0; i < l.count; i++) inside += l.tasks[i].quantize;
+    CHECK_EQ(inside, 3); /* two norms and the activation */
+    CHECK_EQ(l.ops_fused + l.ops_unfused, p->ops_count);
+    cpu_tasks_destroy(&l);
+    program_destroy(p);
+}
+
+/* A failed open leaks nothing (the sanitizer looks) and says why. */
+TEST(backend_open_fails_cleanly) {
+    static const backend_ops *const all[] = {&backend_cpu, &backend_ref};
+    program *p = record_layer(DTYPE_Q4_0);
+    backend_options opt = {2, CPU_ISA_AUTO};
+    for (int i = 0; i < 2; i++) {
+        backend *b = NULL;
+        error err = {0};
+        int64_t after = 0;
+        status st = ERR_NOMEM;
+        for (; after < 50 && st != OK; after++) {
+            mem_fail_after(after);
+            st = all[i]->open(&b, p, &opt, &err);
+            mem_fail_after(-1);
+            if (st != OK) CHECK_EQ(st, ERR_NOMEM);
+        }
+        CHECK_EQ(st, OK);
+        CHECK(after > 1);
+        all[i]->close(b);
+        os_fail_after(OS_CALL_MMAP, 0, ENOMEM);
+        CHECK_EQ(all[i]->open(&b, p, &opt, &err), ERR_NOMEM);
+        os_fail_after(OS_CALL_MMAP, -1, 0);
+    }
+    os_fail_after(OS_CALL_THREAD, 0, EAGAIN);
+    backend *b = NULL;
+    CHECK_EQ(backend_cpu.open(&b, p, &opt, NULL), ERR_NOMEM);
+    os_fail_after(OS_CALL_THREAD, -1, 0);
+    program_destroy(p);
+}
+
+TEST(backend_plan_grows_with_rows_context_and_threads) {
+    size_t one = 0, two = 0;
+    program *p = record_layer(DTYPE_Q4_0);
+    CHECK_EQ(backend_cpu.plan(p, &(backend_options){1, CPU_ISA_AUTO}, &one, NULL), OK);
+    CHECK_EQ(backend_cpu.plan(p, &(backend_options){2, CPU_ISA_AUTO}, &two, NULL), OK);
+    CHECK(one >= p->workspace_floats * sizeof(float));
+    CHECK(two > one);
+    p->ctx_max = 4096;
+    CHECK_EQ(backend_cpu.plan(p, &(backend_options){2, CPU_ISA_AUTO}, &one, NULL), OK);
+    CHECK(one > two + 2 * 4000 * sizeof(float));
+    program_destroy(p);
+}
+
+TEST(backend_reports_what_it_is) {
+    program *p = record_layer(DTYPE_F32);
+    backend_report report;
+    backend *b = NULL;
+    CHECK_EQ(backend_cpu.open(&b, p, &(backend_options){1, CPU_ISA_SCALAR}, NULL), OK);
+    backend_cpu.report(b, &report);
+    CHECK_STR(report.what, "cpu scalar");
+    CHECK_STR(report.numerics, "exact");
+    CHECK_EQ(report.tasks, 11);
+    CHECK_EQ(report.ops_fused + report.ops_unfused, p->ops_count);
+    backend_cpu.close(b);
+    CHECK_EQ(backend_ref.open(&b, p, &(backend_options){1, CPU_ISA_AUTO}, NULL), OK);
+    backend_ref.report(b, &report);
+    CHECK_STR(report.what, "ref");
+    CHECK_STR(report.numerics, "exact");
+    CHECK_EQ(report.ops_fused, 0);
+    backend_ref.close(b);
+    program_destroy(p);
+}

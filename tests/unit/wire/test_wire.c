@@ -1,0 +1,229 @@
+/* test_wire.c - wire.h: what is put is what is got, field by field. */
+#include "test.h"
+#include "wire/wire.h"
+#include "wire/wire_samples.h"
+
+enum { ROUNDS = 200 };
+
+static sample_bytes samples;
+
+static bool same_array(wire_array a, wire_array b, size_t elem_bytes) {
+    return a.count == b.count && (a.count == 0 || memcmp(a.p, b.p, a.count * elem_bytes) == 0);
+}
+
+/* Body of the one frame in `out`, whose type must be `want`. */
+static str body_of(const buf *out, wire_type want) {
+    wire_type type = WIRE_TYPE_END;
+    str body = {0};
+    CHECK_EQ(wire_open(buf_view(out), &type, &body, NULL), OK);
+    CHECK_EQ(type, want);
+    return body;
+}
+
+static void check_sampling(const gen_sampling *a, const gen_sampling *b) {
+    CHECK(a->temperature == b->temperature && a->top_p == b->top_p && a->min_p == b->min_p);
+    CHECK(a->repetition_penalty == b->repetition_penalty);
+    CHECK(a->presence_penalty == b->presence_penalty);
+    CHECK(a->frequency_penalty == b->frequency_penalty);
+    CHECK(a->top_k == b->top_k && a->penalty_tokens == b->penalty_tokens && a->seed == b->seed);
+    CHECK(a->tokens_max == b->tokens_max && a->tokens_min == b->tokens_min);
+    CHECK(a->ignore_eos == b->ignore_eos && a->logprobs == b->logprobs);
+    CHECK(a->top_logprobs == b->top_logprobs);
+    CHECK(same_array(a->stop_ids, b->stop_ids, 4));
+    CHECK(same_array(a->bias_ids, b->bias_ids, 4) && same_array(a->biases, b->biases, 4));
+}
+
+static void check_request(const gen_request *a, const gen_request *b) {
+    CHECK(a->id == b->id && a->prompt == b->prompt && a->choices == b->choices);
+    CHECK(a->add_special == b->add_special && a->parse_special == b->parse_special);
+    CHECK(a->echo == b->echo && a->credits == b->credits);
+    CHECK(str_eq(a->text, b->text) && same_array(a->ids, b->ids, 4));
+    CHECK_EQ(a->stops_count, b->stops_count);
+    for (uint32_t i = 0; i < b->stops_count; i++) CHECK(str_eq(a->stops[i], b->stops[i]));
+    check_sampling(&a->sampling, &b->sampling);
+}
+
+TEST(wire_request_comes_back_as_it_was) {
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        sample_init(&samples, i);
+        buf out;
+        gen_request sent = sample_request(&samples), got = {0};
+        buf_init(&out, WIRE_FRAME_BYTES_MAX);
+        wire_put_request(&out, &sent);
+        CHECK_EQ(wire_get_request(body_of(&out, WIRE_REQUEST), &got, NULL), OK);
+        check_request(&got, &sent);
+        buf_deinit(&out);
+    }
+}
+
+TEST(wire_default_sampling_is_valid_and_neutral) {
+    gen_request sent = {.choices = 1, .sampling = gen_sampling_default()}, got = {0};
+    buf out;
+    buf_init(&out, WIRE_FRAME_BYTES_MAX);
+    wire_put_request(&out, &sent);
+    CHECK_EQ(wire_get_request(body_of(&out, WIRE_REQUEST), &got, NULL), OK);
+    check_request(&got, &sent);
+    CHECK(got.sampling.temperature == 1.0f && got.sampling.top_p == 1.0f);
+    CHECK(got.sampling.repetition_penalty == 1.0f && got.sampling.top_k == 0);
+    buf_deinit(&out);
+}
+
+TEST(wire_small_messages_come_back_as_they_were) {
+    buf out;
+    buf_init(&out, WIRE_FRAME_BYTES_MAX);
+    gen_cancel cancel = {.id = UINT64_MAX - 5, .choice = GEN_CHOICE_ALL}, cancel_got = {0};
+    wire_put_cancel(&out, &cancel);
+    CHECK_EQ(wire_get_cancel(body_of(&out, WIRE_CANCEL), &cancel_got, NULL), OK);
+    CHECK(cancel_got.id == cancel.id && cancel_got.choice == cancel.choice);
+    buf_clear(&out);
+    gen_credit credit = {.id = 9, .tokens = WIRE_CREDITS_MAX}, credit_got = {0};
+    wire_put_credit(&out, &credit);
+    CHECK_EQ(wire_get_credit(body_of(&out, WIRE_CREDIT), &credit_got, NULL), OK);
+    CHECK(credit_got.id == 9 && credit_got.tokens == WIRE_CREDITS_MAX);
+    buf_clear(&out);
+    wire_put_drain(&out);
+    CHECK_EQ(body_of(&out, WIRE_DRAIN).n, 0);
+    CHECK_EQ(out.n, WIRE_HEADER_BYTES);
+    buf_deinit(&out);
+}
+
+TEST(wire_status_and_model_come_back_as_they_were) {
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        buf out;
+        sample_init(&samples, i);
+        buf_init(&out, WIRE_FRAME_BYTES_MAX);
+        engine_status sent = sample_status(&samples), got = {0};
+        wire_put_status(&out, &sent);
+        CHECK_EQ(wire_get_status(body_of(&out, WIRE_STATUS), &got, NULL), OK);
+        CHECK(got.steps == sent.steps && got.running == sent.running);
+        CHECK(got.waiting == sent.waiting && same_array(got.values, sent.values, 8));
+        if (sent.values.count > 3) CHECK(wire_u64_at(got.values, 3) == wire_u64_at(sent.values, 3));
+        buf_clear(&out);
+        model_desc model = sample_model(&samples), model_got = {0};
+        wire_put_model(&out, &model);
+        CHECK_EQ(wire_get_model(body_of(&out, WIRE_MODEL), &model_got, NULL), OK);
+        CHECK(memcmp(&model, &model_got, offsetof(model_desc, threads) + 4) == 0);
+        buf_deinit(&out);
+    }
+}
+
+/* --- events -------------------- */
+
+static void check_event(const gen_event *a, const gen_event *b) {
+    CHECK(a->id == b->id && a->choice == b->choice);
+    CHECK_EQ(a->kind, b->kind);
+    switch (b->kind) {
+    case GEN_ACCEPTED:
+        CHECK(memcmp(&a->accepted, &b->accepted, sizeof a->accepted) == 0);
+        break;
+    case GEN_PROGRESS:
+        CHECK(memcmp(&a->progress, &b->progress, sizeof a->progress) == 0);
+        break;
+    case GEN_TOKENS:
+        CHECK(same_array(a->tokens.ids, b->tokens.ids, 4));
+        CHECK(same_array(a->tokens.logprobs, b->tokens.logprobs, 4));
+        CHECK_EQ(a->tokens.top, b->tokens.top);
+        CHECK(same_array(a->tokens.top_ids, b->tokens.top_ids, 4));
+        CHECK(same_array(a->tokens.top_logprobs, b->tokens.top_logprobs, 4));
+        break;
+    case GEN_TEXT:
+        CHECK_EQ(a->text.tokens, b->text.tokens);
+        CHECK(str_eq(a->text.text, b->text.text) && str_eq(a->text.logprobs, b->text.logprobs));
+        break;
+    case GEN_PAUSED:
+        CHECK_EQ(a->paused, b->paused);
+        break;
+    case GEN_FINISH:
+        CHECK_EQ(a->finish.reason, b->finish.reason);
+        CHECK(str_eq(a->finish.stop, b->finish.stop));
+        break;
+    case GEN_USAGE:
+        CHECK(memcmp(&a->usage, &b->usage, sizeof a->usage) == 0);
+        break;
+    case GEN_ERROR:
+        CHECK(a->error.code == b->error.code && a->error.fault == b->error.fault);
+        CHECK(a->error.have == b->error.have && a->error.limit == b->error.limit);
+        CHECK(str_eq(a->error.message, b->error.message));
+        break;
+    case GEN_EVENT_END:
+        break;
+    }
+}
+
+TEST(wire_events_frame_carries_many_events_in_order) {
+    enum { EVENTS = 40 };
+    for (unsigned round = 0; round < 20; round++) {
+        buf out;
+        gen_event sent[EVENTS], got = {0};
+        bool more = false;
+        buf_init(&out, WIRE_FRAME_BYTES_MAX);
+        sample_init(&samples, round);
+        size_t begun = wire_events_begin(&out);
+        for (unsigned i = 0; i < EVENTS; i++) {
+            sent[i] = sample_event(&samples, (gen_event_kind)((i + round) % GEN_EVENT_END));
+            wire_events_add(&out, &sent[i]);
+        }
+        wire_events_end(&out, begun);
+        str body = body_of(&out, WIRE_EVENTS);
+        for (unsigned i = 0; i < EVENTS; i++) {
+            CHECK_EQ(wire_get_event(&body, &got, &more, NULL), OK);
+            CHECK(more);
+            check_event(&got, &sent[i]);
+        }
+        CHECK_EQ(wire_get_event(&body, &got, &more, NULL), OK);
+        CHECK(!more);
+        buf_deinit(&out);
+    }
+}
+
+TEST(wire_events_frame_without_events_leaves_nothing) {
+    buf out;
+    buf_init(&out, 100);
+    wire_put_drain(&out);
+    wire_events_end(&out, wire_events_begin(&out));
+    CHECK_EQ(out.n, WIRE_HEADER_BYTES);
+    (void)body_of(&out, WIRE_DRAIN);
+    buf_deinit(&out);
+}
+
+TEST(wire_frame_over_the_limit_of_its_buffer_fails_the_buffer) {
+    buf out;
+    error err = {0};
+    buf_init(&out, 100);
+    sample_init(&samples, 3);
+    gen_request r = sample_request(&samples);
+    wire_put_request(&out, &r);
+    CHECK_EQ(buf_status(&out, "frames", &err), ERR_LIMIT);
+    wire_events_end(&out, wire_events_begin(&out));
+    CHECK(out.failed);
+    buf_deinit(&out);
+}
+
+TEST(wire_logprob_entries_come_back_as_they_were) {
+    wire_logprob token = {S("\xF0\x9F"), 7, -0.25f}, got, top_got[WIRE_TOP_LOGPROBS_MAX];
+    wire_logprob top[WIRE_TOP_LOGPROBS_MAX];
+    for (int i = 0; i < WIRE_TOP_LOGPROBS_MAX; i++)
+        top[i] = (wire_logprob){S("token"), i * 1000, -(float)i};
+    buf out;
+    uint8_t count = 77;
+    buf_init(&out, SIZE_MAX);
+    wire_logprob_put(&out, &token, top, WIRE_TOP_LOGPROBS_MAX);
+    wire_logprob_put(&out, &top[3], NULL, 0);
+    str blob = buf_view(&out);
+    CHECK(wire_logprob_next(&blob, &got, top_got, &count));
+    CHECK_EQ(count, WIRE_TOP_LOGPROBS_MAX);
+    CHECK(str_eq(got.bytes, token.bytes) && got.id == 7 && got.logprob == -0.25f);
+    for (int i = 0; i < WIRE_TOP_LOGPROBS_MAX; i++)
+        CHECK(top_got[i].id == top[i].id && top_got[i].logprob == top[i].logprob);
+    CHECK(wire_logprob_next(&blob, &got, top_got, &count));
+    CHECK(count == 0 && got.id == 3000 && str_eq(got.bytes, S("token")));
+    CHECK(!wire_logprob_next(&blob, &got, top_got, &count));
+    CHECK_EQ(blob.n, 0);
+    buf_deinit(&out);
+}
+
+TEST(wire_finish_names) {
+    CHECK_STR(gen_finish_name(GEN_FINISH_EOS), "EOS");
+    CHECK_STR(gen_finish_name(GEN_FINISH_CANCELED), "CANCELED");
+    CHECK_STR(gen_finish_name(GEN_FINISH_END), "?");
+}
