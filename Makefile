@@ -40,7 +40,7 @@ WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 STD     := -std=c17 -D_GNU_SOURCE
 FLAGS_release := -O3 -g -DNDEBUG -fno-omit-frame-pointer
 FLAGS_debug   := -O0 -g3 -DEXPENSIVE_ASSERTS
-FLAGS_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+FLAGS_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DEXPENSIVE_ASSERTS
 FLAGS_tsan    := -O1 -g -fsanitize=thread
 FLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DEXPENSIVE_ASSERTS
 ifeq ($(FLAGS_$(MODE)),)

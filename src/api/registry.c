@@ -7,6 +7,7 @@
 #include "api/gen.h"
 #include "base/alloc.h"
 #include "base/log.h"
+#include "base/num.h"
 #include "base/os.h"
 
 enum {
@@ -29,19 +30,6 @@ static bool name_is_good(str name) {
     return true;
 }
 
-/* The largest frame an empty ring takes, found by asking: nothing was sent yet. */
-static uint32_t ring_frame_bytes_max(ring *r) {
-    uint32_t fits = 0, fails = WIRE_FRAME_BYTES_MAX + 1;
-    while (fails - fits > 1) {
-        uint32_t mid = fits + (fails - fits) / 2;
-        if (ring_has_room(r, mid))
-            fits = mid;
-        else
-            fails = mid;
-    }
-    return fits;
-}
-
 static model_entry *entry_create(front *f, str name, wire_link *link) {
     model_entry *m = mem_try_calloc(1, sizeof *m);
     char *copy = m != NULL ? mem_try_alloc(name.n + 1) : NULL;
@@ -55,7 +43,7 @@ static model_entry *entry_create(front *f, str name, wire_link *link) {
     m->link = link;
     m->created_s = os_wall_ms() / 1000;
     metrics_init(&m->engine);
-    m->frame_bytes_max = ring_frame_bytes_max(link->down);
+    m->frame_bytes_max = num_min_u32(ring_frame_bytes_max(link->down), WIRE_FRAME_BYTES_MAX);
     buf_init(&m->out, OUT_BYTES_MAX);
     buf_init(&m->in, (size_t)WIRE_FRAME_BYTES_MAX + WIRE_HEADER_BYTES);
     return m;

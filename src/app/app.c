@@ -118,6 +118,10 @@ static int run_command(command cmd, int argc, char **argv) {
         }
         rc = st == OK ? 0 : usage ? 2 : 1;
     }
+    if (rc == 0 && (fflush(stdout) != 0 || ferror(stdout) != 0)) {
+        (void)fprintf(stderr, "gantry %s: stdout cannot be written\n", command_name(cmd));
+        rc = 1;
+    }
     config_deinit(&c);
     return rc;
 }

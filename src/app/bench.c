@@ -146,12 +146,12 @@ static uint32_t batch_max(const config *c) {
 
 static status open_bench(bench *b, const char *path, error *err) {
     const config *c = b->c;
-    engine_options opt;
+    engine_options opt = {0};
     backend_report report;
     if (batch_max(c) > ROWS_MAX)
         return error_set(err, ERR_INVALID, "batch of %u, at most %d", batch_max(c), ROWS_MAX);
     if (model_open(&b->model, path, err) != OK) return command_blame(path, err);
-    TRY(stack_engine_options(c, DTYPE_F16, &opt, err));
+    TRY(stack_engine_options(c, &opt, err));
     opt.seats = opt.taken_rows_max = batch_max(c);
     opt.rows_max = ROWS_MAX;
     opt.ctx_max = num_max_u32(c->bench_prompt_tokens, c->bench_tokens) + 1;
@@ -204,15 +204,24 @@ static status run_tests(bench *b, error *err) {
     return st;
 }
 
-/* Write the synthetic model instead of measuring it. */
+/* Write the synthetic model instead of measuring it: under another name, renamed when whole. */
 static status export_model(const char *path, const config *c, error *err) {
     int fd = -1;
+    buf partial;
     if (!synth_is(path))
         return error_set(err, ERR_INVALID, "usage: --export takes a synth: model, not '%s'", path);
-    TRY(os_open_write(c->export_file.p, &fd, err));
-    status st = synth_write(synth_spec(path), fd, err);
-    os_close(fd);
-    if (st != OK) os_unlink(c->export_file.p);
+    buf_init(&partial, OUTPUT_BYTES_MAX);
+    buf_printf(&partial, "%s.partial", c->export_file.p);
+    buf_put_char(&partial, '\0');
+    status st = buf_status(&partial, "export", err);
+    if (st == OK) st = os_open_write(partial.p, &fd, err);
+    if (st == OK) {
+        st = synth_write(synth_spec(path), fd, err);
+        os_close(fd);
+        if (st == OK) st = os_rename(partial.p, c->export_file.p, err);
+        if (st != OK) os_unlink(partial.p);
+    }
+    buf_deinit(&partial);
     return st;
 }
 

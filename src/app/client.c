@@ -89,7 +89,7 @@ status client_generate(client *c, gen_request *r, status (*text)(void *ctx, str 
         if (stop != NULL && *stop) cancel(&g);
         (void)link_flush(c->link->down, &c->out);
         TRY(take_frames(&g, err));
-        if (g.ended || c->out.n > 0) continue;
+        if (g.ended) break;
         int fds[] = {ring_fd(c->link->up), ring_room_fd(c->link->down)};
         os_wait(fds, 2, LOOK_MS);
         os_event_clear(fds[0]);

@@ -41,8 +41,8 @@ static status evaluation_model(evaluation *e, const config *c, error *err) {
 
 /* An engine for one sequence of up to ctx_tokens. */
 static status evaluation_engine(evaluation *e, const config *c, uint32_t ctx_tokens, error *err) {
-    engine_options opt;
-    TRY(stack_engine_options(c, DTYPE_F32, &opt, err));
+    engine_options opt = {0};
+    TRY(stack_engine_options(c, &opt, err));
     opt.seats = 1;
     opt.ctx_max = ctx_tokens;
     opt.rows_max = ROWS_WITH_LOGITS_MAX;

@@ -42,7 +42,7 @@ static gen_request request_from(const config *c) {
     r.sampling.seed = c->seed;
     if (c->tokens_max != 0) r.sampling.tokens_max = c->tokens_max;
     if (!config_is_given(c, "seed")) os_random(&r.sampling.seed, sizeof r.sampling.seed);
-    r.stops_count = c->stop.count < WIRE_STOPS_MAX ? c->stop.count : WIRE_STOPS_MAX;
+    r.stops_count = c->stop.count;
     for (uint32_t i = 0; i < r.stops_count; i++) r.stops[i] = c->stop.items[i];
     return r;
 }
@@ -128,6 +128,7 @@ static status chat_turn(chat *h, str line, error *err) {
     buf_deinit(&text);
     if (st != OK) {
         h->messages.n = before;
+        h->messages.failed = h->messages.no_memory = false;
         return st;
     }
     h->messages.n = asked;
@@ -191,7 +192,10 @@ status command_run(const config *c, error *err) {
     if (c->raw && !config_is_given(c, "prompt"))
         return error_set(err, ERR_INVALID, "usage: --raw completes a prompt: give one with -p");
     config_model_split(str_of(path), &name, &file);
-    TRY(stack_open(&s, c, name, file, err));
+    if (c->stop.count > WIRE_STOPS_MAX)
+        return error_set(err, ERR_INVALID, "usage: %u --stop texts, at most %d", c->stop.count,
+                         WIRE_STOPS_MAX);
+    TRY(stack_open(&s, c, name, file, 0, err));
     if (!c->raw && stack_desc(s)->chat[0] != 'j')
         (void)fprintf(stderr, "chat template: plain (%s)\n",
                       c->chat_template == CONFIG_CHAT_TEMPLATE_PLAIN ? "as asked"

@@ -92,12 +92,14 @@ static status open_models(server *s, error *err) {
     if (given == 0) return error_set(err, ERR_INVALID, "usage: no model: give one with -m MODEL");
     if (given > CONFIG_LIST_MAX)
         return error_set(err, ERR_LIMIT, "%u models, at most %d", given, CONFIG_LIST_MAX);
+    uint64_t spoken_for_bytes = 0;
     for (uint32_t i = 0; i < given; i++) {
         str name, path;
         str item =
             i < c->models.count ? c->models.items[i] : str_of(c->argv_rest[i - c->models.count]);
         config_model_split(item, &name, &path);
-        TRY(stack_open(&s->stacks[i], c, name, path, err));
+        TRY(stack_open(&s->stacks[i], c, name, path, spoken_for_bytes, err));
+        spoken_for_bytes += stack_planned_bytes(s->stacks[i]);
         s->stacks_count++;
     }
     return OK;
@@ -144,8 +146,8 @@ status command_serve(const config *c, error *err) {
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
     (void)sigaddset(&signals, SIGINT);
+    status st = open_models(&s, err); /* until here, a signal ends the process as usual */
     (void)sigprocmask(SIG_BLOCK, &signals, NULL);
-    status st = open_models(&s, err);
     if (st == OK) st = open_front(&s, err);
     if (st == OK) st = start_all(&s, err);
     if (st == OK) {

@@ -19,6 +19,7 @@ enum {
     DOWN_BYTES_MIN = 1 << 20, /* room of a ring towards the engine, besides one whole request */
     UP_BYTES = 4 << 20,
     EOG_MAX = 32,
+    PARK_MS_MAX = 1000,
 };
 
 struct stack {
@@ -37,7 +38,7 @@ struct stack {
 
 /* --- options -------------------- */
 
-status stack_check_device(const config *c, error *err) {
+static status check_device(const config *c, error *err) {
     const char *why = cuda_blobs_count > 0
                           ? "this version computes on CPUs only; its CUDA backend is not built in"
                           : "this binary was built without CUDA kernels (nvcc was not found)";
@@ -50,21 +51,21 @@ status stack_check_device(const config *c, error *err) {
     return OK;
 }
 
-status stack_engine_options(const config *c, dtype kv_default, engine_options *out, error *err) {
+status stack_engine_options(const config *c, engine_options *out, error *err) {
     static const cpu_isa isas[] = {CPU_ISA_AUTO,   CPU_ISA_SCALAR, CPU_ISA_AVX2,
                                    CPU_ISA_AVX512, CPU_ISA_AMX,    CPU_ISA_NEON};
-    TRY(stack_check_device(c, err));
+    TRY(check_device(c, err));
+    uint32_t seats = c->cmd == COMMAND_SERVE ? c->parallel : 1;
     *out = (engine_options){
+        .spoken_for_bytes = out->spoken_for_bytes,
         .backend = backend_find(c->backend == CONFIG_BACKEND_REF ? "ref" : "cpu"),
         .threads = c->threads != 0 ? c->threads : os_cpu_count(),
         .isa_cap = isas[c->cpu_isa],
-        .kv_type = !config_is_given(c, "kv") ? kv_default
-                   : c->kv == CONFIG_KV_F32  ? DTYPE_F32
-                                             : DTYPE_F16,
+        .kv_type = c->kv == CONFIG_KV_F32 ? DTYPE_F32 : DTYPE_F16,
         .ctx_max = c->ctx_tokens,
-        .seats = c->parallel,
-        .rows_max = num_max_u32(c->step_tokens_max, c->parallel),
-        .taken_rows_max = c->parallel,
+        .seats = seats,
+        .rows_max = num_max_u32(c->step_tokens_max, seats),
+        .taken_rows_max = seats,
         .kv_bytes_max = c->kv_bytes_max,
     };
     return OK;
@@ -127,7 +128,7 @@ static void describe(stack *s, const config *c, str name, const engine_options *
     describe_types(s->model, d->types, sizeof d->types);
 }
 
-static void log_loaded(const stack *s, const config *c) {
+static void log_loaded(const stack *s) {
     const mem_plan *p = engine_mem_plan(s->engine);
     const model_desc *d = &s->desc;
     log_info("model",
@@ -157,19 +158,24 @@ static void log_loaded(const stack *s, const config *c) {
                  d->name);
     else
         log_info("chat", "name=%s has no chat template: the plain one is used (README)", d->name);
-    (void)c;
 }
 
 /* --- opening -------------------- */
 
 static status open_engine(stack *s, const config *c, const char *path, engine_options *opt,
                           error *err) {
-    TRY(stack_engine_options(c, DTYPE_F16, opt, err));
+    TRY(stack_engine_options(c, opt, err));
     TRY(model_open(&s->model, path, err));
     if (s->model->vocab.kind == TOK_KIND_NONE)
         return error_set(err, ERR_UNSUPPORTED, "'%s' has no tokenizer", path);
     TRY(tok_create(&s->tok, &s->model->vocab, err));
-    return engine_open(&s->engine, s->model, opt, err);
+    TRY(engine_open(&s->engine, s->model, opt, err));
+    uint32_t ctx = engine_mem_plan(s->engine)->ctx_max;
+    if (ctx < 2)
+        return error_set(err, ERR_INVALID,
+                         "a context of %u tokens, want 2: one of a prompt and one of an answer",
+                         ctx);
+    return OK;
 }
 
 static status collect_eog(stack *s, uint32_t *count, error *err) {
@@ -195,6 +201,7 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
                   .rows_max = opt->rows_max,
                   .step_ms_target = c->step_ms_target,
                   .queue_max = c->queue_max,
+                  .park_ms_max = PARK_MS_MAX,
                   .ctx_max = s->desc.ctx_max,
                   .vocab = s->desc.vocab,
                   .eog_ids = s->eog_ids,
@@ -221,10 +228,19 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
     return text_worker_create(&s->text, &to, err);
 }
 
-status stack_open(stack **out, const config *c, str name, str path, error *err) {
+static status check_name(str name, error *err) {
+    model_desc d;
+    if (name.n < sizeof d.name) return OK;
+    return error_set(err, ERR_INVALID, "model name '%.*s' has %zu bytes, at most %zu", STR(name),
+                     name.n, sizeof d.name - 1);
+}
+
+status stack_open(stack **out, const config *c, str name, str path, uint64_t spoken_for_bytes,
+                  error *err) {
+    TRY(check_name(name, err));
     stack *s = mem_try_calloc(1, sizeof *s);
     if (s == NULL) return error_set(err, ERR_NOMEM, "no memory");
-    engine_options opt;
+    engine_options opt = {.spoken_for_bytes = spoken_for_bytes};
     status st = open_engine(s, c, path.p, &opt, err); /* config strings are terminated */
     if (st != OK) (void)command_blame(path.p, err);
     if (st == OK) {
@@ -235,7 +251,7 @@ status stack_open(stack **out, const config *c, str name, str path, error *err) 
         stack_close(s);
         return st;
     }
-    log_loaded(s, c);
+    log_loaded(s);
     *out = s;
     return OK;
 }
@@ -250,6 +266,10 @@ status stack_start(stack *s, error *err) {
 
 wire_link *stack_link(stack *s) { return &s->front; }
 const model_desc *stack_desc(const stack *s) { return &s->desc; }
+uint64_t stack_planned_bytes(const stack *s) {
+    const mem_plan *p = engine_mem_plan(s->engine);
+    return p->kv_bytes + p->workspace_bytes;
+}
 
 /* --- closing -------------------- */
 
@@ -259,19 +279,19 @@ static void drop_events(ring *up) {
     while (ring_next_bytes(up) > 0) ring_drop(up);
 }
 
-/* Drain from the top role that runs: the text role ends after the engine, so its thread's
- * end is the end of both; until then its events are taken off the ring. */
+/* Drain from the top role that runs; it passes the message on and ends, and the engine after
+ * it.  Until both have, the events of either are taken off their rings. */
 static void join_roles(stack *s) {
     bool text = s->text_thread.started;
     wire_link *top = text ? &s->front : &s->inner;
-    thread *last = text ? &s->text_thread : &s->engine_thread;
     buf drain;
     buf_init(&drain, 64);
     wire_put_drain(&drain);
     bool sent = false;
-    while (!thread_has_ended(last)) {
+    while (!thread_has_ended(&s->text_thread) || !thread_has_ended(&s->engine_thread)) {
         sent = sent || link_flush(top->down, &drain);
         drop_events(top->up);
+        if (thread_has_ended(&s->text_thread)) drop_events(s->inner.up);
         os_sleep_ms(1);
     }
     buf_deinit(&drain);

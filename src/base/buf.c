@@ -29,7 +29,7 @@ void *buf_reserve(buf *b, size_t n) {
         cap = num_min_size(cap, b->bytes_max);
         char *p = mem_try_realloc(b->p, cap);
         if (p == NULL) {
-            b->failed = true;
+            b->failed = b->no_memory = true;
             return NULL;
         }
         b->p = p;
@@ -69,7 +69,14 @@ void buf_printf(buf *b, const char *fmt, ...) {
 
 void buf_clear(buf *b) {
     b->n = 0;
-    b->failed = false;
+    b->failed = b->no_memory = false;
+}
+
+void buf_trim(buf *b, size_t keep_bytes) {
+    if (b->n > 0 || b->cap <= keep_bytes) return;
+    size_t bytes_max = b->bytes_max;
+    buf_deinit(b);
+    buf_init(b, bytes_max);
 }
 
 void buf_drop_front(buf *b, size_t n) {
@@ -81,6 +88,8 @@ void buf_drop_front(buf *b, size_t n) {
 
 status buf_status(const buf *b, const char *what, error *err) {
     if (!b->failed) return OK;
-    return error_set(err, ERR_LIMIT, "%s: needs more than the %zu bytes it may have (limit %zu)",
-                     what, b->cap, b->bytes_max);
+    if (b->no_memory)
+        return error_set(err, ERR_NOMEM, "%s: no memory beyond %zu bytes", what, b->cap);
+    return error_set(err, ERR_LIMIT, "%s: needs more than the %zu bytes it may have", what,
+                     b->bytes_max);
 }

@@ -19,6 +19,7 @@ typedef struct buf {
     size_t cap;
     size_t bytes_max; /* limit on n */
     bool failed;
+    bool no_memory; /* why it failed: else the limit was reached */
 } buf;
 
 void buf_init(buf *b, size_t bytes_max);
@@ -38,7 +39,10 @@ void buf_clear(buf *b);
 /* Drop the first n bytes; n <= b->n. */
 void buf_drop_front(buf *b, size_t n);
 
-/* OK, or ERR_LIMIT with both numbers when something did not fit. */
+/* Give the memory back if it is empty and holds more than keep_bytes. */
+void buf_trim(buf *b, size_t keep_bytes);
+
+/* OK; ERR_LIMIT when something did not fit, ERR_NOMEM when there was no memory for it. */
 NODISCARD status buf_status(const buf *b, const char *what, error *err);
 
 static inline str buf_view(const buf *b) { return (str){b->p != NULL ? b->p : "", b->n}; }

@@ -203,7 +203,10 @@ static bool read_numbers(const char *path, const char *format, unsigned long lon
 uint32_t os_cpu_count(void) {
     cpu_set_t set;
     uint32_t count = 1;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) count = (uint32_t)CPU_COUNT(&set);
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        count = (uint32_t)CPU_COUNT(&set);
+    else if (sysconf(_SC_NPROCESSORS_ONLN) > 0) /* more CPUs than a cpu_set_t holds */
+        count = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
     unsigned long long quota = 0, period = 0;
     bool capped = read_numbers("/sys/fs/cgroup/cpu.max", "%llu %llu", &quota, &period) ||
                   (read_numbers("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "%llu", &quota, NULL) &&
@@ -214,25 +217,30 @@ uint32_t os_cpu_count(void) {
     return count > 0 ? count : 1;
 }
 
-static uint64_t host_memory_available(void) {
-    FILE *fp = fopen("/proc/meminfo", "re");
+/* The number behind `key` in a file of "key number" lines; 0 when it is not there. */
+static uint64_t read_keyed(const char *path, const char *key) {
+    FILE *fp = fopen(path, "re");
     if (fp == NULL) return 0;
     char line[128];
-    unsigned long long kib = 0;
+    unsigned long long value = 0;
     while (fgets(line, sizeof line, fp) != NULL)
-        if (strncmp(line, "MemAvailable:", 13) == 0) kib = strtoull(line + 13, NULL, 10);
+        if (strncmp(line, key, strlen(key)) == 0) value = strtoull(line + strlen(key), NULL, 10);
     (void)fclose(fp);
-    return (uint64_t)kib * 1024u;
+    return (uint64_t)value;
 }
 
 uint64_t os_memory_available(void) {
-    uint64_t bytes = host_memory_available();
+    uint64_t bytes = read_keyed("/proc/meminfo", "MemAvailable:") * 1024u;
     unsigned long long limit = 0, used = 0;
     bool capped =
         (read_numbers("/sys/fs/cgroup/memory.max", "%llu", &limit, NULL) &&
          read_numbers("/sys/fs/cgroup/memory.current", "%llu", &used, NULL)) ||
         (read_numbers("/sys/fs/cgroup/memory/memory.limit_in_bytes", "%llu", &limit, NULL) &&
          read_numbers("/sys/fs/cgroup/memory/memory.usage_in_bytes", "%llu", &used, NULL));
+    /* the page cache counts as used there, but what is not in use of it can be had */
+    uint64_t cache = read_keyed("/sys/fs/cgroup/memory.stat", "inactive_file ") +
+                     read_keyed("/sys/fs/cgroup/memory/memory.stat", "total_inactive_file ");
+    used -= num_min_u64(used, cache);
     if (capped) bytes = num_min_u64(bytes, limit > used ? limit - used : 0);
     return bytes;
 }

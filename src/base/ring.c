@@ -1,7 +1,7 @@
 /* ring.c - see ring.h.
  *
- *   head ──▶ [len|frame][len|frame]...  ◀── tail      byte positions only grow;
- *                                                     index = position % cap
+ *   head ──▶ [len|frame][len|frame]...  ◀── tail      byte positions grow until the ring
+ *                                                     is empty; index = position % cap
  *
  * Ordering: every position and byte is read and written under the mutex, so the memory
  * of a frame happens-before its receiver.  The eventfds only carry "look again". */
@@ -113,6 +113,7 @@ static void take(ring *r, void *out) {
     copy_out(r, r->head, &bytes, LEN_BYTES);
     if (out != NULL) copy_out(r, r->head + LEN_BYTES, out, bytes);
     r->head += LEN_BYTES + bytes;
+    if (r->head == r->tail) r->head = r->tail = 0; /* small traffic stays on the first pages */
     bool wake = r->producer_waits;
     r->producer_waits = false;
     (void)pthread_mutex_unlock(&r->lock);
@@ -121,6 +122,10 @@ static void take(ring *r, void *out) {
 
 void ring_recv(ring *r, void *out) { take(r, out); }
 void ring_drop(ring *r) { take(r, NULL); }
+
+uint32_t ring_frame_bytes_max(const ring *r) {
+    return (uint32_t)num_min_size(r->cap - LEN_BYTES, UINT32_MAX);
+}
 
 int ring_fd(const ring *r) { return r->fd; }
 int ring_room_fd(const ring *r) { return r->room_fd; }

@@ -23,6 +23,9 @@ void ring_destroy(ring *r);
  * readable when the consumer has made room.  A frame larger than the ring never fits. */
 bool ring_send(ring *r, const void *frame, uint32_t bytes);
 
+/* The largest frame that fits an empty ring. */
+uint32_t ring_frame_bytes_max(const ring *r);
+
 /* Would a frame of that size fit now? */
 bool ring_has_room(ring *r, uint32_t bytes);
 

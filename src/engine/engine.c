@@ -36,7 +36,8 @@ static kv_layout layout_of(const model *m, dtype kv_type) {
 
 static uint64_t kv_bytes_limit(const model *m, const engine_options *opt, uint64_t workspace) {
     if (opt->kv_bytes_max != 0) return opt->kv_bytes_max;
-    uint64_t available = os_memory_available(), needed = m->weight_bytes + workspace;
+    uint64_t available = os_memory_available(),
+             needed = m->weight_bytes + workspace + opt->spoken_for_bytes;
     return available > needed ? (uint64_t)((double)(available - needed) * kv_memory_share) : 0;
 }
 

@@ -16,12 +16,13 @@ typedef struct engine_options {
     const backend_ops *backend;
     uint32_t threads;
     cpu_isa isa_cap;
-    dtype kv_type;           /* F32 or F16 */
-    uint32_t ctx_max;        /* tokens per sequence; 0: what the model was trained for */
-    uint32_t seats;          /* sequences that run at the same time */
-    uint32_t rows_max;       /* rows of one step */
-    uint32_t taken_rows_max; /* rows of one step whose logits are wanted */
-    uint64_t kv_bytes_max;   /* 0: every seat can be full, as far as memory allows */
+    dtype kv_type;             /* F32 or F16 */
+    uint32_t ctx_max;          /* tokens per sequence; 0: what the model was trained for */
+    uint32_t seats;            /* sequences that run at the same time */
+    uint32_t rows_max;         /* rows of one step */
+    uint32_t taken_rows_max;   /* rows of one step whose logits are wanted */
+    uint64_t kv_bytes_max;     /* 0: every seat can be full, as far as memory allows */
+    uint64_t spoken_for_bytes; /* of the free memory, planned by others and not touched yet */
 } engine_options;
 
 /* Every byte the engine will use.  The same function plans and opens. */

@@ -61,9 +61,8 @@ void sampler_destroy(sampler *s) {
 
 /* Does a stand before b: higher logit, then smaller id?  NaN stands last. */
 static bool before(candidate a, candidate b) {
-    if (a.logit > b.logit) return true;
-    if (a.logit == b.logit || isnan(a.logit)) return !(b.logit > a.logit) && a.id < b.id;
-    return isnan(b.logit);
+    if (isnan(a.logit) || isnan(b.logit)) return isnan(b.logit) && (!isnan(a.logit) || a.id < b.id);
+    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
 static void swap(candidate *a, candidate *b) {

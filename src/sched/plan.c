@@ -11,6 +11,7 @@ enum { ROWS_MIN = 16 }; /* below this a smaller chunk saves no time */
 
 typedef struct planner {
     const sched *s;
+    uint64_t now_ns;
     step_plan *plan;
     uint32_t rows_left;
     uint32_t blocks_free;
@@ -45,7 +46,7 @@ void step_plan_destroy(step_plan *p) {
 static uint32_t row_budget(const sched *s) {
     if (s->opt.step_ms_target == 0 || s->row_ns == 0) return s->opt.rows_max;
     uint64_t rows = (uint64_t)s->opt.step_ms_target * 1000000u / s->row_ns;
-    uint32_t floor = num_max_u32(ROWS_MIN, s->running_count);
+    uint32_t floor = s->running_count + ROWS_MIN; /* prompts advance beside the decodes */
     return num_min_u32((uint32_t)num_min_u64(num_max_u64(rows, floor), UINT32_MAX),
                        s->opt.rows_max);
 }
@@ -180,10 +181,42 @@ static bool plan_admission(planner *p, seq *q) {
     return true;
 }
 
-void sched_plan(const sched *s, step_plan *out) {
+/* The next sequence of the queue that could run, had it a seat and blocks; NULL: none. */
+static const seq *next_admissible(const planner *p) {
+    const seq *q = p->s->waiting;
+    for (; q != NULL; q = q->next) {
+        bool admitted = false;
+        for (uint32_t i = 0; i < p->plan->admits_count; i++)
+            admitted = admitted || p->plan->admits[i].seq == q;
+        if (!admitted && !waits_for_leader(q) && q->request->credits > 0) break;
+    }
+    return q;
+}
+
+static bool is_parked_long(const planner *p, const seq *q) {
+    return q->request->credits == 0 &&
+           p->now_ns - q->request->parked_at_ns >= (uint64_t)p->s->opt.park_ms_max * 1000000u;
+}
+
+/* Somebody could run, but seats or blocks are with a sequence whose client does not read:
+ * the youngest such one gives way, and the next plan admits. */
+static void unseat_parked(planner *p) {
+    if (next_admissible(p) == NULL) return;
+    for (uint32_t i = p->s->running_count; i > 0; i--) {
+        seq *v = p->s->running[i - 1];
+        if (!is_parked_long(p, v) || is_planned(p, v)) continue;
+        p->plan->preempts[p->plan->preempts_count++] = v;
+        return;
+    }
+}
+
+void sched_plan(const sched *s, uint64_t now_ns, step_plan *out) {
     out->items_count = out->admits_count = out->preempts_count = out->rows = 0;
-    planner p = {
-        .s = s, .plan = out, .rows_left = row_budget(s), .blocks_free = kv_blocks_free(s->kv)};
+    planner p = {.s = s,
+                 .now_ns = now_ns,
+                 .plan = out,
+                 .rows_left = row_budget(s),
+                 .blocks_free = kv_blocks_free(s->kv)};
     for (uint32_t i = 0; i < s->running_count; i++)
         if (s->running[i]->state == SEQ_STATE_DECODE) plan_decode(&p, s->running[i]);
     for (uint32_t i = 0; i < s->running_count; i++)
@@ -195,4 +228,5 @@ void sched_plan(const sched *s, step_plan *out) {
         if (!plan_admission(&p, q)) break; /* first come, first served: no overtaking */
         seats_left--;
     }
+    if (p.rows_left > 0) unseat_parked(&p);
 }

@@ -46,6 +46,8 @@ void sched_destroy(sched *s) {
     mem_free(s);
 }
 
+void sched_claim(sched *s) { thread_owner_claim(&s->owner); }
+
 /* --- events -------------------- */
 
 static void emit(sched *s, const gen_event *e) { wire_events_add(s->events, e); }
@@ -241,12 +243,21 @@ void sched_cancel(sched *s, uint64_t id, uint16_t choice, uint64_t now_ns) {
 }
 
 void sched_credit(sched *s, uint64_t id, uint32_t tokens) {
+    ASSERT(thread_is_owner(&s->owner));
     sched_request *r = idmap_get(&s->requests, id);
     if (r == NULL) return;
     r->credits = num_min_u32(r->credits + tokens, WIRE_CREDITS_MAX);
 }
 
-void sched_drain(sched *s) { s->draining = true; }
+void sched_drain(sched *s, uint64_t now_ns) {
+    s->draining = true;
+    for (;;) {
+        uint32_t at = 0;
+        const sched_request *r = idmap_next(&s->requests, &at);
+        if (r == NULL) return;
+        sched_cancel(s, r->id, GEN_CHOICE_ALL, now_ns);
+    }
+}
 
 /* --- carrying a plan out -------------------- */
 
@@ -277,7 +288,7 @@ static void admit(sched *s, const plan_admit *a, uint64_t now_ns) {
     }
 }
 
-/* The whole request ends with an error; its items leave the plan. */
+/* The whole request ends with an error and leaves the plan. */
 static void fail_request(sched *s, step_plan *plan, sched_request *r, const error *why) {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < plan->items_count; i++) {
@@ -287,6 +298,10 @@ static void fail_request(sched *s, step_plan *plan, sched_request *r, const erro
             plan->items[kept++] = plan->items[i];
     }
     plan->items_count = kept;
+    kept = 0;
+    for (uint32_t i = 0; i < plan->admits_count; i++)
+        if (plan->admits[i].seq->request != r) plan->admits[kept++] = plan->admits[i];
+    plan->admits_count = kept;
     for (uint32_t i = 0; i < r->choices; i++) {
         seq *q = &r->seqs[i];
         if (q->state == SEQ_STATE_WAITING)
@@ -313,19 +328,30 @@ static void fill_rows(const step_plan *plan, engine_row *rows) {
     ASSERT(n == plan->rows);
 }
 
+/* Memory for everything the plan will append or hold; a request that finds none fails whole. */
+static void reserve_memory(sched *s, step_plan *plan) {
+    for (uint32_t i = 0; i < plan->items_count;) {
+        seq *q = plan->items[i].seq;
+        error err = {0};
+        status st = seq_take_prompt(q, &err);
+        if (st == OK && plan->items[i].wants_logits) st = seq_reserve(q, &err);
+        i++;
+        if (st != OK) {
+            fail_request(s, plan, q->request, &err);
+            i = 0; /* the items have moved; what was reserved is not reserved twice */
+        }
+    }
+}
+
 void sched_commit(sched *s, step_plan *plan, uint64_t now_ns, engine_row *rows) {
     ASSERT(thread_is_owner(&s->owner));
     for (uint32_t i = 0; i < plan->preempts_count; i++) preempt(s, plan->preempts[i]);
+    reserve_memory(s, plan);
     for (uint32_t i = 0; i < plan->admits_count; i++) admit(s, &plan->admits[i], now_ns);
-    for (uint32_t i = 0; i < plan->items_count;) {
-        plan_item *it = &plan->items[i];
-        error err = {0};
-        status st = it->wants_logits ? seq_reserve(it->seq, &err) : OK;
-        if (st == OK) st = kv_seat_grow(s->kv, it->seq->seat, it->from + it->rows, &err);
-        if (st == OK)
-            i++;
-        else
-            fail_request(s, plan, it->seq->request, &err); /* item i is another one now */
+    for (uint32_t i = 0; i < plan->items_count; i++) {
+        const plan_item *it = &plan->items[i];
+        status st = kv_seat_grow(s->kv, it->seq->seat, it->from + it->rows, NULL);
+        ASSERT(st == OK); /* the plan counted the blocks */
     }
     fill_rows(plan, rows);
 }
@@ -366,6 +392,11 @@ static void emit_token(sched *s, const seq *q, const sample_result *t) {
     emit(s, &e);
 }
 
+static void park(sched *s, const seq *q, uint64_t now_ns) {
+    q->request->parked_at_ns = now_ns;
+    emit_paused(s, q, GEN_PAUSE_CREDITS);
+}
+
 /* One sampled token: it ends the choice, or is appended and sent. */
 static void take_token(sched *s, seq *q, const sample_result *t, uint64_t now_ns) {
     sched_request *r = q->request;
@@ -388,7 +419,7 @@ static void take_token(sched *s, seq *q, const sample_result *t, uint64_t now_ns
     else if (q->count >= s->opt.ctx_max)
         finish(s, q, GEN_FINISH_CONTEXT, now_ns);
     else if (r->credits == 0)
-        emit_paused(s, q, GEN_PAUSE_CREDITS);
+        park(s, q, now_ns);
 }
 
 static void emit_progress(sched *s, const seq *q) {

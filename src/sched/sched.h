@@ -12,7 +12,8 @@
  * chunks; then the queue is admitted first come, first served.  When blocks run out the
  * youngest sequence is preempted: it goes back to the head of the queue with all its
  * tokens and is computed again later, so nothing is lost and, numerics being exact, no
- * token changes.  A sequence without credits is parked: it gets no rows.
+ * token changes.  A sequence without credits is parked: it gets no rows, its blocks are the
+ * first to go, and after a while its seat, too, when somebody waits for it.
  *
  * Events go into the buffer given at creation as an open wire EVENTS frame.
  * Owner: the engine worker; engine thread only.  The clock is passed in. */
@@ -31,6 +32,7 @@ typedef struct sched_options {
     uint32_t rows_max;       /* rows of one step, >= seats */
     uint32_t step_ms_target; /* prompt chunks shrink so that a step takes about this; 0: off */
     uint32_t queue_max;      /* requests that wait for their first seat */
+    uint32_t park_ms_max;    /* parked longer, a sequence gives its seat to whoever waits */
     uint32_t ctx_max;        /* tokens per sequence */
     uint32_t vocab;
     const int32_t *eog_ids; /* end of sequence or turn; borrowed */
@@ -52,14 +54,17 @@ NODISCARD status sched_create(sched **out, const sched_options *opt, kv_pool *kv
                               error *err);
 void sched_destroy(sched *s);
 
+/* From here on only the calling thread may use it (asserted). */
+void sched_claim(sched *s);
+
 /* --- messages from above; each may append events --------------------------------- */
 /* Answers with ACCEPTED, or with ERROR when the request cannot be taken. */
 void sched_submit(sched *s, const gen_request *r, uint64_t now_ns);
 /* The choice (or all) ends now: its seat and blocks are free before the next plan. */
 void sched_cancel(sched *s, uint64_t id, uint16_t choice, uint64_t now_ns);
 void sched_credit(sched *s, uint64_t id, uint32_t tokens);
-/* From now on submissions are refused. */
-void sched_drain(sched *s);
+/* Nobody is above any more: everything is canceled, and submissions are refused. */
+void sched_drain(sched *s, uint64_t now_ns);
 
 /* --- a step ------------------------------------------------------------------------- */
 typedef struct plan_item {
@@ -89,7 +94,7 @@ NODISCARD status step_plan_create(step_plan **out, const sched_options *opt, err
 void step_plan_destroy(step_plan *p);
 
 /* Pure.  An empty plan (rows 0) means there is nothing to do until a message comes. */
-void sched_plan(const sched *s, step_plan *out);
+void sched_plan(const sched *s, uint64_t now_ns, step_plan *out);
 
 /* Take seats and blocks as planned; fills `rows` [plan->rows] for the engine.  A sequence
  * that finds no memory for its tokens ends with an error and drops out of the plan. */

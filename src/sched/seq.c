@@ -51,19 +51,27 @@ static void take_sampling(sched_request *r, const gen_sampling *g) {
     r->stop_ids_count = g->stop_ids.count;
 }
 
-static status take_prompts(sched_request *r, const gen_request *g, error *err) {
+static status take_prompt(sched_request *r, const gen_request *g, error *err) {
+    r->prompt = mem_try_alloc(r->prompt_count * sizeof *r->prompt);
+    if (r->prompt == NULL)
+        return error_set(err, ERR_NOMEM, "request: no memory for %u tokens", r->prompt_count);
+    memcpy(r->prompt, g->ids.p, r->prompt_count * sizeof *r->prompt);
+    for (uint32_t i = 0; i < r->choices; i++)
+        r->seqs[i] =
+            (seq){.request = r, .choice = (uint16_t)i, .seat = SEAT_NONE, .count = r->prompt_count};
+    return OK;
+}
+
+status seq_take_prompt(seq *s, error *err) {
+    const sched_request *r = s->request;
+    if (s->ids != NULL) return OK;
     uint32_t room = r->ctx_max > r->prompt_count ? r->ctx_max - r->prompt_count : 0;
-    uint32_t cap =
-        r->prompt_count + num_min_u32(num_min_u32(r->tokens_max, room), OUTPUT_CAP_FIRST) + 1;
-    for (uint32_t i = 0; i < r->choices; i++) {
-        seq *s = &r->seqs[i];
-        *s = (seq){.request = r, .choice = (uint16_t)i, .seat = SEAT_NONE, .cap = cap};
-        s->ids = mem_try_alloc(cap * sizeof *s->ids);
-        if (s->ids == NULL)
-            return error_set(err, ERR_NOMEM, "request: no memory for %u tokens", cap);
-        memcpy(s->ids, g->ids.p, r->prompt_count * sizeof *s->ids);
-        s->count = r->prompt_count;
-    }
+    uint32_t output = num_min_u32(num_min_u32(r->tokens_max, room), OUTPUT_CAP_FIRST);
+    uint32_t cap = r->prompt_count + output + 1;
+    s->ids = mem_try_alloc(cap * sizeof *s->ids);
+    if (s->ids == NULL) return error_set(err, ERR_NOMEM, "sequence: no memory for %u tokens", cap);
+    memcpy(s->ids, r->prompt, r->prompt_count * sizeof *s->ids);
+    s->cap = cap;
     return OK;
 }
 
@@ -85,7 +93,7 @@ status request_create(sched_request **out, const gen_request *g, uint32_t ctx_ma
     if (r->stop_ids == NULL || r->biases == NULL)
         st = error_set(err, ERR_NOMEM, "request: no memory for its options");
     if (st == OK) take_sampling(r, &g->sampling);
-    if (st == OK) st = take_prompts(r, g, err);
+    if (st == OK) st = take_prompt(r, g, err);
     if (st != OK) {
         request_destroy(r);
         return st;
@@ -97,6 +105,7 @@ status request_create(sched_request **out, const gen_request *g, uint32_t ctx_ma
 void request_destroy(sched_request *r) {
     if (r == NULL) return;
     for (uint32_t i = 0; i < r->choices; i++) mem_free(r->seqs[i].ids);
+    mem_free(r->prompt);
     mem_free(r->stop_ids);
     mem_free(r->biases);
     mem_free(r);

@@ -34,7 +34,7 @@ struct seq {
     seq_state state;
     uint32_t seat;     /* SEAT_NONE while it has none */
     uint32_t computed; /* tokens whose keys and values are in the cache */
-    int32_t *ids;      /* owned; [count] prompt, then output */
+    int32_t *ids;      /* owned; [count] prompt, then output; NULL before it is admitted */
     uint32_t count;
     uint32_t cap;
     uint64_t admitted; /* order of admission; larger is younger */
@@ -43,12 +43,14 @@ struct seq {
 
 struct sched_request {
     uint64_t id;
+    int32_t *prompt; /* owned; [prompt_count], for choices that have no ids yet */
     uint32_t prompt_count;
     uint32_t ctx_max;
     uint32_t tokens_max;
     uint32_t tokens_min;
     bool ignore_eos;
-    uint32_t credits; /* tokens that may still be sent */
+    uint32_t credits;      /* tokens that may still be sent */
+    uint64_t parked_at_ns; /* when credits became 0 */
     sample_params sampling;
     int32_t *stop_ids; /* owned */
     uint32_t stop_ids_count;
@@ -73,6 +75,8 @@ void request_destroy(sched_request *r);
 void seq_set_state(seq *s, seq_state to);
 const char *seq_state_name(seq_state state);
 
+/* The sequence's own ids, with the prompt in front; harmless when it has them. */
+NODISCARD status seq_take_prompt(seq *s, error *err);
 /* Room for one more token; ERR_NOMEM leaves the sequence as it is. */
 NODISCARD status seq_reserve(seq *s, error *err);
 void seq_append(seq *s, int32_t id);

@@ -21,7 +21,11 @@
 #include "base/error.h"
 #include "base/str.h"
 
-enum { STOP_STRINGS_MAX = 16, STOP_BYTES_MAX = 256, STOP_NONE = -1 };
+enum {
+    STOP_STRINGS_MAX = 17, /* 16 of a client and one of the chat template */
+    STOP_BYTES_MAX = 256,
+    STOP_NONE = -1
+};
 
 typedef struct stop_string {
     uint16_t bytes;                 /* 1..STOP_BYTES_MAX */

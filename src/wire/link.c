@@ -25,6 +25,7 @@ bool link_flush(ring *to, buf *out) {
         ASSERT(out->n - at >= WIRE_HEADER_BYTES);
         memcpy(&body, out->p + at, sizeof body);
         ASSERT(out->n - at - WIRE_HEADER_BYTES >= body);
+        ASSERT(body <= ring_frame_bytes_max(to) - WIRE_HEADER_BYTES); /* or it would wait forever */
         if (!ring_send(to, out->p + at, body + WIRE_HEADER_BYTES)) break;
         at += (size_t)body + WIRE_HEADER_BYTES;
     }

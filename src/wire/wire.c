@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "base/assert.h"
+#include "base/num.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "frames are written as the host has them");
@@ -74,7 +75,7 @@ static void field_f32(codec *c, float *v, float lo, float hi, const char *name) 
 
 static void field_str(codec *c, str *s, size_t bytes_max, const char *name) {
     uint32_t n = (uint32_t)s->n;
-    ASSERT(decoding(c) || s->n <= WIRE_FRAME_BYTES_MAX);
+    if (!decoding(c) && s->n > WIRE_FRAME_BYTES_MAX) c->out->failed = true; /* the other side would refuse */
     field(c, &n, sizeof n, name);
     if (!decoding(c)) {
         buf_put_str(c->out, *s);
@@ -304,8 +305,12 @@ static size_t frame_begin(buf *out, wire_type type) {
     return at;
 }
 
+/* A frame that did not fit leaves nothing behind; the buffer stays failed. */
 static void frame_end(buf *out, size_t at) {
-    if (out->failed) return;
+    if (out->failed) {
+        out->n = num_min_size(out->n, at);
+        return;
+    }
     uint32_t bytes = (uint32_t)(out->n - at - WIRE_HEADER_BYTES);
     memcpy(out->p + at, &bytes, sizeof bytes);
 }
@@ -330,12 +335,14 @@ size_t wire_events_begin(buf *out) { return frame_begin(out, WIRE_EVENTS); }
 
 void wire_events_add(buf *out, const gen_event *e) {
     gen_event copy = *e;
+    size_t at = out->n;
     walk_event(&(codec){.out = out}, &copy);
+    if (out->failed) out->n = num_min_size(out->n, at);
 }
 
 void wire_events_end(buf *out, size_t begun) {
-    if (!out->failed && out->n == begun + WIRE_HEADER_BYTES)
-        out->n = begun;
+    if (out->n <= begun + WIRE_HEADER_BYTES)
+        out->n = num_min_size(out->n, begun);
     else
         frame_end(out, begun);
 }

@@ -6,7 +6,7 @@
  * Roles talk in these bytes only, also when they share a process.  No pointer crosses:
  * a decoded message holds views into the frame and is valid as long as the frame is.
  * Each side treats the other's bytes as hostile: decoding checks every length, count,
- * enum and range here, so that receivers need no second look.
+ * enum and range here; what only a model can tell (token ids) is checked by the roles.
  *
  * Frame: u32 body bytes | u8 version | u8 type | u16 zero | body.  Little-endian.
  * One EVENTS frame carries everything one engine step has to say.
@@ -44,7 +44,7 @@ typedef enum wire_type {
     WIRE_EVENTS,      /* gen_event, many */
     WIRE_STATUS,      /* engine_status */
     WIRE_MODEL,       /* model_desc, once, when the role is ready */
-    WIRE_DRAIN,       /* no body: finish what runs, then stop */
+    WIRE_DRAIN,       /* no body: nobody is above any more; end what is left, then stop */
     WIRE_TYPE_END
 } wire_type;
 
@@ -188,7 +188,7 @@ typedef struct gen_event {
         struct {
             uint32_t prompt_tokens;
             uint32_t cached_tokens;
-            uint32_t queue_position; /* requests ahead; 0: runs in the next step */
+            uint32_t queue_position; /* sequences ahead of it in the queue */
             uint32_t eta_ms;         /* until its first row is computed, as far as known */
         } accepted;
         struct {
@@ -252,7 +252,7 @@ typedef struct model_desc {
     uint32_t threads;
 } model_desc;
 
-/* The worker's heartbeat: sent between steps, at least every 250 ms. */
+/* The worker's heartbeat: sent between steps, about every 100 ms. */
 typedef struct engine_status {
     uint64_t steps;
     uint32_t running;

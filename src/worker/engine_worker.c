@@ -7,6 +7,8 @@
 #include "base/os.h"
 #include "obs/metrics.h"
 
+enum { OUT_BYTES = 1 << 20 };
+
 struct engine_worker {
     engine_worker_options opt;
     sched *sched;
@@ -42,6 +44,7 @@ status engine_worker_create(engine_worker **out, const engine_worker_options *op
     buf_init(&w->in, WIRE_FRAME_BYTES_MAX);
     buf_init(&w->out, WIRE_FRAME_BYTES_MAX);
     metrics_init(&w->metrics);
+    (void)buf_reserve(&w->out, OUT_BYTES); /* a step's frame never has to find memory */
     status st = take_memory(w, err);
     if (st == OK) st = sched_create(&w->sched, &opt->sched, opt->kv, &w->out, err);
     if (st == OK) st = sampler_create(&w->sampler, opt->sched.vocab, err);
@@ -88,7 +91,7 @@ static status take_message(engine_worker *w, wire_type type, str body, error *er
         return OK;
     case WIRE_DRAIN:
         w->draining = true;
-        sched_drain(w->sched);
+        sched_drain(w->sched, os_now_ns());
         return OK;
     default:
         return error_set(err, ERR_FORMAT, "wire: message type %d comes from below", type);
@@ -171,7 +174,7 @@ static void sample(engine_worker *w, const float *logits) {
 
 /* Plan and compute one step; false when nothing can run. */
 static bool step(engine_worker *w) {
-    sched_plan(w->sched, w->plan);
+    sched_plan(w->sched, os_now_ns(), w->plan);
     if (w->plan->rows == 0 && w->plan->preempts_count == 0) return false;
     size_t frame = wire_events_begin(&w->out);
     uint64_t start_ns = os_now_ns();
@@ -196,7 +199,8 @@ bool engine_worker_tick(engine_worker *w) {
 }
 
 void engine_worker_run(engine_worker *w) {
-    while (!w->draining || !sched_is_idle(w->sched) || w->out.n > 0) {
+    sched_claim(w->sched);
+    while (!w->draining) {
         if (engine_worker_tick(w)) continue;
         /* A room signal only matters while frames are stuck; a message always does. */
         int fds[] = {ring_fd(w->opt.link->down), ring_room_fd(w->opt.link->up)};

@@ -37,8 +37,8 @@ void engine_worker_destroy(engine_worker *w);
 /* One turn of the loop; false when there was nothing to do. */
 bool engine_worker_tick(engine_worker *w);
 
-/* Turns until a DRAIN message has come and every request has finished.  Sleeps while
- * there is nothing to do. */
+/* Turns until a DRAIN message has come: then what is left is canceled.  Sleeps while there
+ * is nothing to do. */
 void engine_worker_run(engine_worker *w);
 
 /* For tests: the scheduler inside. */

@@ -20,8 +20,7 @@ static status add_stops(text_request *t, const gen_request *r, error *err) {
     stop_set_init(&t->stops);
     for (uint32_t i = 0; i < r->stops_count; i++) TRY(stop_set_add(&t->stops, r->stops[i], err));
     /* the plain chat template ends where the next user line would begin */
-    if (r->prompt == GEN_PROMPT_CHAT && t->stops.count < STOP_STRINGS_MAX)
-        TRY(stop_set_add(&t->stops, S(CHAT_PLAIN_STOP), err));
+    if (r->prompt == GEN_PROMPT_CHAT) TRY(stop_set_add(&t->stops, S(CHAT_PLAIN_STOP), err));
     return OK;
 }
 

@@ -48,6 +48,8 @@ status text_worker_create(text_worker **out, const text_worker_options *opt, err
         mem_free(w);
         return st;
     }
+    (void)buf_reserve(&w->up, SCRATCH_BYTES_MAX); /* ordinary frames never have to find memory */
+    (void)buf_reserve(&w->down, SCRATCH_BYTES_MAX);
     wire_put_model(&w->up, &opt->desc);
     *out = w;
     return OK;
@@ -90,6 +92,12 @@ static status encode(text_worker *w, str text, bool add_special, bool parse_spec
     return tok_encode(w->opt.tok, text, &opt, &w->ids, err);
 }
 
+/* What a prompt that does not encode is to blame for. */
+static gen_fault fault_of(status st) {
+    if (st == ERR_LIMIT) return GEN_FAULT_CONTEXT_LENGTH;
+    return st == ERR_NOMEM ? GEN_FAULT_NONE : GEN_FAULT_PROMPT;
+}
+
 /* The prompt as ids in w->ids.  *fault says what to blame. */
 static status prompt_ids(text_worker *w, const gen_request *r, gen_fault *fault, error *err) {
     buf_clear(&w->ids);
@@ -114,6 +122,11 @@ static status prompt_ids(text_worker *w, const gen_request *r, gen_fault *fault,
     return encode(w, buf_view(&w->prompt), true, false, err);
 }
 
+static void forget(text_worker *w, text_request *t) {
+    (void)idmap_remove(&w->requests, t->id);
+    text_request_destroy(t);
+}
+
 /* Pass the request on as ids and remember it. */
 static status forward_request(text_worker *w, const gen_request *r, uint32_t count, error *err) {
     text_request *t = NULL;
@@ -131,7 +144,31 @@ static status forward_request(text_worker *w, const gen_request *r, uint32_t cou
     below.stops_count = 0;
     below.ids = (wire_array){ids, count};
     wire_put_request(&w->down, &below);
-    return OK;
+    status st = buf_status(&w->down, "request", err);
+    if (st != OK) forget(w, t);
+    w->down.failed = w->down.no_memory = false; /* what was in it before is whole */
+    return st;
+}
+
+/* False, with an ERROR event, when the prompt is too long.  The engine would say so, too, but
+ * the ring to it need not hold what it would refuse. */
+static bool prompt_fits(text_worker *w, uint64_t id, uint32_t count) {
+    error err = {0};
+    uint32_t ctx = w->opt.desc.ctx_max, limit = w->opt.prompt_tokens_max;
+    if (count >= ctx) {
+        (void)error_set(
+            &err, ERR_LIMIT,
+            "the prompt has %u tokens, the context holds %u and needs room for one more", count,
+            ctx);
+        limit = ctx;
+    } else if (limit != 0 && count > limit) {
+        (void)error_set(&err, ERR_LIMIT, "the prompt has %u tokens, at most %u are allowed here",
+                        count, limit);
+    } else {
+        return true;
+    }
+    send_error(w, id, ERR_LIMIT, GEN_FAULT_CONTEXT_LENGTH, count, limit, err.msg);
+    return false;
 }
 
 static void take_request(text_worker *w, const gen_request *r) {
@@ -140,9 +177,11 @@ static void take_request(text_worker *w, const gen_request *r) {
     status st = prompt_ids(w, r, &fault, &err);
     uint32_t count = (uint32_t)(w->ids.n / sizeof(int32_t));
     if (st != OK) {
-        send_error(w, r->id, st, fault, 0, 0, err.msg);
+        if (fault == GEN_FAULT_PROMPT) fault = fault_of(st);
+        send_error(w, r->id, st, fault, 0, w->opt.desc.ctx_max, err.msg);
         return;
     }
+    if (!prompt_fits(w, r->id, count)) return;
     for (uint32_t i = 0; i < count; i++) {
         int32_t id = wire_i32_at((wire_array){w->ids.p, count}, i);
         if (tok_is_valid(w->opt.tok, id)) continue;
@@ -151,17 +190,28 @@ static void take_request(text_worker *w, const gen_request *r) {
         send_error(w, r->id, ERR_INVALID, GEN_FAULT_PROMPT, i, count, err.msg);
         return;
     }
-    if (w->opt.prompt_tokens_max != 0 && count > w->opt.prompt_tokens_max) {
-        (void)error_set(&err, ERR_LIMIT, "the prompt has %u tokens, at most %u are allowed here",
-                        count, w->opt.prompt_tokens_max);
-        send_error(w, r->id, ERR_LIMIT, GEN_FAULT_CONTEXT_LENGTH, count, w->opt.prompt_tokens_max,
-                   err.msg);
-        return;
-    }
     st = forward_request(w, r, count, &err);
     if (st == OK) return;
     send_error(w, r->id, st, st == ERR_BUSY ? GEN_FAULT_QUEUE_FULL : GEN_FAULT_NONE,
                w->requests.count, w->requests.count_max, err.msg);
+}
+
+/* A request that makes no sense is answered, if it has as much as an id. */
+static status refuse_unread(text_worker *w, str body, const error *why) {
+    uint64_t id = 0;
+    if (body.n < sizeof id) return why->code;
+    memcpy(&id, body.p, sizeof id);
+    send_error(w, id, ERR_INVALID, GEN_FAULT_NONE, 0, 0, why->msg);
+    return why->code;
+}
+
+/* A large prompt came through: give back what small ones do not need. */
+static void buf_trim_all(text_worker *w) {
+    buf *all[] = {&w->prompt, &w->ids};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        buf_clear(all[i]);
+        buf_trim(all[i], SCRATCH_BYTES_MAX);
+    }
 }
 
 static status take_from_front(text_worker *w, wire_type type, str body, error *err) {
@@ -170,8 +220,9 @@ static status take_from_front(text_worker *w, wire_type type, str body, error *e
     gen_credit credit;
     switch (type) {
     case WIRE_REQUEST:
-        TRY(wire_get_request(body, &r, err));
+        if (wire_get_request(body, &r, err) != OK) return refuse_unread(w, body, err);
         take_request(w, &r);
+        buf_trim_all(w);
         return OK;
     case WIRE_CANCEL:
         TRY(wire_get_cancel(body, &cancel, err));
@@ -209,10 +260,12 @@ static void send_finish(text_worker *w, uint64_t id, uint16_t choice, gen_finish
     send_event(w, &e);
 }
 
-/* Every token is reported, also when its text is held back: its credit has to return. */
+/* Every token is reported, also when its text is held back: its credit has to return.  The
+ * credits of tokens behind a stop string return from here, since nobody above sees them. */
 static void take_tokens(text_worker *w, text_request *t, const gen_event *e) {
     text_choice *c = &t->choices[e->choice];
-    for (uint32_t i = 0; i < e->tokens.ids.count && !c->done; i++) {
+    uint32_t i = 0;
+    for (; i < e->tokens.ids.count && !c->done; i++) {
         text_piece piece;
         text_choice_push(c, e, i, &w->scratch, &piece);
         send_piece(w, t->id, e->choice, c, &piece, 1);
@@ -221,6 +274,8 @@ static void take_tokens(text_worker *w, text_request *t, const gen_event *e) {
         send_finish(w, t->id, e->choice, GEN_FINISH_STOP_STRING, piece.stop);
         wire_put_cancel(&w->down, &(gen_cancel){.id = t->id, .choice = e->choice});
     }
+    uint32_t unseen = e->tokens.ids.count - i;
+    if (unseen > 0) wire_put_credit(&w->down, &(gen_credit){.id = t->id, .tokens = unseen});
 }
 
 static void take_finish(text_worker *w, text_request *t, const gen_event *e) {
@@ -239,11 +294,6 @@ static void send_echo(text_worker *w, const text_request *t) {
         e.text.text = buf_view(&t->echo);
         send_event(w, &e);
     }
-}
-
-static void forget(text_worker *w, text_request *t) {
-    (void)idmap_remove(&w->requests, t->id);
-    text_request_destroy(t);
 }
 
 /* The engine may have run past a stop string: what counts is what the text used. */
@@ -323,14 +373,28 @@ static bool next_message(text_worker *w, ring *from, wire_type *type, str *body)
 static bool flush_up(text_worker *w) { return link_flush(w->opt.front->up, &w->up); }
 static bool flush_down(text_worker *w) { return link_flush(w->opt.engine->down, &w->down); }
 
+/* Events were lost on the way up: whoever waits for text would wait for ever or miss some. */
+static void fail_all(text_worker *w, const char *why) {
+    uint32_t at = 0;
+    for (text_request *t; (t = idmap_next(&w->requests, &at)) != NULL; at = 0) {
+        wire_put_cancel(&w->down, &(gen_cancel){.id = t->id, .choice = GEN_CHOICE_ALL});
+        send_error(w, t->id, ERR_INTERNAL, GEN_FAULT_NONE, 0, 0, why);
+        forget(w, t);
+    }
+}
+
 /* One message up; needs room above only. */
 static bool tick_up(text_worker *w) {
     wire_type type;
     str body;
     error err = {0};
     if (!flush_up(w) || !next_message(w, w->opt.engine->up, &type, &body)) return false;
-    if (take_from_engine(w, type, body, &err) != OK)
+    if (take_from_engine(w, type, body, &err) != OK) {
         LOG_EVERY(1000, LOG_ERROR, "text", "bad message from the engine: %s", err.msg);
+        size_t frame = wire_events_begin(&w->up);
+        fail_all(w, "a message of the engine was unreadable, text may be missing");
+        wire_events_end(&w->up, frame);
+    }
     (void)flush_up(w);
     (void)flush_down(w);
     return true;
@@ -348,7 +412,9 @@ static bool tick_down(text_worker *w) {
         LOG_EVERY(1000, LOG_ERROR, "text", "bad message from the front: %s", err.msg);
     wire_events_end(&w->up, frame);
     (void)flush_up(w);
-    (void)flush_down(w);
+    if (flush_down(w)) buf_trim(&w->down, SCRATCH_BYTES_MAX);
+    buf_clear(&w->in);
+    buf_trim(&w->in, SCRATCH_BYTES_MAX);
     return true;
 }
 
@@ -360,7 +426,7 @@ bool text_worker_tick(text_worker *w) {
 void text_worker_run(text_worker *w) {
     enum { IDLE_MS = 250 };
     const text_worker_options *o = &w->opt;
-    while (!w->draining || w->requests.count > 0 || w->up.n > 0 || w->down.n > 0) {
+    while (!w->draining || w->down.n > 0) {
         if (text_worker_tick(w)) continue;
         int fds[] = {ring_fd(o->front->down), ring_fd(o->engine->up), ring_room_fd(o->front->up),
                      ring_room_fd(o->engine->down)};

@@ -35,7 +35,7 @@ void text_worker_destroy(text_worker *w);
 /* One turn; false when there was nothing to do. */
 bool text_worker_tick(text_worker *w);
 
-/* Turns until a DRAIN message came and every request has finished. */
+/* Turns until a DRAIN message came and was passed on. */
 void text_worker_run(text_worker *w);
 
 /* Requests in flight, for tests. */

@@ -69,7 +69,7 @@ static rope_table *find_rope(backend *b, const op_rope *attrs) {
 }
 
 static void *carve(backend *b, size_t bytes) {
-    void *at = (char *)b->memory + b->memory_bytes;
+    void *at = b->memory != NULL ? (char *)b->memory + b->memory_bytes : NULL;
     b->memory_bytes += num_align_size(bytes, 64);
     return at;
 }

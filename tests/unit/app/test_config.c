@@ -179,7 +179,7 @@ TEST(config_refuses_what_is_out_of_range) {
     check_refused(COMMAND_SERVE, "--gpu maybe", "'maybe' is not one of require, prefer, off");
     check_refused(COMMAND_SERVE, "--kv-bytes-max 8XB", "want a size such as 512MiB or 8GiB");
     check_refused(COMMAND_SERVE, "--request-bytes-max 2GiB",
-                  "2GiB is outside 1024 to 1073741824 bytes");
+                  "2GiB is outside 1024 to 50331648 bytes");
     check_refused(COMMAND_SERVE, "--head-ms-max 2h", "2h is outside 100 to 3600000 ms");
     check_refused(COMMAND_SERVE, "--head-ms-max 2d", "want a time such as 250ms or 30s");
     check_refused(COMMAND_BENCH, "--batch 1,,2", "--batch: want a whole number, found ''");

@@ -64,7 +64,7 @@ TEST(buf_without_memory_fails_softly) {
     mem_fail_after(-1);
     CHECK(b.failed);
     CHECK(str_starts(buf_view(&b), S("abc")));
-    CHECK_EQ(buf_status(&b, "b", NULL), ERR_LIMIT);
+    CHECK_EQ(buf_status(&b, "b", NULL), ERR_NOMEM);
     buf_deinit(&b);
 }
 

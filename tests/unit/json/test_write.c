@@ -196,6 +196,6 @@ TEST(json_write_into_a_full_buffer_is_reported_once) {
     json_kv_str(&w, "a", S("too long for ten bytes"));
     json_end_object(&w);
     CHECK_EQ(buf_status(&out, "reply", &err), ERR_LIMIT);
-    CHECK_HAS(err.msg, "limit 10");
+    CHECK_HAS(err.msg, "10 bytes");
     buf_deinit(&out);
 }

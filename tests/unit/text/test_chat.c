@@ -107,7 +107,7 @@ TEST(chat_plain_has_a_limit_on_messages_and_on_the_prompt) {
     buf_init(&out, 20);
     CHECK_EQ(chat_render_plain(S("[{\"role\":\"user\",\"content\":\"0123456789\"}]"), &out, &err),
              ERR_LIMIT);
-    CHECK_HAS(err.msg, "limit 20");
+    CHECK_HAS(err.msg, "20 bytes");
     CHECK_EQ(out.n, 0);
     buf_deinit(&out);
     buf_deinit(&json);

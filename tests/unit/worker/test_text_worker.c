@@ -394,3 +394,71 @@ TEST(text_role_limits_prompt_tokens_with_both_counts) {
     CHECK(e != NULL && e->error.have == 3 && e->error.limit == 2);
     close_rig(r);
 }
+
+TEST(text_role_refuses_a_prompt_past_the_context_instead_of_stopping_the_ring) {
+    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    enum { COUNT = 40000 }; /* more bytes than the ring to the engine has */
+    int32_t *ids = calloc(COUNT, sizeof *ids);
+    for (int i = 0; i < COUNT; i++) ids[i] = HI;
+    gen_request q = text_request_of(7, "");
+    q.prompt = GEN_PROMPT_IDS;
+    q.ids = (wire_array){ids, 15000};
+    send(r, &q);
+    read_front(r);
+    const gen_event *e = last(r, GEN_ERROR);
+    CHECK(e != NULL && e->error.fault == GEN_FAULT_CONTEXT_LENGTH);
+    CHECK(e != NULL && e->error.have == 15000 && e->error.limit == 64);
+    q = text_request_of(8, "hi");
+    send(r, &q); /* the next one passes */
+    CHECK_EQ(text_worker_requests(r->w), 1);
+    free(ids);
+    close_rig(r);
+}
+
+TEST(text_role_returns_the_credits_of_tokens_behind_a_stop_string) {
+    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    gen_request q = text_request_of(7, "hi");
+    q.choices = 2;
+    q.stops_count = 1;
+    q.stops[0] = S("END");
+    send(r, &q);
+    str body = {0};
+    CHECK_EQ(next_below(r, &body), WIRE_REQUEST);
+    engine_token(r, 7, END, 0);
+    CHECK_EQ(next_below(r, &body), WIRE_CANCEL);
+    engine_token(r, 7, HI, 0); /* on its way when the cancel was sent */
+    gen_credit credit = {0};
+    CHECK_EQ(next_below(r, &body), WIRE_CREDIT);
+    CHECK_EQ(wire_get_credit(body, &credit, NULL), OK);
+    CHECK(credit.id == 7 && credit.tokens == 1);
+    close_rig(r);
+}
+
+TEST(text_role_answers_a_request_it_cannot_read) {
+    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    gen_request q = text_request_of(7, "hi");
+    wire_put_request(&r->out, &q);
+    r->out.p[WIRE_HEADER_BYTES + 8] = 99; /* no such kind of prompt */
+    CHECK(link_flush(r->front.down, &r->out));
+    run(r);
+    read_front(r);
+    CHECK(last(r, GEN_ERROR) != NULL && last(r, GEN_ERROR)->id == 7);
+    close_rig(r);
+}
+
+TEST(text_role_ends_every_request_when_events_are_lost) {
+    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    gen_request q = text_request_of(7, "hi");
+    send(r, &q);
+    q.id = 8;
+    send(r, &q);
+    const uint8_t torn[] = {4, 0, 0, 0, WIRE_VERSION, WIRE_EVENTS, 0, 0, 1, 2, 3, 4};
+    CHECK(ring_send(r->engine.up, torn, sizeof torn));
+    run(r);
+    read_front(r);
+    CHECK_EQ(text_worker_requests(r->w), 0);
+    uint32_t errors = 0;
+    for (uint32_t i = 0; i < r->events_count; i++) errors += r->events[i].kind == GEN_ERROR;
+    CHECK_EQ(errors, 2);
+    close_rig(r);
+}

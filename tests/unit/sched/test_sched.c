@@ -1,0 +1,129 @@
+/* test_sched.c - sched.h: single decisions that the simulation reaches only by chance. */
+#include "sched/sched.h"
+
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "test.h"
+
+enum { VOCAB = 16, CTX = 64 };
+
+typedef struct rig {
+    kv_pool *kv;
+    sched *s;
+    step_plan *plan;
+    buf events;
+    engine_row rows[256];
+    sample_result results[8];
+    uint64_t now_ns;
+} rig;
+
+static const int32_t eog[] = {2};
+
+static rig *open_rig(uint32_t seats, uint32_t blocks) {
+    rig *r = calloc(1, sizeof *r);
+    sched_options o = {.seats = seats,
+                       .rows_max = 128,
+                       .queue_max = 8,
+                       .park_ms_max = 1000,
+                       .ctx_max = CTX,
+                       .vocab = VOCAB,
+                       .eog_ids = eog,
+                       .eog_count = 1};
+    buf_init(&r->events, 1 << 20);
+    CHECK_EQ(kv_pool_create(&r->kv, blocks, seats, CTX / KV_BLOCK_TOKENS, NULL), OK);
+    CHECK_EQ(sched_create(&r->s, &o, r->kv, &r->events, NULL), OK);
+    CHECK_EQ(step_plan_create(&r->plan, &o, NULL), OK);
+    r->now_ns = 1000000000u;
+    return r;
+}
+
+static void close_rig(rig *r) {
+    sched_destroy(r->s);
+    step_plan_destroy(r->plan);
+    kv_pool_destroy(r->kv);
+    buf_deinit(&r->events);
+    free(r);
+}
+
+static void submit(rig *r, uint64_t id, uint32_t prompt, uint16_t choices, uint32_t credits) {
+    static int32_t ids[CTX];
+    for (int i = 0; i < CTX; i++) ids[i] = 5;
+    gen_request q = {.id = id,
+                     .prompt = GEN_PROMPT_IDS,
+                     .choices = choices,
+                     .credits = credits,
+                     .ids = {ids, prompt},
+                     .sampling = gen_sampling_default()};
+    sched_submit(r->s, &q, r->now_ns);
+}
+
+/* One whole turn; every sampled token is 7.  Returns the rows computed. */
+static uint32_t turn(rig *r) {
+    sched_plan(r->s, r->now_ns, r->plan);
+    sched_commit(r->s, r->plan, r->now_ns, r->rows);
+    for (uint32_t i = 0; i < 8; i++) r->results[i].id = 7;
+    sched_apply(r->s, r->plan, r->results, r->now_ns, 1000);
+    CHECK(sched_validate(r->s));
+    return r->plan->rows;
+}
+
+TEST(sched_gives_the_seat_of_a_client_that_does_not_read_to_one_that_waits) {
+    rig *r = open_rig(1, 16);
+    submit(r, 1, 4, 1, 1); /* one credit: parked after its first token */
+    submit(r, 2, 4, 1, 100);
+    CHECK_EQ(turn(r), 4);
+    CHECK_EQ(turn(r), 0); /* parked, but only just: clients may be slow */
+    CHECK_EQ(sched_counters_get(r->s).parked, 1);
+    r->now_ns += 1500000000u;
+    CHECK_EQ(turn(r), 0); /* gives way */
+    CHECK_EQ(turn(r), 4); /* the other one runs */
+    CHECK_EQ(sched_counters_get(r->s).preemptions, 1);
+    sched_credit(r->s, 1, 100);
+    for (int i = 0; i < 3 * CTX; i++) (void)turn(r);
+    CHECK(sched_is_idle(r->s)); /* both got everything */
+    close_rig(r);
+}
+
+TEST(sched_leaves_a_parked_sequence_alone_while_nobody_waits) {
+    rig *r = open_rig(1, 16);
+    submit(r, 1, 4, 1, 1);
+    (void)turn(r);
+    r->now_ns += 5000000000u;
+    CHECK_EQ(turn(r), 0);
+    CHECK_EQ(sched_counters_get(r->s).preemptions, 0);
+    close_rig(r);
+}
+
+TEST(sched_without_memory_fails_one_request_and_goes_on_with_the_others) {
+    for (int64_t n = 0; n < 4; n++) {
+        rig *r = open_rig(4, 16);
+        submit(r, 1, 20, 2, 100);
+        submit(r, 2, 20, 1, 100);
+        sched_plan(r->s, r->now_ns, r->plan);
+        mem_fail_after(n);
+        sched_commit(r->s, r->plan, r->now_ns, r->rows);
+        mem_fail_after(-1);
+        for (uint32_t i = 0; i < 8; i++) r->results[i].id = 2;
+        sched_apply(r->s, r->plan, r->results, r->now_ns, 1000);
+        CHECK(sched_validate(r->s));
+        for (int i = 0; i < 8; i++) (void)turn(r);
+        sched_cancel(r->s, 1, GEN_CHOICE_ALL, r->now_ns);
+        sched_cancel(r->s, 2, GEN_CHOICE_ALL, r->now_ns);
+        CHECK(sched_is_idle(r->s));
+        CHECK_EQ(kv_blocks_free(r->kv), 16);
+        close_rig(r);
+    }
+}
+
+TEST(sched_drain_ends_what_runs_and_what_waits) {
+    rig *r = open_rig(1, 16);
+    submit(r, 1, 4, 2, 100);
+    submit(r, 2, 4, 1, 100);
+    (void)turn(r);
+    sched_drain(r->s, r->now_ns);
+    CHECK(sched_is_idle(r->s));
+    submit(r, 3, 4, 1, 100);
+    CHECK(sched_is_idle(r->s)); /* refused */
+    close_rig(r);
+}
