@@ -75,7 +75,8 @@ static void field_f32(codec *c, float *v, float lo, float hi, const char *name) 
 
 static void field_str(codec *c, str *s, size_t bytes_max, const char *name) {
     uint32_t n = (uint32_t)s->n;
-    if (!decoding(c) && s->n > WIRE_FRAME_BYTES_MAX) c->out->failed = true; /* the other side would refuse */
+    if (!decoding(c) && s->n > WIRE_FRAME_BYTES_MAX)
+        c->out->failed = true; /* the other side would refuse */
     field(c, &n, sizeof n, name);
     if (!decoding(c)) {
         buf_put_str(c->out, *s);
