@@ -1,4 +1,4 @@
-/* sched_internal.h - the scheduler's state, shared by its three files. */
+/* sched_internal.h - the scheduler's state, shared by sched.c and plan.c. */
 #ifndef SCHED_SCHED_INTERNAL_H
 #define SCHED_SCHED_INTERNAL_H
 
