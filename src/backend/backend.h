@@ -7,8 +7,9 @@
  * mode), never on how many rows are in the batch, which rows they are, how a prompt was
  * cut into chunks or how many threads work: mode `exact` gives the same bits.  Both
  * backends here are exact.  Tolerances of cpu against ref, on unit-variance inputs:
- *   F32, F16, BF16 weights   normalised mean squared error 1e-11 (f32 accumulation)
- *   Q8_0, Q4_0 weights       1e-8 (activations rounded to 16 bits per block of 32)  */
+ *   Q8_0, Q4_0 weights   normalised mean squared error 1e-8 (activations rounded to 16 bits
+ *                        per block of 32)
+ *   all other types      1e-11 (f32 accumulation; the weights are read exactly)  */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 
@@ -32,6 +33,13 @@ typedef struct backend_options {
     cpu_isa isa_cap;  /* the cpu backend uses the best class up to this one */
 } backend_options;
 
+/* How products with weights of a type are computed: from the stored form, or from rows that
+ * are turned into f32 first, once per step whatever the number of activation rows. */
+typedef enum backend_path { BACKEND_PATH_NATIVE, BACKEND_PATH_ROWS } backend_path;
+
+/* "native" or "rows dequantized to f32" */
+const char *backend_path_name(backend_path path);
+
 typedef struct backend_report {
     char what[32];        /* "cpu avx2", "ref" */
     const char *numerics; /* "exact" */
@@ -42,6 +50,8 @@ typedef struct backend_report {
 
 typedef struct backend_ops {
     const char *name;
+    /* For every type but the integers, which are no weights. */
+    backend_path (*path)(dtype t);
     /* Bytes the instance will take besides weights and KV.  open() takes exactly these. */
     NODISCARD status (*plan)(const program *p, const backend_options *opt, size_t *bytes,
                              error *err);
@@ -59,5 +69,9 @@ extern const backend_ops backend_cpu; /* best instruction set at run time, threa
 
 /* By name ("ref", "cpu"); NULL when there is none of that name. */
 const backend_ops *backend_find(const char *name);
+
+/* One INFO line per type of the program's weights: tensors, bytes, path.  For the owner of the
+ * program to call once it is open. */
+void backend_log_weights(const backend_ops *ops, const program *p);
 
 #endif

@@ -34,6 +34,12 @@ static status check_place(const gguf_tensor *t, error *err) {
                      STR(t->name), t->offset, TENSOR_ALIGN_BYTES);
 }
 
+static status check_type(const gguf_tensor *t, error *err) {
+    if (!dtype_get((uint32_t)t->type)->is_integer) return OK;
+    return error_set(err, ERR_UNSUPPORTED, "model: tensor '%.*s' is %s, weights cannot be integers",
+                     STR(t->name), dtype_name(t->type));
+}
+
 /* The tensor of that name and shape, marked as used; NULL when the file has none. */
 static status find(model *m, const char *name, uint32_t rows, uint32_t cols,
                    const gguf_tensor **out, error *err) {
@@ -52,15 +58,10 @@ status model_bind_matrix(model *m, const char *name, uint32_t rows, uint32_t col
     const gguf_tensor *t = NULL;
     TRY(find(m, name, rows, cols, &t, err));
     if (t == NULL) return missing(name, err);
-    if (!dtype_get((uint32_t)t->type)->can_compute)
-        return error_set(err, ERR_UNSUPPORTED,
-                         "model: tensor '%s' is %s, which cannot be computed; computable types: %s",
-                         name, dtype_name(t->type), dtype_computable_names());
+    TRY(check_type(t, err));
     *out = (model_tensor){t->name, t->type, rows, cols, t->data, t->bytes};
     return OK;
 }
-
-static bool is_float_type(dtype t) { return t == DTYPE_F32 || t == DTYPE_F16 || t == DTYPE_BF16; }
 
 /* The vector's f32 form: the file's own bytes, or a copy in the model's arena. */
 static status widen(model *m, const gguf_tensor *t, uint32_t cols, const void **out, error *err) {
@@ -79,10 +80,7 @@ status model_bind_vector(model *m, const char *name, uint32_t cols, bool optiona
     const void *data = NULL;
     TRY(find(m, name, 1, cols, &t, err));
     if (t == NULL) return optional ? OK : missing(name, err);
-    if (!is_float_type(t->type))
-        return error_set(err, ERR_UNSUPPORTED,
-                         "model: tensor '%s' is %s, a vector must be F32, F16 or BF16", name,
-                         dtype_name(t->type));
+    TRY(check_type(t, err));
     TRY(widen(m, t, cols, &data, err));
     *out = (model_tensor){t->name, DTYPE_F32, 1, cols, data, (uint64_t)cols * sizeof(float)};
     return OK;

@@ -1,124 +1,32 @@
 /* convert.c - see convert.h. */
 #include "tensor/convert.h"
 
-#include <math.h>
-
 #include "base/assert.h"
+#include "tensor/dequant_internal.h"
 
-/* A block of 32 elements: an f16 scale, then the quants.  Q8_0: 32 int8.  Q4_0: 16
- * bytes, elements 0..15 in the low nibbles, 16..31 in the high ones, both minus 8. */
-enum {
-    BLOCK = 32,
-    SCALE_BYTES = 2,
-    Q8_0_BYTES = SCALE_BYTES + BLOCK,
-    Q4_0_BYTES = SCALE_BYTES + BLOCK / 2,
+static dequant_fn *const readers[DTYPE_ID_END] = {
+    [DTYPE_F32] = dequant_f32,         [DTYPE_F16] = dequant_f16,
+    [DTYPE_BF16] = dequant_bf16,       [DTYPE_F64] = dequant_f64,
+    [DTYPE_I8] = dequant_i8,           [DTYPE_I16] = dequant_i16,
+    [DTYPE_I32] = dequant_i32,         [DTYPE_I64] = dequant_i64,
+    [DTYPE_Q4_0] = dequant_q4_0,       [DTYPE_Q4_1] = dequant_q4_1,
+    [DTYPE_Q5_0] = dequant_q5_0,       [DTYPE_Q5_1] = dequant_q5_1,
+    [DTYPE_Q8_0] = dequant_q8_0,       [DTYPE_Q8_1] = dequant_q8_1,
+    [DTYPE_Q2_K] = dequant_q2_k,       [DTYPE_Q3_K] = dequant_q3_k,
+    [DTYPE_Q4_K] = dequant_q4_k,       [DTYPE_Q5_K] = dequant_q5_k,
+    [DTYPE_Q6_K] = dequant_q6_k,       [DTYPE_Q8_K] = dequant_q8_k,
+    [DTYPE_IQ1_S] = dequant_iq1_s,     [DTYPE_IQ1_M] = dequant_iq1_m,
+    [DTYPE_IQ2_XXS] = dequant_iq2_xxs, [DTYPE_IQ2_XS] = dequant_iq2_xs,
+    [DTYPE_IQ2_S] = dequant_iq2_s,     [DTYPE_IQ3_XXS] = dequant_iq3_xxs,
+    [DTYPE_IQ3_S] = dequant_iq3_s,     [DTYPE_IQ4_NL] = dequant_iq4_nl,
+    [DTYPE_IQ4_XS] = dequant_iq4_xs,   [DTYPE_Q1_0] = dequant_q1_0,
+    [DTYPE_Q2_0] = dequant_q2_0,       [DTYPE_TQ1_0] = dequant_tq1_0,
+    [DTYPE_TQ2_0] = dequant_tq2_0,     [DTYPE_MXFP4] = dequant_mxfp4,
+    [DTYPE_NVFP4] = dequant_nvfp4,
 };
 
-static uint16_t load_u16(const void *p) {
-    uint16_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-static void store_u16(void *p, uint16_t v) { memcpy(p, &v, sizeof v); }
-
-/* --- reading --------------------------------------------------------------- */
-static void dequant_f16(const uint8_t *row, float *out, uint32_t elems) {
-    for (uint32_t i = 0; i < elems; i++) out[i] = convert_f16_to_f32(load_u16(row + (size_t)i * 2));
-}
-
-static void dequant_bf16(const uint8_t *row, float *out, uint32_t elems) {
-    for (uint32_t i = 0; i < elems; i++)
-        out[i] = convert_bf16_to_f32(load_u16(row + (size_t)i * 2));
-}
-
-static void dequant_q8_0(const uint8_t *row, float *out, uint32_t elems) {
-    for (uint32_t i = 0; i < elems; i += BLOCK, row += Q8_0_BYTES) {
-        float scale = convert_f16_to_f32(load_u16(row));
-        const int8_t *q = (const int8_t *)(row + SCALE_BYTES);
-        for (uint32_t k = 0; k < BLOCK; k++) out[i + k] = (float)q[k] * scale;
-    }
-}
-
-static void dequant_q4_0(const uint8_t *row, float *out, uint32_t elems) {
-    for (uint32_t i = 0; i < elems; i += BLOCK, row += Q4_0_BYTES) {
-        float scale = convert_f16_to_f32(load_u16(row));
-        const uint8_t *q = row + SCALE_BYTES;
-        for (uint32_t k = 0; k < BLOCK / 2; k++) {
-            out[i + k] = (float)((q[k] & 15) - 8) * scale;
-            out[i + k + BLOCK / 2] = (float)((q[k] >> 4) - 8) * scale;
-        }
-    }
-}
-
-static void check_row(dtype t, uint32_t elems) {
-    const dtype_info *info = dtype_get((uint32_t)t);
-    ASSERT(info != NULL && info->can_compute && elems % info->block_elems == 0);
-}
-
 void dequant_row(dtype t, const void *row, float *out, uint32_t elems) {
-    check_row(t, elems);
-    if (t == DTYPE_F32) memcpy(out, row, (size_t)elems * sizeof *out);
-    if (t == DTYPE_F16) dequant_f16(row, out, elems);
-    if (t == DTYPE_BF16) dequant_bf16(row, out, elems);
-    if (t == DTYPE_Q8_0) dequant_q8_0(row, out, elems);
-    if (t == DTYPE_Q4_0) dequant_q4_0(row, out, elems);
-}
-
-/* --- writing --------------------------------------------------------------- */
-static void quant_f16(const float *in, uint8_t *row, uint32_t elems) {
-    for (uint32_t i = 0; i < elems; i++) store_u16(row + (size_t)i * 2, convert_f32_to_f16(in[i]));
-}
-
-static void quant_bf16(const float *in, uint8_t *row, uint32_t elems) {
-    for (uint32_t i = 0; i < elems; i++) store_u16(row + (size_t)i * 2, convert_f32_to_bf16(in[i]));
-}
-
-/* The element of largest magnitude, with its sign; the first one of equals. */
-static float extreme(const float *in) {
-    float best = 0.0f;
-    for (uint32_t k = 0; k < BLOCK; k++)
-        if (fabsf(in[k]) > fabsf(best)) best = in[k];
-    return best;
-}
-
-/* 1 / scale; 0 for a subnormal scale, whose inverse may overflow and whose f16 form is 0. */
-static float invert(float scale) { return fabsf(scale) < 0x1p-126f ? 0.0f : 1.0f / scale; }
-
-static void quant_q8_0(const float *in, uint8_t *row, uint32_t elems) {
-    for (uint32_t i = 0; i < elems; i += BLOCK, row += Q8_0_BYTES) {
-        float scale = fabsf(extreme(in + i)) / 127.0f;
-        float inverse = invert(scale);
-        store_u16(row, convert_f32_to_f16(scale));
-        int8_t *q = (int8_t *)(row + SCALE_BYTES);
-        for (uint32_t k = 0; k < BLOCK; k++) q[k] = (int8_t)roundf(in[i + k] * inverse);
-    }
-}
-
-static uint8_t to_nibble(float scaled) {
-    int q = (int)(scaled + 8.5f);
-    return (uint8_t)(q > 15 ? 15 : q);
-}
-
-static void quant_q4_0(const float *in, uint8_t *row, uint32_t elems) {
-    for (uint32_t i = 0; i < elems; i += BLOCK, row += Q4_0_BYTES) {
-        /* -8 is the widest of -8..7: the extreme element gets it, whatever its sign */
-        float scale = extreme(in + i) / -8.0f;
-        float inverse = invert(scale);
-        store_u16(row, convert_f32_to_f16(scale));
-        for (uint32_t k = 0; k < BLOCK / 2; k++) {
-            uint8_t low = to_nibble(in[i + k] * inverse);
-            uint8_t high = to_nibble(in[i + k + BLOCK / 2] * inverse);
-            row[SCALE_BYTES + k] = (uint8_t)(low | high << 4);
-        }
-    }
-}
-
-void quant_row(dtype t, const float *in, void *row, uint32_t elems) {
-    check_row(t, elems);
-    if (t == DTYPE_F32) memcpy(row, in, (size_t)elems * sizeof *in);
-    if (t == DTYPE_F16) quant_f16(in, row, elems);
-    if (t == DTYPE_BF16) quant_bf16(in, row, elems);
-    if (t == DTYPE_Q8_0) quant_q8_0(in, row, elems);
-    if (t == DTYPE_Q4_0) quant_q4_0(in, row, elems);
+    const dtype_info *info = dtype_get((uint32_t)t);
+    ASSERT(info != NULL && elems % info->block_elems == 0);
+    readers[t](row, out, elems);
 }

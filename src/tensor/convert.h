@@ -1,8 +1,8 @@
-/* convert.h - elements of stored types to f32 and back, one row at a time.
+/* convert.h - elements of stored types to f32, one row at a time.
  *
- * For the types that dtype_info.can_compute names.  Reading is exact; writing rounds to
- * nearest, ties to even for the float types, and like ggml's reference quantizers for
- * the block types.  Pure functions, any thread.
+ * Every type of the table can be read: exactly, as far as f32 has the value.  Writing a single
+ * number rounds to nearest, ties to even; rows are written by tensor/quant.h.  Pure functions,
+ * any thread.
  * Source: IEEE 754-2008 binary16; block layouts from the GGUF specification. */
 #ifndef TENSOR_CONVERT_H
 #define TENSOR_CONVERT_H
@@ -62,12 +62,14 @@ static inline uint16_t convert_f32_to_bf16(float f) {
     return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
-/* row: `elems` packed elements, no alignment needed; out [elems] f32.  elems is a
- * multiple of the block and the type is computable (asserted). */
-void dequant_row(dtype t, const void *row, float *out, uint32_t elems);
+/* 2^(e - 128), half of what the E8M0 scale e of an MXFP4 block says.  The two smallest are
+ * subnormal f32; 255, not a number in the standard, goes on as the next power, as ggml has it. */
+static inline float convert_e8m0_half(uint8_t e) {
+    return convert_bits_f32(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23);
+}
 
-/* in [elems] f32, finite; row: dtype_row_bytes(t, elems) bytes.  Q8_0: scale = max|x| / 127.
- * Q4_0: scale = the element of largest magnitude / -8. */
-void quant_row(dtype t, const float *in, void *row, uint32_t elems);
+/* row: `elems` packed elements, no alignment needed; out [elems] f32.  elems is a
+ * multiple of the block (asserted). */
+void dequant_row(dtype t, const void *row, float *out, uint32_t elems);
 
 #endif

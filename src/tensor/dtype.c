@@ -7,7 +7,7 @@
 
 /* Indexed by id; withdrawn ids have no name. */
 static const dtype_info infos[DTYPE_ID_END] = {
-#define DTYPE_INFO(name, id, elems, bytes, compute) [id] = {#name, id, elems, bytes, compute},
+#define DTYPE_INFO(name, id, elems, bytes, integer) [id] = {#name, id, elems, bytes, integer},
     DTYPES(DTYPE_INFO)
 #undef DTYPE_INFO
 };
@@ -37,4 +37,9 @@ bool dtype_from_name(str name, dtype *out) {
     return false;
 }
 
-const char *dtype_computable_names(void) { return "F32, F16, Q4_0, Q8_0, BF16"; }
+const char *dtype_names(void) {
+#define DTYPE_COMMA_NAME(name, id, elems, bytes, integer) ", " #name
+    static const char names[] = DTYPES(DTYPE_COMMA_NAME);
+#undef DTYPE_COMMA_NAME
+    return names + 2; /* without the comma before the first */
+}

@@ -1,7 +1,8 @@
 /* dtype.h - the tensor element types, and the only place that knows their sizes.
  *
  * A type packs `block_elems` elements into `block_bytes` bytes; a row is a whole number
- * of blocks.  Ids are the ones ggml writes into GGUF files; ids it has withdrawn (4, 5,
+ * of blocks.  Every type can be read (tensor/convert.h) and, integers apart, multiplied with
+ * (backend/backend.h).  Ids are the ones ggml writes into GGUF files; ids it has withdrawn (4, 5,
  * 31 to 33, 36 to 38) are unknown here too.
  * Source: the GGUF specification, "ggml_type", and the block structs of ggml-common.h. */
 #ifndef TENSOR_DTYPE_H
@@ -12,15 +13,15 @@
 
 #include "base/str.h"
 
-/* X(name, id, block_elems, block_bytes, can_compute) */
+/* X(name, id, block_elems, block_bytes, is_integer) */
 #define DTYPES(X)                  \
-    X(F32, 0, 1, 4, true)          \
-    X(F16, 1, 1, 2, true)          \
-    X(Q4_0, 2, 32, 18, true)       \
+    X(F32, 0, 1, 4, false)         \
+    X(F16, 1, 1, 2, false)         \
+    X(Q4_0, 2, 32, 18, false)      \
     X(Q4_1, 3, 32, 20, false)      \
     X(Q5_0, 6, 32, 22, false)      \
     X(Q5_1, 7, 32, 24, false)      \
-    X(Q8_0, 8, 32, 34, true)       \
+    X(Q8_0, 8, 32, 34, false)      \
     X(Q8_1, 9, 32, 36, false)      \
     X(Q2_K, 10, 256, 84, false)    \
     X(Q3_K, 11, 256, 110, false)   \
@@ -36,13 +37,13 @@
     X(IQ3_S, 21, 256, 110, false)  \
     X(IQ2_S, 22, 256, 82, false)   \
     X(IQ4_XS, 23, 256, 136, false) \
-    X(I8, 24, 1, 1, false)         \
-    X(I16, 25, 1, 2, false)        \
-    X(I32, 26, 1, 4, false)        \
-    X(I64, 27, 1, 8, false)        \
+    X(I8, 24, 1, 1, true)          \
+    X(I16, 25, 1, 2, true)         \
+    X(I32, 26, 1, 4, true)         \
+    X(I64, 27, 1, 8, true)         \
     X(F64, 28, 1, 8, false)        \
     X(IQ1_M, 29, 256, 56, false)   \
-    X(BF16, 30, 1, 2, true)        \
+    X(BF16, 30, 1, 2, false)       \
     X(TQ1_0, 34, 256, 54, false)   \
     X(TQ2_0, 35, 256, 66, false)   \
     X(MXFP4, 39, 32, 17, false)    \
@@ -51,7 +52,7 @@
     X(Q2_0, 42, 64, 18, false)
 
 typedef enum dtype {
-#define DTYPE_ENUM(name, id, elems, bytes, compute) DTYPE_##name = (id),
+#define DTYPE_ENUM(name, id, elems, bytes, integer) DTYPE_##name = (id),
     DTYPES(DTYPE_ENUM)
 #undef DTYPE_ENUM
 } dtype;
@@ -63,7 +64,7 @@ typedef struct dtype_info {
     uint32_t id;
     uint32_t block_elems;
     uint32_t block_bytes;
-    bool can_compute; /* backends multiply with it, tensor/convert reads and writes it */
+    bool is_integer; /* plain integers: data of some tensors, but no weights */
 } dtype_info;
 
 /* NULL for an id that is no type. */
@@ -79,7 +80,7 @@ bool dtype_row_bytes(dtype t, uint64_t elems, uint64_t *bytes);
 /* By the ggml name in any case ("Q4_K", "iq4_nl"). */
 bool dtype_from_name(str name, dtype *out);
 
-/* "F32, F16, Q4_0, Q8_0, BF16": for messages that refuse a type. */
-const char *dtype_computable_names(void);
+/* "F32, F16, Q4_0, ...": all of them by id, for messages that refuse a name. */
+const char *dtype_names(void);
 
 #endif

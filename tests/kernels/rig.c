@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "model/synth_internal.h"
 #include "tensor/convert.h"
+#include "tensor/quant.h"
 #include "test.h"
 
 const krig_machine krig_machines[RIG_MACHINES] = {
@@ -58,18 +60,27 @@ static void *own(krig_weights *list, size_t bytes) {
     return list->owned[list->count++] = p;
 }
 
+/* Types whose quantizer is quick are rounded from normal numbers, the others made directly. */
+static void fill_weight_row(krig_random *r, dtype type, uint32_t j, uint32_t cols, void *row) {
+    const float sigma = 1.0f / sqrtf((float)cols);
+    const bool is_block = dtype_get((uint32_t)type)->block_elems > 1;
+    if ((is_block && type != DTYPE_Q8_0 && type != DTYPE_Q4_0) || type == DTYPE_F64) {
+        synth_fill_row(type, krig_u32(r, 1 << 30), j, sigma, cols, row);
+        return;
+    }
+    float *f32 = malloc(cols * sizeof *f32);
+    krig_normal(r, f32, cols);
+    for (uint32_t c = 0; c < cols; c++) f32[c] *= sigma;
+    quant_row(type, f32, NULL, row, cols);
+    free(f32);
+}
+
 weight krig_weight(krig_weights *list, krig_random *r, dtype type, uint32_t rows, uint32_t cols) {
     uint64_t row_bytes = 0;
     bool whole = dtype_row_bytes(type, cols, &row_bytes);
     ASSERT(whole);
     char *data = own(list, (size_t)row_bytes * rows);
-    float *row = malloc(cols * sizeof *row);
-    for (uint32_t j = 0; j < rows; j++) {
-        krig_normal(r, row, cols);
-        for (uint32_t c = 0; c < cols; c++) row[c] /= sqrtf((float)cols);
-        quant_row(type, row, data + row_bytes * j, cols);
-    }
-    free(row);
+    for (uint32_t j = 0; j < rows; j++) fill_weight_row(r, type, j, cols, data + row_bytes * j);
     return (weight){type, rows, cols, data};
 }
 

@@ -2,11 +2,12 @@
  *
  * Memory of one instance, laid out once:
  *
- *   | workspace floats | int16 shadow: quants | scales | rope tables | scores per worker |
+ *   | workspace floats | int16 shadow: quants | scales | rope tables | scores, panels |
  *
  * The shadow holds the int16 form of a value at the value's own place: element i of the
  * workspace has its quant at quants[i] and its scale at scales[i / 32].  Values whose
- * lives overlap do not share floats, so their shadows do not meet either.
+ * lives overlap do not share floats, so their shadows do not meet either.  Scores and panels
+ * (weight rows turned into f32, backend/cpu/cpu_matmul.h) are one per worker.
  *
  * Every worker walks the whole task list; a task begins when all units of the one before
  * are done.  Which worker computes a unit does not matter for its bits. */
@@ -15,6 +16,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu_kernels.h"
+#include "backend/cpu/cpu_matmul.h"
 #include "backend/cpu/cpu_pool.h"
 #include "backend/cpu/cpu_tasks.h"
 #include "base/alloc.h"
@@ -51,6 +53,8 @@ struct backend {
     float *scales;
     float *scores; /* [threads, scores_stride] */
     size_t scores_stride;
+    float *panels; /* [threads, panel_floats] */
+    size_t panel_floats;
     rope_table ropes[ROPE_TABLES_MAX];
     uint32_t ropes_count;
     const batch *in; /* of the running step */
@@ -89,6 +93,8 @@ static void lay_out(backend *b, uint32_t threads) {
     }
     b->scores_stride = num_align_size((size_t)p->ctx_max + SCORES_PAD, SCORES_PAD);
     b->scores = carve(b, threads * b->scores_stride * sizeof(float));
+    b->panel_floats = cpu_panel_floats(p);
+    b->panels = carve(b, threads * b->panel_floats * sizeof(float));
 }
 
 static void collect_ropes(backend *b) {
@@ -179,8 +185,8 @@ static void unit_embed(backend *b, const task *t, uint32_t r) {
     uint64_t row_bytes = 0;
     bool whole = dtype_row_bytes(o->w.type, o->w.cols, &row_bytes);
     ASSERT(whole);
-    dequant_row(o->w.type, (const char *)o->w.data + row_bytes * (uint64_t)b->in->tokens[r],
-                value_row(b, o->out, r), o->w.cols);
+    b->k->dequant(o->w.type, (const char *)o->w.data + row_bytes * (uint64_t)b->in->tokens[r],
+                  value_row(b, o->out, r), o->w.cols);
     for (uint32_t i = 0; i < b->ropes_count; i++) {
         const rope_table *table = &b->ropes[i];
         uint32_t pairs = table->attrs.dims / 2;
@@ -309,25 +315,8 @@ static uint32_t matmul_unit_rows(const backend *b, const task *t) {
     return num_min_u32(num_max_u32(per & ~7u, MATMUL_ROWS_MIN), MATMUL_ROWS_MAX);
 }
 
-static matmul_fn *matmul_kernel(const backend *b, dtype t) {
-    switch (t) {
-    case DTYPE_F32:
-        return b->k->matmul_f32;
-    case DTYPE_F16:
-        return b->k->matmul_f16;
-    case DTYPE_BF16:
-        return b->k->matmul_bf16;
-    case DTYPE_Q8_0:
-        return b->k->matmul_q8_0;
-    case DTYPE_Q4_0:
-        return b->k->matmul_q4_0;
-    default:
-        ASSERT(false);
-        return NULL; /* the loader refuses what cannot be computed */
-    }
-}
-
-static void matmul_rows(const backend *b, const task *t, const op *o, uint32_t row0) {
+static void matmul_rows(const backend *b, const task *t, const op *o, uint32_t row0,
+                        uint32_t worker) {
     size_t x_at = value_at(b, o->in[0], 0);
     const op *sum = t->add_op;
     uint64_t row_bytes = 0;
@@ -346,15 +335,16 @@ static void matmul_rows(const backend *b, const task *t, const op *o, uint32_t r
         .out = value_row(b, sum != NULL ? sum->out : o->out, 0),
         .out_cols = o->w.rows,
     };
-    matmul_kernel(b, o->w.type)(&a, row0, num_min_u32(row0 + matmul_unit_rows(b, t), o->w.rows));
+    uint32_t row1 = num_min_u32(row0 + matmul_unit_rows(b, t), o->w.rows);
+    cpu_matmul(b->k, o->w.type, &a, row0, row1, b->panels + worker * b->panel_floats);
 }
 
-static void unit_matmul(backend *b, const task *t, uint32_t unit) {
+static void unit_matmul(backend *b, const task *t, uint32_t unit, uint32_t worker) {
     uint32_t per = matmul_unit_rows(b, t);
     for (uint32_t i = 0; i < t->ops_count; i++) {
         uint32_t units = num_div_up_u32(t->ops[i]->w.rows, per);
         if (unit < units) {
-            matmul_rows(b, t, t->ops[i], unit * per);
+            matmul_rows(b, t, t->ops[i], unit * per, worker);
             return;
         }
         unit -= units;
@@ -384,7 +374,7 @@ static void run_unit(backend *b, const task *t, uint32_t unit, uint32_t worker) 
         quantize_row(b, t->ops[0]->in[0], unit);
         break;
     case TASK_MATMUL:
-        unit_matmul(b, t, unit);
+        unit_matmul(b, t, unit, worker);
         break;
     case TASK_ROPE:
         rope_row(b, t->ops[0], unit);
@@ -443,6 +433,7 @@ static void cpu_report(const backend *b, backend_report *out) {
 
 const backend_ops backend_cpu = {
     .name = "cpu",
+    .path = cpu_matmul_path,
     .plan = cpu_plan,
     .open = cpu_open,
     .step = cpu_step,

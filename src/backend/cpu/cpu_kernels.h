@@ -40,6 +40,8 @@ typedef struct cpu_kernels {
     matmul_fn *matmul_bf16;
     matmul_fn *matmul_q8_0;
     matmul_fn *matmul_q4_0;
+    /* tensor/convert.h's dequant_row(): the same bits, faster */
+    void (*dequant)(dtype t, const void *row, float *out, uint32_t elems);
     /* q [cols] and scales [cols / ACT_BLOCK] of x [cols]; cols a multiple of ACT_BLOCK */
     void (*quantize)(const float *x, int16_t *q, float *scales, uint32_t cols);
     /* y = x * w / sqrt(mean(x^2) + eps) */
@@ -61,6 +63,8 @@ typedef struct cpu_kernels {
 extern const cpu_kernels cpu_kernels_scalar;
 #if defined(__x86_64__)
 extern const cpu_kernels cpu_kernels_avx2; /* needs AVX2, FMA, F16C */
+/* cpu_dequant_avx2.c */
+void cpu_dequant_avx2(dtype t, const void *row, float *out, uint32_t elems);
 #endif
 
 /* The best table this machine runs, not above `cap`.  ERR_INVALID when the cap is an

@@ -325,6 +325,7 @@ const cpu_kernels cpu_kernels_avx2 = {
     .matmul_bf16 = matmul_bf16,
     .matmul_q8_0 = matmul_q8_0,
     .matmul_q4_0 = matmul_q4_0,
+    .dequant = cpu_dequant_avx2,
     .quantize = quantize,
     .norm_rms = norm_rms,
     .silu_mul = silu_mul,

@@ -152,6 +152,7 @@ const cpu_kernels cpu_kernels_scalar = {
     .matmul_bf16 = matmul_bf16,
     .matmul_q8_0 = matmul_q8_0,
     .matmul_q4_0 = matmul_q4_0,
+    .dequant = dequant_row,
     .quantize = quantize,
     .norm_rms = norm_rms,
     .silu_mul = silu_mul,

@@ -23,6 +23,10 @@ struct backend {
 
 /* --- life cycle -------------------- */
 
+static backend_path ref_path(dtype t) {
+    return t == DTYPE_F32 ? BACKEND_PATH_NATIVE : BACKEND_PATH_ROWS;
+}
+
 static size_t weight_cols_max(const program *p) {
     size_t cols = 0;
     for (uint32_t i = 0; i < p->ops_count; i++)
@@ -257,6 +261,7 @@ static void ref_report(const backend *b, backend_report *out) {
 
 const backend_ops backend_ref = {
     .name = "ref",
+    .path = ref_path,
     .plan = ref_plan,
     .open = ref_open,
     .step = ref_step,

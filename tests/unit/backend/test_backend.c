@@ -6,10 +6,13 @@
 #include "backend/cpu/cpu_pool.h"
 #include "backend/cpu/cpu_tasks.h"
 #include "base/alloc.h"
+#include "base/log.h"
 #include "base/os.h"
 #include "test.h"
 
 #include <errno.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static float data[64 * 64];
 
@@ -264,5 +267,47 @@ TEST(backend_reports_what_it_is) {
     CHECK_STR(report.numerics, "exact");
     CHECK_EQ(report.ops_fused, 0);
     backend_ref.close(b);
+    program_destroy(p);
+}
+
+/* An embedding that is the output as well, and two matrices of another type between. */
+static program *record_tied(void) {
+    program *p = NULL;
+    status st = program_create(&p, 4, 2, 32, NULL);
+    CHECK_EQ(st, OK);
+    weight table = w_of(DTYPE_F32, 8, 64);
+    weight a = {DTYPE_Q5_1, 64, 64, data + 1024}, b = {DTYPE_Q5_1, 64, 64, data + 2048};
+    value_id x = pg_matmul(p, pg_matmul(p, pg_embed(p, table), a, NULL), b, NULL);
+    st = program_finish(p, pg_matmul(p, pg_take_rows(p, x), table, NULL), NULL);
+    CHECK_EQ(st, OK);
+    return p;
+}
+
+/* What a child process logs about the weights of a program. */
+static void logged_weights(const program *p, char *out, size_t out_bytes) {
+    int fds[2];
+    size_t n = 0;
+    CHECK_EQ(pipe(fds), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)dup2(fds[1], 2);
+        log_set_level(LOG_INFO);
+        backend_log_weights(&backend_cpu, p);
+        _exit(0);
+    }
+    os_close(fds[1]);
+    CHECK_EQ(os_read_full(fds[0], out, out_bytes - 1, &n, NULL), OK);
+    out[n] = '\0';
+    os_close(fds[0]);
+    (void)waitpid(pid, NULL, 0);
+}
+
+TEST(backend_tells_the_path_of_every_type_of_a_program) {
+    char text[2048];
+    program *p = record_tied();
+    logged_weights(p, text, sizeof text);
+    CHECK_HAS(text, "INFO engine weights type=F32 tensors=1 bytes=2048 path=\"native\"\n");
+    CHECK_HAS(text, "INFO engine weights type=Q5_1 tensors=2 bytes=6144 "
+                    "path=\"rows dequantized to f32\"\n");
     program_destroy(p);
 }

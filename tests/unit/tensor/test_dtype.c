@@ -53,14 +53,22 @@ TEST(dtype_is_found_by_name_in_any_case) {
     CHECK_EQ(t, DTYPE_Q4_K);
 }
 
-TEST(dtype_the_list_for_messages_names_exactly_the_computable_types) {
-    uint32_t commas = 0, computable = 0;
-    for (const char *p = dtype_computable_names(); *p != '\0'; p++) commas += *p == ',';
+TEST(dtype_the_list_for_messages_names_every_type) {
+    uint32_t commas = 0, types = 0;
+    for (const char *p = dtype_names(); *p != '\0'; p++) commas += *p == ',';
     for (uint32_t id = 0; id < DTYPE_ID_END; id++) {
-        const dtype_info *info = dtype_get(id);
-        if (info == NULL || !info->can_compute) continue;
-        computable++;
-        CHECK_HAS(dtype_computable_names(), info->name);
+        if (dtype_get(id) == NULL) continue;
+        types++;
+        CHECK_HAS(dtype_names(), dtype_name((dtype)id));
     }
-    CHECK_EQ(computable, commas + 1);
+    CHECK_EQ(types, commas + 1);
+    CHECK(strncmp(dtype_names(), "F32, F16, Q4_0", 14) == 0);
+}
+
+TEST(dtype_only_plain_integers_are_no_weights) {
+    uint32_t integers = 0;
+    for (uint32_t id = 0; id < DTYPE_ID_END; id++)
+        integers += dtype_get(id) != NULL && dtype_get(id)->is_integer;
+    CHECK_EQ(integers, 4);
+    CHECK(dtype_get(DTYPE_I64)->is_integer && !dtype_get(DTYPE_Q8_0)->is_integer);
 }
