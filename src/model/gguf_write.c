@@ -8,7 +8,7 @@
 #include "base/buf.h"
 #include "base/num.h"
 #include "base/os.h"
-#include "model/gguf.h"
+#include "model/gguf_internal.h"
 
 enum { VERSION = 3 };
 
@@ -18,8 +18,8 @@ enum { VERSION = 3 };
 typedef struct planned_tensor {
     char name[GGUF_NAME_BYTES_MAX + 1];
     dtype type;
-    uint64_t rows; /* 0: a vector */
-    uint64_t cols;
+    uint32_t dims_count;
+    uint64_t dims[GGUF_DIMS_MAX];
     uint64_t bytes;
 } planned_tensor;
 
@@ -28,6 +28,7 @@ struct gguf_writer {
     buf tensors; /* of planned_tensor */
     uint64_t kv_count;
     uint32_t tensors_count;
+    uint32_t alignment;
 };
 
 struct gguf_sink {
@@ -40,6 +41,7 @@ status gguf_writer_create(gguf_writer **out, error *err) {
     if (w == NULL) return error_set(err, ERR_NOMEM, "gguf: no memory for a writer");
     buf_init(&w->kv, HEADER_BYTES_MAX);
     buf_init(&w->tensors, HEADER_BYTES_MAX);
+    w->alignment = GGUF_ALIGNMENT_DEFAULT;
     *out = w;
     return OK;
 }
@@ -49,6 +51,11 @@ void gguf_writer_destroy(gguf_writer *w) {
     buf_deinit(&w->kv);
     buf_deinit(&w->tensors);
     mem_free(w);
+}
+
+void gguf_writer_align(gguf_writer *w, uint32_t alignment) {
+    ASSERT(alignment > 0 && alignment <= GGUF_ALIGNMENT_MAX && (alignment & (alignment - 1)) == 0);
+    w->alignment = alignment;
 }
 
 /* --- key-values ------------------------------------------------------------ */
@@ -107,20 +114,43 @@ void gguf_write_i32s(gguf_writer *w, const char *key, const int32_t *values, uin
     buf_put(&w->kv, values, count * sizeof *values);
 }
 
+/* The bytes of a value as they lie in its file, behind key and type. */
+static uint64_t stored_bytes(const gguf_value *v) {
+    if (v->type == GGUF_TYPE_STRING) return sizeof(uint64_t) + v->as.string.n;
+    if (v->type == GGUF_TYPE_ARRAY) return sizeof(uint32_t) + sizeof(uint64_t) + v->as.array.bytes;
+    return gguf_type_bytes(v->type);
+}
+
+void gguf_write_copy(gguf_writer *w, const gguf_value *value) {
+    const char *stored = value->key.p + value->key.n + sizeof(uint32_t);
+    put_str(&w->kv, value->key);
+    put_u32(&w->kv, value->type);
+    buf_put(&w->kv, stored, (size_t)stored_bytes(value));
+    w->kv_count++;
+}
+
 /* --- tensors --------------------------------------------------------------- */
-void gguf_write_tensor(gguf_writer *w, const char *name, dtype type, uint64_t rows, uint64_t cols) {
-    planned_tensor t = {.type = type, .rows = rows, .cols = cols};
-    ASSERT(strlen(name) <= GGUF_NAME_BYTES_MAX);
-    str_copy_c(t.name, sizeof t.name, str_of(name));
-    uint64_t row_bytes = 0;
-    ASSERT(dtype_row_bytes(type, cols, &row_bytes));
-    ASSERT(num_mul_u64(&t.bytes, row_bytes, rows != 0 ? rows : 1));
+void gguf_write_tensor_dims(gguf_writer *w, str name, dtype type, uint32_t dims_count,
+                            const uint64_t *dims) {
+    planned_tensor t = {.type = type, .dims_count = dims_count};
+    ASSERT(name.n <= GGUF_NAME_BYTES_MAX && dims_count > 0 && dims_count <= GGUF_DIMS_MAX);
+    str_copy_c(t.name, sizeof t.name, name);
+    ASSERT(dtype_row_bytes(type, dims[0], &t.bytes));
+    for (uint32_t i = 0; i < dims_count; i++) {
+        t.dims[i] = dims[i];
+        ASSERT(i == 0 || num_mul_u64(&t.bytes, t.bytes, dims[i]));
+    }
     buf_put(&w->tensors, &t, sizeof t);
     w->tensors_count++;
 }
 
-static uint64_t padded(uint64_t bytes) {
-    const uint64_t mask = GGUF_ALIGNMENT_DEFAULT - 1;
+void gguf_write_tensor(gguf_writer *w, const char *name, dtype type, uint64_t rows, uint64_t cols) {
+    const uint64_t dims[2] = {cols, rows};
+    gguf_write_tensor_dims(w, str_of(name), type, rows != 0 ? 2 : 1, dims);
+}
+
+static uint64_t padded(const gguf_writer *w, uint64_t bytes) {
+    const uint64_t mask = w->alignment - 1;
     return (bytes + mask) & ~mask;
 }
 
@@ -130,9 +160,8 @@ static const planned_tensor *tensor_at(const gguf_writer *w, uint32_t idx) {
 
 static void put_tensor(buf *b, const planned_tensor *t, uint64_t offset) {
     put_str(b, str_of(t->name));
-    put_u32(b, t->rows != 0 ? 2 : 1);
-    put_u64(b, t->cols);
-    if (t->rows != 0) put_u64(b, t->rows);
+    put_u32(b, t->dims_count);
+    for (uint32_t i = 0; i < t->dims_count; i++) put_u64(b, t->dims[i]);
     put_u32(b, t->type);
     put_u64(b, offset);
 }
@@ -147,9 +176,9 @@ static void put_header(const gguf_writer *w, buf *b) {
     buf_put_str(b, buf_view(&w->kv));
     for (uint32_t i = 0; i < w->tensors_count; i++) {
         put_tensor(b, tensor_at(w, i), offset);
-        offset += padded(tensor_at(w, i)->bytes);
+        offset += padded(w, tensor_at(w, i)->bytes);
     }
-    while (b->n % GGUF_ALIGNMENT_DEFAULT != 0 && !b->failed) buf_put_char(b, 0);
+    while (b->n % w->alignment != 0 && !b->failed) buf_put_char(b, 0);
 }
 
 static status write_header(const gguf_writer *w, int fd, error *err) {
@@ -170,9 +199,18 @@ status gguf_sink_put(gguf_sink *s, const void *bytes, size_t n, error *err) {
     return os_write_full(s->fd, bytes, n, err);
 }
 
+static status write_zeros(int fd, uint64_t n, error *err) {
+    static const char zeros[4096];
+    while (n > 0) {
+        const size_t part = (size_t)num_min_u64(n, sizeof zeros);
+        TRY(os_write_full(fd, zeros, part, err));
+        n -= part;
+    }
+    return OK;
+}
+
 static status write_tensor(const gguf_writer *w, uint32_t idx, int fd, gguf_source source,
                            void *ctx, error *err) {
-    static const char zeros[GGUF_ALIGNMENT_DEFAULT];
     const planned_tensor *t = tensor_at(w, idx);
     gguf_sink s = {.fd = fd, .left = t->bytes};
     TRY(source(ctx, idx, &s, err));
@@ -180,7 +218,7 @@ static status write_tensor(const gguf_writer *w, uint32_t idx, int fd, gguf_sour
         return error_set(err, ERR_INTERNAL,
                          "gguf: tensor '%s' got %" PRIu64 " of its %" PRIu64 " bytes", t->name,
                          t->bytes - s.left, t->bytes);
-    return os_write_full(fd, zeros, (size_t)(padded(t->bytes) - t->bytes), err);
+    return write_zeros(fd, padded(w, t->bytes) - t->bytes, err);
 }
 
 status gguf_write_finish(gguf_writer *w, int fd, gguf_source source, void *ctx, error *err) {
