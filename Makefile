@@ -22,7 +22,8 @@ Q       := $(if $(V),,@)
 
 # --- libraries: pkg-config name = Debian/Ubuntu package ---------------------
 LIBS    := libmicrohttpd=libmicrohttpd-dev jansson=libjansson-dev yaml-0.1=libyaml-dev \
-           libedit=libedit-dev libsodium=libsodium-dev
+           libedit=libedit-dev libsodium=libsodium-dev libutf8proc=libutf8proc-dev \
+           libpcre2-8=libpcre2-dev
 ifeq ($(filter help clean format lint-layers lint-house,$(MAKECMDGOALS)),)
 ifeq ($(shell command -v pkg-config),)
 $(error pkg-config is missing: apt-get install pkg-config)

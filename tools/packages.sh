@@ -1,7 +1,7 @@
 # packages.sh - what the build and the tests need, and how it gets there.  Sourced by ./start
 # and ./check.
 
-BUILD_PACKAGES="gcc libc6-dev make pkg-config libmicrohttpd-dev libjansson-dev libyaml-dev libedit-dev libsodium-dev"
+BUILD_PACKAGES="gcc libc6-dev make pkg-config libmicrohttpd-dev libjansson-dev libyaml-dev libedit-dev libsodium-dev libutf8proc-dev libpcre2-dev"
 CHECK_PACKAGES="clang clang-format clang-tidy libclang-rt-dev python3 git util-linux"
 
 # Install those of the packages that are missing; say what is done.
