@@ -9,6 +9,7 @@
 #include "base/os.h"
 #include "model/model_internal.h"
 #include "model/synth.h"
+#include "model/vocab_dir.h"
 
 typedef struct model_arch {
     const char *name; /* "general.architecture" */
@@ -166,8 +167,26 @@ status model_open(model **out, const char *path_or_synth, error *err) {
     return open_with(out, b, fill, err);
 }
 
+/* Takes place->file, also on failure. */
+static status open_place(model **out, const vocab_place *place, error *err) {
+    model *m = NULL;
+    TRY(create(&m, place->file, err));
+    status st = vocab_dir_read(m, place, err);
+    if (st != OK) {
+        model_close(m);
+        return st;
+    }
+    *out = m;
+    return OK;
+}
+
 status model_open_vocab(model **out, const char *path_or_synth, error *err) {
     blob *b = NULL;
+    if (!synth_is(path_or_synth)) {
+        vocab_place place = {.source = VOCAB_SOURCE_NONE};
+        TRY(vocab_dir_find(&place, path_or_synth, err));
+        if (place.source != VOCAB_SOURCE_NONE) return open_place(out, &place, err);
+    }
     TRY(model_open_file(&b, path_or_synth, err));
     return open_with(out, b, fill_vocab, err);
 }

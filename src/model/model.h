@@ -81,8 +81,9 @@ typedef struct model {
     model_tensor rope_freqs;  /* optional, [rope_dims / 2] f32: frequencies are divided by it */
     model_layer *layers;      /* owned; [hparams.layers] */
     tok_vocab vocab;
-    str chat_template; /* empty when the file has none */
-    char name[64];     /* general.name, else the file's name */
+    str chat_template;       /* empty when the file has none */
+    str chat_template_tools; /* the one for requests with tools, where there are two */
+    char name[64];           /* general.name, else the file's name */
     uint64_t file_bytes;
     uint64_t weight_bytes;           /* of all tensors, as stored */
     uint64_t params;                 /* elements of all tensors */
@@ -96,15 +97,17 @@ NODISCARD status model_open(model **out, const char *path_or_synth, error *err);
 /* Takes b, also on failure. */
 NODISCARD status model_open_blob(model **out, blob *b, error *err);
 
-/* Only name, vocab, chat_template, file_bytes and model_gguf(); works for files without
- * tensors, of unknown architectures and of types that cannot be computed.  A file
- * without a tokenizer gives vocab.kind == TOK_KIND_NONE. */
+/* Only name, vocab, chat templates, file_bytes and model_gguf(); works for files without
+ * tensors, of unknown architectures and of types that cannot be computed, and for tokenizers that
+ * are not GGUF: a model directory or one of its files (model/vocab_dir.h).  A file without a
+ * tokenizer gives vocab.kind == TOK_KIND_NONE. */
 NODISCARD status model_open_vocab(model **out, const char *path_or_synth, error *err);
 
 /* Harmless on NULL. */
 void model_close(model *m);
 
 /* --- introspection ----------------------------------------------------------- */
+/* NULL for a vocabulary that is not from a GGUF file. */
 const gguf *model_gguf(const model *m);
 
 /* "llama": for messages. */

@@ -49,7 +49,7 @@ NODISCARD status model_check_bound(const model *m, error *err);
 /* --- llama.c ------------------------------------------------------------------- */
 NODISCARD status llama_describe(model *m, error *err);
 
-/* --- vocab.c ------------------------------------------------------------------- */
+/* --- vocab_gguf.c ------------------------------------------------------------------ */
 /* Fills m->vocab and m->chat_template. */
 NODISCARD status model_read_vocab(model *m, error *err);
 

@@ -2,7 +2,11 @@
 #ifndef TEXT_TOK_INTERNAL_H
 #define TEXT_TOK_INTERNAL_H
 
+#include "text/pair_table.h"
 #include "text/piece_table.h"
+#include "text/tok_norm.h"
+#include "text/tok_split.h"
+#include "text/tok_trie.h"
 #include "text/tokenizer.h"
 
 /* --- where ids go ----------------------------------------------------------------------- */
@@ -11,11 +15,16 @@ typedef struct tok_sink {
     buf *ids;       /* borrowed; int32 each */
     uint64_t count; /* ids seen; those past tokens_max are counted, not stored */
     uint32_t tokens_max;
+    bool unknown_last; /* the last id put was put as unknown, in this word */
 } tok_sink;
 
 void tok_sink_put(tok_sink *s, int32_t id);
 
 static inline bool tok_sink_is_over(const tok_sink *s) { return s->count > s->tokens_max; }
+
+/* The unknown token: not where the vocabulary has none or leaves it out, and with fuse_unknown
+ * one for many in a row. */
+void tok_sink_put_unknown(tok_sink *s, const tokenizer *t);
 
 /* --- tok_special.c: where special tokens stand in a text --------------------------------- */
 
@@ -28,9 +37,10 @@ typedef struct special_node {
 } special_node;
 
 typedef struct special_token {
-    str text; /* borrowed from the vocabulary */
+    str text; /* borrowed from the vocabulary, or from tok_special.texts */
     int32_t id;
     uint32_t shorter; /* the next shorter special that begins this one, rank + 1; 0 is none */
+    uint8_t flags;    /* TOK_FLAG_* bits */
 } special_token;
 
 /* The automaton of Aho and Corasick 1975 over the reversed texts: run from the end of the text, it
@@ -40,11 +50,13 @@ typedef struct tok_special {
     uint32_t count;
     special_node *nodes; /* owned; [nodes_count], the root first */
     uint32_t nodes_count;
+    char *texts;        /* owned; normalized texts, NULL where they are the vocabulary's */
     uint32_t root[256]; /* the root's children by byte, 0 is none */
 } tok_special;
 
+/* A special token in a text, with the blanks it takes along. */
 typedef struct special_cut {
-    uint32_t at; /* byte in the text */
+    uint32_t begin, end; /* bytes in the text */
     uint32_t rank;
 } special_cut;
 
@@ -53,64 +65,119 @@ typedef struct special_cuts {
     size_t count;
 } special_cuts;
 
-/* The control, unknown and user-defined tokens of a vocabulary, or only the latter. */
-NODISCARD status special_init(tok_special *s, const tok_vocab *vocab, bool user_defined_only,
-                              error *err);
+/* Which special tokens an automaton looks for. */
+typedef struct special_choice {
+    bool control;         /* control and unknown tokens too, not only user-defined ones */
+    bool raw, normalized; /* those without TOK_FLAG_NORMALIZED, those with it */
+} special_choice;
+
+/* The tokens of a choice.  The normalizer, which may be NULL for none, is for their texts where
+ * they are looked for in normalized text. */
+NODISCARD status special_init(tok_special *s, const tok_vocab *vocab,
+                              const tok_normalizer *normalizer, special_choice choice, error *err);
 void special_deinit(tok_special *s);
 
 /* text.n <= TOK_TEXT_BYTES_MAX; free out->cuts with mem_free(). */
 NODISCARD status special_find(const tok_special *s, str text, special_cuts *out, error *err);
 
-/* --- tok_merge.c: text without special tokens to ids -------------------------------------- */
+/* --- units: what merging begins with ---------------------------------------------------- */
 
-/* The characters of a text are what their first bytes announce: a broken sequence takes as many
- * bytes along as a whole one would, which is how the llama family counts. */
+/* A byte where tokens are made of bytes, else a character.  The characters of a text are what
+ * their first bytes announce: a broken sequence takes as many bytes along as a whole one would,
+ * which is how the llama family counts. */
 typedef struct tok_unit {
     uint32_t bytes; /* 1..4, 0 at the end of the text */
     unsigned char p[4];
 } tok_unit;
 
+/* The character at the start of `text`. */
+tok_unit tok_unit_first(str text);
+
+/* --- tok_merge.c: TOK_KIND_SPM and TOK_KIND_BPE ------------------------------------------- */
+
 typedef struct merge_symbol {
-    uint32_t start, bytes; /* in the run's text; bytes is 0 once merged into the left */
+    uint32_t start, bytes; /* in the word; bytes is 0 once merged into the left */
     uint32_t prev, next;   /* neighbours, MERGE_NONE at the ends */
     int32_t id;            /* the token, TOK_ID_NONE when it is none */
     int32_t pair;          /* the token of this and next together, or TOK_ID_NONE */
+    uint32_t order;        /* of that pair: small ones merge first */
 } merge_symbol;
 
-/* One run: a stretch of text in which merges may happen.  Grows to the longest run. */
+/* One run: a stretch of a word in which merges may happen.  Grows to the longest run. */
 typedef struct merge_scratch {
-    char *text;            /* owned; [4 * cap] spaces already escaped */
     merge_symbol *symbols; /* owned; [cap] */
-    uint64_t *heap;        /* owned; [2 * cap] (order of the score, left symbol) */
-    uint32_t cap;
-    uint32_t text_bytes;
+    uint64_t *heap;        /* owned; [2 * cap] (order, left symbol); only for long runs */
+    uint32_t cap, heap_cap;
     uint32_t count; /* symbols of this run */
     uint64_t work;  /* look-ups and heap levels so far: what the linear-time test measures */
 } merge_scratch;
 
 void merge_scratch_deinit(merge_scratch *s);
 
-/* Encodes `text` (any bytes) as one fragment, with a space in front when asked. */
-NODISCARD status merge_encode(const tokenizer *t, str text, bool space_first, merge_scratch *s,
-                              tok_sink *sink, error *err);
+/* Encodes one word, in which spaces are escaped already. */
+NODISCARD status merge_encode(const tokenizer *t, str word, merge_scratch *s, tok_sink *sink,
+                              error *err);
 
-/* The unit at the start of `text`. */
-tok_unit tok_unit_first(str text);
+/* --- tok_unigram.c ------------------------------------------------------------------------ */
 
-/* --- tokenizer.c ---------------------------------------------------------------------------- */
+/* The best way to a place in a word. */
+typedef struct unigram_step {
+    double score;  /* of the tokens up to here */
+    uint32_t from; /* where the last of them begins */
+    int32_t id;    /* it, TOK_ID_NONE for an unknown character */
+} unigram_step;
 
-enum { TOK_EOG_MAX = 16 };
+typedef struct unigram_scratch {
+    unigram_step *steps; /* owned; [cap] */
+    size_t cap;
+} unigram_scratch;
+
+void unigram_scratch_deinit(unigram_scratch *s);
+NODISCARD status unigram_encode(const tokenizer *t, str word, unigram_scratch *s, tok_sink *sink,
+                                error *err);
+
+/* What an unknown character scores below the worst piece. */
+#define UNIGRAM_UNKNOWN_PENALTY 10.0
+double unigram_unknown_score(const tok_vocab *v);
+
+/* --- tok_longest.c: TOK_KIND_WORDPIECE, _RWKV, _WORDLEVEL --------------------------------- */
+
+void wordpiece_encode(const tokenizer *t, str word, tok_sink *sink);
+void rwkv_encode(const tokenizer *t, str word, tok_sink *sink);
+void wordlevel_encode(const tokenizer *t, str word, tok_sink *sink);
+
+/* --- tok_build.c: the parts of a tokenizer ------------------------------------------------ */
+
+NODISCARD status tok_check_vocab(const tok_vocab *v, error *err);
+
+/* Fills all of `t` but t->vocab; what a failure leaves is for tok_destroy(). */
+NODISCARD status tok_build(tokenizer *t, error *err);
+
+/* --- tokenizer.c -------------------------------------------------------------------------- */
+
+enum { TOK_EOG_MAX = 64 };
 
 struct tokenizer {
-    tok_vocab vocab;    /* the arrays are borrowed */
-    piece_table pieces; /* every token that a merge may produce */
-    int32_t bytes[256]; /* the id that stands for a byte which is in no token */
-    uint32_t piece_bytes_max;
-    uint64_t
-        *joins; /* owned; bit table: may these two units stand next to each other in a token? */
-    uint32_t joins_log2;      /* of the number of bits */
-    tok_special specials;     /* with parse_special */
-    tok_special user_defined; /* without */
+    tok_vocab vocab;  /* the arrays are borrowed */
+    const str *texts; /* [count] the bytes that pieces stand for: vocab.pieces, or texts_owned */
+    str *texts_owned; /* owned; NULL where text is spelled plainly */
+    char *text_bytes; /* owned; behind texts_owned */
+    tok_normalizer *normalizer; /* owned */
+    tok_splitter *splitter;     /* owned */
+    piece_table pieces;         /* every token that text may become, by its text */
+    int32_t bytes[256];         /* the id that stands for a byte which is in no token */
+    bool units_are_bytes;
+    bool spm_space;           /* TOK_KIND_SPM puts a space in front itself */
+    uint32_t piece_bytes_max; /* of all pieces */
+    uint32_t covers_max; /* no token stands for more bytes of a text; 0: there is no such bound */
+    uint64_t *joins;     /* owned; bit table: may two units stand next to each other in a token? */
+    uint32_t joins_log2; /* of the number of bits */
+    pair_table pairs;    /* TOK_KIND_BPE: the merges */
+    tok_trie trie;       /* UNIGRAM, WORDPIECE, RWKV */
+    uint32_t begins_node, goes_on_node; /* WORDPIECE: where a word's pieces begin in the trie */
+    bool has_begins, has_goes_on;       /* are there such pieces? */
+    double unknown_score;               /* UNIGRAM */
+    tok_special specials[2][2];         /* [parse_special][normalized] */
     int32_t eog[TOK_EOG_MAX];
     uint32_t eog_count;
 };
@@ -126,8 +193,23 @@ static inline uint64_t tok_join_bit(const tokenizer *t, tok_unit a, tok_unit b) 
 
 /* May a token hold `a` followed by `b`?  A no is certain. */
 static inline bool tok_may_join(const tokenizer *t, tok_unit a, tok_unit b) {
+    if (t->joins == NULL) return true;
     uint64_t bit = tok_join_bit(t, a, b);
     return (t->joins[bit / 64] >> (bit % 64) & 1) != 0;
+}
+
+/* The unit at the start of `text`. */
+static inline tok_unit tok_unit_of(const tokenizer *t, str text) {
+    if (!t->units_are_bytes || text.n == 0) return tok_unit_first(text);
+    return (tok_unit){.bytes = 1, .p = {(unsigned char)text.p[0]}};
+}
+
+/* May text become this token?  Control, unknown and byte tokens are excluded, so that no text of
+ * a user can forge them. */
+static inline bool tok_is_text(const tok_vocab *v, uint32_t id) {
+    uint8_t type = v->types[id];
+    return v->pieces[id].n > 0 && type != TOK_TYPE_CONTROL && type != TOK_TYPE_UNKNOWN &&
+           type != TOK_TYPE_BYTE;
 }
 
 #endif

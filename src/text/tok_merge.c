@@ -1,15 +1,15 @@
-/* tok_merge.c - byte pair merging by score, for text without special tokens.
+/* tok_merge.c - byte pair merging, by score (TOK_KIND_SPM) or by rank (TOK_KIND_BPE).
  *
- * The text is read in units (characters) and cut into runs wherever no token holds the two units
- * on both sides of the cut: merges cannot cross it, so runs are independent and in
- * ordinary text about as long as words.  In a run every unit is a symbol in a linked list, and
- * a heap hands out neighbouring pairs whose concatenation is a token: best score first, then
- * leftmost.
+ * The word is read in units (characters or bytes) and cut into runs wherever no token holds the
+ * two units on both sides of the cut: merges cannot cross it, so runs are independent and in
+ * ordinary text short.  In a run every unit is a symbol in a linked list, and neighbours that
+ * make a token are merged: smallest order first, then leftmost.
  *
  *   symbols   [lo][w][est]        symbol.pair: the token of it and its right neighbour
- *   heap      (score of "west", 1) (score of "low", 0)
+ *   heap      (order of "west", 1) (order of "low", 0)
  *
- * A merge changes the pairs of two symbols and pushes them anew; their old entries stay in the
+ * Short runs look through the list for the best pair; long ones keep the pairs in a heap.  A
+ * merge changes the pairs of two symbols and pushes them anew; their old entries stay in the
  * heap and are told by comparing them with what the symbol's pair is now.  With n units there are
  * at most n - 1 first entries, and each merge takes one and adds two, so 2n is room
  * enough. */
@@ -23,43 +23,14 @@
 
 #define MERGE_NONE UINT32_MAX
 
-/* --- units: text with its spaces escaped, one character at a time ---------------------------- */
+enum { SHORT_RUN = 24 }; /* symbols; up to here a look through the list is quicker than a heap */
 
-/* U+2581 LOWER ONE EIGHTH BLOCK stands for a space in pieces. */
-static const unsigned char SPACE_MARK[3] = {0xE2, 0x96, 0x81};
-
-typedef struct unit_reader {
-    str rest;
-    uint32_t mark_left; /* bytes of an escaped space still to come */
-} unit_reader;
-
-static bool next_byte(unit_reader *r, unsigned char *out) {
-    if (r->mark_left == 0) {
-        if (r->rest.n == 0) return false;
-        char c = r->rest.p[0];
-        r->rest = str_skip(r->rest, 1);
-        if (c != ' ') {
-            *out = (unsigned char)c;
-            return true;
-        }
-        r->mark_left = sizeof SPACE_MARK;
-    }
-    *out = SPACE_MARK[sizeof SPACE_MARK - r->mark_left--];
-    return true;
-}
+/* --- units -------------------------------------------------------------------------------- */
 
 /* Bytes that the first byte of a UTF-8 sequence announces; 1 for one that begins none. */
 static uint32_t announced_bytes(unsigned char first) {
     if (first < 0xC0) return 1;
     return first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
-}
-
-static tok_unit next_unit(unit_reader *r) {
-    tok_unit u = {0};
-    if (!next_byte(r, &u.p[0])) return u;
-    uint32_t want = announced_bytes(u.p[0]);
-    for (u.bytes = 1; u.bytes < want && next_byte(r, &u.p[u.bytes]);) u.bytes++;
-    return u;
 }
 
 tok_unit tok_unit_first(str text) {
@@ -73,7 +44,6 @@ tok_unit tok_unit_first(str text) {
 /* --- scratch ---------------------------------------------------------------------------------- */
 
 void merge_scratch_deinit(merge_scratch *s) {
-    mem_free(s->text);
     mem_free(s->symbols);
     mem_free(s->heap);
     *s = (merge_scratch){0};
@@ -86,40 +56,40 @@ static bool grow(void **array, size_t count, size_t each) {
     return more != NULL;
 }
 
-static status scratch_grow(merge_scratch *s, error *err) {
+static status no_memory(uint32_t symbols, error *err) {
+    return error_set(err, ERR_NOMEM, "prompt: no memory for a run of %u characters", symbols);
+}
+
+static status symbols_grow(merge_scratch *s, error *err) {
     uint32_t cap = s->cap == 0 ? 256 : 2 * s->cap;
-    void *text = s->text, *symbols = s->symbols, *heap = s->heap;
-    bool ok = s->cap <= UINT32_MAX / 4 && grow(&text, cap, 4) &&
-              grow(&symbols, cap, sizeof *s->symbols) && grow(&heap, cap, 2 * sizeof *s->heap);
-    s->text = text;
+    void *symbols = s->symbols;
+    if (s->cap > UINT32_MAX / 4 || !grow(&symbols, cap, sizeof *s->symbols))
+        return no_memory(s->cap, err);
     s->symbols = symbols;
-    s->heap = heap;
-    if (!ok)
-        return error_set(err, ERR_NOMEM, "prompt: no memory for a run of %u characters", s->cap);
     s->cap = cap;
     return OK;
 }
 
-static status add_symbol(merge_scratch *s, tok_unit u, error *err) {
-    if (s->count == s->cap) TRY(scratch_grow(s, err));
-    uint32_t i = s->count++;
-    s->symbols[i] = (merge_symbol){.start = s->text_bytes,
-                                   .bytes = u.bytes,
-                                   .prev = i - 1,
-                                   .next = i + 1,
-                                   .pair = TOK_ID_NONE};
-    memcpy(s->text + s->text_bytes, u.p, u.bytes);
-    s->text_bytes += u.bytes;
+static status heap_grow(merge_scratch *s, error *err) {
+    void *heap = s->heap;
+    if (s->heap_cap >= s->count) return OK;
+    if (!grow(&heap, s->cap, 2 * sizeof *s->heap)) return no_memory(s->cap, err);
+    s->heap = heap;
+    s->heap_cap = s->cap;
     return OK;
 }
 
-/* --- merging ---------------------------------------------------------------------------------- */
-
-static int32_t find_token(const tokenizer *t, merge_scratch *s, uint32_t start, uint32_t bytes) {
-    if (bytes > t->piece_bytes_max) return TOK_ID_NONE;
-    s->work++;
-    return piece_table_find(&t->pieces, (str){s->text + start, bytes});
+static status add_symbol(merge_scratch *s, merge_symbol symbol, error *err) {
+    if (s->count == s->cap) TRY(symbols_grow(s, err));
+    uint32_t i = s->count++;
+    symbol.prev = i - 1; /* of symbol 0 it is MERGE_NONE */
+    symbol.next = i + 1;
+    symbol.pair = TOK_ID_NONE;
+    s->symbols[i] = symbol;
+    return OK;
 }
+
+/* --- pairs -------------------------------------------------------------------------------- */
 
 /* Small for good scores: the bits of an IEEE 754 float sort like the number once the negative ones
  * are turned round.  A score that is not a number is the worst. */
@@ -131,19 +101,33 @@ static uint32_t score_order(float score) {
     return (bits & 0x80000000u) != 0 ? bits : ~(bits | 0x80000000u);
 }
 
-static uint64_t pair_order(const tokenizer *t, const merge_scratch *s, uint32_t left) {
-    return (uint64_t)score_order(t->vocab.scores[s->symbols[left].pair]) << 32 | left;
+/* SPM: the token with the text of both. */
+static void find_by_text(const tokenizer *t, str word, merge_symbol *a, const merge_symbol *b) {
+    uint32_t bytes = a->bytes + b->bytes;
+    if (bytes > t->piece_bytes_max) return;
+    a->pair = piece_table_find(&t->pieces, (str){word.p + a->start, bytes});
+    if (a->pair != TOK_ID_NONE) a->order = score_order(t->vocab.scores[a->pair]);
 }
 
-/* Looks `left` and its right neighbour up as one token, and queues them when they are. */
-static void queue_pair(const tokenizer *t, merge_scratch *s, uint32_t left, size_t *heap_count) {
+/* BPE: the merge of both ids. */
+static void find_by_ids(const tokenizer *t, merge_symbol *a, const merge_symbol *b) {
+    if (a->id == TOK_ID_NONE || b->id == TOK_ID_NONE) return;
+    const pair_slot *merge = pair_table_find(&t->pairs, a->id, b->id);
+    if (merge == NULL) return;
+    a->pair = merge->merged;
+    a->order = merge->rank;
+}
+
+/* Looks `left` and its right neighbour up as one token. */
+static void find_pair(const tokenizer *t, str word, merge_scratch *s, uint32_t left) {
     merge_symbol *a = &s->symbols[left];
     a->pair = TOK_ID_NONE;
     if (a->next == MERGE_NONE) return;
-    a->pair = find_token(t, s, a->start, a->bytes + s->symbols[a->next].bytes);
-    if (a->pair == TOK_ID_NONE) return;
-    ASSERT(*heap_count < 2 * (size_t)s->count);
-    s->work += heap_push(s->heap, heap_count, pair_order(t, s, left));
+    s->work++;
+    if (t->vocab.kind == TOK_KIND_SPM)
+        find_by_text(t, word, a, &s->symbols[a->next]);
+    else
+        find_by_ids(t, a, &s->symbols[a->next]);
 }
 
 static void merge_pair(merge_scratch *s, uint32_t left) {
@@ -155,53 +139,148 @@ static void merge_pair(merge_scratch *s, uint32_t left) {
     *b = (merge_symbol){.pair = TOK_ID_NONE};
 }
 
-/* Merges the symbols of a run until no two neighbours make a token. */
-static void merge_run(const tokenizer *t, merge_scratch *s) {
+/* --- runs --------------------------------------------------------------------------------- */
+
+static void merge_short_run(const tokenizer *t, str word, merge_scratch *s) {
+    for (;;) {
+        uint32_t best = MERGE_NONE;
+        for (uint32_t i = 0; i != MERGE_NONE; i = s->symbols[i].next) {
+            if (s->symbols[i].pair == TOK_ID_NONE) continue;
+            if (best == MERGE_NONE || s->symbols[i].order < s->symbols[best].order) best = i;
+        }
+        if (best == MERGE_NONE) return;
+        merge_pair(s, best);
+        find_pair(t, word, s, best);
+        if (s->symbols[best].prev != MERGE_NONE) find_pair(t, word, s, s->symbols[best].prev);
+    }
+}
+
+static uint64_t heap_entry(const merge_scratch *s, uint32_t left) {
+    return (uint64_t)s->symbols[left].order << 32 | left;
+}
+
+static void queue_pair(merge_scratch *s, uint32_t left, size_t *heap_count) {
+    if (s->symbols[left].pair == TOK_ID_NONE) return;
+    ASSERT(*heap_count < 2 * (size_t)s->count);
+    s->work += heap_push(s->heap, heap_count, heap_entry(s, left));
+}
+
+static void merge_long_run(const tokenizer *t, str word, merge_scratch *s) {
     size_t heap_count = 0;
-    s->symbols[s->count - 1].next = MERGE_NONE; /* symbol 0 has prev MERGE_NONE: 0 - 1 */
-    for (uint32_t i = 0; i < s->count; i++) queue_pair(t, s, i, &heap_count);
+    for (uint32_t i = 0; i < s->count; i++) queue_pair(s, i, &heap_count);
     while (heap_count > 0) {
         uint64_t best = 0;
         s->work += heap_pop(s->heap, &heap_count, &best);
         uint32_t left = (uint32_t)best;
-        if (s->symbols[left].pair == TOK_ID_NONE || pair_order(t, s, left) != best) continue;
+        if (s->symbols[left].pair == TOK_ID_NONE || heap_entry(s, left) != best) continue;
         merge_pair(s, left);
-        queue_pair(t, s, left, &heap_count);
-        if (s->symbols[left].prev != MERGE_NONE)
-            queue_pair(t, s, s->symbols[left].prev, &heap_count);
+        find_pair(t, word, s, left);
+        queue_pair(s, left, &heap_count);
+        uint32_t prev = s->symbols[left].prev;
+        if (prev == MERGE_NONE) continue;
+        find_pair(t, word, s, prev);
+        queue_pair(s, prev, &heap_count);
     }
 }
 
-/* The ids of the symbols; a character that is no token goes out byte by byte. */
-static void emit_run(const tokenizer *t, merge_scratch *s, tok_sink *sink) {
+/* Merges the symbols of a run until no two neighbours make a token. */
+static status merge_run(const tokenizer *t, str word, merge_scratch *s, error *err) {
+    s->symbols[s->count - 1].next = MERGE_NONE;
+    for (uint32_t i = 0; i < s->count; i++) find_pair(t, word, s, i);
+    if (s->count <= SHORT_RUN) {
+        merge_short_run(t, word, s);
+        return OK;
+    }
+    TRY(heap_grow(s, err));
+    merge_long_run(t, word, s);
+    return OK;
+}
+
+/* --- ids ---------------------------------------------------------------------------------- */
+
+/* Is there a token for each byte of the character? */
+static bool has_bytes(const tokenizer *t, str text) {
+    for (size_t i = 0; i < text.n; i++)
+        if (t->bytes[(unsigned char)text.p[i]] == TOK_ID_NONE) return false;
+    return true;
+}
+
+/* A unit that is no token goes out byte by byte, or else as unknown. */
+static void emit_unit(const tokenizer *t, str text, tok_sink *sink) {
+    if (!has_bytes(t, text)) {
+        tok_sink_put_unknown(sink, t);
+        return;
+    }
+    for (size_t k = 0; k < text.n; k++) tok_sink_put(sink, t->bytes[(unsigned char)text.p[k]]);
+}
+
+static void emit_run(const tokenizer *t, str word, const merge_scratch *s, tok_sink *sink) {
     for (uint32_t i = 0; i != MERGE_NONE; i = s->symbols[i].next) {
         const merge_symbol *sym = &s->symbols[i];
-        if (sym->id != TOK_ID_NONE) {
+        if (sym->id != TOK_ID_NONE)
             tok_sink_put(sink, sym->id);
-            continue;
-        }
-        for (uint32_t k = 0; k < sym->bytes; k++)
-            tok_sink_put(sink, t->bytes[(unsigned char)s->text[sym->start + k]]);
+        else
+            emit_unit(t, (str){word.p + sym->start, sym->bytes}, sink);
     }
 }
 
-status merge_encode(const tokenizer *t, str text, bool space_first, merge_scratch *s,
-                    tok_sink *sink, error *err) {
-    unit_reader reader = {.rest = text, .mark_left = space_first ? sizeof SPACE_MARK : 0};
-    tok_unit unit = next_unit(&reader);
-    while (unit.bytes != 0 && !tok_sink_is_over(sink)) {
-        s->count = 0;
-        s->text_bytes = 0;
-        for (;;) {
-            TRY(add_symbol(s, unit, err));
-            merge_symbol *sym = &s->symbols[s->count - 1];
-            sym->id = find_token(t, s, sym->start, sym->bytes);
-            tok_unit before = unit;
-            unit = next_unit(&reader);
-            if (unit.bytes == 0 || !tok_may_join(t, before, unit)) break;
-        }
-        merge_run(t, s);
-        emit_run(t, s, sink);
+/* --- words -------------------------------------------------------------------------------- */
+
+/* A unit as it is spelled at the start, in the middle or at the end of a word. */
+static int32_t find_dressed(const tokenizer *t, str unit, bool is_first, bool is_last) {
+    char text[2 * TOK_PIECE_BYTES_MAX + 4];
+    str before = is_first ? S("") : t->vocab.continuing_prefix;
+    str after = is_last ? t->vocab.end_of_word : S("");
+    size_t n = 0;
+    memcpy(text, before.p, before.n);
+    n += before.n;
+    memcpy(text + n, unit.p, unit.n);
+    n += unit.n;
+    memcpy(text + n, after.p, after.n);
+    return piece_table_find(&t->pieces, (str){text, n + after.n});
+}
+
+static int32_t find_unit(const tokenizer *t, str word, size_t at, uint32_t bytes) {
+    str unit = {word.p + at, bytes};
+    if (t->units_are_bytes && t->vocab.end_of_word.n == 0) return t->bytes[(uint8_t)word.p[at]];
+    if (t->vocab.end_of_word.n == 0 && t->vocab.continuing_prefix.n == 0)
+        return piece_table_find(&t->pieces, unit);
+    return find_dressed(t, unit, at == 0, at + bytes == word.n);
+}
+
+/* The units of the run that begins at `at`; returns where it ends. */
+static status read_run(const tokenizer *t, str word, size_t *at, merge_scratch *s, error *err) {
+    tok_unit unit = tok_unit_of(t, str_skip(word, *at));
+    s->count = 0;
+    for (bool joins = true; joins;) {
+        merge_symbol symbol = {.start = (uint32_t)*at, .bytes = unit.bytes};
+        symbol.id = find_unit(t, word, *at, unit.bytes);
+        s->work++;
+        TRY(add_symbol(s, symbol, err));
+        *at += unit.bytes;
+        tok_unit before = unit;
+        unit = tok_unit_of(t, str_skip(word, *at));
+        joins = unit.bytes > 0 && tok_may_join(t, before, unit);
+    }
+    return OK;
+}
+
+/* ignore_merges: a word that is a token as a whole. */
+static int32_t find_word(const tokenizer *t, str word) {
+    if (!t->vocab.ignore_merges || word.n > TOK_PIECE_BYTES_MAX) return TOK_ID_NONE;
+    return piece_table_find(&t->pieces, word);
+}
+
+status merge_encode(const tokenizer *t, str word, merge_scratch *s, tok_sink *sink, error *err) {
+    int32_t whole = find_word(t, word);
+    if (whole != TOK_ID_NONE) {
+        tok_sink_put(sink, whole);
+        return OK;
+    }
+    for (size_t at = 0; at < word.n && !tok_sink_is_over(sink);) {
+        TRY(read_run(t, word, &at, s, err));
+        TRY(merge_run(t, word, s, err));
+        emit_run(t, word, s, sink);
     }
     return OK;
 }

@@ -6,7 +6,7 @@
  * at each byte; a heap hands these candidates out by rank and place; one that runs into a cut
  * comes back as the next shorter special at its byte.  A cut is never shorter than a later
  * candidate, so to see whether a candidate is free it is enough to look at its first and last
- * byte. */
+ * byte.  With flags a token takes the blanks beside it along, which only makes its cut longer. */
 #include <stdlib.h>
 
 #include "base/alloc.h"
@@ -14,14 +14,20 @@
 #include "base/num.h"
 #include "text/heap.h"
 #include "text/tok_internal.h"
+#include "text/unicode.h"
 
-/* --- the automaton ------------------------------------------------------------------------ */
+/* --- the tokens ---------------------------------------------------------------------------- */
 
-static bool is_special(const tok_vocab *v, uint32_t id, bool user_defined_only) {
+static uint8_t flags_of(const tok_vocab *v, uint32_t id) {
+    return v->flags != NULL ? v->flags[id] : 0;
+}
+
+static bool is_chosen(const tok_vocab *v, uint32_t id, special_choice choice) {
     uint8_t type = v->types[id];
-    if (v->pieces[id].n == 0) return false;
+    bool normalized = (flags_of(v, id) & TOK_FLAG_NORMALIZED) != 0;
+    if (v->pieces[id].n == 0 || !(normalized ? choice.normalized : choice.raw)) return false;
     if (type == TOK_TYPE_USER_DEFINED) return true;
-    return !user_defined_only && (type == TOK_TYPE_CONTROL || type == TOK_TYPE_UNKNOWN);
+    return choice.control && (type == TOK_TYPE_CONTROL || type == TOK_TYPE_UNKNOWN);
 }
 
 static int by_rank(const void *a, const void *b) {
@@ -30,23 +36,59 @@ static int by_rank(const void *a, const void *b) {
     return (x->id > y->id) - (x->id < y->id);
 }
 
+/* Normalizes the texts of all tokens, one behind the other; a token may lose all of its text. */
+static status normalize_texts(tok_special *s, const tok_normalizer *n, buf *all, error *err) {
+    buf one, spare;
+    size_t at = 0;
+    status st = OK;
+    buf_init(&one, TOK_TEXT_BYTES_MAX);
+    buf_init(&spare, TOK_TEXT_BYTES_MAX);
+    for (uint32_t i = 0; st == OK && i < s->count; i++) {
+        st = tok_normalize(n, s->tokens[i].text, true, &one, &spare, err);
+        if (st == OK) buf_put_str(all, buf_view(&one));
+        s->tokens[i].text.n = one.n;
+    }
+    buf_deinit(&one);
+    buf_deinit(&spare);
+    if (st == OK) st = buf_status(all, "special tokens", err);
+    if (st != OK) return st;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < s->count; i++) {
+        s->tokens[i].text.p = all->p + at;
+        at += s->tokens[i].text.n;
+        if (s->tokens[i].text.n > 0) s->tokens[kept++] = s->tokens[i];
+    }
+    s->count = kept;
+    return OK;
+}
+
 /* Fills s->tokens; *bytes is the length of all of them together. */
-static status collect(tok_special *s, const tok_vocab *v, bool user_defined_only, size_t *bytes,
-                      error *err) {
+static status collect(tok_special *s, const tok_vocab *v, const tok_normalizer *normalizer,
+                      special_choice choice, size_t *bytes, error *err) {
     uint32_t count = 0;
-    for (uint32_t id = 0; id < v->count; id++) count += is_special(v, id, user_defined_only);
+    for (uint32_t id = 0; id < v->count; id++) count += is_chosen(v, id, choice);
     if (count == 0) return OK;
     s->tokens = mem_try_calloc(count, sizeof *s->tokens);
     if (s->tokens == NULL)
         return error_set(err, ERR_NOMEM, "tokenizer: no memory for %u special tokens", count);
     for (uint32_t id = 0; id < v->count; id++) {
-        if (!is_special(v, id, user_defined_only)) continue;
-        s->tokens[s->count++] = (special_token){.text = v->pieces[id], .id = (int32_t)id};
-        *bytes += v->pieces[id].n;
+        if (!is_chosen(v, id, choice)) continue;
+        s->tokens[s->count++] =
+            (special_token){.text = v->pieces[id], .id = (int32_t)id, .flags = flags_of(v, id)};
     }
+    if (normalizer != NULL) {
+        buf all;
+        buf_init(&all, TOK_TEXT_BYTES_MAX);
+        status st = normalize_texts(s, normalizer, &all, err);
+        s->texts = all.p; /* freed by special_deinit(): a buf's memory is the heap's */
+        if (st != OK) return st;
+    }
+    for (uint32_t i = 0; i < s->count; i++) *bytes += s->tokens[i].text.n;
     qsort(s->tokens, s->count, sizeof *s->tokens, by_rank);
     return OK;
 }
+
+/* --- the automaton ------------------------------------------------------------------------ */
 
 /* The child of `node` for `byte`; 0 when there is none. */
 static uint32_t child(const tok_special *s, uint32_t node, uint8_t byte) {
@@ -126,10 +168,11 @@ static status build(tok_special *s, size_t bytes, error *err) {
     return link_nodes(s, err);
 }
 
-status special_init(tok_special *s, const tok_vocab *vocab, bool user_defined_only, error *err) {
+status special_init(tok_special *s, const tok_vocab *vocab, const tok_normalizer *normalizer,
+                    special_choice choice, error *err) {
     size_t bytes = 0;
     *s = (tok_special){0};
-    status st = collect(s, vocab, user_defined_only, &bytes, err);
+    status st = collect(s, vocab, normalizer, choice, &bytes, err);
     if (st == OK && s->count > 0) st = build(s, bytes, err);
     if (st != OK) special_deinit(s);
     return st;
@@ -138,7 +181,57 @@ status special_init(tok_special *s, const tok_vocab *vocab, bool user_defined_on
 void special_deinit(tok_special *s) {
     mem_free(s->tokens);
     mem_free(s->nodes);
+    mem_free(s->texts);
     *s = (tok_special){0};
+}
+
+/* --- what stands beside a token ------------------------------------------------------------- */
+
+/* The character that ends at `end` > 0: how many bytes it has.  A broken sequence is one byte. */
+static uint32_t decode_before(str text, size_t end, uint32_t *cp) {
+    size_t begin = end - 1;
+    while (begin > 0 && end - begin < UNICODE_BYTES_MAX && (text.p[begin] & 0xC0) == 0x80) begin--;
+    if (unicode_decode(text.p + begin, end - begin, cp) == end - begin)
+        return (uint32_t)(end - begin);
+    *cp = UNICODE_REPLACEMENT;
+    return 1;
+}
+
+static bool is_word_character(uint32_t cp) {
+    return (unicode_get(cp)->flags & UNICODE_FLAG_WORD) != 0;
+}
+
+/* Does no word character touch it? */
+static bool stands_alone(str text, size_t begin, size_t end) {
+    uint32_t cp = 0;
+    if (begin > 0) {
+        (void)decode_before(text, begin, &cp);
+        if (is_word_character(cp)) return false;
+    }
+    if (end == text.n) return true;
+    (void)unicode_decode(text.p + end, text.n - end, &cp);
+    return !is_word_character(cp);
+}
+
+/* Where the blanks that end at `begin` begin, as far as nobody has taken them. */
+static size_t blanks_before(str text, const uint8_t *taken, size_t begin) {
+    uint32_t cp = 0;
+    while (begin > 0 && !taken[begin - 1]) {
+        uint32_t bytes = decode_before(text, begin, &cp);
+        if (!unicode_is_space(cp)) break;
+        begin -= bytes;
+    }
+    return begin;
+}
+
+static size_t blanks_behind(str text, const uint8_t *taken, size_t end) {
+    uint32_t cp = 0;
+    while (end < text.n && !taken[end]) {
+        uint32_t bytes = unicode_decode(text.p + end, text.n - end, &cp);
+        if (!unicode_is_space(cp)) break;
+        end += bytes;
+    }
+    return end;
 }
 
 /* --- candidates and cuts ------------------------------------------------------------------ */
@@ -168,25 +261,36 @@ static status find_candidates(const tok_special *s, str text, uint64_t **heap, s
 
 static int by_place(const void *a, const void *b) {
     const special_cut *x = a, *y = b;
-    return (x->at > y->at) - (x->at < y->at);
+    return (x->begin > y->begin) - (x->begin < y->begin);
+}
+
+/* May the token be cut out at [begin, end)?  Its first byte is free. */
+static bool is_free(const special_token *token, str text, const uint8_t *taken, size_t begin,
+                    size_t end) {
+    if (taken[end - 1]) return false;
+    return (token->flags & TOK_FLAG_SINGLE_WORD) == 0 || stands_alone(text, begin, end);
 }
 
 /* Decides the candidates in the order of their rank; `taken` marks the bytes of cuts. */
-static void decide(const tok_special *s, uint64_t *heap, size_t count, uint8_t *taken,
+static void decide(const tok_special *s, str text, uint64_t *heap, size_t count, uint8_t *taken,
                    special_cuts *out) {
     while (count > 0) {
         uint64_t best = 0;
         (void)heap_pop(heap, &count, &best);
         uint32_t rank = (uint32_t)(best >> 32), at = (uint32_t)best;
         const special_token *token = &s->tokens[rank];
+        size_t begin = at, end = at + token->text.n;
         if (taken[at]) continue;
-        if (taken[at + token->text.n - 1]) {
+        if (!is_free(token, text, taken, begin, end)) {
             if (token->shorter != 0)
                 (void)heap_push(heap, &count, candidate(token->shorter - 1, at));
             continue;
         }
-        memset(taken + at, 1, token->text.n);
-        out->cuts[out->count++] = (special_cut){.at = at, .rank = rank};
+        if ((token->flags & TOK_FLAG_LSTRIP) != 0) begin = blanks_before(text, taken, begin);
+        if ((token->flags & TOK_FLAG_RSTRIP) != 0) end = blanks_behind(text, taken, end);
+        memset(taken + begin, 1, end - begin);
+        out->cuts[out->count++] =
+            (special_cut){.begin = (uint32_t)begin, .end = (uint32_t)end, .rank = rank};
     }
     qsort(out->cuts, out->count, sizeof *out->cuts, by_place);
 }
@@ -209,7 +313,7 @@ status special_find(const tok_special *s, str text, special_cuts *out, error *er
         *out = (special_cuts){0};
         goto out;
     }
-    decide(s, heap, count, taken, out);
+    decide(s, text, heap, count, taken, out);
 out:
     mem_free(taken);
     mem_free(heap);

@@ -1,18 +1,21 @@
-/* tokenizer.h - text to token ids and back, for SentencePiece BPE vocabularies.
+/* tokenizer.h - text to token ids and back, for every kind of vocabulary in text/tok_vocab.h.
  *
  * Owner: whoever created it.  Immutable after creation: any thread may use it at once.
  *
  * Encoding, in the order it happens:
- *   1. Special tokens are cut out of the text: user-defined ones always, control and unknown
- *      ones with parse_special.  Longer specials go first over the whole text, then lower
- *      ids, then earlier places.
- *   2. Each piece of text between them gets one space in front (add_space_prefix) when it
- *      is the first or follows a special token.
- *   3. Spaces become U+2581.  Neighbours are merged, best score first and leftmost on equal
- *      scores, as long as their concatenation is a token.  Control, unknown and byte tokens
- *      are never the result of a merge: text cannot forge them.
- *   4. Characters that are no token become byte tokens <0xXX>, or else the unknown token.
- * Source: SentencePiece (Kudo and Richardson 2018), BPE after Sennrich et al. 2016. */
+ *   1. cut        Special tokens are cut out of the text: user-defined ones always, control and
+ *                 unknown ones with parse_special.  Longer specials go first over the whole
+ *                 text, then lower ids, then earlier places.  Those with TOK_FLAG_NORMALIZED
+ *                 are looked for behind step 2.
+ *   2. normalize  Each text between them passes the norms.  Kinds made for text get U+FFFD for
+ *                 each byte that is no UTF-8; SPM and RWKV take any bytes.
+ *   3. split      The splits cut it into words.
+ *   4. model      Each word becomes ids.  Control, unknown and byte tokens are never the result:
+ *                 text cannot forge them.  What is no token becomes byte tokens, the unknown
+ *                 token or nothing, as the vocabulary says.
+ *   5. frame      The ids of `before` and `after` go around the whole, with add_special.
+ * Sources: Sennrich et al. 2016 (BPE), Kudo and Richardson 2018 (SentencePiece), Kudo 2018
+ * (unigram), Schuster and Nakajima 2012 (WordPiece). */
 #ifndef TEXT_TOKENIZER_H
 #define TEXT_TOKENIZER_H
 
@@ -27,6 +30,7 @@
 
 enum {
     TOK_PIECE_BYTES_MAX = 1024,      /* one piece; tok_create refuses longer ones */
+    TOK_TRIE_PIECE_BYTES_MAX = 256,  /* where the longest or the likeliest piece is looked for */
     TOK_VOCAB_COUNT_MAX = 1 << 24,   /* tokens in a vocabulary */
     TOK_TEXT_BYTES_MAX = 1 << 30,    /* one tok_encode() call */
     TOK_SCRATCH_BYTES_PER_BYTE = 256 /* bound on tok_encode()'s scratch per byte of text */
@@ -35,20 +39,22 @@ enum {
 typedef struct tokenizer tokenizer;
 
 typedef struct tok_options {
-    bool add_special;    /* BOS in front and EOS behind, where the vocabulary asks for them */
+    bool add_special;    /* `before` and `after` of the vocabulary go around the text */
     bool parse_special;  /* the text of control and unknown tokens stands for those tokens */
     uint32_t tokens_max; /* more is ERR_LIMIT; UINT32_MAX is no limit */
 } tok_options;
 
 /* `vocab` and everything it points to is borrowed and must outlive the tokenizer.
- * ERR_UNSUPPORTED for another kind of vocabulary, ERR_FORMAT for one that contradicts itself
- * (a special id outside it, a byte that nothing stands for), ERR_LIMIT, ERR_NOMEM. */
+ * ERR_UNSUPPORTED for no kind of vocabulary, ERR_FORMAT for one that contradicts itself (a
+ * special id outside it, a byte that nothing stands for, a broken pattern), ERR_LIMIT,
+ * ERR_NOMEM. */
 NODISCARD status tok_create(tokenizer **out, const tok_vocab *vocab, error *err);
 void tok_destroy(tokenizer *t);
 
 /* Appends the ids of `text` to `ids`, int32 each in the machine's byte order.  The text may be
- * any bytes.  Time is O(n log n) and scratch memory is at most TOK_SCRATCH_BYTES_PER_BYTE
- * times the longest run that merges could span: a word or so in ordinary text.
+ * any bytes.  Time is O(n log n) where pieces are merged and O(n) elsewhere, with a factor of at
+ * most TOK_TRIE_PIECE_BYTES_MAX; scratch memory is at most TOK_SCRATCH_BYTES_PER_BYTE times
+ * the longest text between special tokens.
  * ERR_LIMIT past options->tokens_max ("prompt: at least N tokens, at most M"), past
  * TOK_TEXT_BYTES_MAX or past the limit of `ids`; ERR_NOMEM.  What a failed call appended is
  * taken back. */
@@ -56,14 +62,16 @@ NODISCARD status tok_encode(const tokenizer *t, str text, const tok_options *opt
                             error *err);
 
 /* The bytes a token stands for, written to `out`; returns how many.  U+2581 becomes a space,
- * <0xXX> its byte.  Control and unknown tokens give their text only with `special`; unused
- * tokens and ids outside the vocabulary give nothing. */
+ * <0xXX> its byte, the alphabet of bytes what it spells.  Control and unknown tokens give their
+ * text only with `special`; unused tokens and ids outside the vocabulary give nothing. */
 size_t tok_piece_bytes(const tokenizer *t, int32_t id, bool special, char out[TOK_PIECE_BYTES_MAX]);
 
 /* The piece as stored; empty for an id outside the vocabulary.  Borrowed from the vocabulary. */
 str tok_piece_view(const tokenizer *t, int32_t id);
 
 bool tok_is_valid(const tokenizer *t, int32_t id);
+/* Do the bytes of this token end with a space because its piece has the mark of a word's end? */
+bool tok_ends_word(const tokenizer *t, int32_t id);
 bool tok_is_control(const tokenizer *t, int32_t id);
 /* Does this token end a generation (EOS or end of turn)? */
 bool tok_is_eog(const tokenizer *t, int32_t id);
@@ -75,7 +83,9 @@ int32_t tok_eot(const tokenizer *t);
 int32_t tok_unk(const tokenizer *t);
 /* Does the vocabulary put BOS in front (with add_special)? */
 bool tok_adds_bos(const tokenizer *t);
-/* Does encoding put a space in front of text, which decoding takes away again? */
+/* Does decoding a whole text drop the space in front of . ? ! , and English contractions? */
+bool tok_cleans_up(const tokenizer *t);
+/* Does decoding take one space away in front of the text? */
 bool tok_adds_space_prefix(const tokenizer *t);
 
 #endif

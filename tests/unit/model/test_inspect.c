@@ -7,6 +7,7 @@
 #include "base/os.h"
 #include "gguf_build.h"
 #include "golden_paths.h"
+#include "model/model.h"
 
 /* The report on a built file, which needs a path: a descriptor of this process has one. */
 static status inspect_built(build *b, bool json, buf *out, error *err) {
@@ -30,11 +31,19 @@ TEST(inspect_says_what_a_good_file_holds_and_that_it_runs) {
     error err = {0};
     build_good(&b, NULL);
     add_str(&b, "tokenizer.chat_template", "first line\nsecond");
+    add_str(&b, "general.license", "cc0");
+    add_str(&b, "general.author", "nobody");
     CHECK_EQ(inspect_built(&b, false, &out, &err), OK);
     CHECK_HAS(out.p, "architecture  llama\n");
     CHECK_HAS(out.p, "head_dim             16\n");
-    CHECK_HAS(out.p, "tokenizer     llama, 4 tokens, bos 1, eos 2, unk 0, add_bos yes\n");
-    CHECK_HAS(out.p, "chat template 17 bytes: first line\n");
+    CHECK_HAS(out.p, "tokenizer     llama, 4 tokens, adds BOS\n");
+    CHECK_HAS(out.p, "              bos  1 <s>\n              eos  2 </s>\n");
+    CHECK_HAS(out.p, "              end  2 </s>\n");
+    CHECK_HAS(out.p, "license       cc0\n");
+    CHECK_HAS(out.p, "author        nobody\n");
+    CHECK_HAS(out.p, "chat template 17 bytes, check: ");
+    CHECK_HAS(out.p, "              first line\n");
+    CHECK_HAS(out.p, " weights; KV cache in f16 ");
     CHECK_HAS(out.p, "llama.attention.layer_norm_rms_epsilon = 1e-05\n");
     CHECK_HAS(out.p, "tokenizer.ggml.tokens = [<unk>, <s>, </s>, a]\n");
     CHECK_HAS(out.p, "token_embd.weight");
@@ -52,7 +61,7 @@ TEST(inspect_says_why_a_file_cannot_run) {
     add_u32(&b, "other.block_count", 9);
     CHECK_EQ(inspect_built(&b, false, &out, &err), OK);
     CHECK_HAS(out.p, "layers               9\n");
-    CHECK_HAS(out.p, "bos 1");
+    CHECK_HAS(out.p, "bos  1 ");
     CHECK_HAS(out.p, "cannot be run by this version: model: architecture 'other' is not known");
     buf_deinit(&out);
 }
@@ -115,13 +124,67 @@ TEST(inspect_json_has_the_same_facts) {
     CHECK_EQ(inspect_built(&b, true, &out, &err), OK);
     CHECK_HAS(out.p, "\"architecture\":\"llama\"");
     CHECK_HAS(out.p, "\"types\":[{\"type\":\"F32\",\"tensors\":11,");
-    CHECK_HAS(out.p, "\"tokenizer\":{\"model\":\"llama\",\"tokens\":4,\"bos_id\":1");
+    CHECK_HAS(out.p, "\"tokenizer\":{\"model\":\"llama\",\"pre\":null,\"tokens\":4,\"bos_id\":1,"
+                     "\"bos_text\":\"<s>\"");
+    CHECK_HAS(out.p, "\"end_ids\":[2]");
+    CHECK_HAS(out.p, "\"about\":{},");
+    CHECK_HAS(out.p, "\"chat\":{\"check\":null,");
     CHECK_HAS(out.p, "\"few\":[0.1,-2");
     CHECK_HAS(out.p, "\"minus\":-7");
     CHECK_HAS(out.p, "\"yes\":true");
     CHECK_HAS(out.p, "\"shape\":[4,32]");
     CHECK_HAS(out.p, "\"chat_template\":null");
     CHECK_HAS(out.p, "\"runnable\":true,\"reason\":null}\n");
+    buf_deinit(&out);
+}
+
+TEST(inspect_tells_the_memory_of_the_kv_cache) {
+    build b;
+    buf out;
+    error err = {0};
+    build_good(&b, NULL);
+    CHECK_EQ(inspect_built(&b, true, &out, &err), OK);
+    const char *at = strstr(out.p, "\"kv_bytes_per_1k\":");
+    CHECK(at != NULL);
+    /* the file's layers x kv_heads x (key + value) x 2 bytes x 1024 tokens */
+    model *m = NULL;
+    CHECK_EQ(model_open(&m, "synth:tiny:f32", &err), OK);
+    const model_hparams *h = &m->hparams;
+    uint64_t bytes = (uint64_t)h->layers * h->kv_heads * h->head_dim * 2 * 2 * 1024;
+    char want[64];
+    (void)snprintf(want, sizeof want, "\"kv_bytes_per_1k\":%llu,", (unsigned long long)bytes);
+    buf_clear(&out);
+    CHECK_EQ(model_inspect("synth:tiny:f32", true, &out, &err), OK);
+    buf_put_char(&out, '\0');
+    CHECK_HAS(out.p, want);
+    model_close(m);
+    buf_deinit(&out);
+}
+
+static const char *say_how(dtype t) { return t == DTYPE_F32 ? "as it is" : "somehow"; }
+
+TEST(inspect_says_how_each_type_is_computed) {
+    buf out;
+    error err = {0};
+    buf_init(&out, 1 << 20);
+    inspect_options o = {.how = say_how};
+    CHECK_EQ(model_inspect_with("synth:tiny:q8_0", &o, &out, &err), OK);
+    buf_put_char(&out, '\0');
+    CHECK_HAS(out.p, "KiB, as it is\n");
+    CHECK_HAS(out.p, "KiB, somehow\n");
+    buf_deinit(&out);
+}
+
+TEST(inspect_shows_the_tokenizer_of_a_directory) {
+    SHARED_OR_SKIP(folder, "oracle/public/stories260k/hf-f32");
+    buf out;
+    error err = {0};
+    buf_init(&out, 1 << 20);
+    CHECK_EQ(model_inspect(folder, false, &out, &err), OK);
+    CHECK_STR(err.msg, "");
+    buf_put_char(&out, '\0');
+    CHECK_HAS(out.p, ", 512 tokens, ");
+    CHECK_HAS(out.p, "cannot be run by this version: ");
     buf_deinit(&out);
 }
 

@@ -25,7 +25,9 @@ TEST(vocab_absent_ids_are_those_of_the_first_llama) {
     CHECK_EQ(m->vocab.eos_id, 2);
     CHECK_EQ(m->vocab.unk_id, 0);
     CHECK_EQ(m->vocab.eot_id, TOK_ID_NONE);
-    CHECK(m->vocab.add_bos && !m->vocab.add_eos && m->vocab.add_space_prefix);
+    CHECK(tok_vocab_adds_bos(&m->vocab) && m->vocab.add_space_prefix);
+    CHECK_EQ(m->vocab.before_count, 1);
+    CHECK_EQ(m->vocab.after_count, 0);
     CHECK(str_eq(m->vocab.pieces[3], S("a")));
     CHECK_EQ(m->vocab.types[1], TOK_TYPE_CONTROL);
     model_close(m);
@@ -43,7 +45,7 @@ TEST(vocab_keys_win_over_defaults) {
     model *m = open_vocab(&b, &bytes);
     CHECK_EQ(m->vocab.bos_id, 3);
     CHECK_EQ(m->vocab.eot_id, 2);
-    CHECK(!m->vocab.add_bos && !m->vocab.add_space_prefix);
+    CHECK(!tok_vocab_adds_bos(&m->vocab) && !m->vocab.add_space_prefix);
     model_close(m);
     free((void *)(uintptr_t)bytes.p);
 }
@@ -85,7 +87,8 @@ TEST(vocab_arrays_of_another_type_are_refused) {
         buf_put(&b.kv, "\1\1\1\1", BUILD_VOCAB);
         CHECK_HAS(model_refusal(&b), words[i]);
         build_good(&b, keys[i]);
-        CHECK_HAS(model_refusal(&b), "is missing");
+        bool needed = i != 1; /* without types, tokens are normal */
+        CHECK_HAS(model_refusal(&b), needed ? "is missing" : "opened");
     }
 }
 
@@ -134,8 +137,9 @@ TEST(vocab_types_are_1_to_6_and_byte_tokens_have_two_hex_digits) {
 TEST(vocab_other_tokenizers_are_refused_by_name) {
     build b;
     build_good(&b, "tokenizer.ggml.model");
-    add_str(&b, "tokenizer.ggml.model", "gpt2");
-    CHECK_HAS(model_refusal(&b), "tokenizer 'gpt2' is not known; known: llama");
+    add_str(&b, "tokenizer.ggml.model", "plamo2");
+    CHECK_HAS(model_refusal(&b),
+              "tokenizer 'plamo2' is not known; known: llama gpt2 bert t5 rwkv gemma4");
     build_good(&b, "tokenizer.ggml.model");
     add_u32(&b, "tokenizer.ggml.model", 1);
     CHECK_HAS(model_refusal(&b), "is u32, must be string");
@@ -167,4 +171,120 @@ TEST(vocab_a_file_with_a_vocabulary_and_no_tensors_gives_it) {
     CHECK_STR(m->name, "spm tok512");
     CHECK_EQ(gguf_tensor_count(model_gguf(m)), 0);
     model_close(m);
+}
+
+/* --- other kinds ------------------------------------------------------------------ */
+
+/* A good file but for its tokenizer, which is of `kind` with these four tokens and types. */
+static void build_kind(build *b, const char *kind, const char *const *tokens,
+                       const int32_t *types) {
+    build_init(b);
+    add_str(b, "general.architecture", "llama");
+    good_counts(b, NULL);
+    add_f32(b, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    good_tensors(b, NULL);
+    add_str(b, "tokenizer.ggml.model", kind);
+    add_strs(b, "tokenizer.ggml.tokens", BUILD_VOCAB, tokens);
+    if (types != NULL) add_i32s(b, "tokenizer.ggml.token_type", BUILD_VOCAB, types);
+}
+
+static void close_vocab(model *m, str bytes) {
+    model_close(m);
+    free((void *)(uintptr_t)bytes.p);
+}
+
+TEST(vocab_gpt2_has_merges_and_a_family) {
+    static const char *const tokens[] = {"a", "b", "ab", "<|im_end|>"};
+    static const char *const merges[] = {"a b", "\xC4\xA0 a"};
+    static const char *const no_pair[] = {"ab"};
+    build b;
+    str bytes;
+    build_kind(&b, "gpt2", tokens, NULL);
+    CHECK_HAS(model_refusal(&b), "'tokenizer.ggml.merges' is missing");
+    build_kind(&b, "gpt2", tokens, NULL);
+    add_strs(&b, "tokenizer.ggml.merges", 1, no_pair);
+    CHECK_HAS(model_refusal(&b), "merge 0 'ab' is no pair");
+    build_kind(&b, "gpt2", tokens, NULL);
+    add_strs(&b, "tokenizer.ggml.merges", 2, merges);
+    add_str(&b, "tokenizer.ggml.pre", "llama-bpe");
+    CHECK_HAS(model_refusal(&b), "add_bos_token is set, but there is no such token");
+    build_kind(&b, "gpt2", tokens, NULL);
+    add_strs(&b, "tokenizer.ggml.merges", 2, merges);
+    add_str(&b, "tokenizer.ggml.pre", "qwen2");
+    model *m = open_vocab(&b, &bytes);
+    const tok_vocab *v = &m->vocab;
+    CHECK(v->kind == TOK_KIND_BPE && v->form == TOK_FORM_BYTE_LEVEL);
+    CHECK_EQ(v->merges_count, 2);
+    CHECK(str_eq(v->merges[1].left, S("\xC4\xA0")) && str_eq(v->merges[1].right, S("a")));
+    CHECK(v->splits_count > 0 && !v->decode_cleanup && v->scores == NULL);
+    CHECK_EQ(v->bos_id, TOK_ID_NONE); /* 11 lies outside */
+    CHECK_EQ(v->before_count, 0);
+    CHECK_EQ(v->types[0], TOK_TYPE_NORMAL);
+    CHECK_EQ(v->types[3],
+             TOK_TYPE_CONTROL); /* the end of a turn, though the file does not say so */
+    close_vocab(m, bytes);
+}
+
+TEST(vocab_bert_goes_between_its_class_and_separator_tokens) {
+    static const char *const tokens[] = {"[UNK]", "[CLS]", "[SEP]",
+                                         "\xE2\x96\x81"
+                                         "a"};
+    static const int32_t types[] = {3, 3, 3, 1};
+    build b;
+    str bytes;
+    build_kind(&b, "bert", tokens, types);
+    CHECK_HAS(model_refusal(&b), "the class token is set, but there is no such token");
+    build_kind(&b, "bert", tokens, types);
+    add_u32(&b, "tokenizer.ggml.cls_token_id", 1);
+    add_u32(&b, "tokenizer.ggml.seperator_token_id", 2);
+    add_u32(&b, "tokenizer.ggml.unknown_token_id", 0);
+    add_bool(&b, "tokenizer.ggml.add_bos_token", 0); /* the frame is part of the model */
+    model *m = open_vocab(&b, &bytes);
+    const tok_vocab *v = &m->vocab;
+    CHECK(v->kind == TOK_KIND_WORDPIECE && v->form == TOK_FORM_WORD_MARK);
+    CHECK(v->before_count == 1 && v->before[0] == 1 && v->after_count == 1 && v->after[0] == 2);
+    CHECK(tok_vocab_adds_bos(v) && v->unk_id == 0);
+    close_vocab(m, bytes);
+}
+
+TEST(vocab_rwkv_pieces_are_written_with_escapes) {
+    static const char *const tokens[] = {"<s>", "\\x00\\xfFz", "\\n\\t\\r\\\\\\'\\\"", "a b"};
+    static const char *const broken[] = {"<s>", "\\x0", "a", "b"};
+    build b;
+    str bytes;
+    build_kind(&b, "rwkv", tokens, NULL);
+    model *m = open_vocab(&b, &bytes);
+    CHECK(str_eq(m->vocab.pieces[1], S("\0\xFF"
+                                       "z")));
+    CHECK(str_eq(m->vocab.pieces[2], S("\n\t\r\\'\"")));
+    CHECK(str_eq(m->vocab.pieces[3], S("a b")));
+    CHECK_EQ(m->vocab.before_count + m->vocab.after_count, 0);
+    close_vocab(m, bytes);
+    build_kind(&b, "rwkv", broken, NULL);
+    CHECK_HAS(model_refusal(&b), "token 1 '\\x0' has a broken escape");
+}
+
+TEST(vocab_t5_ends_with_eos_and_names_further_ends) {
+    static const char *const tokens[] = {"<pad>", "</s>", "<unk>", "a"};
+    static const int32_t types[] = {3, 3, 2, 1};
+    static const int32_t ends[] = {0, 4};
+    build b;
+    str bytes;
+    build_kind(&b, "t5", tokens, types);
+    CHECK_HAS(model_refusal(&b), "'tokenizer.ggml.scores' is missing");
+    build_kind(&b, "t5", tokens, types);
+    add_f32s(&b, "tokenizer.ggml.scores", BUILD_VOCAB, (float[]){0, 0, 0, -1});
+    add_i32s(&b, "tokenizer.ggml.eos_token_ids", 2, ends);
+    CHECK_HAS(model_refusal(&b), "'tokenizer.ggml.eos_token_ids' holds 4, there are 4 tokens");
+    build_kind(&b, "t5", tokens, types);
+    add_f32s(&b, "tokenizer.ggml.scores", BUILD_VOCAB, (float[]){0, 0, 0, -1});
+    add_i32s(&b, "tokenizer.ggml.eos_token_ids", 1, ends);
+    add_bool(&b, "tokenizer.ggml.add_space_prefix", 1);
+    model *m = open_vocab(&b, &bytes);
+    const tok_vocab *v = &m->vocab;
+    CHECK(v->kind == TOK_KIND_UNIGRAM && v->unk_id == 2 && v->eos_id == 1);
+    CHECK(v->before_count == 0 && v->after_count == 1 && v->after[0] == 1);
+    CHECK(v->ends_count == 1 && v->ends[0] == 0);
+    CHECK_EQ(v->norms_count, 2); /* spaces to U+2581, and one in front */
+    close_vocab(m, bytes);
 }

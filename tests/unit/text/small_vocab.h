@@ -48,7 +48,8 @@ SMALL_UNUSED static void small_init(small_vocab *v) {
                            .eos_id = SMALL_EOS,
                            .eot_id = TOK_ID_NONE,
                            .unk_id = SMALL_UNK,
-                           .add_bos = true,
+                           .before = {SMALL_BOS},
+                           .before_count = 1,
                            .add_space_prefix = true};
     (void)small_add(v, S("<unk>"), 0, TOK_TYPE_UNKNOWN);
     (void)small_add(v, S("<s>"), 0, TOK_TYPE_CONTROL);

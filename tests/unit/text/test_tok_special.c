@@ -47,7 +47,7 @@ TEST(tok_finds_special_tokens_like_the_plain_rule_on_random_text) {
             str p = small_random_text(&seed, pieces[i], 1 + small_random(&seed, 8), "ab");
             (void)small_add(&v, p, 0, TOK_TYPE_USER_DEFINED);
         }
-        CHECK_EQ(special_init(&special, &v.vocab, true, &err), OK);
+        CHECK_EQ(special_init(&special, &v.vocab, NULL, (special_choice){.raw = true}, &err), OK);
         for (int k = 0; k < 10; k++) {
             char text[40];
             int32_t owner[40];
@@ -57,7 +57,7 @@ TEST(tok_finds_special_tokens_like_the_plain_rule_on_random_text) {
             model_cut(&v, s, owner);
             CHECK_EQ(special_find(&special, s, &cuts, &err), OK);
             for (; at < s.n; at++) {
-                bool here = cut < cuts.count && cuts.cuts[cut].at == at;
+                bool here = cut < cuts.count && cuts.cuts[cut].begin == at;
                 CHECK_EQ(here ? special.tokens[cuts.cuts[cut].rank].id : 0,
                          owner[at] > 0 ? owner[at] : 0);
                 cut += here;
@@ -79,7 +79,9 @@ TEST(tok_refuses_more_special_text_than_the_automaton_can_number) {
     for (int i = 0; i < COUNT; i++) pieces[i] = (str){text, sizeof text};
     memset(types, TOK_TYPE_CONTROL, sizeof types);
     tok_vocab vocab = {.kind = TOK_KIND_SPM, .count = COUNT, .pieces = pieces, .types = types};
-    CHECK_EQ(special_init(&special, &vocab, false, &err), ERR_LIMIT);
+    CHECK_EQ(
+        special_init(&special, &vocab, NULL, (special_choice){.control = true, .raw = true}, &err),
+        ERR_LIMIT);
     CHECK_HAS(err.msg, "special tokens of 215040000 bytes, at most 214748364");
     CHECK(special.tokens == NULL && special.nodes == NULL);
 }

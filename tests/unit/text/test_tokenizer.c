@@ -92,8 +92,8 @@ TEST(tok_puts_bos_and_eos_where_the_vocabulary_asks_for_them) {
     CHECK_STR(small_pieces(t, S("hi"), options), "<s>|\xE2\x96\x81hi");
     CHECK_STR(small_pieces(t, S(""), options), "<s>");
     tok_destroy(t);
-    v.vocab.add_eos = true;
-    v.vocab.add_bos = false;
+    v.vocab.before_count = 0;
+    v.vocab.after[v.vocab.after_count++] = SMALL_EOS;
     t = small_create(&v);
     CHECK_STR(small_pieces(t, S("hi"), options), "\xE2\x96\x81hi|</s>");
     CHECK_STR(small_pieces(t, S("hi"), SMALL_PLAIN), "\xE2\x96\x81hi");
@@ -151,7 +151,7 @@ TEST(tok_refuses_vocabularies_that_contradict_themselves) {
     static char long_piece[TOK_PIECE_BYTES_MAX + 1];
     small_init(&v);
     v.vocab.kind = TOK_KIND_NONE;
-    check_refused(&v, ERR_UNSUPPORTED, "kind 0, expected 1");
+    check_refused(&v, ERR_UNSUPPORTED, "kind 0, expected 1 to 6");
     small_init(&v);
     v.vocab.count = 0;
     check_refused(&v, ERR_LIMIT, "0 tokens, at least 1");
@@ -161,8 +161,8 @@ TEST(tok_refuses_vocabularies_that_contradict_themselves) {
     v.vocab.eos_id = SMALL_FIRST;
     check_refused(&v, ERR_FORMAT, "eos token is 259, the vocabulary has 259 tokens");
     small_init(&v);
-    v.vocab.bos_id = TOK_ID_NONE;
-    check_refused(&v, ERR_FORMAT, "bos token is -1");
+    v.vocab.before[0] = TOK_ID_NONE;
+    check_refused(&v, ERR_FORMAT, "in front token is -1");
     small_init(&v);
     (void)small_add(&v, (str){long_piece, sizeof long_piece}, 0, TOK_TYPE_NORMAL);
     check_refused(&v, ERR_LIMIT, "token 259 has 1025 bytes, at most 1024");
