@@ -15,6 +15,7 @@ static const api_error_row ROWS[API_KIND_COUNT] = {
     [API_CONTEXT_LENGTH] = {"invalid_request_error", "context_length_exceeded", 400, 0},
     [API_PROMPT] = {"invalid_request_error", "invalid_prompt", 400, 0},
     [API_TEMPLATE] = {"invalid_request_error", "chat_template_unusable", 400, 0},
+    [API_TEMPLATE_ERROR] = {"invalid_request_error", "chat_template_error", 400, 0},
     [API_UNAUTHORIZED] = {"authentication_error", "invalid_api_key", 401, 0},
     [API_FORBIDDEN] = {"permission_error", "forbidden", 403, 0},
     [API_NO_ROUTE] = {"invalid_request_error", "unknown_url", 404, 0},
@@ -77,7 +78,11 @@ bool api_fault_set(api_fault *f, api_kind kind, const char *param, const char *f
 
 /* The text role words a wrong message as "messages[2].content: ..."; the path is the param. */
 static void take_path(api_fault *f, str message) {
-    if (!str_starts(message, S("messages"))) return;
+    static const char *const fields[] = {"messages", "tools", "documents", "chat_template"};
+    bool known = false;
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        known = known || str_starts(message, str_of(fields[i]));
+    if (!known) return;
     const char *colon = memmem(message.p, message.n, ": ", 2);
     if (colon == NULL) return;
     str_copy_c(f->param, sizeof f->param, (str){message.p, (size_t)(colon - message.p)});
@@ -87,6 +92,8 @@ void api_fault_from_event(api_fault *f, const gen_event *e) {
     api_kind kind = BY_FAULT[e->error.fault];
     str message = e->error.message;
     if (kind == API_OK) kind = BY_STATUS[e->error.code];
+    if (kind == API_TEMPLATE && (e->error.code == ERR_INVALID || e->error.code == ERR_LIMIT))
+        kind = API_TEMPLATE_ERROR;
     if (kind == API_CONTEXT_LENGTH)
         (void)api_fault_set(f, kind, NULL,
                             "the prompt has %" PRIu64 " tokens, the context holds %" PRIu64
@@ -102,7 +109,7 @@ void api_fault_from_event(api_fault *f, const gen_event *e) {
         (void)api_fault_set(f, kind, NULL, "%.*s",
                             (int)(message.n < sizeof f->message ? message.n : sizeof f->message),
                             message.p);
-    if (kind == API_PROMPT) take_path(f, message);
+    if (kind == API_PROMPT || kind == API_UNSUPPORTED) take_path(f, message);
 }
 
 static void put_or_null(json_writer *w, const char *key, const char *text) {

@@ -20,6 +20,7 @@ typedef enum api_kind {
     API_CONTEXT_LENGTH, /* the prompt does not fit */
     API_PROMPT,         /* messages or ids themselves are wrong */
     API_TEMPLATE,       /* the model's chat template cannot be used */
+    API_TEMPLATE_ERROR, /* it refuses these messages, or fails on them */
     API_UNAUTHORIZED,
     API_FORBIDDEN,
     API_NO_ROUTE,

@@ -6,7 +6,8 @@
  * are the only functions for other threads.
  *
  * What the front promises:
- * - No status line before every prompt of a request was accepted below (GEN_ACCEPTED).
+ * - No status line before every prompt of a request was accepted below (GEN_ACCEPTED), but for
+ *   streams that wait for a model to load: they begin with comments that say how far it is.
  * - A client that hangs up cancels its generation within one turn of the loop.
  * - A client that does not read holds at most `credits` tokens per prompt; nobody else waits.
  * - CANCEL and CREDIT are never lost, also when the ring to a role is full.
@@ -32,6 +33,7 @@ typedef struct front_options {
     uint32_t choices_max;             /* [16] prompts x n of one request */
     uint32_t stall_ms_max;            /* [10 s] age of a heartbeat at which /livez fails */
     uint32_t ping_ms;                 /* [15 s] a quiet event stream gets a comment */
+    bool request_templates;           /* chats may bring a template of their own */
     size_t reply_bytes_max;           /* [16 MiB] text and log-probabilities of one plain reply */
     const char *api_key;              /* NULL: open */
     const char *const *allowed_hosts; /* further Host names when bound to loopback */

@@ -7,6 +7,7 @@
 #include "api/gen.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "api/front_internal.h"
 #include "base/assert.h"
@@ -117,6 +118,7 @@ static void part_end(gen_part *p) {
 /* --- answers, for dialects ----------------------------------------------------------- */
 
 void gen_stream_begin(gen_call *g, const char *content_type) {
+    if (g->begun) return;
     g->begun = true;
     if (g->http == NULL) return;
     metrics_count_request(&g->front->metrics, g->dialect->metrics, 200);
@@ -425,6 +427,23 @@ void gen_closed(gen_call *g, bool finished) {
     }
     if (g->parts_open > 0) condemn_parts(g);
     call_retire(g);
+}
+
+/* Loading may take minutes, in which proxies and people give up on silence: the stream begins
+ * before its prompt is accepted, with comments.  What is wrong with the prompt then comes as an
+ * event of the stream. */
+void gen_tell_loading(front *f, model_entry *m) {
+    for (gen_call *g = f->table.calls, *next = NULL; g != NULL; g = next) {
+        next = g->next;
+        if (g->model != m || !g->stream || g->over || g->http == NULL) continue;
+        char text[32];
+        (void)snprintf(text, sizeof text, "loading %u %%", m->loading.permille / 10);
+        gen_stream_begin(g, "text/event-stream");
+        if (http_stream_pending(g->http) > 0) continue;
+        buf *out = front_scratch(f);
+        sse_comment(out, str_of(text));
+        gen_write(g, out);
+    }
 }
 
 void gen_ping_all(front *f) {

@@ -165,6 +165,8 @@ void gen_take_events(front *f, model_entry *m, str body);
 void gen_fail_all(front *f, model_entry *m, const char *why);
 /* A frame that concerns no generation made no sense. */
 void gen_note_malformed(front *f, model_entry *m, const char *why);
+/* The model has come further in loading: streams that wait for it hear of it. */
+void gen_tell_loading(front *f, model_entry *m);
 /* The ring to the model has room again. */
 void gen_resend(front *f, model_entry *m);
 
@@ -175,7 +177,7 @@ void gen_closed(gen_call *g, bool finished);
 void gen_ping_all(front *f);
 
 /* --- for dialects ----------------------------------------------------------------- */
-/* Status line and headers of a stream. */
+/* Status line and headers of a stream, unless it has them: see gen_tell_loading(). */
 void gen_stream_begin(gen_call *g, const char *content_type);
 /* Add bytes to the stream; a client that is gone or hopelessly slow is cut. */
 void gen_write(gen_call *g, const buf *bytes);

@@ -104,8 +104,10 @@ static model_entry *admit(front *f, const gen_spec *spec, api_fault *fault) {
         (void)api_fault_set(fault, API_INVALID, "n",
                             "%u prompts x %u choices are %u, at most %u in one request",
                             spec->inputs_count, spec->request.choices, choices, f->o.choices_max);
-    else if (!m->described)
-        (void)api_fault_set(fault, API_NOT_READY, NULL, "model '%s' is loading", m->name);
+    else if (spec->request.chat.chat_template.n > 0 && !f->o.request_templates)
+        (void)api_fault_set(fault, API_UNSUPPORTED, "chat_template",
+                            "chat_template: requests may not bring their own (the operator can "
+                            "allow it: --allow-request-template)");
     else if (spec->inputs_count > f->table.free_count)
         (void)api_fault_set(fault, API_QUEUE_FULL, NULL,
                             "%u prompts asked for, room for %u of %u in flight", spec->inputs_count,
@@ -127,7 +129,10 @@ static bool ids_fit(wire_array ids, const model_entry *m, const char *param, api
     return true;
 }
 
+/* A model that still loads is asked all the same: the roles look at ids, too, and the request
+ * waits for them in the ring. */
 static bool all_ids_fit(const gen_spec *spec, const model_entry *m, api_fault *fault) {
+    if (!m->described) return true;
     if (!ids_fit(spec->request.sampling.bias_ids, m, "logit_bias", fault)) return false;
     if (!ids_fit(spec->request.sampling.stop_ids, m, "stop_token_ids", fault)) return false;
     for (uint32_t i = 0; i < spec->inputs_count; i++)
@@ -153,6 +158,7 @@ static bool launch(front *f, http_call *c, const dialect_ops *dialect, const gen
     }
     g->http = c;
     call->gen = g;
+    if (!m->described) gen_tell_loading(f, m);
     return true;
 }
 

@@ -2,7 +2,8 @@
  *
  * /livez   fails when the step loop of a model has stopped sending its heartbeat: a restart
  *          helps.  A model that still loads is alive.
- * /readyz  fails until every model is there, and while the server drains: no traffic, please.
+ * /readyz  fails until every model is there (and says how far it is), and while the server
+ *          drains: no traffic, please.
  * /health  the same answer with the details, in the form llama.cpp's clients know. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -37,9 +38,9 @@ static bool is_live(const front *f, api_fault *fault) {
 static bool is_ready(const front *f, api_fault *fault) {
     const model_entry *m = loading_model(f);
     if (f->draining) return api_fault_set(fault, API_DRAINING, NULL, "the server is stopping");
-    if (m != NULL)
-        return api_fault_set(fault, API_NOT_READY, NULL, "model '%s' is loading", m->name);
-    return true;
+    if (m == NULL) return true;
+    model_not_ready(m, fault);
+    return false;
 }
 
 static void say_ok(front *f, http_call *c) {
@@ -81,6 +82,7 @@ static void write_model(json_writer *w, const front *f, const model_entry *m) {
         json_kv_uint(w, "ctx", m->desc.ctx_max);
         json_kv_uint(w, "parallel", m->desc.parallel);
         json_kv_str(w, "chat_template", str_of(m->desc.chat));
+        json_kv_str(w, "chat_template_check", str_of(m->desc.chat_check));
         json_kv_uint(w, "running", m->running);
         json_kv_uint(w, "waiting", m->waiting);
         json_kv_uint(w, "steps", m->steps);

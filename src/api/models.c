@@ -12,6 +12,19 @@ static str chat_note(const model_desc *d) {
     return S("no chat template; use completions");
 }
 
+/* "system, tools" as ["system","tools"]. */
+static void write_caps(json_writer *w, str caps) {
+    json_kv_array(w, "chat_template_caps");
+    while (caps.n > 0) {
+        const char *comma = memchr(caps.p, ',', caps.n);
+        size_t n = comma != NULL ? (size_t)(comma - caps.p) : caps.n;
+        json_str(w, (str){caps.p, n});
+        caps = str_skip(caps, n);
+        while (caps.n > 0 && (caps.p[0] == ',' || caps.p[0] == ' ')) caps = str_skip(caps, 1);
+    }
+    json_end_array(w);
+}
+
 static void write_meta(json_writer *w, const model_desc *d) {
     json_kv_object(w, "meta");
     json_kv_str(w, "name", str_of(d->name));
@@ -32,6 +45,8 @@ static void write_meta(json_writer *w, const model_desc *d) {
     json_kv_str(w, "numerics", str_of(d->numerics));
     json_kv_str(w, "chat_template", str_of(d->chat));
     json_kv_str(w, "chat_template_note", chat_note(d));
+    json_kv_str(w, "chat_template_check", str_of(d->chat_check));
+    write_caps(w, str_of(d->chat_caps));
     json_end_object(w);
 }
 
@@ -47,6 +62,10 @@ static void write_model(json_writer *w, const model_entry *m) {
         json_kv_null(w, "meta");
     json_kv_object(w, "status");
     json_kv_str(w, "value", m->described ? S("loaded") : S("loading"));
+    if (!m->described) {
+        json_kv_f64(w, "progress", m->loading.permille / 1e3);
+        json_kv_str(w, "phase", str_of(load_phase_name(m->loading.phase)));
+    }
     json_end_object(w);
     json_end_object(w);
 }

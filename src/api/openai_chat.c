@@ -55,14 +55,14 @@ static status check_message(const json_node *n, error *err) {
     return check_content(&f, role_idx, ASSISTANT, err);
 }
 
-/* The messages as JSON text again, in the arena. */
-static status keep_messages(openai_body *b, const json_node *messages, str *out, error *err) {
+/* A member as JSON text again, in the arena. */
+static status keep_json(openai_body *b, const json_node *n, str *out, error *err) {
     buf text;
     json_writer w;
     buf_init(&text, b->a->bytes_max);
     json_writer_init(&w, &text);
-    json_node_write(messages, &w);
-    status st = text.failed ? error_set(err, ERR_NOMEM, "api: no memory for the messages")
+    json_node_write(n, &w);
+    status st = text.failed ? error_set(err, ERR_NOMEM, "api: no memory for a part of the body")
                             : openai_keep(b, buf_view(&text), out, err);
     buf_deinit(&text);
     return st;
@@ -81,7 +81,7 @@ static status read_messages(openai_body *b, error *err) {
     }
     in->kind = GEN_PROMPT_CHAT;
     b->spec->inputs_count = 1;
-    return keep_messages(b, &messages, &in->text, err);
+    return keep_json(b, &messages, &in->text, err);
 }
 
 /* Two names of one limit; the newer one wins. */
@@ -102,13 +102,108 @@ static status read_logprobs(openai_body *b, error *err) {
     return OK;
 }
 
-static status refuse_call_choice(openai_body *b, const char *key, error *err) {
+/* --- what goes to the chat template ----------------------------------------------------- */
+
+enum { TOOLS_MAX = 1024, DOCUMENTS_MAX = 4096 };
+
+/* "none" or "auto"; anything else would promise a call that nobody enforces. */
+static status read_choice(openai_body *b, const char *key, bool *none, error *err) {
     json_node n = json_field(&b->f, key);
+    *none = false;
     if (!json_node_is_set(&n)) return OK;
     const char *text = json_is_string(n.value) ? json_string_value(n.value) : "";
-    if (strcmp(text, "none") == 0 || strcmp(text, "auto") == 0) return OK;
-    return error_set(err, ERR_UNSUPPORTED, "%s: tools are not supported, only 'none' and 'auto'",
-                     key);
+    *none = strcmp(text, "none") == 0;
+    if (*none || strcmp(text, "auto") == 0) return OK;
+    return error_set(err, ERR_UNSUPPORTED,
+                     "%s: a call cannot be forced, only 'none' and 'auto' are supported", key);
+}
+
+static status check_tool(const json_node *n, error *err) {
+    json_fields f, g;
+    json_node function = {0}, name = {0};
+    str type = S("function"), text = S("");
+    TRY(json_fields_open(&f, n, err));
+    TRY(json_get_str(&f, "type", 64, &type, err));
+    if (!str_eq(type, S("function"))) {
+        char path[JSON_PATH_BYTES];
+        json_node_path(n, path);
+        return error_set(err, ERR_UNSUPPORTED,
+                         "%s.type: '%.*s' is not supported, only 'function' is", path, STR(type));
+    }
+    TRY(json_field_need(&f, "function", &function, err));
+    TRY(json_fields_open(&g, &function, err));
+    TRY(json_field_need(&g, "name", &name, err));
+    return json_node_str(&name, 256, &text, err);
+}
+
+/* The tools are shown to the template, unless none may be called. */
+static status read_tools(openai_body *b, error *err) {
+    json_node tools = {0};
+    bool none = false, old = false;
+    TRY(read_choice(b, "tool_choice", &none, err));
+    TRY(read_choice(b, "function_call", &old, err));
+    TRY(json_get_array(&b->f, "tools", TOOLS_MAX, &tools, err));
+    size_t count = json_node_count(&tools);
+    for (size_t i = 0; i < count; i++) {
+        json_node n = json_node_element(&tools, i);
+        TRY(check_tool(&n, err));
+    }
+    if (count == 0 || none) return OK;
+    return keep_json(b, &tools, &b->spec->request.chat.tools, err);
+}
+
+typedef struct variables {
+    json_writer w;
+    bool has_effort; /* the request's kwargs name reasoning_effort themselves */
+} variables;
+
+static void put_variable(void *arg, const json_node *member) {
+    variables *v = arg;
+    v->has_effort = v->has_effort || str_eq(member->key, S("reasoning_effort"));
+    json_key(&v->w, member->key);
+    json_node_write(member, &v->w);
+}
+
+/* chat_template_kwargs, and reasoning_effort as one of them. */
+static status read_variables(openai_body *b, error *err) {
+    json_node kwargs = {0};
+    str effort = S("");
+    buf text;
+    TRY(json_get_object(&b->f, "chat_template_kwargs", &kwargs, err));
+    TRY(json_get_str(&b->f, "reasoning_effort", 64, &effort, err));
+    if (kwargs.value == NULL && effort.n == 0) return OK;
+    variables v = {0};
+    buf_init(&text, b->a->bytes_max);
+    json_writer_init(&v.w, &text);
+    json_begin_object(&v.w);
+    if (kwargs.value != NULL) json_node_each(&kwargs, put_variable, &v);
+    if (effort.n > 0 && !v.has_effort) json_kv_str(&v.w, "reasoning_effort", effort);
+    json_end_object(&v.w);
+    status st = text.failed
+                    ? error_set(err, ERR_NOMEM, "api: no memory for template variables")
+                    : openai_keep(b, buf_view(&text), &b->spec->request.chat.variables, err);
+    buf_deinit(&text);
+    return st;
+}
+
+/* Whether a request may bring a template is for gen_start.c to say. */
+static status read_template(openai_body *b, error *err) {
+    gen_chat *chat = &b->spec->request.chat;
+    json_node documents = {0};
+    str text = S("");
+    chat->add_generation_prompt = true;
+    TRY(json_get_bool(&b->f, "add_generation_prompt", &chat->add_generation_prompt, err));
+    TRY(json_get_bool(&b->f, "continue_final_message", &chat->continue_final, err));
+    json_node given = json_field(&b->f, "add_generation_prompt");
+    if (chat->continue_final && json_is_true(given.value))
+        return error_set(err, ERR_INVALID,
+                         "continue_final_message: contradicts add_generation_prompt");
+    TRY(json_get_str(&b->f, "chat_template", SIZE_MAX, &text, err));
+    if (text.n > 0) TRY(openai_keep(b, text, &chat->chat_template, err));
+    TRY(json_get_array(&b->f, "documents", DOCUMENTS_MAX, &documents, err));
+    if (json_node_count(&documents) > 0) TRY(keep_json(b, &documents, &chat->documents, err));
+    TRY(read_variables(b, err));
+    return read_tools(b, err);
 }
 
 static status check_modalities(openai_body *b, error *err) {
@@ -127,17 +222,14 @@ static status check_modalities(openai_body *b, error *err) {
 }
 
 static status read_chat(openai_body *b, error *err) {
-    TRY(openai_refuse(b, "tools", "tools are not supported", err));
-    TRY(openai_refuse(b, "functions", "functions are not supported", err));
-    TRY(refuse_call_choice(b, "tool_choice", err));
-    TRY(refuse_call_choice(b, "function_call", err));
+    TRY(openai_refuse(b, "functions", "is the old form; use tools", err));
     TRY(check_modalities(b, err));
     TRY(openai_refuse(b, "audio", "audio is not supported", err));
     TRY(openai_refuse(b, "prediction", "predicted output is not supported", err));
     TRY(openai_refuse(b, "web_search_options", "web search is not supported", err));
-    TRY(openai_refuse(b, "continue_final_message", "is not supported", err));
     TRY(read_limit(b, err));
     TRY(read_logprobs(b, err));
+    TRY(read_template(b, err));
     return read_messages(b, err);
 }
 

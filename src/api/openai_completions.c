@@ -94,6 +94,7 @@ static status read_completion(openai_body *b, error *err) {
     TRY(json_get_bool(&b->f, "echo", &r->echo, err));
     TRY(read_logprobs(b, err));
     TRY(check_best_of(b, err));
+    TRY(openai_refuse(b, "chat_template", "completions have none", err));
     TRY(openai_refuse(b, "suffix", "text after the completion is not supported", err));
     return read_prompt(b, err);
 }

@@ -201,10 +201,10 @@ static status read_response_format(openai_body *b, error *err) {
 /* What would change the answer and is not done here. */
 static status refuse_constraints(openai_body *b, error *err) {
     static const char *const keys[] = {
-        "grammar",      "json_schema",      "structured_outputs", "guided_json",
-        "guided_regex", "guided_choice",    "guided_grammar",     "allowed_token_ids",
-        "bad_words",    "chat_template",    "prompt_logprobs",    "truncate_prompt_tokens",
-        "lora",         "logits_processors"};
+        "grammar",          "json_schema",     "structured_outputs",     "guided_json",
+        "guided_regex",     "guided_choice",   "guided_grammar",         "allowed_token_ids",
+        "bad_words",        "prompt_logprobs", "truncate_prompt_tokens", "lora",
+        "logits_processors"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         TRY(openai_refuse(b, keys[i], "is not supported", err));
     return OK;

@@ -178,6 +178,17 @@ static void take_model(model_entry *m, str body, uint64_t now_ms) {
              m->desc.arch, m->desc.ctx_max, m->desc.parallel, m->desc.backend);
 }
 
+static void take_loading(model_entry *m, str body) {
+    error err;
+    model_loading l = {0};
+    if (wire_get_loading(body, &l, &err) != OK) {
+        gen_note_malformed(m->front, m, err.msg);
+    } else if (!m->described) {
+        m->loading = l;
+        gen_tell_loading(m->front, m);
+    }
+}
+
 static void take_frame(model_entry *m, uint64_t now_ms) {
     wire_type type = WIRE_TYPE_END;
     str body;
@@ -192,6 +203,8 @@ static void take_frame(model_entry *m, uint64_t now_ms) {
         take_status(m, body, now_ms);
     else if (type == WIRE_MODEL)
         take_model(m, body, now_ms);
+    else if (type == WIRE_LOADING)
+        take_loading(m, body);
     else
         gen_note_malformed(m->front, m, "a frame that only goes down came up");
 }
@@ -208,6 +221,11 @@ void model_receive(model_entry *m, uint64_t now_ms) {
         take_frame(m, now_ms);
     }
     os_event_signal(ring_fd(m->link->up)); /* more may wait: come back next turn */
+}
+
+void model_not_ready(const model_entry *m, api_fault *fault) {
+    (void)api_fault_set(fault, API_NOT_READY, NULL, "model '%s' is loading: %u %% (%s)", m->name,
+                        m->loading.permille / 10, load_phase_name(m->loading.phase));
 }
 
 uint64_t model_silence_ms(const model_entry *m, uint64_t now_ms) {

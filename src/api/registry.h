@@ -36,8 +36,9 @@ typedef struct model_entry {
     bool owed;                /* some part's CANCEL or CREDIT found no room */
     bool described;           /* the MODEL frame has come */
     model_desc desc;
-    uint64_t created_s;   /* seconds since 1970, for `created` */
-    uint64_t alive_at_ms; /* last heartbeat (or MODEL), by the loop's clock */
+    model_loading loading; /* until it is described */
+    uint64_t created_s;    /* seconds since 1970, for `created` */
+    uint64_t alive_at_ms;  /* last heartbeat (or MODEL), by the loop's clock */
     uint32_t running;
     uint32_t waiting;
     uint64_t steps;
@@ -68,6 +69,9 @@ bool model_flush(model_entry *m);
 
 /* Take what the role has sent, at most a turn's worth. */
 void model_receive(model_entry *m, uint64_t now_ms);
+
+/* "model 'tiny' is loading: 43 % (reading the weights)" as API_NOT_READY. */
+void model_not_ready(const model_entry *m, api_fault *fault);
 
 /* Milliseconds since the last heartbeat; 0 before the model is described. */
 uint64_t model_silence_ms(const model_entry *m, uint64_t now_ms);

@@ -17,10 +17,17 @@ enum { TEXT_BYTES_MAX = 1 << 20 };
 typedef status command_fn(const config *c, error *err);
 
 static command_fn *const command_fns[COMMAND_COUNT] = {
-    [COMMAND_SERVE] = command_serve,       [COMMAND_RUN] = command_run,
-    [COMMAND_TOKENIZE] = command_tokenize, [COMMAND_DETOKENIZE] = command_detokenize,
-    [COMMAND_LOGITS] = command_logits,     [COMMAND_PERPLEXITY] = command_perplexity,
-    [COMMAND_BENCH] = command_bench,       [COMMAND_INSPECT] = command_inspect,
+    [COMMAND_RENDER] = command_render,
+    [COMMAND_SERVE] = command_serve,
+    [COMMAND_RUN] = command_run,
+    [COMMAND_TOKENIZE] = command_tokenize,
+    [COMMAND_DETOKENIZE] = command_detokenize,
+    [COMMAND_LOGITS] = command_logits,
+    [COMMAND_PERPLEXITY] = command_perplexity,
+    [COMMAND_BENCH] = command_bench,
+    [COMMAND_DEQUANTIZE] = command_dequantize,
+    [COMMAND_QUANTIZE] = command_quantize,
+    [COMMAND_INSPECT] = command_inspect,
 };
 
 /* --- text on stdout -------------------- */
@@ -51,7 +58,7 @@ static int print_usage(FILE *to, int exit_status) {
         int name = (int)strcspn(lines[i], "\t");
         const char *args = lines[i] + name + 1;
         int args_n = (int)strcspn(args, "\t");
-        (void)fprintf(to, "%-*.*s %-6.*s %s\n", 14, name, lines[i], args_n, args,
+        (void)fprintf(to, "%-*.*s %-11.*s %s\n", 14, name, lines[i], args_n, args,
                       args + args_n + 1);
     }
     (void)fprintf(to,

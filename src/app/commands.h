@@ -14,6 +14,9 @@ NODISCARD status command_detokenize(const config *c, error *err);
 NODISCARD status command_logits(const config *c, error *err);
 NODISCARD status command_perplexity(const config *c, error *err);
 NODISCARD status command_bench(const config *c, error *err);
+NODISCARD status command_dequantize(const config *c, error *err);
+NODISCARD status command_quantize(const config *c, error *err);
+NODISCARD status command_render(const config *c, error *err);
 NODISCARD status command_inspect(const config *c, error *err);
 
 /* The one positional MODEL; ERR_INVALID (a usage error) when it is missing or not alone. */

@@ -18,14 +18,17 @@
 #include "base/str.h"
 
 /* X(ID, name, arguments, what it does): the commands that take options. */
-#define COMMANDS(X)                                                              \
-    X(SERVE, "serve", "", "serve models over HTTP")                              \
-    X(RUN, "run", "MODEL", "complete one prompt, or chat")                       \
-    X(TOKENIZE, "tokenize", "MODEL", "text on stdin to token ids")               \
-    X(DETOKENIZE, "detokenize", "MODEL", "token ids on stdin to bytes")          \
-    X(LOGITS, "logits", "MODEL", "one forward pass, raw f32 logits into a file") \
-    X(PERPLEXITY, "perplexity", "MODEL", "perplexity of a text file")            \
-    X(BENCH, "bench", "MODEL", "speed of prompt processing and generation")      \
+#define COMMANDS(X)                                                                        \
+    X(SERVE, "serve", "", "serve models over HTTP")                                        \
+    X(RUN, "run", "MODEL", "complete one prompt, or chat")                                 \
+    X(TOKENIZE, "tokenize", "MODEL", "text on stdin to token ids")                         \
+    X(DETOKENIZE, "detokenize", "MODEL", "token ids on stdin to bytes")                    \
+    X(LOGITS, "logits", "MODEL", "one forward pass, raw f32 logits into a file")           \
+    X(PERPLEXITY, "perplexity", "MODEL", "perplexity of a text file")                      \
+    X(BENCH, "bench", "MODEL", "speed of prompt processing and generation")                \
+    X(DEQUANTIZE, "dequantize", "TYPE", "quantized blocks on stdin to f32 on stdout")      \
+    X(QUANTIZE, "quantize", "IN OUT TYPE", "a GGUF file with its weights in another type") \
+    X(RENDER, "render", "[MODEL]", "chat messages on stdin to the text of a prompt")       \
     X(INSPECT, "inspect", "MODEL", "what is in a model file")
 
 typedef enum command {
@@ -57,10 +60,6 @@ typedef enum config_numerics {
     CONFIG_NUMERICS_FAST
 } config_numerics;
 typedef enum config_kv { CONFIG_KV_F16, CONFIG_KV_F32 } config_kv;
-typedef enum config_chat_template {
-    CONFIG_CHAT_TEMPLATE_AUTO,
-    CONFIG_CHAT_TEMPLATE_PLAIN
-} config_chat_template;
 typedef enum config_cpu_isa {
     CONFIG_CPU_ISA_AUTO,
     CONFIG_CPU_ISA_SCALAR,
@@ -108,7 +107,7 @@ typedef struct config {
     config_kv kv;
     uint64_t kv_bytes_max; /* 0: derived */
     config_cpu_isa cpu_isa;
-    config_chat_template chat_template;
+    str chat_template; /* "auto", "plain" or a file */
     config_log_level log_level;
 
     /* scheduling */
@@ -145,6 +144,9 @@ typedef struct config {
     uint64_t seed; /* drawn at random when not given */
     config_list stop;
     bool raw;
+    bool trust_content;     /* serve, too: --parse-special-in-content */
+    bool request_templates; /* serve: --allow-request-template */
+    bool jsonl;             /* render */
 
     /* tokenize */
     bool no_special;
@@ -156,6 +158,7 @@ typedef struct config {
 
     /* logits -o, perplexity -f, bench --export */
     str out_file;
+    str template_file; /* render --template */
     str text_file;
     str export_file;
 
@@ -165,6 +168,12 @@ typedef struct config {
     config_numbers batch;
     uint32_t repeat;
 
+    /* quantize */
+    str imatrix_file;    /* --imatrix; empty: none */
+    str output_type;     /* empty: what the mix says */
+    str token_embd_type; /* likewise */
+
+    bool pure; /* quantize */
     bool json; /* bench, inspect */
 
     char **argv_rest; /* arguments that are no options, NULL-terminated; [argc_rest] */

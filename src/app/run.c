@@ -34,6 +34,7 @@ static void on_interrupt(int signal_number) {
 
 static gen_request request_from(const config *c) {
     gen_request r = {.choices = 1, .sampling = gen_sampling_default()};
+    r.chat.add_generation_prompt = true;
     r.sampling.temperature = c->temperature;
     r.sampling.top_k = c->top_k;
     r.sampling.top_p = c->top_p;
@@ -184,6 +185,16 @@ static status run_stack(const config *c, stack *s, error *err) {
     return st;
 }
 
+/* Answers depend on it, so a person is told unless all is as it should be. */
+static void say_template(const config *c, const model_desc *d) {
+    bool asked = str_eq(c->chat_template, S("plain"));
+    if (d->chat[0] != 'j')
+        (void)fprintf(stderr, "chat template: plain (%s)\n",
+                      asked ? "as asked" : "the model has none");
+    else if (strcmp(d->chat_check, "ok") != 0)
+        (void)fprintf(stderr, "chat template: %s\n", d->chat_check);
+}
+
 status command_run(const config *c, error *err) {
     const char *path = NULL;
     str name, file;
@@ -195,11 +206,8 @@ status command_run(const config *c, error *err) {
     if (c->stop.count > WIRE_STOPS_MAX)
         return error_set(err, ERR_INVALID, "usage: %u --stop texts, at most %d", c->stop.count,
                          WIRE_STOPS_MAX);
-    TRY(stack_open(&s, c, name, file, 0, err));
-    if (!c->raw && stack_desc(s)->chat[0] != 'j')
-        (void)fprintf(stderr, "chat template: plain (%s)\n",
-                      c->chat_template == CONFIG_CHAT_TEMPLATE_PLAIN ? "as asked"
-                                                                     : "the model has none");
+    TRY(stack_open(&s, c, name, file, err));
+    if (!c->raw) say_template(c, stack_desc(s));
     status st = run_stack(c, s, err);
     stack_close(s);
     return st;

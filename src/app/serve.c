@@ -1,7 +1,11 @@
-/* serve.c - `gantry serve`: load the models, start the front, wait for signals.
+/* serve.c - `gantry serve`: listen, load the models, wait for signals.
  *
- * Threads: main (this file: signals and lifecycle), net (the front), and per model a
- * text and an engine thread with its CPU pool. */
+ * The port is open before the first model is read: requests that come early wait in the ring to
+ * their model and streams among them are told how far it is.  A model that cannot be loaded ends
+ * the server with the reason.
+ *
+ * Threads: main (this file: signals and lifecycle), net (the front), loader (until every model
+ * is there), and per model a text and an engine thread with its CPU pool. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,6 +13,7 @@
 
 #include "api/front.h"
 #include "app/commands.h"
+#include "app/progress.h"
 #include "app/stack.h"
 #include "backend/cuda/blob.h"
 #include "base/log.h"
@@ -23,6 +28,12 @@ typedef struct server {
     const char *hosts[CONFIG_LIST_MAX];
     const char *origins[CONFIG_LIST_MAX];
     thread net;
+    thread loader;
+    progress_line line; /* of the loader */
+    status load_status; /* of the loader, when it has ended */
+    error load_error;
+    _Atomic bool stop_loading; /* set by main, looked at by the loader: no order is needed */
+    _Atomic bool loaded;       /* set by the loader as the last thing it does well */
 } server;
 
 /* --- opening -------------------- */
@@ -50,7 +61,7 @@ static void print_ready(void *ctx) {
     bool ipv6 = strchr(host, ':') != NULL;
     (void)fprintf(stderr, "gantry %s ready: http://%s%s%s:%u (%u %s, first '%s')\n", GANTRY_VERSION,
                   ipv6 ? "[" : "", host, ipv6 ? "]" : "", front_port(s->front), s->stacks_count,
-                  s->stacks_count == 1 ? "model" : "models", stack_desc(s->stacks[0])->name);
+                  s->stacks_count == 1 ? "model" : "models", stack_name(s->stacks[0]));
 }
 
 static status open_front(server *s, error *err) {
@@ -69,6 +80,7 @@ static status open_front(server *s, error *err) {
         .credits = c->credits_tokens,
         .choices_max = c->choices_max,
         .stall_ms_max = c->stall_ms_max,
+        .request_templates = c->request_templates,
         .api_key = c->api_key.n > 0 ? c->api_key.p : NULL,
         .allowed_hosts = s->hosts,
         .allowed_hosts_count = pointers(&c->allowed_hosts, s->hosts),
@@ -81,25 +93,22 @@ static status open_front(server *s, error *err) {
     };
     TRY(front_open(&s->front, &o, err));
     for (uint32_t i = 0; i < s->stacks_count; i++)
-        TRY(front_add_model(s->front, stack_desc(s->stacks[i])->name, stack_link(s->stacks[i]),
-                            err));
+        TRY(front_add_model(s->front, stack_name(s->stacks[i]), stack_link(s->stacks[i]), err));
     return OK;
 }
 
-static status open_models(server *s, error *err) {
+static status create_stacks(server *s, error *err) {
     const config *c = s->c;
     uint32_t given = c->models.count + (uint32_t)c->argc_rest;
     if (given == 0) return error_set(err, ERR_INVALID, "usage: no model: give one with -m MODEL");
     if (given > CONFIG_LIST_MAX)
         return error_set(err, ERR_LIMIT, "%u models, at most %d", given, CONFIG_LIST_MAX);
-    uint64_t spoken_for_bytes = 0;
     for (uint32_t i = 0; i < given; i++) {
         str name, path;
         str item =
             i < c->models.count ? c->models.items[i] : str_of(c->argv_rest[i - c->models.count]);
         config_model_split(item, &name, &path);
-        TRY(stack_open(&s->stacks[i], c, name, path, spoken_for_bytes, err));
-        spoken_for_bytes += stack_planned_bytes(s->stacks[i]);
+        TRY(stack_create(&s->stacks[i], c, name, path, err));
         s->stacks_count++;
     }
     return OK;
@@ -110,18 +119,54 @@ static void close_all(server *s) {
     for (uint32_t i = 0; i < s->stacks_count; i++) stack_close(s->stacks[i]);
 }
 
+/* --- loading -------------------- */
+
+static bool on_progress(void *ctx, load_phase phase, uint32_t permille) {
+    server *s = ctx;
+    progress_show(&s->line, load_phase_name(phase), permille);
+    return !s->stop_loading;
+}
+
+/* One after the other: each plans with the memory that those before it leave. */
+static status load_all(server *s, error *err) {
+    uint64_t spoken_for_bytes = 0;
+    for (uint32_t i = 0; i < s->stacks_count; i++) {
+        stack *k = s->stacks[i];
+        progress_begin(&s->line, str_of(stack_name(k)));
+        status st = stack_load(k, spoken_for_bytes, &(load_watch){on_progress, s}, err);
+        progress_end(&s->line);
+        if (st == OK) st = stack_start(k, err);
+        if (st != OK) return st;
+        spoken_for_bytes += stack_planned_bytes(k);
+    }
+    return OK;
+}
+
+static void loader_main(void *arg) {
+    server *s = arg;
+    s->load_status = load_all(s, &s->load_error);
+    s->loaded = s->load_status == OK;
+}
+
 /* --- running -------------------- */
 
 static void net_main(void *arg) { front_run(((server *)arg)->front); }
 
-/* Signals go to this thread only.  The first one drains, a second one or the drain's
- * deadline stops; returns when the net thread has ended. */
+/* Signals go to this thread only.  While models load, one ends the server.  Later the first one
+ * drains, a second one or the drain's deadline stops.  Returns when the net thread and the
+ * loader have ended. */
 static void wait_for_end(server *s, const sigset_t *signals) {
     enum { LOOK_MS = 50 };
     uint64_t stop_at_ns = 0;
     while (!thread_has_ended(&s->net)) {
         struct timespec look = {.tv_nsec = LOOK_MS * 1000000L};
         int got = sigtimedwait(signals, NULL, &look);
+        bool ended = thread_has_ended(&s->loader), failed = ended && !s->loaded;
+        if (failed || (got > 0 && !s->loaded)) {
+            s->stop_loading = true;
+            front_stop(s->front);
+            break;
+        }
         if (got > 0 && stop_at_ns == 0) {
             log_info("serve", "drain signal=%d drain_ms_max=%u", got, s->c->drain_ms_max);
             stop_at_ns = os_now_ns() + (uint64_t)s->c->drain_ms_max * 1000000u;
@@ -132,12 +177,24 @@ static void wait_for_end(server *s, const sigset_t *signals) {
             break;
         }
     }
+    thread_join(&s->loader);
     thread_join(&s->net);
 }
 
 static status start_all(server *s, error *err) {
-    for (uint32_t i = 0; i < s->stacks_count; i++) TRY(stack_start(s->stacks[i], err));
-    return thread_start(&s->net, "net", net_main, s, err);
+    TRY(thread_start(&s->net, "net", net_main, s, err));
+    log_info("serve", "listening port=%u models=%u", front_port(s->front), s->stacks_count);
+    status st = thread_start(&s->loader, "loader", loader_main, s, err);
+    if (st == OK) return OK;
+    front_stop(s->front);
+    thread_join(&s->net);
+    return st;
+}
+
+/* What loading ended with; being told to stop is no failure. */
+static status load_verdict(const server *s, error *err) {
+    if (s->load_status == OK || s->load_status == ERR_CANCELED) return OK;
+    return error_set(err, s->load_status, "%s", s->load_error.msg);
 }
 
 status command_serve(const config *c, error *err) {
@@ -146,13 +203,14 @@ status command_serve(const config *c, error *err) {
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
     (void)sigaddset(&signals, SIGINT);
-    status st = open_models(&s, err); /* until here, a signal ends the process as usual */
+    status st = create_stacks(&s, err);
     (void)sigprocmask(SIG_BLOCK, &signals, NULL);
     if (st == OK) st = open_front(&s, err);
     if (st == OK) st = start_all(&s, err);
     if (st == OK) {
         wait_for_end(&s, &signals);
-        log_info("serve", "stopped");
+        st = load_verdict(&s, err);
+        if (st == OK) log_info("serve", "stopped");
     }
     close_all(&s);
     return st;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "app/commands.h"
+#include "app/progress.h"
 #include "backend/cuda/blob.h"
 #include "base/alloc.h"
 #include "base/log.h"
@@ -12,6 +13,8 @@
 #include "base/os.h"
 #include "base/thread.h"
 #include "model/model.h"
+#include "model/synth.h"
+#include "text/chat.h"
 #include "worker/engine_worker.h"
 #include "worker/text_worker.h"
 
@@ -20,11 +23,19 @@ enum {
     UP_BYTES = 4 << 20,
     EOG_MAX = 32,
     PARK_MS_MAX = 1000,
+    CHAT_FILE_BYTES_MAX = 1 << 20,
 };
 
 struct stack {
+    const config *c; /* borrowed */
+    str path;        /* the config's */
+    engine_options options;
+    load_watch watch;
+    model_loading told; /* what was said last */
+    buf frame;          /* a LOADING frame */
     model *model;
     tokenizer *tok;
+    chat_template *chat;
     engine *engine;
     model_desc desc;
     wire_link front; /* above the text role */
@@ -95,18 +106,22 @@ static void describe_types(const model *m, char *out, size_t out_bytes) {
     }
 }
 
-static const char *chat_name(const model *m, const config *c) {
-    if (m->vocab.kind == TOK_KIND_NONE) return "none";
-    return m->chat_template.n > 0 && c->chat_template == CONFIG_CHAT_TEMPLATE_AUTO ? "jinja"
-                                                                                   : "plain";
+/* What the template is and can do, for the front. */
+static void describe_chat(stack *s) {
+    model_desc *d = &s->desc;
+    bool plain = chat_template_kind(s->chat) == CHAT_KIND_PLAIN;
+    str_copy_c(d->chat, sizeof d->chat, plain ? S("plain") : S("jinja"));
+    str_copy_c(d->chat_check, sizeof d->chat_check, str_of(chat_template_check(s->chat)));
+    _Static_assert(sizeof d->chat_caps >= CHAT_CAPS_BYTES, "every name fits");
+    chat_caps_text(chat_template_caps(s->chat), d->chat_caps);
 }
 
-static void describe(stack *s, const config *c, str name, const engine_options *opt) {
+static void describe(stack *s, const engine_options *opt) {
     const model_hparams *h = &s->model->hparams;
     const mem_plan *plan = engine_mem_plan(s->engine);
     backend_report report;
     engine_report(s->engine, &report);
-    model_desc *d = &s->desc;
+    model_desc *d = &s->desc, before = *d;
     *d = (model_desc){
         .params = s->model->params,
         .file_bytes = s->model->file_bytes,
@@ -119,13 +134,30 @@ static void describe(stack *s, const config *c, str name, const engine_options *
         .parallel = opt->seats,
         .threads = opt->threads,
     };
-    str_copy_c(d->name, sizeof d->name, name);
+    memcpy(d->name, before.name, sizeof d->name);
     str_copy_c(d->arch, sizeof d->arch, str_of(h->arch));
-    str_copy_c(d->chat, sizeof d->chat, str_of(chat_name(s->model, c)));
     str_copy_c(d->backend, sizeof d->backend, str_of(report.what));
     str_copy_c(d->numerics, sizeof d->numerics, str_of(report.numerics));
     str_copy_c(d->kv_type, sizeof d->kv_type, str_of(dtype_name(opt->kv_type)));
     describe_types(s->model, d->types, sizeof d->types);
+    describe_chat(s);
+}
+
+/* Other commands tell people in words of their own. */
+static void log_chat(const stack *s) {
+    const model_desc *d = &s->desc;
+    if (s->c->cmd != COMMAND_SERVE) return;
+    bool plain = chat_template_kind(s->chat) == CHAT_KIND_PLAIN;
+    if (plain && s->model->chat_template.n > 0)
+        log_warn("chat", "name=%s has its own chat template; the plain one is used as asked",
+                 d->name);
+    else if (plain)
+        log_info("chat", "name=%s has no chat template: the plain one is used (README)", d->name);
+    else if (str_eq_c(S("ok"), d->chat_check))
+        log_info("chat", "name=%s template=jinja check=ok caps=\"%s\"", d->name, d->chat_caps);
+    else
+        log_warn("chat", "name=%s template=jinja check=\"%s\" caps=\"%s\"", d->name, d->chat_check,
+                 d->chat_caps);
 }
 
 static void log_loaded(const stack *s) {
@@ -148,34 +180,83 @@ static void log_loaded(const stack *s) {
     if (d->ctx_max > d->ctx_train)
         log_warn("model", "ctx_tokens=%u is more than the %u the model was trained for", d->ctx_max,
                  d->ctx_train);
-    if (str_eq_c(S("jinja"), d->chat))
-        log_warn("chat",
-                 "name=%s has a Jinja chat template, which this version does not run: "
-                 "/v1/chat/completions is refused (--chat-template plain overrides)",
-                 d->name);
-    else if (s->model->chat_template.n > 0)
-        log_warn("chat", "name=%s has its own chat template; the plain one is used as asked",
-                 d->name);
-    else
-        log_info("chat", "name=%s has no chat template: the plain one is used (README)", d->name);
+    engine_log_weights(s->engine);
+    log_chat(s);
 }
 
 /* --- opening -------------------- */
 
-static status open_engine(stack *s, const config *c, const char *path, engine_options *opt,
-                          error *err) {
-    TRY(stack_engine_options(c, opt, err));
-    TRY(model_open(&s->model, path, err));
+/* Tell everybody who waits, at most once per percent; false: stop. */
+static bool tell(stack *s, load_phase phase, uint32_t permille) {
+    bool news = s->told.phase != phase || s->told.permille / 10 != permille / 10;
+    if (news) {
+        s->told = (model_loading){.phase = phase, .permille = permille};
+        buf_clear(&s->frame);
+        wire_put_loading(&s->frame, &s->told);
+        (void)link_flush(s->front.up, &s->frame); /* a full ring has enough to say */
+    }
+    return s->watch.tell == NULL || s->watch.tell(s->watch.ctx, phase, permille);
+}
+
+/* Where the phases begin, in permille of the whole: nearly all of the time goes into weights. */
+enum { AT_TOKENIZER = 20, AT_MEMORY = 60, AT_WEIGHTS = 80, AT_WARM_UP = 980 };
+
+static bool tell_weights(void *ctx, uint64_t done, uint64_t total) {
+    double share = total > 0 ? (double)done / (double)total : 1;
+    return tell(ctx, LOAD_PHASE_WEIGHTS,
+                AT_WEIGHTS + (uint32_t)(share * (AT_WARM_UP - AT_WEIGHTS)));
+}
+
+static status step_to(stack *s, load_phase phase, uint32_t permille, error *err) {
+    if (tell(s, phase, permille)) return OK;
+    return error_set(err, ERR_CANCELED, "loading was stopped");
+}
+
+/* The template that was asked for, or the model's own, or the plain one. */
+static status open_chat(stack *s, error *err) {
+    str asked = s->c->chat_template;
+    bool plain = str_eq(asked, S("plain")), own = str_eq(asked, S("auto"));
+    buf file;
+    buf_init(&file, CHAT_FILE_BYTES_MAX);
+    chat_source source = {.kind = CHAT_KIND_PLAIN, .tok = s->tok};
+    status st = OK;
+    if (own && s->model->chat_template.n > 0) {
+        source.kind = CHAT_KIND_JINJA;
+        source.text = s->model->chat_template;
+        source.tool_text = s->model->chat_template_tools;
+    } else if (!plain && !own) {
+        source.kind = CHAT_KIND_JINJA;
+        st = command_read_file(asked.p, &file, err);
+        source.text = buf_view(&file);
+    }
+    if (st == OK) st = chat_template_create(&s->chat, &source, err);
+    buf_deinit(&file);
+    return st;
+}
+
+static status open_engine(stack *s, error *err) {
+    TRY(step_to(s, LOAD_PHASE_HEADERS, 0, err));
+    TRY(model_open(&s->model, s->path.p, err));
     if (s->model->vocab.kind == TOK_KIND_NONE)
-        return error_set(err, ERR_UNSUPPORTED, "'%s' has no tokenizer", path);
+        return error_set(err, ERR_UNSUPPORTED, "'%s' has no tokenizer", s->path.p);
+    TRY(step_to(s, LOAD_PHASE_TOKENIZER, AT_TOKENIZER, err));
     TRY(tok_create(&s->tok, &s->model->vocab, err));
-    TRY(engine_open(&s->engine, s->model, opt, err));
+    TRY(open_chat(s, err));
+    TRY(step_to(s, LOAD_PHASE_MEMORY, AT_MEMORY, err));
+    TRY(engine_open(&s->engine, s->model, &s->options, err));
     uint32_t ctx = engine_mem_plan(s->engine)->ctx_max;
     if (ctx < 2)
         return error_set(err, ERR_INVALID,
                          "a context of %u tokens, want 2: one of a prompt and one of an answer",
                          ctx);
     return OK;
+}
+
+static status wake_engine(stack *s, error *err) {
+    TRY(step_to(s, LOAD_PHASE_WEIGHTS, AT_WEIGHTS, err));
+    TRY(engine_prefault(s->engine, &(engine_progress){tell_weights, s}, err));
+    TRY(step_to(s, LOAD_PHASE_WARM_UP, AT_WARM_UP, err));
+    return engine_warm_up(s->engine, err);
 }
 
 static status collect_eog(stack *s, uint32_t *count, error *err) {
@@ -213,16 +294,16 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
     engine_report(s->engine, &eo.report);
     text_worker_options to = {
         .tok = s->tok,
-        .chat = str_eq_c(S("jinja"), s->desc.chat) ? CHAT_KIND_JINJA : CHAT_KIND_PLAIN,
+        .chat = s->chat,
+        .trust_content = c->trust_content,
+        .request_templates = c->request_templates,
         .desc = s->desc,
         .requests_max = c->queue_max + opt->seats,
         .prompt_tokens_max = c->prompt_tokens_max,
         .front = &s->front,
         .engine = &s->inner,
     };
-    size_t text = (size_t)c->request_bytes_max * 2 + DOWN_BYTES_MIN;
     size_t ids = (size_t)s->desc.ctx_max * sizeof(int32_t) * 2 + DOWN_BYTES_MIN;
-    TRY(link_open(&s->front, text, UP_BYTES, err));
     TRY(link_open(&s->inner, ids, UP_BYTES, err));
     TRY(engine_worker_create(&s->worker, &eo, err));
     return text_worker_create(&s->text, &to, err);
@@ -235,26 +316,70 @@ static status check_name(str name, error *err) {
                      name.n, sizeof d.name - 1);
 }
 
-status stack_open(stack **out, const config *c, str name, str path, uint64_t spoken_for_bytes,
-                  error *err) {
+/* Is there something to load?  Said before anybody listens. */
+static status check_path(const char *path, error *err) {
+    int fd = -1;
+    if (synth_is(path)) return OK;
+    TRY(os_open_read(path, &fd, err));
+    os_close(fd);
+    return OK;
+}
+
+status stack_create(stack **out, const config *c, str name, str path, error *err) {
     TRY(check_name(name, err));
     stack *s = mem_try_calloc(1, sizeof *s);
     if (s == NULL) return error_set(err, ERR_NOMEM, "no memory");
-    engine_options opt = {.spoken_for_bytes = spoken_for_bytes};
-    status st = open_engine(s, c, path.p, &opt, err); /* config strings are terminated */
+    s->c = c;
+    s->path = path; /* config strings are terminated */
+    s->told.phase = LOAD_PHASE_END;
+    str_copy_c(s->desc.name, sizeof s->desc.name, name);
+    buf_init(&s->frame, 256);
+    size_t down_bytes = (size_t)c->request_bytes_max * 2 + DOWN_BYTES_MIN;
+    status st = check_path(path.p, err);
     if (st != OK) (void)command_blame(path.p, err);
-    if (st == OK) {
-        describe(s, c, name, &opt);
-        st = open_roles(s, c, &opt, err);
-    }
+    if (st == OK) st = stack_engine_options(c, &s->options, err);
+    if (st == OK) st = link_open(&s->front, down_bytes, UP_BYTES, err);
     if (st != OK) {
         stack_close(s);
         return st;
     }
-    log_loaded(s);
     *out = s;
     return OK;
 }
+
+status stack_load(stack *s, uint64_t spoken_for_bytes, const load_watch *watch, error *err) {
+    if (watch != NULL) s->watch = *watch;
+    s->options.spoken_for_bytes = spoken_for_bytes;
+    status st = open_engine(s, err);
+    if (st == OK) st = wake_engine(s, err);
+    if (st != OK) return command_blame(s->path.p, err);
+    describe(s, &s->options);
+    TRY(open_roles(s, s->c, &s->options, err));
+    log_loaded(s);
+    return OK;
+}
+
+static bool show_progress(void *ctx, load_phase phase, uint32_t permille) {
+    progress_show(ctx, load_phase_name(phase), permille);
+    return true;
+}
+
+status stack_open(stack **out, const config *c, str name, str path, error *err) {
+    stack *s = NULL;
+    progress_line line;
+    TRY(stack_create(&s, c, name, path, err));
+    progress_begin(&line, name);
+    status st = stack_load(s, 0, &(load_watch){show_progress, &line}, err);
+    progress_end(&line);
+    if (st != OK) {
+        stack_close(s);
+        return st;
+    }
+    *out = s;
+    return OK;
+}
+
+const char *stack_name(const stack *s) { return s->desc.name; }
 
 static void text_main(void *arg) { text_worker_run(((stack *)arg)->text); }
 static void engine_main(void *arg) { engine_worker_run(((stack *)arg)->worker); }
@@ -307,6 +432,8 @@ void stack_close(stack *s) {
     link_close(&s->front);
     link_close(&s->inner);
     engine_close(s->engine);
+    chat_template_destroy(s->chat);
+    buf_deinit(&s->frame);
     tok_destroy(s->tok);
     model_close(s->model);
     mem_free(s);

@@ -15,11 +15,25 @@
 
 typedef struct stack stack;
 
-/* Load `path` and plan its memory; nothing runs yet.  `name` is what clients call it.
- * spoken_for_bytes of the free memory belong to models that were opened before. */
-NODISCARD status stack_open(stack **out, const config *c, str name, str path,
-                            uint64_t spoken_for_bytes, error *err);
-/* What the model may come to use beyond its mapped file: KV cache and workspace. */
+/* Who is told how far loading has come, besides the upper side of the link; on the thread that
+ * loads.  `tell` says false to stop it; it may be NULL. */
+typedef struct load_watch {
+    bool (*tell)(void *ctx, load_phase phase, uint32_t permille);
+    void *ctx;
+} load_watch;
+
+/* A link, and a name by which clients call the model at `path`; that there is such a file is
+ * checked, nothing is loaded. */
+NODISCARD status stack_create(stack **out, const config *c, str name, str path, error *err);
+/* Load the model and plan its memory; nothing runs yet.  Once, on any thread.  spoken_for_bytes
+ * of the free memory belong to models that were loaded before.  Requests sent down the link wait
+ * there; LOADING frames go up. */
+NODISCARD status stack_load(stack *s, uint64_t spoken_for_bytes, const load_watch *watch,
+                            error *err);
+/* Both, with a line on the terminal meanwhile. */
+NODISCARD status stack_open(stack **out, const config *c, str name, str path, error *err);
+const char *stack_name(const stack *s);
+/* After loading: what the model may come to use beyond its mapped file, KV cache and workspace. */
 uint64_t stack_planned_bytes(const stack *s);
 /* Start the two threads. */
 NODISCARD status stack_start(stack *s, error *err);

@@ -170,3 +170,44 @@ uint32_t engine_vocab(const engine *e) { return e->m->hparams.vocab; }
 void engine_report(const engine *e, backend_report *out) {
     e->opt.backend->report(e->backend, out);
 }
+
+/* --- before the first step -------------------- */
+
+static size_t weight_bytes(const weight *w) {
+    uint64_t row = 0;
+    bool stored = w->data != NULL && dtype_row_bytes(w->type, w->cols, &row);
+    return stored ? (size_t)(w->rows * row) : 0;
+}
+
+static uint64_t program_weight_bytes(const program *p) {
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < p->ops_count; i++) total += weight_bytes(&p->ops[i].w);
+    return total;
+}
+
+void engine_log_weights(const engine *e) { backend_log_weights(e->opt.backend, e->program); }
+
+status engine_prefault(const engine *e, const engine_progress *p, error *err) {
+    enum { PAGE = 4096, CHUNK = 8 << 20 };
+    uint64_t total = program_weight_bytes(e->program), done = 0;
+    if (total > os_memory_available()) return OK;
+    for (uint32_t i = 0; i < e->program->ops_count; i++) {
+        const volatile char *data = e->program->ops[i].w.data;
+        size_t bytes = weight_bytes(&e->program->ops[i].w);
+        for (size_t at = 0; at < bytes; at += PAGE) {
+            (void)data[at];
+            if (at % CHUNK == 0 && !p->tell(p->ctx, done + at, total))
+                return error_set(err, ERR_CANCELED, "engine: stopped while reading the weights");
+        }
+        done += bytes;
+    }
+    return OK;
+}
+
+status engine_warm_up(engine *e, error *err) {
+    engine_row row = {.wants_logits = e->opt.taken_rows_max > 0};
+    status st = kv_seat_grow(e->kv, 0, 1, err);
+    if (st == OK) (void)engine_step(e, &row, 1);
+    kv_seat_clear(e->kv, 0);
+    return st;
+}

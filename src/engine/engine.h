@@ -42,6 +42,23 @@ NODISCARD status engine_plan(const model *m, const engine_options *opt, mem_plan
 NODISCARD status engine_open(engine **out, const model *m, const engine_options *opt, error *err);
 void engine_close(engine *e);
 
+/* One INFO line per type of weight: tensors, bytes, how it is computed with. */
+void engine_log_weights(const engine *e);
+
+/* How far a long operation has come; false: stop.  Called on the caller's thread. */
+typedef struct engine_progress {
+    bool (*tell)(void *ctx, uint64_t done, uint64_t total);
+    void *ctx;
+} engine_progress;
+
+/* Read every page of the weights once, so that they are in memory before the first request
+ * needs them.  Weights larger than the free memory would push each other out and are left alone.
+ * ERR_CANCELED when `p` says stop. */
+NODISCARD status engine_prefault(const engine *e, const engine_progress *p, error *err);
+
+/* One step of one row on seat 0, whose blocks are given back: threads and tables are awake. */
+NODISCARD status engine_warm_up(engine *e, error *err);
+
 /* One row of a step; positions of one seat ascend from the seat's first uncomputed one. */
 typedef struct engine_row {
     int32_t token;

@@ -20,6 +20,7 @@ static void put_types(const inspect_report *r, json_writer *w) {
         json_kv_str(w, "type", str_of(dtype_name((dtype)id)));
         json_kv_uint(w, "tensors", r->types[id].tensors);
         json_kv_uint(w, "bytes", r->types[id].bytes);
+        if (r->options->how != NULL) json_kv_str(w, "computed", str_of(r->options->how((dtype)id)));
         json_end_object(w);
     }
     json_end_array(w);
@@ -44,13 +45,53 @@ static void put_tokenizer(const inspect_report *r, json_writer *w) {
     }
     json_kv_object(w, "tokenizer");
     json_kv_str(w, "model", r->tokenizer);
+    put_str_or_null(w, "pre", r->pre);
     json_kv_uint(w, "tokens", r->tokens);
     for (uint32_t i = 0; i < r->ids_count; i++) {
         char key[16];
         (void)snprintf(key, sizeof key, "%s_id", r->ids[i].label);
         json_kv_uint(w, key, r->ids[i].id);
+        (void)snprintf(key, sizeof key, "%s_text", r->ids[i].label);
+        json_kv_str(w, key, r->ids[i].text);
     }
+    json_kv_array(w, "end_ids");
+    for (uint32_t i = 0; i < r->ends_count; i++) json_uint(w, r->ends[i].id);
+    json_end_array(w);
     json_kv_bool(w, "add_bos", r->add_bos);
+    put_str_or_null(w, "error", r->tok_error.code == OK ? S("") : str_of(r->tok_error.msg));
+    json_end_object(w);
+}
+
+static void put_about(const inspect_report *r, json_writer *w) {
+    json_kv_object(w, "about");
+    for (uint32_t i = 0; i < r->about_count; i++)
+        json_kv_str(w, r->about[i].label, r->about[i].text);
+    json_end_object(w);
+}
+
+static void put_memory(const inspect_report *r, json_writer *w) {
+    json_kv_object(w, "memory");
+    json_kv_uint(w, "weight_bytes", r->weight_bytes);
+    json_kv_uint(w, "kv_bytes_per_1k", r->kv_bytes_per_1k);
+    json_kv_uint(w, "kv_bytes_full", r->kv_bytes_full);
+    json_end_object(w);
+}
+
+/* "check" is null when there is no template. */
+static void put_chat(const inspect_report *r, json_writer *w) {
+    json_kv_object(w, "chat");
+    if (r->chat == NULL) {
+        json_kv_null(w, "check");
+    } else {
+        const chat_caps *caps = chat_template_caps(r->chat);
+        json_kv_str(w, "check", str_of(chat_template_check(r->chat)));
+        json_kv_object(w, "caps");
+#define PUT_CAP(field, name) json_kv_bool(w, name, caps->field);
+        CHAT_CAPS(PUT_CAP)
+#undef PUT_CAP
+        json_end_object(w);
+    }
+    json_kv_uint(w, "tools_template_bytes", r->chat_template_tools.n);
     json_end_object(w);
 }
 
@@ -150,23 +191,33 @@ static void put_tensors(const inspect_report *r, json_writer *w) {
     json_end_array(w);
 }
 
+/* What only a GGUF file has. */
+static void put_file(const inspect_report *r, json_writer *w) {
+    json_kv_uint(w, "file_bytes", gguf_file_bytes(r->file));
+    json_kv_uint(w, "gguf_version", gguf_version(r->file));
+    put_str_or_null(w, "architecture", r->arch);
+    put_about(r, w);
+    json_kv_uint(w, "parameters", r->params);
+    json_kv_uint(w, "weight_bytes", r->weight_bytes);
+    put_types(r, w);
+    put_hparams(r, w);
+    put_memory(r, w);
+}
+
 void inspect_put_json(const inspect_report *r, buf *out) {
     json_writer w;
     json_writer_init(&w, out);
     json_begin_object(&w);
     json_kv_str(&w, "file", str_of(r->path));
-    json_kv_uint(&w, "file_bytes", gguf_file_bytes(r->file));
-    json_kv_uint(&w, "gguf_version", gguf_version(r->file));
-    put_str_or_null(&w, "architecture", r->arch);
     json_kv_str(&w, "name", str_of(r->model->name));
-    json_kv_uint(&w, "parameters", r->params);
-    json_kv_uint(&w, "weight_bytes", r->weight_bytes);
-    put_types(r, &w);
-    put_hparams(r, &w);
+    if (r->file != NULL) put_file(r, &w);
     put_tokenizer(r, &w);
     put_str_or_null(&w, "chat_template", r->chat_template);
-    put_metadata(r, &w);
-    put_tensors(r, &w);
+    put_chat(r, &w);
+    if (r->file != NULL) {
+        put_metadata(r, &w);
+        put_tensors(r, &w);
+    }
     json_kv_bool(&w, "runnable", r->verdict.code == OK);
     put_str_or_null(&w, "reason", r->verdict.code == OK ? S("") : str_of(r->verdict.msg));
     json_end_object(&w);

@@ -56,12 +56,33 @@ static void put_line(buf *out, const char *label, str value) {
 /* --- summary --------------------------------------------------------------- */
 static void put_file(const inspect_report *r, buf *out) {
     put_line(out, "file", str_of(r->path));
+    put_line(out, "name", str_of(r->model->name));
+    if (r->file == NULL) return;
     put_label(out, "size");
     put_bytes(out, gguf_file_bytes(r->file));
     buf_printf(out, " (%" PRIu64 " bytes), GGUF version %u\n", gguf_file_bytes(r->file),
                gguf_version(r->file));
-    put_line(out, "name", str_of(r->model->name));
     put_line(out, "architecture", r->arch);
+}
+
+static void put_about(const inspect_report *r, buf *out) {
+    for (uint32_t i = 0; i < r->about_count; i++)
+        put_line(out, r->about[i].label, r->about[i].text);
+}
+
+static void put_memory(const inspect_report *r, buf *out) {
+    if (r->kv_bytes_per_1k == 0) return;
+    put_label(out, "memory");
+    put_bytes(out, r->weight_bytes);
+    buf_put_str(out, S(" weights; KV cache in f16 "));
+    put_bytes(out, r->kv_bytes_per_1k);
+    buf_put_str(out, S(" per 1024 tokens"));
+    if (r->kv_bytes_full > 0) {
+        buf_put_str(out, S(", "));
+        put_bytes(out, r->kv_bytes_full);
+        buf_printf(out, " for all %u", r->ctx_train);
+    }
+    buf_put_char(out, '\n');
 }
 
 static void put_types(const inspect_report *r, buf *out) {
@@ -74,6 +95,7 @@ static void put_types(const inspect_report *r, buf *out) {
         put_label(out, "");
         buf_printf(out, "%-8s %u tensors, ", dtype_name((dtype)id), r->types[id].tensors);
         put_bytes(out, r->types[id].bytes);
+        if (r->options->how != NULL) buf_printf(out, ", %s", r->options->how((dtype)id));
         buf_put_char(out, '\n');
     }
 }
@@ -89,6 +111,13 @@ static void put_hparams(const inspect_report *r, buf *out) {
     }
 }
 
+static void put_id(const inspect_id *id, buf *out) {
+    put_label(out, "");
+    buf_printf(out, "%-4s %u ", id->label, id->id);
+    put_cut(out, id->text);
+    buf_put_char(out, '\n');
+}
+
 static void put_tokenizer(const inspect_report *r, buf *out) {
     put_label(out, "tokenizer");
     if (r->tokenizer.n == 0) {
@@ -96,21 +125,44 @@ static void put_tokenizer(const inspect_report *r, buf *out) {
         return;
     }
     put_cut(out, r->tokenizer);
-    buf_printf(out, ", %" PRIu64 " tokens", r->tokens);
-    for (uint32_t i = 0; i < r->ids_count; i++)
-        buf_printf(out, ", %s %u", r->ids[i].label, r->ids[i].id);
-    buf_printf(out, ", add_bos %s\n", r->add_bos ? "yes" : "no");
+    if (r->pre.n > 0) {
+        buf_put_str(out, S(" ("));
+        put_cut(out, r->pre);
+        buf_put_char(out, ')');
+    }
+    buf_printf(out, ", %" PRIu64 " tokens, %s\n", r->tokens,
+               r->add_bos ? "adds BOS" : "adds no BOS");
+    for (uint32_t i = 0; i < r->ids_count; i++) put_id(&r->ids[i], out);
+    for (uint32_t i = 0; i < r->ends_count; i++) put_id(&r->ends[i], out);
+    if (r->tok_error.code == OK) return;
+    put_label(out, "");
+    put_escaped(out, str_of(r->tok_error.msg));
+    buf_put_char(out, '\n');
 }
 
+/* What a person sees first: does it work, and what can it do? */
 static void put_template(const inspect_report *r, buf *out) {
     put_label(out, "chat template");
     if (r->chat_template.n == 0) {
-        buf_put_str(out, S("none\n"));
+        buf_put_str(out, S("none: chats are written as 'User: ...' lines\n"));
         return;
     }
+    buf_printf(out, "%zu bytes", r->chat_template.n);
+    if (r->chat_template_tools.n > 0)
+        buf_printf(out, ", and %zu bytes for tools", r->chat_template_tools.n);
+    if (r->chat != NULL) {
+        char caps[CHAT_CAPS_BYTES];
+        chat_caps_text(chat_template_caps(r->chat), caps);
+        buf_put_str(out, S(", check: "));
+        put_escaped(out, str_of(chat_template_check(r->chat)));
+        buf_put_char(out, '\n');
+        put_label(out, "");
+        buf_printf(out, "can: %s", caps);
+    }
+    buf_put_char(out, '\n');
     const char *end = memchr(r->chat_template.p, '\n', r->chat_template.n);
     size_t first_line = end != NULL ? (size_t)(end - r->chat_template.p) : r->chat_template.n;
-    buf_printf(out, "%zu bytes: ", r->chat_template.n);
+    put_label(out, "");
     put_cut(out, (str){r->chat_template.p, first_line});
     buf_put_char(out, '\n');
 }
@@ -214,17 +266,7 @@ static void put_tensor(const gguf_tensor *t, buf *out) {
     buf_put_char(out, '\n');
 }
 
-void inspect_put_text(const inspect_report *r, buf *out) {
-    put_file(r, out);
-    put_types(r, out);
-    put_hparams(r, out);
-    put_tokenizer(r, out);
-    put_template(r, out);
-    put_metadata(r, out);
-    buf_printf(out, "\ntensors, %u\n", gguf_tensor_count(r->file));
-    for (uint32_t i = 0; i < gguf_tensor_count(r->file); i++)
-        put_tensor(gguf_tensor_get(r->file, i), out);
-    buf_put_char(out, '\n');
+static void put_verdict(const inspect_report *r, buf *out) {
     if (r->verdict.code == OK) {
         buf_put_str(out, S("can be run by this version\n"));
         return;
@@ -232,4 +274,22 @@ void inspect_put_text(const inspect_report *r, buf *out) {
     buf_put_str(out, S("cannot be run by this version: "));
     put_escaped(out, str_of(r->verdict.msg));
     buf_put_char(out, '\n');
+}
+
+void inspect_put_text(const inspect_report *r, buf *out) {
+    put_file(r, out);
+    put_about(r, out);
+    if (r->file != NULL) put_types(r, out);
+    put_hparams(r, out);
+    put_memory(r, out);
+    put_tokenizer(r, out);
+    put_template(r, out);
+    if (r->file != NULL) {
+        put_metadata(r, out);
+        buf_printf(out, "\ntensors, %u\n", gguf_tensor_count(r->file));
+        for (uint32_t i = 0; i < gguf_tensor_count(r->file); i++)
+            put_tensor(gguf_tensor_get(r->file, i), out);
+    }
+    buf_put_char(out, '\n');
+    put_verdict(r, out);
 }

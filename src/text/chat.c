@@ -1,147 +1,208 @@
-/* chat.c - the plain chat template. */
+/* chat.c - a chat template's life, and a request's way through it; see chat.h. */
 #include "text/chat.h"
 
-#include <jansson.h>
+#include <stdio.h>
 
-static const char *type_name(const json_t *value) {
-    if (value == NULL) return "nothing";
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        return "an object";
-    case JSON_ARRAY:
-        return "an array";
-    case JSON_STRING:
-        return "a string";
-    case JSON_NULL:
-        return "null";
-    case JSON_TRUE:
-    case JSON_FALSE:
-        return "a boolean";
-    default:
-        return "a number";
-    }
+#include "base/alloc.h"
+#include "base/num.h"
+#include "text/chat_internal.h"
+
+/* --- life cycle ----------------------------------------------------------------------------- */
+
+/* The text of a token as it stands in a prompt, terminated; NULL without memory. */
+static char *token_text(const tokenizer *tok, int32_t id) {
+    char bytes[TOK_PIECE_BYTES_MAX];
+    size_t n = tok != NULL && id != TOK_ID_NONE ? tok_piece_bytes(tok, id, true, bytes) : 0;
+    char *text = mem_try_calloc(n + 1, 1);
+    if (text != NULL) memcpy(text, bytes, n);
+    return text;
 }
 
-static str string_view(const json_t *value) {
-    return (str){json_string_value(value), json_string_length(value)};
-}
-
-/* --- roles ---------------------------------------------------------------------------------- */
-
-typedef struct chat_role {
-    const char *name;
-    const char *label; /* what its line begins with; NULL for those that stand in front */
-    bool null_content; /* content may be null or missing */
-} chat_role;
-
-static const chat_role ROLES[] = {
-    {"system", NULL, false},   {"developer", NULL, false},
-    {"user", "User: ", false}, {"assistant", "Assistant: ", true},
-    {"tool", "Tool: ", false},
-};
-
-/* The role of messages[i]; NULL with *err filled. */
-static const chat_role *role_of(const json_t *message, size_t i, error *err) {
-    const json_t *role = json_object_get(message, "role");
-    if (!json_is_string(role)) {
-        (void)error_set(err, ERR_INVALID, "messages[%zu].role: expected a string, got %s", i,
-                        type_name(role));
-        return NULL;
-    }
-    for (size_t k = 0; k < sizeof ROLES / sizeof *ROLES; k++)
-        if (str_eq_c(string_view(role), ROLES[k].name)) return &ROLES[k];
-    (void)error_set(
-        err, ERR_INVALID,
-        "messages[%zu].role: '%.*s', expected system, developer, user, assistant or tool", i,
-        STR(string_view(role)));
-    return NULL;
-}
-
-/* --- content -------------------------------------------------------------------------------- */
-
-static status put_part(const json_t *part, size_t i, size_t k, buf *out, error *err) {
-    if (!json_is_object(part))
-        return error_set(err, ERR_INVALID, "messages[%zu].content[%zu]: expected an object, got %s",
-                         i, k, type_name(part));
-    const json_t *type = json_object_get(part, "type"), *text = json_object_get(part, "text");
-    if (!json_is_string(type))
-        return error_set(err, ERR_INVALID,
-                         "messages[%zu].content[%zu].type: expected a string, got %s", i, k,
-                         type_name(type));
-    if (!str_eq(string_view(type), S("text")))
-        return error_set(err, ERR_INVALID,
-                         "messages[%zu].content[%zu].type: '%.*s', expected 'text'", i, k,
-                         STR(string_view(type)));
-    if (!json_is_string(text))
-        return error_set(err, ERR_INVALID,
-                         "messages[%zu].content[%zu].text: expected a string, got %s", i, k,
-                         type_name(text));
-    buf_put_str(out, string_view(text));
+/* A template that does not parse is remembered, not reported: only memory is a reason to fail. */
+static status parse(chat_template *t, str source, jinja_template **out, error *err) {
+    jinja_options options = jinja_chat_options();
+    error why = {0};
+    status st = jinja_parse(out, source, &options, &why);
+    if (st == ERR_NOMEM) return error_set(err, st, "%s", why.msg);
+    if (st != OK && t->broken.code == OK) t->broken = why;
     return OK;
 }
 
-static status put_content(const json_t *message, const chat_role *role, size_t i, buf *out,
-                          error *err) {
-    const json_t *content = json_object_get(message, "content");
-    if (json_is_string(content)) {
-        buf_put_str(out, string_view(content));
+static status fill(chat_template *t, const chat_source *s, error *err) {
+    t->bos = token_text(s->tok, s->tok != NULL ? tok_bos(s->tok) : TOK_ID_NONE);
+    t->eos = token_text(s->tok, s->tok != NULL ? tok_eos(s->tok) : TOK_ID_NONE);
+    if (t->bos == NULL || t->eos == NULL) return error_set(err, ERR_NOMEM, "chat: no memory");
+    if (s->kind == CHAT_KIND_PLAIN) {
+        t->caps = (chat_caps){.system = true, .strings = true, .parts = true};
+        t->caps.generation_prompt = t->caps.null_content = true;
+        str_copy_c(t->check, sizeof t->check, S("ok"));
         return OK;
     }
-    if (json_is_array(content)) {
-        for (size_t k = 0; k < json_array_size(content); k++)
-            TRY(put_part(json_array_get(content, k), i, k, out, err));
-        return OK;
-    }
-    if (role->null_content && (content == NULL || json_is_null(content))) return OK;
-    return error_set(err, ERR_INVALID,
-                     "messages[%zu].content: expected a string or an array of parts, got %s", i,
-                     type_name(content));
-}
-
-/* --- the template --------------------------------------------------------------------------- */
-
-/* Puts messages[i] if it belongs to the front part (`front`) or to the dialogue. */
-static status put_message(const json_t *message, size_t i, bool front, buf *out, error *err) {
-    if (!json_is_object(message))
-        return error_set(err, ERR_INVALID, "messages[%zu]: expected an object, got %s", i,
-                         type_name(message));
-    const chat_role *role = role_of(message, i, err);
-    if (role == NULL) return ERR_INVALID;
-    if (front != (role->label == NULL)) return OK;
-    if (!front) buf_put_str(out, str_of(role->label));
-    TRY(put_content(message, role, i, out, err));
-    buf_put_str(out, front ? S("\n\n") : S("\n"));
+    TRY(chat_guard_init(&t->guard, s->tok, err));
+    TRY(parse(t, s->text, &t->main, err));
+    if (s->tool_text.n > 0) TRY(parse(t, s->tool_text, &t->tools, err));
+    if (t->main != NULL) chat_probe(t, s->text);
+    chat_self_check(t, s->tok);
     return OK;
 }
 
-static status put_messages(const json_t *messages, buf *out, error *err) {
-    if (!json_is_array(messages))
-        return error_set(err, ERR_INVALID, "messages: expected an array, got %s",
-                         type_name(messages));
-    size_t count = json_array_size(messages);
-    if (count == 0) return error_set(err, ERR_INVALID, "messages: empty, expected at least 1");
-    if (count > CHAT_MESSAGES_MAX)
-        return error_set(err, ERR_LIMIT, "messages: %zu messages, at most %d", count,
-                         CHAT_MESSAGES_MAX);
-    for (size_t i = 0; i < count; i++)
-        TRY(put_message(json_array_get(messages, i), i, true, out, err));
-    for (size_t i = 0; i < count; i++)
-        TRY(put_message(json_array_get(messages, i), i, false, out, err));
-    buf_put_str(out, S("Assistant:"));
-    return buf_status(out, "chat prompt", err);
+status chat_template_create(chat_template **out, const chat_source *source, error *err) {
+    chat_template *t = mem_try_calloc(1, sizeof *t);
+    if (t == NULL) return error_set(err, ERR_NOMEM, "chat: no memory");
+    t->kind = source->kind;
+    status st = fill(t, source, err);
+    if (st != OK) {
+        chat_template_destroy(t);
+        return st;
+    }
+    *out = t;
+    return OK;
 }
 
-status chat_render_plain(str messages_json, buf *out, error *err) {
-    json_error_t je;
-    json_t *messages = json_loadb(messages_json.p, messages_json.n, JSON_ALLOW_NUL, &je);
-    if (messages == NULL) {
-        status code = json_error_code(&je) == json_error_out_of_memory ? ERR_NOMEM : ERR_INVALID;
-        return error_set(err, code, "messages: %s at byte %d of %zu", je.text, je.position,
-                         messages_json.n);
+void chat_template_destroy(chat_template *t) {
+    if (t == NULL) return;
+    jinja_destroy(t->main);
+    jinja_destroy(t->tools);
+    chat_guard_deinit(&t->guard);
+    mem_free(t->bos);
+    mem_free(t->eos);
+    mem_free(t);
+}
+
+/* --- what it is ----------------------------------------------------------------------------- */
+
+status chat_template_usable(const chat_template *t, error *err) {
+    if (t->broken.code == OK) return OK;
+    return error_set(err, t->broken.code, "%s", t->broken.msg);
+}
+
+const char *chat_template_check(const chat_template *t) { return t->check; }
+const chat_caps *chat_template_caps(const chat_template *t) { return &t->caps; }
+chat_kind chat_template_kind(const chat_template *t) { return t->kind; }
+
+void chat_caps_text(const chat_caps *caps, char out[CHAT_CAPS_BYTES]) {
+    size_t n = 0;
+    out[0] = '\0';
+#define CHAT_CAP_NAME(field, name)          \
+    if (caps->field && n < CHAT_CAPS_BYTES) \
+        n += (size_t)snprintf(out + n, CHAT_CAPS_BYTES - n, "%s%s", n > 0 ? ", " : "", name);
+    CHAT_CAPS(CHAT_CAP_NAME)
+#undef CHAT_CAP_NAME
+}
+
+jinja_template *chat_pick(const chat_template *t, bool with_tools) {
+    return with_tools && t->tools != NULL ? t->tools : t->main;
+}
+
+/* --- prompts -------------------------------------------------------------------------------- */
+
+void chat_prompt_init(chat_prompt *p, size_t bytes_max) {
+    *p = (chat_prompt){0};
+    buf_init(&p->text, bytes_max);
+    buf_init(&p->breaks, bytes_max);
+}
+
+void chat_prompt_deinit(chat_prompt *p) {
+    buf_deinit(&p->text);
+    buf_deinit(&p->breaks);
+}
+
+static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+/* The prompt ends at the mark in the last message.  The blank that was put behind the mark is
+ * gone where the template trims: then it would have trimmed the message, too.
+ * Source: transformers, continue_final_message of apply_chat_template. */
+static status cut_final(buf *text, error *err) {
+    str mark = CHAT_MARK_FINAL;
+    size_t at = text->n;
+    while (at > 0 && !str_starts((str){text->p + at - 1, text->n - at + 1}, mark)) at--;
+    if (at == 0)
+        return error_set(err, ERR_INVALID,
+                         "continue_final_message: the chat template leaves the last message out");
+    bool trimmed = at - 1 + mark.n == text->n || text->p[at - 1 + mark.n] != ' ';
+    text->n = at - 1;
+    while (trimmed && text->n > 0 && is_space(text->p[text->n - 1])) text->n--;
+    return OK;
+}
+
+static status render_jinja(const chat_template *t, const chat_request *r, const buf *context,
+                           chat_prompt *out, error *err) {
+    jinja_env env = {.now_unix_s = r->now_unix_s,
+                     .utc_offset_s = r->utc_offset_s,
+                     .limits = jinja_default_limits(),
+                     .permissive = true};
+    out->in_template = true;
+    TRY(jinja_render(chat_pick(t, r->tools.n > 0), buf_view(context), &env, &out->text, err));
+    if (r->continue_final) TRY(cut_final(&out->text, err));
+    chat_guard_unmark(&out->text, 0, &out->breaks);
+    TRY(buf_status(&out->breaks, "chat prompt", err));
+    out->in_template = false;
+    return OK;
+}
+
+static status render_plain(const chat_request *r, chat_prompt *out, error *err) {
+    chat_plain_options o = {.no_generation_prompt = !r->add_generation_prompt,
+                            .continue_final = r->continue_final};
+    if (r->tools.n > 0)
+        return error_set(err, ERR_UNSUPPORTED,
+                         "tools: the plain chat template has no place for "
+                         "them, and the model brings no other");
+    return chat_render_plain_with(r->messages, &o, &out->text, err);
+}
+
+status chat_render(const chat_template *t, const chat_request *r, chat_prompt *out, error *err) {
+    buf_clear(&out->text);
+    buf_clear(&out->breaks);
+    out->in_template = false;
+    if (t->kind == CHAT_KIND_PLAIN) return render_plain(r, out, err);
+    out->in_template = t->broken.code != OK;
+    TRY(chat_template_usable(t, err));
+    if (r->tools.n > 0 && !t->caps.tools)
+        return error_set(err, ERR_UNSUPPORTED,
+                         "tools: the model's chat template has no place for them");
+    buf context;
+    buf_init(&context, CHAT_CONTEXT_BYTES_MAX);
+    status st = chat_put_context(t, r, &context, err);
+    if (st == OK) st = render_jinja(t, r, &context, out, err);
+    buf_deinit(&context);
+    return st;
+}
+
+/* --- ids ------------------------------------------------------------------------------------ */
+
+static status put_piece(const tokenizer *tok, str text, bool parse_special, uint32_t tokens_max,
+                        buf *ids, error *err) {
+    uint32_t have = (uint32_t)(ids->n / sizeof(int32_t));
+    tok_options o = {.parse_special = parse_special,
+                     .tokens_max = tokens_max == UINT32_MAX ? tokens_max
+                                   : have < tokens_max      ? tokens_max - have
+                                                            : 0};
+    return text.n > 0 ? tok_encode(tok, text, &o, ids, err) : OK;
+}
+
+static status put_ids(const chat_template *t, const tokenizer *tok, const chat_prompt *p,
+                      uint32_t tokens_max, buf *ids, error *err) {
+    bool jinja = t->kind == CHAT_KIND_JINJA;
+    size_t from = 0, count = p->breaks.n / sizeof(uint32_t);
+    int32_t bos = tok_bos(tok);
+    str text = buf_view(&p->text);
+    bool has_bos = jinja && t->bos[0] != '\0' && str_starts(text, str_of(t->bos));
+    if (tok_adds_bos(tok) && bos != TOK_ID_NONE && !has_bos) buf_put(ids, &bos, sizeof bos);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t at = 0;
+        memcpy(&at, p->breaks.p + i * sizeof at, sizeof at);
+        size_t end = num_min_size(at, text.n); /* a continued message may end before */
+        TRY(put_piece(tok, (str){text.p + from, end - from}, jinja, tokens_max, ids, err));
+        from = end;
     }
-    size_t before = out->n;
-    status st = put_messages(messages, out, err);
-    json_decref(messages);
-    if (st != OK) out->n = before;
+    TRY(put_piece(tok, str_skip(text, from), jinja, tokens_max, ids, err));
+    return buf_status(ids, "prompt ids", err);
+}
+
+status chat_encode(const chat_template *t, const tokenizer *tok, const chat_prompt *p,
+                   uint32_t tokens_max, buf *ids, error *err) {
+    size_t before = ids->n;
+    status st = put_ids(t, tok, p, tokens_max, ids, err);
+    if (st != OK) ids->n = before;
     return st;
 }

@@ -151,6 +151,15 @@ static void walk_sampling(codec *c, gen_sampling *s) {
     if (s->tokens_max == 0) bad(c, "tokens_max is 0");
 }
 
+static void walk_chat(codec *c, gen_chat *chat) {
+    field_bool(c, &chat->add_generation_prompt, "add_generation_prompt");
+    field_bool(c, &chat->continue_final, "continue_final");
+    field_str(c, &chat->tools, WIRE_FRAME_BYTES_MAX, "tools");
+    field_str(c, &chat->documents, WIRE_FRAME_BYTES_MAX, "documents");
+    field_str(c, &chat->variables, WIRE_FRAME_BYTES_MAX, "variables");
+    field_str(c, &chat->chat_template, WIRE_FRAME_BYTES_MAX, "chat_template");
+}
+
 static void walk_request(codec *c, gen_request *r) {
     FIELD(c, r->id);
     FIELD_ENUM(c, r->prompt, GEN_PROMPT_END, "prompt kind");
@@ -160,6 +169,7 @@ static void walk_request(codec *c, gen_request *r) {
     FIELD(c, r->choices);
     FIELD(c, r->credits);
     field_str(c, &r->text, WIRE_FRAME_BYTES_MAX, "text");
+    walk_chat(c, &r->chat);
     field_array(c, &r->ids, 4, WIRE_FRAME_BYTES_MAX / 4, "ids");
     FIELD(c, r->stops_count);
     if (r->stops_count > WIRE_STOPS_MAX) {
@@ -200,6 +210,8 @@ static void walk_model(codec *c, model_desc *d) {
     field_chars(c, d->arch, sizeof d->arch, "arch");
     field_chars(c, d->types, sizeof d->types, "types");
     field_chars(c, d->chat, sizeof d->chat, "chat");
+    field_chars(c, d->chat_check, sizeof d->chat_check, "chat_check");
+    field_chars(c, d->chat_caps, sizeof d->chat_caps, "chat_caps");
     field_chars(c, d->backend, sizeof d->backend, "backend");
     field_chars(c, d->numerics, sizeof d->numerics, "numerics");
     field_chars(c, d->kv_type, sizeof d->kv_type, "kv_type");
@@ -213,6 +225,12 @@ static void walk_model(codec *c, model_desc *d) {
     FIELD(c, d->ctx_max);
     FIELD(c, d->parallel);
     FIELD(c, d->threads);
+}
+
+static void walk_loading(codec *c, model_loading *l) {
+    FIELD_ENUM(c, l->phase, LOAD_PHASE_END, "load phase");
+    FIELD(c, l->permille);
+    if (l->permille > 1000) bad(c, "%u permille loaded, at most 1000", l->permille);
 }
 
 static void walk_tokens(codec *c, gen_event *e) {
@@ -329,6 +347,7 @@ DEFINE_PUT(wire_put_cancel, gen_cancel, WIRE_CANCEL, walk_cancel)
 DEFINE_PUT(wire_put_credit, gen_credit, WIRE_CREDIT, walk_credit)
 DEFINE_PUT(wire_put_status, engine_status, WIRE_STATUS, walk_status)
 DEFINE_PUT(wire_put_model, model_desc, WIRE_MODEL, walk_model)
+DEFINE_PUT(wire_put_loading, model_loading, WIRE_LOADING, walk_loading)
 
 void wire_put_drain(buf *out) { frame_end(out, frame_begin(out, WIRE_DRAIN)); }
 
@@ -384,6 +403,7 @@ DEFINE_GET(wire_get_cancel, gen_cancel, walk_cancel)
 DEFINE_GET(wire_get_credit, gen_credit, walk_credit)
 DEFINE_GET(wire_get_status, engine_status, walk_status)
 DEFINE_GET(wire_get_model, model_desc, walk_model)
+DEFINE_GET(wire_get_loading, model_loading, walk_loading)
 
 status wire_get_event(str *body, gen_event *out, bool *more, error *err) {
     *more = body->n > 0;
@@ -445,4 +465,13 @@ const char *gen_finish_name(gen_finish reason) {
 #undef GEN_FINISH_NAME
     };
     return (unsigned)reason < GEN_FINISH_END ? names[reason] : "?";
+}
+
+const char *load_phase_name(load_phase phase) {
+    static const char *const names[] = {
+#define LOAD_PHASE_NAME(id, text) text,
+        LOAD_PHASES(LOAD_PHASE_NAME)
+#undef LOAD_PHASE_NAME
+    };
+    return (unsigned)phase < LOAD_PHASE_END ? names[phase] : "?";
 }

@@ -1,7 +1,7 @@
 /* wire.h - the messages between the front, the text role and the engine worker.
  *
  *   front ──REQUEST, CREDIT, CANCEL──▶ text ──the same, prompt as ids──▶ engine
- *   front ◀──EVENTS (text), STATUS, MODEL── text ◀──EVENTS (ids), STATUS── engine
+ *   front ◀──EVENTS (text), STATUS, LOADING, MODEL── text ◀──EVENTS (ids), STATUS── engine
  *
  * Roles talk in these bytes only, also when they share a process.  No pointer crosses:
  * a decoded message holds views into the frame and is valid as long as the frame is.
@@ -24,7 +24,7 @@
 #include "base/str.h"
 
 enum {
-    WIRE_VERSION = 1,
+    WIRE_VERSION = 2,
     WIRE_HEADER_BYTES = 8,
     WIRE_FRAME_BYTES_MAX = 64 << 20,
     WIRE_CHOICES_MAX = 128,
@@ -45,6 +45,7 @@ typedef enum wire_type {
     WIRE_STATUS,      /* engine_status */
     WIRE_MODEL,       /* model_desc, once, when the role is ready */
     WIRE_DRAIN,       /* no body: nobody is above any more; end what is left, then stop */
+    WIRE_LOADING,     /* model_loading, any number before MODEL */
     WIRE_TYPE_END
 } wire_type;
 
@@ -98,10 +99,20 @@ gen_sampling gen_sampling_default(void);
 
 typedef enum gen_prompt {
     GEN_PROMPT_TEXT, /* `text` is encoded as it stands */
-    GEN_PROMPT_CHAT, /* `text` is the JSON array of messages, for the chat template */
+    GEN_PROMPT_CHAT, /* `text` is the JSON array of messages, `chat` what goes with it */
     GEN_PROMPT_IDS,  /* `ids` is the prompt */
     GEN_PROMPT_END
 } gen_prompt;
+
+/* What a chat template gets besides the messages.  Texts are JSON, or empty: none. */
+typedef struct gen_chat {
+    bool add_generation_prompt; /* the prompt ends where the assistant begins to speak */
+    bool continue_final;        /* ... or within the last message, which is gone on with */
+    str tools;                  /* array */
+    str documents;              /* array */
+    str variables;              /* object: further variables of the template */
+    str chat_template;          /* Jinja instead of the model's own; no JSON */
+} gen_chat;
 
 typedef struct gen_request {
     uint64_t id; /* chosen by the front; unique among the requests in flight */
@@ -112,6 +123,7 @@ typedef struct gen_request {
     uint16_t choices;   /* 1..WIRE_CHOICES_MAX */
     uint32_t credits;   /* tokens the engine may send before the first CREDIT */
     str text;
+    gen_chat chat;
     wire_array ids; /* i32 */
     uint32_t stops_count;
     str stops[WIRE_STOPS_MAX]; /* each 1..WIRE_STOP_BYTES_MAX bytes */
@@ -166,7 +178,7 @@ typedef enum gen_fault {
     GEN_FAULT_CONTEXT_LENGTH, /* have = prompt tokens, limit = what the context holds */
     GEN_FAULT_QUEUE_FULL,     /* have = waiting requests, limit = how many may wait */
     GEN_FAULT_PROMPT,         /* the messages or ids themselves are wrong */
-    GEN_FAULT_TEMPLATE,       /* the model's chat template cannot be used */
+    GEN_FAULT_TEMPLATE,       /* the model's chat template cannot be used, or refused (INVALID) */
     GEN_FAULT_DRAINING,       /* the server is stopping */
     GEN_FAULT_END
 } gen_fault;
@@ -235,10 +247,12 @@ typedef struct wire_logprob {
 typedef struct model_desc {
     char name[64];
     char arch[32];
-    char types[96];   /* weight types by bytes, "Q4_0 92 %, F32 8 %" */
-    char chat[16];    /* "plain", "jinja", "none" */
-    char backend[16]; /* what computes: "cpu avx2" */
-    char numerics[8]; /* "exact" or "fast" */
+    char types[96];       /* weight types by bytes, "Q4_0 92 %, F32 8 %" */
+    char chat[16];        /* "plain", "jinja", "none" */
+    char chat_check[240]; /* what the template's self-check said: "ok", "1 warning: ..." */
+    char chat_caps[128];  /* what it can do, ", " between: "system, tools" */
+    char backend[16];     /* what computes: "cpu avx2" */
+    char numerics[8];     /* "exact" or "fast" */
     char kv_type[8];
     uint64_t params;
     uint64_t file_bytes;
@@ -251,6 +265,26 @@ typedef struct model_desc {
     uint32_t parallel;
     uint32_t threads;
 } model_desc;
+
+/* X(id, what it says): the phases of loading, in their order. */
+#define LOAD_PHASES(X)                     \
+    X(HEADERS, "reading the headers")      \
+    X(TOKENIZER, "building the tokenizer") \
+    X(MEMORY, "planning memory")           \
+    X(WEIGHTS, "reading the weights")      \
+    X(WARM_UP, "warming up")
+typedef enum load_phase {
+#define LOAD_PHASE_ENUM(id, text) LOAD_PHASE_##id,
+    LOAD_PHASES(LOAD_PHASE_ENUM)
+#undef LOAD_PHASE_ENUM
+        LOAD_PHASE_END
+} load_phase;
+
+/* How far a model that is being loaded has come. */
+typedef struct model_loading {
+    load_phase phase;
+    uint32_t permille; /* of the whole, 0..1000 */
+} model_loading;
 
 /* The worker's heartbeat: sent between steps, about every 100 ms. */
 typedef struct engine_status {
@@ -268,6 +302,7 @@ void wire_put_cancel(buf *out, const gen_cancel *c);
 void wire_put_credit(buf *out, const gen_credit *c);
 void wire_put_status(buf *out, const engine_status *s);
 void wire_put_model(buf *out, const model_desc *d);
+void wire_put_loading(buf *out, const model_loading *l);
 void wire_put_drain(buf *out);
 
 /* An EVENTS frame: begin, add, end.  Nothing is left in `out` when no event was added. */
@@ -289,9 +324,12 @@ NODISCARD status wire_get_cancel(str body, gen_cancel *out, error *err);
 NODISCARD status wire_get_credit(str body, gen_credit *out, error *err);
 NODISCARD status wire_get_status(str body, engine_status *out, error *err);
 NODISCARD status wire_get_model(str body, model_desc *out, error *err);
+NODISCARD status wire_get_loading(str body, model_loading *out, error *err);
 /* Take the next event off an EVENTS body; *more is false at its end. */
 NODISCARD status wire_get_event(str *body, gen_event *out, bool *more, error *err);
 
 const char *gen_finish_name(gen_finish reason);
+/* "reading the weights". */
+const char *load_phase_name(load_phase phase);
 
 #endif

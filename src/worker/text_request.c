@@ -16,17 +16,17 @@ static bool prompt_has_text(const tokenizer *tok, const int32_t *prompt, uint32_
     return false;
 }
 
-static status add_stops(text_request *t, const gen_request *r, error *err) {
+static status add_stops(text_request *t, const gen_request *r, bool plain_chat, error *err) {
     stop_set_init(&t->stops);
     for (uint32_t i = 0; i < r->stops_count; i++) TRY(stop_set_add(&t->stops, r->stops[i], err));
     /* the plain chat template ends where the next user line would begin */
-    if (r->prompt == GEN_PROMPT_CHAT) TRY(stop_set_add(&t->stops, S(CHAT_PLAIN_STOP), err));
+    if (plain_chat) TRY(stop_set_add(&t->stops, S(CHAT_PLAIN_STOP), err));
     return OK;
 }
 
 static status init_choice(text_request *t, text_choice *c, const tokenizer *tok,
-                          const gen_request *r, bool at_start, error *err) {
-    c->trim = r->prompt == GEN_PROMPT_CHAT;
+                          const gen_request *r, bool at_start, bool plain_chat, error *err) {
+    c->trim = plain_chat && !r->chat.continue_final;
     detok_init(&c->detok, tok, at_start);
     stop_match_init(&c->match, &t->stops);
     buf_init(&c->logprobs, LOGPROBS_BYTES_MAX);
@@ -48,16 +48,17 @@ static status take_echo(text_request *t, const tokenizer *tok, const int32_t *pr
 }
 
 status text_request_create(text_request **out, const tokenizer *tok, const gen_request *r,
-                           const int32_t *prompt, uint32_t prompt_count, error *err) {
+                           bool plain_chat, const int32_t *prompt, uint32_t prompt_count,
+                           error *err) {
     text_request *t = mem_try_calloc(1, sizeof *t + r->choices * sizeof t->choices[0]);
     if (t == NULL) return error_set(err, ERR_NOMEM, "text: no memory for a request");
     t->id = r->id;
     t->choices_count = r->choices;
     buf_init(&t->echo, ECHO_BYTES_MAX / r->choices);
     bool at_start = !prompt_has_text(tok, prompt, prompt_count);
-    status st = add_stops(t, r, err);
+    status st = add_stops(t, r, plain_chat, err);
     for (uint32_t i = 0; i < r->choices && st == OK; i++)
-        st = init_choice(t, &t->choices[i], tok, r, at_start, err);
+        st = init_choice(t, &t->choices[i], tok, r, at_start, plain_chat, err);
     if (st == OK && r->echo) st = take_echo(t, tok, prompt, prompt_count, err);
     if (st != OK) {
         text_request_destroy(t);

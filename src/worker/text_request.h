@@ -39,9 +39,11 @@ typedef struct text_request {
     text_choice choices[];
 } text_request;
 
-/* prompt [prompt_count] decides whether generated text starts the text. */
+/* prompt [prompt_count] decides whether generated text starts the text.  plain_chat: it was made
+ * by the plain chat template, whose stop string and leading blanks are not the answer's. */
 NODISCARD status text_request_create(text_request **out, const tokenizer *tok, const gen_request *r,
-                                     const int32_t *prompt, uint32_t prompt_count, error *err);
+                                     bool plain_chat, const int32_t *prompt, uint32_t prompt_count,
+                                     error *err);
 void text_request_destroy(text_request *r);
 
 /* What a push lets out. */

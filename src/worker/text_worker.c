@@ -2,6 +2,7 @@
 #include "worker/text_worker.h"
 
 #include <inttypes.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/assert.h"
@@ -20,12 +21,13 @@ enum {
 
 struct text_worker {
     text_worker_options opt;
-    idmap requests; /* text_request by id */
-    buf in;         /* the frame being read */
-    buf up;         /* frames for the front, not yet in the ring */
-    buf down;       /* frames for the engine, not yet in the ring */
-    buf prompt;     /* rendered chat text */
-    buf ids;        /* the encoded prompt, i32 */
+    idmap requests;     /* text_request by id */
+    buf in;             /* the frame being read */
+    buf up;             /* frames for the front, not yet in the ring */
+    buf down;           /* frames for the engine, not yet in the ring */
+    chat_prompt prompt; /* rendered */
+    bool plain_chat;    /* by the plain template */
+    buf ids;            /* the encoded prompt, i32 */
     text_scratch scratch;
     bool draining;
 };
@@ -39,7 +41,7 @@ status text_worker_create(text_worker **out, const text_worker_options *opt, err
     buf_init(&w->in, WIRE_FRAME_BYTES_MAX);
     buf_init(&w->up, WIRE_FRAME_BYTES_MAX);
     buf_init(&w->down, WIRE_FRAME_BYTES_MAX);
-    buf_init(&w->prompt, PROMPT_BYTES_MAX);
+    chat_prompt_init(&w->prompt, PROMPT_BYTES_MAX);
     buf_init(&w->ids, PROMPT_BYTES_MAX);
     buf_init(&w->scratch.made, SCRATCH_BYTES_MAX);
     buf_init(&w->scratch.released, SCRATCH_BYTES_MAX);
@@ -60,9 +62,9 @@ void text_worker_destroy(text_worker *w) {
     uint32_t at = 0;
     for (text_request *r; (r = idmap_next(&w->requests, &at)) != NULL;) text_request_destroy(r);
     idmap_deinit(&w->requests);
-    buf *all[] = {
-        &w->in, &w->up, &w->down, &w->prompt, &w->ids, &w->scratch.made, &w->scratch.released};
+    buf *all[] = {&w->in, &w->up, &w->down, &w->ids, &w->scratch.made, &w->scratch.released};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) buf_deinit(all[i]);
+    chat_prompt_deinit(&w->prompt);
     mem_free(w);
 }
 
@@ -83,13 +85,58 @@ static void send_error(text_worker *w, uint64_t id, status code, gen_fault fault
     send_event(w, &e);
 }
 
-static status encode(text_worker *w, str text, bool add_special, bool parse_special, error *err) {
+static uint32_t counted_max(const text_worker *w) {
+    return num_max_u32(PROMPT_COUNTED_MAX, w->opt.desc.ctx_max);
+}
+
+static status encode_text(text_worker *w, const gen_request *r, error *err) {
     tok_options opt = {
-        .add_special = add_special,
-        .parse_special = parse_special,
-        .tokens_max = num_max_u32(PROMPT_COUNTED_MAX, w->opt.desc.ctx_max),
+        .add_special = r->add_special,
+        .parse_special = r->parse_special,
+        .tokens_max = counted_max(w),
     };
-    return tok_encode(w->opt.tok, text, &opt, &w->ids, err);
+    return tok_encode(w->opt.tok, r->text, &opt, &w->ids, err);
+}
+
+/* Templates that ask for the time get that of the server's zone, as transformers' do. */
+static int32_t utc_offset_s(int64_t unix_s) {
+    time_t t = (time_t)unix_s;
+    struct tm tm;
+    return localtime_r(&t, &tm) != NULL ? (int32_t)tm.tm_gmtoff : 0;
+}
+
+static status encode_chat(text_worker *w, const chat_template *t, const gen_request *r,
+                          gen_fault *fault, error *err) {
+    int64_t now_s = (int64_t)(os_wall_ms() / 1000);
+    chat_request q = {.messages = r->text,
+                      .tools = r->chat.tools,
+                      .documents = r->chat.documents,
+                      .variables = r->chat.variables,
+                      .add_generation_prompt = r->chat.add_generation_prompt,
+                      .continue_final = r->chat.continue_final,
+                      .trusted = w->opt.trust_content,
+                      .now_unix_s = now_s,
+                      .utc_offset_s = utc_offset_s(now_s)};
+    w->plain_chat = chat_template_kind(t) == CHAT_KIND_PLAIN;
+    status st = chat_render(t, &q, &w->prompt, err);
+    if (st == ERR_UNSUPPORTED) *fault = GEN_FAULT_NONE; /* a field that has no place here */
+    if (st != OK && w->prompt.in_template) *fault = GEN_FAULT_TEMPLATE;
+    if (st == OK) st = chat_encode(t, w->opt.tok, &w->prompt, counted_max(w), &w->ids, err);
+    return st;
+}
+
+/* With the template that the request brought along. */
+static status encode_with_own(text_worker *w, const gen_request *r, gen_fault *fault, error *err) {
+    chat_source s = {.kind = CHAT_KIND_JINJA, .text = r->chat.chat_template, .tok = w->opt.tok};
+    chat_template *t = NULL;
+    *fault = GEN_FAULT_TEMPLATE;
+    if (!w->opt.request_templates)
+        return error_set(err, ERR_UNSUPPORTED, "chat_template: requests may not bring their own");
+    TRY(chat_template_create(&t, &s, err));
+    *fault = GEN_FAULT_PROMPT;
+    status st = encode_chat(w, t, r, fault, err);
+    chat_template_destroy(t);
+    return st;
 }
 
 /* What a prompt that does not encode is to blame for. */
@@ -101,25 +148,19 @@ static gen_fault fault_of(status st) {
 /* The prompt as ids in w->ids.  *fault says what to blame. */
 static status prompt_ids(text_worker *w, const gen_request *r, gen_fault *fault, error *err) {
     buf_clear(&w->ids);
+    w->plain_chat = false;
     *fault = GEN_FAULT_PROMPT;
     switch (r->prompt) {
     case GEN_PROMPT_TEXT:
-        return encode(w, r->text, r->add_special, r->parse_special, err);
+        return encode_text(w, r, err);
     case GEN_PROMPT_IDS:
         buf_put(&w->ids, r->ids.p, (size_t)r->ids.count * sizeof(int32_t));
         return buf_status(&w->ids, "prompt", err);
     default:
         break;
     }
-    if (w->opt.chat != CHAT_KIND_PLAIN) {
-        *fault = GEN_FAULT_TEMPLATE;
-        return error_set(err, ERR_UNSUPPORTED,
-                         "the model's chat template is Jinja, which this version does not run: use "
-                         "/v1/completions, or start with --chat-template plain");
-    }
-    buf_clear(&w->prompt);
-    TRY(chat_render_plain(r->text, &w->prompt, err));
-    return encode(w, buf_view(&w->prompt), true, false, err);
+    if (r->chat.chat_template.n > 0) return encode_with_own(w, r, fault, err);
+    return encode_chat(w, w->opt.chat, r, fault, err);
 }
 
 static void forget(text_worker *w, text_request *t) {
@@ -136,11 +177,12 @@ static status forward_request(text_worker *w, const gen_request *r, uint32_t cou
                          w->requests.count, w->requests.count_max);
     if (idmap_get(&w->requests, r->id) != NULL)
         return error_set(err, ERR_INTERNAL, "request id %" PRIu64 " is in use", r->id);
-    TRY(text_request_create(&t, w->opt.tok, r, ids, count, err));
+    TRY(text_request_create(&t, w->opt.tok, r, w->plain_chat, ids, count, err));
     idmap_add(&w->requests, r->id, t);
     gen_request below = *r;
     below.prompt = GEN_PROMPT_IDS;
     below.text = (str){0};
+    below.chat = (gen_chat){0};
     below.stops_count = 0;
     below.ids = (wire_array){ids, count};
     wire_put_request(&w->down, &below);
@@ -171,6 +213,17 @@ static bool prompt_fits(text_worker *w, uint64_t id, uint32_t count) {
     return false;
 }
 
+/* The front knows the vocabulary's size only once the model is loaded, so it looks again here. */
+static status check_ids(const text_worker *w, wire_array ids, const char *what, error *err) {
+    for (uint32_t i = 0; i < ids.count; i++) {
+        int32_t id = wire_i32_at(ids, i);
+        if (!tok_is_valid(w->opt.tok, id))
+            return error_set(err, ERR_INVALID, "%s: %u is token %d, the vocabulary has %u", what, i,
+                             id, tok_vocab_count(w->opt.tok));
+    }
+    return OK;
+}
+
 static void take_request(text_worker *w, const gen_request *r) {
     error err = {0};
     gen_fault fault = GEN_FAULT_NONE;
@@ -182,12 +235,11 @@ static void take_request(text_worker *w, const gen_request *r) {
         return;
     }
     if (!prompt_fits(w, r->id, count)) return;
-    for (uint32_t i = 0; i < count; i++) {
-        int32_t id = wire_i32_at((wire_array){w->ids.p, count}, i);
-        if (tok_is_valid(w->opt.tok, id)) continue;
-        (void)error_set(&err, ERR_INVALID, "prompt: token %u is %d, the vocabulary has %u", i, id,
-                        tok_vocab_count(w->opt.tok));
-        send_error(w, r->id, ERR_INVALID, GEN_FAULT_PROMPT, i, count, err.msg);
+    st = check_ids(w, (wire_array){w->ids.p, count}, "prompt", &err);
+    if (st == OK) st = check_ids(w, r->sampling.bias_ids, "logit_bias", &err);
+    if (st == OK) st = check_ids(w, r->sampling.stop_ids, "stop_token_ids", &err);
+    if (st != OK) {
+        send_error(w, r->id, st, GEN_FAULT_PROMPT, 0, count, err.msg);
         return;
     }
     st = forward_request(w, r, count, &err);
@@ -207,7 +259,7 @@ static status refuse_unread(text_worker *w, str body, const error *why) {
 
 /* A large prompt came through: give back what small ones do not need. */
 static void buf_trim_all(text_worker *w) {
-    buf *all[] = {&w->prompt, &w->ids};
+    buf *all[] = {&w->prompt.text, &w->prompt.breaks, &w->ids};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         buf_clear(all[i]);
         buf_trim(all[i], SCRATCH_BYTES_MAX);

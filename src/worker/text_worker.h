@@ -18,8 +18,10 @@
 #include "wire/wire.h"
 
 typedef struct text_worker_options {
-    const tokenizer *tok; /* borrowed */
-    chat_kind chat;
+    const tokenizer *tok;       /* borrowed */
+    const chat_template *chat;  /* borrowed */
+    bool trust_content;         /* control tokens written in messages become tokens */
+    bool request_templates;     /* a request may bring a template of its own */
     model_desc desc;            /* sent up once the role runs */
     uint32_t requests_max;      /* in flight at the same time */
     uint32_t prompt_tokens_max; /* 0: what fits the context */

@@ -9,7 +9,19 @@ import sys
 
 import harness
 
-TOPICS = ("cli", "oracle", "hostile", "server", "stream", "load", "lifecycle", "clients")
+TOPICS = (
+    "cli",
+    "oracle",
+    "formats",
+    "quantize",
+    "hostile",
+    "server",
+    "stream",
+    "load",
+    "lifecycle",
+    "chat",
+    "clients",
+)
 
 
 def main():

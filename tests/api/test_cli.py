@@ -7,6 +7,7 @@ import harness
 from harness import check, equal, gantry, test
 
 COMMANDS = ("serve", "run", "tokenize", "detokenize", "logits", "perplexity", "bench", "inspect")
+COMMANDS += ("render",)
 
 
 @test
@@ -36,8 +37,9 @@ def a_missing_file_is_named():
 
 @test
 def a_directory_is_no_model():
-    for command in (["run", "-p", "x"], ["inspect"], ["tokenize"], ["bench"]):
+    for command in (["run", "-p", "x"], ["inspect"], ["bench"]):
         gantry(*command, harness.TMP).failed_with(1, harness.TMP, "directory")
+    gantry("tokenize", harness.TMP).failed_with(1, harness.TMP, "no tokenizer")
 
 
 @test

@@ -63,6 +63,8 @@ static status recode(str frame, buf *out) {
         RECODE(engine_status, wire_get_status, wire_put_status);
     case WIRE_MODEL:
         RECODE(model_desc, wire_get_model, wire_put_model);
+    case WIRE_LOADING:
+        RECODE(model_loading, wire_get_loading, wire_put_loading);
     case WIRE_EVENTS:
         return recode_events(body, out);
     case WIRE_DRAIN:

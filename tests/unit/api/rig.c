@@ -73,6 +73,8 @@ void rig_model(rig *r) {
                     .arch = "llama",
                     .types = "F32 100 %",
                     .chat = "plain",
+                    .chat_check = "ok",
+                    .chat_caps = "system, strings",
                     .backend = "ref",
                     .numerics = "exact",
                     .kv_type = "f32",

@@ -17,6 +17,7 @@ TEST(api_error_maps_every_fault) {
     CHECK_EQ(http_of(ERR_BUSY, GEN_FAULT_QUEUE_FULL, "queue_full"), 503);
     CHECK_EQ(http_of(ERR_INVALID, GEN_FAULT_PROMPT, "invalid_prompt"), 400);
     CHECK_EQ(http_of(ERR_UNSUPPORTED, GEN_FAULT_TEMPLATE, "chat_template_unusable"), 400);
+    CHECK_EQ(http_of(ERR_INVALID, GEN_FAULT_TEMPLATE, "chat_template_error"), 400);
     CHECK_EQ(http_of(ERR_BUSY, GEN_FAULT_DRAINING, "draining"), 503);
     CHECK_EQ(http_of(ERR_NOMEM, GEN_FAULT_NONE, "out_of_memory"), 503);
     CHECK_EQ(http_of(ERR_DEVICE, GEN_FAULT_NONE, "device_error"), 500);

@@ -715,13 +715,111 @@ TEST(front_is_ready_when_its_models_are) {
     rig_open_silent(&r, (front_options){0}, 0);
     check_error(&r, "", "/readyz", NULL, 503, "loading");
     check_error(&r, "", "/health", NULL, 503, "\"type\":\"unavailable_error\"");
-    check_error(&r, JSON, CHAT, "{" HI "}", 503, "not_ready");
+    check_error(&r, "", "/readyz", NULL, 503, "0 % (reading the headers)");
+    wire_put_loading(&r.out, &(model_loading){.phase = LOAD_PHASE_WEIGHTS, .permille = 437});
+    CHECK(link_flush(r.link.up, &r.out));
+    os_sleep_ms(20);
+    check_error(&r, "", "/readyz", NULL, 503,
+                "model 'tiny' is loading: 43 % (reading the weights)");
     web_answer a = web_ask(&r, "GET", "/livez", "", NULL);
     CHECK_EQ(a.status, 200);
     web_answer_free(&a);
     a = web_ask(&r, "GET", "/v1/models", "", NULL);
-    CHECK_HAS(a.body, "\"meta\":null,\"status\":{\"value\":\"loading\"}");
+    CHECK_HAS(a.body, "\"meta\":null,\"status\":{\"value\":\"loading\",\"progress\":0.437,"
+                      "\"phase\":\"reading the weights\"}");
     web_answer_free(&a);
+    rig_close(&r);
+}
+
+static void say_loading(rig *r, uint32_t permille) {
+    wire_put_loading(&r->out, &(model_loading){.phase = LOAD_PHASE_WEIGHTS, .permille = permille});
+    CHECK(link_flush(r->link.up, &r->out));
+    os_sleep_ms(20);
+}
+
+static void answer_in_full(rig *r, uint64_t id) {
+    rig_accept(r, id, 5);
+    rig_text(r, id, 0, 1, "deep");
+    rig_finish(r, id, 0, GEN_FINISH_EOS);
+    rig_usage(r, id, 5, 1);
+}
+
+TEST(front_tells_streams_how_far_a_model_has_loaded_and_then_answers) {
+    rig r;
+    rig_open_silent(&r, (front_options){0}, 0);
+    int stream = web_open(&r), plain = web_open(&r);
+    web_post(stream, CHAT, "{" HI ",\"stream\":true}");
+    uint64_t first = rig_request(&r).id;
+    web_post(plain, CHAT, "{" HI "}");
+    uint64_t second = rig_request(&r).id;
+    say_loading(&r, 200);
+    say_loading(&r, 430);
+    CHECK(web_has(stream, 1000));
+    CHECK(!web_has(plain, 50)); /* it waits without a word */
+    rig_model(&r);
+    answer_in_full(&r, first);
+    answer_in_full(&r, second);
+    web_answer a = web_read(stream);
+    CHECK_EQ(a.status, 200);
+    CHECK_HAS(a.body, ": loading 20 %\n");
+    CHECK_HAS(a.body, ": loading 43 %\n");
+    CHECK_HAS(a.body, "\"content\":\"deep\"");
+    CHECK_HAS(a.body, "[DONE]");
+    web_answer_free(&a);
+    a = web_read(plain);
+    CHECK_EQ(a.status, 200);
+    CHECK_HAS(a.body, "\"content\":\"deep\"");
+    web_answer_free(&a);
+    (void)close(stream);
+    (void)close(plain);
+    rig_close(&r);
+}
+
+TEST(front_streams_an_error_to_who_was_told_of_loading) {
+    rig r;
+    rig_open_silent(&r, (front_options){0}, 0);
+    int fd = web_open(&r);
+    web_post(fd, CHAT, "{" HI ",\"stream\":true}");
+    uint64_t id = rig_request(&r).id;
+    say_loading(&r, 100);
+    rig_model(&r);
+    rig_error(&r, id, ERR_INVALID, GEN_FAULT_TEMPLATE, 0, 0);
+    web_answer a = web_read(fd);
+    CHECK_EQ(a.status, 200);
+    CHECK_HAS(a.body, "\"code\":\"chat_template_error\"");
+    web_answer_free(&a);
+    (void)close(fd);
+    rig_close(&r);
+}
+
+TEST(front_cancels_below_when_a_client_leaves_while_a_model_loads) {
+    rig r;
+    rig_open_silent(&r, (front_options){0}, 0);
+    int fd = web_open(&r);
+    web_post(fd, CHAT, "{" HI ",\"stream\":true}");
+    uint64_t id = rig_request(&r).id;
+    say_loading(&r, 100);
+    (void)close(fd);
+    CHECK_EQ(rig_cancel(&r).id, id);
+    rig_close(&r);
+}
+
+TEST(front_takes_templates_of_requests_only_where_that_is_allowed) {
+    rig r;
+    const char *body = "{" HI ",\"chat_template\":\"{{ 1 }}\"}";
+    rig_open(&r, (front_options){0}, 0);
+    check_error(&r, JSON, CHAT, body, 400, "--allow-request-template");
+    rig_close(&r);
+    rig_open(&r, (front_options){.request_templates = true}, 0);
+    int fd = web_open(&r);
+    web_post(fd, CHAT, body);
+    gen_request q = rig_request(&r);
+    CHECK(str_eq(q.chat.chat_template, S("{{ 1 }}")));
+    answer_in_full(&r, q.id);
+    web_answer a = web_read(fd);
+    CHECK_EQ(a.status, 200);
+    web_answer_free(&a);
+    (void)close(fd);
     rig_close(&r);
 }
 

@@ -98,6 +98,31 @@ TEST(openai_chat_defaults_are_those_of_the_api) {
     arena_deinit(&p.a);
 }
 
+TEST(openai_chat_carries_everything_a_template_may_see) {
+    parsed p;
+    parse(&p, openai_chat_parse,
+          "{" MESSAGES ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],"
+          "\"tool_choice\":\"auto\",\"documents\":[{\"text\":\"d\"}],"
+          "\"chat_template_kwargs\":{\"enable_thinking\":false,\"big\":18446744073709551615},"
+          "\"reasoning_effort\":\"low\",\"continue_final_message\":true,"
+          "\"add_generation_prompt\":false}");
+    const gen_chat *c = &p.spec.request.chat;
+    CHECK(p.ok);
+    CHECK_STR(p.spec.ignored, "");
+    CHECK(!c->add_generation_prompt && c->continue_final);
+    CHECK(str_eq(c->tools, S("[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]")));
+    CHECK(str_eq(c->documents, S("[{\"text\":\"d\"}]")));
+    CHECK(str_eq(c->variables, S("{\"enable_thinking\":false,\"big\":18446744073709551615,"
+                                 "\"reasoning_effort\":\"low\"}")));
+    arena_deinit(&p.a);
+    parse(&p, openai_chat_parse,
+          "{" MESSAGES ",\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"none\","
+          "\"reasoning_effort\":\"low\",\"chat_template_kwargs\":{\"reasoning_effort\":\"high\"}}");
+    CHECK(p.ok && c->add_generation_prompt && c->tools.n == 0); /* none may be called: not shown */
+    CHECK(str_eq(c->variables, S("{\"reasoning_effort\":\"high\"}")));
+    arena_deinit(&p.a);
+}
+
 static uint64_t seed_of(const char *member) {
     char body[256];
     parsed p;
@@ -159,7 +184,14 @@ TEST(openai_names_the_field_that_is_out_of_range_or_of_the_wrong_type) {
 TEST(openai_refuses_what_it_does_not_do_by_name) {
     refused("\"response_format\":{\"type\":\"json_object\"}", API_UNSUPPORTED,
             "response_format.type");
-    refused("\"tools\":[{\"type\":\"function\"}]", API_UNSUPPORTED, "tools");
+    refused("\"tools\":[{\"type\":\"function\"}]", API_INVALID, "tools[0].function");
+    refused("\"tools\":[{\"type\":\"web_search\"}]", API_UNSUPPORTED, "tools[0].type");
+    refused("\"tools\":[{\"function\":{}}]", API_INVALID, "tools[0].function.name");
+    refused("\"tools\":7", API_INVALID, "tools");
+    refused("\"chat_template_kwargs\":[]", API_INVALID, "chat_template_kwargs");
+    refused("\"documents\":{}", API_INVALID, "documents");
+    refused("\"continue_final_message\":true,\"add_generation_prompt\":true", API_INVALID,
+            "continue_final_message");
     refused("\"functions\":[{}]", API_UNSUPPORTED, "functions");
     refused("\"tool_choice\":\"required\"", API_UNSUPPORTED, "tool_choice");
     refused("\"tool_choice\":{\"type\":\"function\"}", API_UNSUPPORTED, "tool_choice");
@@ -167,7 +199,6 @@ TEST(openai_refuses_what_it_does_not_do_by_name) {
     refused("\"audio\":{\"voice\":\"x\"}", API_UNSUPPORTED, "audio");
     refused("\"prediction\":{\"type\":\"content\"}", API_UNSUPPORTED, "prediction");
     refused("\"grammar\":\"root ::= x\"", API_UNSUPPORTED, "grammar");
-    refused("\"chat_template\":\"{{ x }}\"", API_UNSUPPORTED, "chat_template");
     refused("\"guided_json\":{\"a\":1}", API_UNSUPPORTED, "guided_json");
 }
 

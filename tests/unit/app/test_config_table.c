@@ -53,7 +53,6 @@ TEST(config_enums_are_in_the_order_of_the_table) {
         {"engine.kv", CONFIG_KV_F32, "f32"},
         {"logits.kv", CONFIG_KV_F32, "f32"},
         {"engine.cpu_isa", CONFIG_CPU_ISA_NEON, "neon"},
-        {"engine.chat_template", CONFIG_CHAT_TEMPLATE_PLAIN, "plain"},
         {"log.level", CONFIG_LOG_LEVEL_ERROR, "error"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

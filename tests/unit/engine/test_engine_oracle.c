@@ -142,6 +142,15 @@ TEST(engine_stories_block_types_match_the_oracle) {
     }
 }
 
+/* Types without a kernel of their own are read exactly and multiplied in f32. */
+TEST(engine_stories_in_a_type_read_row_by_row_matches_the_oracle) {
+    SHARED_OR_SKIP(index, "oracle/public/stories260k/index.json");
+    char file[128], logits[128];
+    CHECK(index != NULL);
+    golden g = stories("Q5_1", file, logits, sizeof file);
+    check_golden(&g, f32_nmse_max, f32_nmse_max);
+}
+
 /* Mean squared difference of two lists. */
 static double mse_of(const float *a, const float *b, size_t count) {
     double sum = 0;
@@ -206,5 +215,34 @@ TEST(engine_random_models_match_the_oracle) {
         (void)snprintf(logits, sizeof logits, "models/%s/p130.logits.f32", names[i]);
         g.first_row = 98;
         check_golden(&g, f32_nmse_max, f32_nmse_max);
+    }
+}
+
+/* The mixes that people use; golden logits of the weights read exactly, computed in f32. */
+TEST(engine_random_model_in_quantized_files_matches_the_oracle) {
+    SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
+    static const struct {
+        const char *type;
+        double cpu_nmse_max;
+        bool long_prompt;
+    } files[] = {
+        {"Q4_K_M", 1e-9, true}, /* f32_nmse_max: nothing in it is rounded */
+        {"Q6_K", 1e-9, false},
+        {"Q8_0", 1e-7, false}, /* activations of 16 bits; the recorder's own error is 6e-4 */
+        {"Q4_0", 1e-7, true},
+    };
+    CHECK(index != NULL);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char file[128], logits[128];
+        (void)snprintf(file, sizeof file, "models/llama-mha/quant/model-%s.gguf", files[i].type);
+        (void)snprintf(logits, sizeof logits, "models/llama-mha/quant/%s.p24.deq.logits.f32",
+                       files[i].type);
+        golden g = {file, "models/llama-mha/p24.ids.i32", logits, 0};
+        check_golden(&g, f32_nmse_max, files[i].cpu_nmse_max);
+        if (!files[i].long_prompt) continue;
+        (void)snprintf(logits, sizeof logits, "models/llama-mha/quant/%s.p130.deq.logits.f32",
+                       files[i].type);
+        golden late = {file, "models/llama-mha/p130.ids.i32", logits, 98};
+        check_golden(&late, f32_nmse_max, files[i].cpu_nmse_max);
     }
 }

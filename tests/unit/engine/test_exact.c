@@ -10,9 +10,9 @@
 
 enum { PROMPT = 100, CROWD = 7, CROWD_TOKENS = 40 };
 
-static const char *const specs[] = {"synth:tiny:f32", "synth:tiny:f16", "synth:tiny:bf16",
-                                    "synth:tiny:q8_0", "synth:tiny:q4_0"};
-enum { SPECS = 5 };
+static const char *const specs[] = {"synth:tiny:f32",  "synth:tiny:f16",  "synth:tiny:bf16",
+                                    "synth:tiny:q8_0", "synth:tiny:q4_0", "synth:tiny:q4_k_m"};
+enum { SPECS = 6 };
 
 static void fill_prompt(int32_t *ids, uint32_t count, uint32_t vocab, uint32_t seed) {
     uint64_t state = seed;

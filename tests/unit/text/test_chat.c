@@ -62,7 +62,7 @@ TEST(chat_plain_keeps_all_bytes_of_the_content) {
 
 TEST(chat_plain_refuses_with_the_path_of_what_is_wrong) {
     check_refused("", ERR_INVALID, "messages: ");
-    check_refused("[{\"role\":\"user\",}]", ERR_INVALID, " at byte ");
+    check_refused("[{\"role\":\"user\",}]", ERR_INVALID, "line ");
     check_refused("[{\"role\":\"user\",\"content\":\"\xFF\"}]", ERR_INVALID, "messages: ");
     check_refused("{}", ERR_INVALID, "messages: expected an array, got an object");
     check_refused("[]", ERR_INVALID, "messages: empty, expected at least 1");

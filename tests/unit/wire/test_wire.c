@@ -38,6 +38,11 @@ static void check_request(const gen_request *a, const gen_request *b) {
     CHECK(a->add_special == b->add_special && a->parse_special == b->parse_special);
     CHECK(a->echo == b->echo && a->credits == b->credits);
     CHECK(str_eq(a->text, b->text) && same_array(a->ids, b->ids, 4));
+    CHECK(a->chat.add_generation_prompt == b->chat.add_generation_prompt);
+    CHECK(a->chat.continue_final == b->chat.continue_final);
+    CHECK(str_eq(a->chat.tools, b->chat.tools) && str_eq(a->chat.documents, b->chat.documents));
+    CHECK(str_eq(a->chat.variables, b->chat.variables));
+    CHECK(str_eq(a->chat.chat_template, b->chat.chat_template));
     CHECK_EQ(a->stops_count, b->stops_count);
     for (uint32_t i = 0; i < b->stops_count; i++) CHECK(str_eq(a->stops[i], b->stops[i]));
     check_sampling(&a->sampling, &b->sampling);
@@ -80,6 +85,16 @@ TEST(wire_small_messages_come_back_as_they_were) {
     wire_put_credit(&out, &credit);
     CHECK_EQ(wire_get_credit(body_of(&out, WIRE_CREDIT), &credit_got, NULL), OK);
     CHECK(credit_got.id == 9 && credit_got.tokens == WIRE_CREDITS_MAX);
+    buf_clear(&out);
+    model_loading loading = {.phase = LOAD_PHASE_WEIGHTS, .permille = 1000}, loading_got = {0};
+    wire_put_loading(&out, &loading);
+    CHECK_EQ(wire_get_loading(body_of(&out, WIRE_LOADING), &loading_got, NULL), OK);
+    CHECK(loading_got.phase == loading.phase && loading_got.permille == 1000);
+    CHECK_STR(load_phase_name(loading_got.phase), "reading the weights");
+    buf_clear(&out);
+    loading.permille = 1001;
+    wire_put_loading(&out, &loading);
+    CHECK_EQ(wire_get_loading(body_of(&out, WIRE_LOADING), &loading_got, NULL), ERR_FORMAT);
     buf_clear(&out);
     wire_put_drain(&out);
     CHECK_EQ(body_of(&out, WIRE_DRAIN).n, 0);

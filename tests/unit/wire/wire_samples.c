@@ -99,6 +99,12 @@ gen_request sample_request(sample_bytes *s) {
         .choices = (uint16_t)(1 + sample_u32(s, WIRE_CHOICES_MAX)),
         .credits = sample_u32(s, WIRE_CREDITS_MAX + 1),
         .text = sample_str(s, 300),
+        .chat = {.add_generation_prompt = any_bool(s),
+                 .continue_final = any_bool(s),
+                 .tools = sample_str(s, 100),
+                 .documents = sample_str(s, 20),
+                 .variables = sample_str(s, 50),
+                 .chat_template = sample_str(s, 50)},
         .ids = u32_array(s, sample_u32(s, 100)),
         .stops_count = sample_u32(s, WIRE_STOPS_MAX + 1),
         .sampling = any_sampling(s),
@@ -213,6 +219,8 @@ model_desc sample_model(sample_bytes *s) {
     any_chars(s, d.arch, sizeof d.arch);
     any_chars(s, d.types, sizeof d.types);
     any_chars(s, d.chat, sizeof d.chat);
+    any_chars(s, d.chat_check, sizeof d.chat_check);
+    any_chars(s, d.chat_caps, sizeof d.chat_caps);
     any_chars(s, d.backend, sizeof d.backend);
     any_chars(s, d.numerics, sizeof d.numerics);
     any_chars(s, d.kv_type, sizeof d.kv_type);

@@ -14,6 +14,7 @@ enum { HI = SMALL_FIRST, YO, END, E, ND };
 typedef struct rig {
     small_vocab v;
     tokenizer *tok;
+    chat_template *chat;
     wire_link front, engine;
     text_worker *w;
     buf out, in;
@@ -25,7 +26,8 @@ typedef struct rig {
     size_t kept_bytes;
 } rig;
 
-static rig *open_rig(chat_kind chat, size_t up_bytes) {
+/* Its chat template is that text, or the plain one. */
+static rig *open_rig(const char *jinja, size_t up_bytes) {
     rig *r = calloc(1, sizeof *r);
     error err = {0};
     small_init(&r->v);
@@ -37,10 +39,14 @@ static rig *open_rig(chat_kind chat, size_t up_bytes) {
     (void)small_add_piece(&r->v, "hi", 0);             /* a word is merged from its parts */
     (void)small_add_piece(&r->v, "yo", 0);
     CHECK_EQ(tok_create(&r->tok, &r->v.vocab, &err), OK);
+    chat_source source = {.kind = jinja != NULL ? CHAT_KIND_JINJA : CHAT_KIND_PLAIN,
+                          .text = str_of(jinja),
+                          .tok = r->tok};
+    CHECK_EQ(chat_template_create(&r->chat, &source, &err), OK);
     CHECK_EQ(link_open(&r->front, 1 << 16, up_bytes, &err), OK);
     CHECK_EQ(link_open(&r->engine, 1 << 16, 1 << 16, &err), OK);
     text_worker_options o = {.tok = r->tok,
-                             .chat = chat,
+                             .chat = r->chat,
                              .desc = {.name = "m", .ctx_max = 64},
                              .requests_max = 4,
                              .front = &r->front,
@@ -55,6 +61,7 @@ static void close_rig(rig *r) {
     text_worker_destroy(r->w);
     link_close(&r->front);
     link_close(&r->engine);
+    chat_template_destroy(r->chat);
     tok_destroy(r->tok);
     buf_deinit(&r->out);
     buf_deinit(&r->in);
@@ -153,6 +160,7 @@ static gen_request text_request_of(uint64_t id, const char *text) {
                          .choices = 1,
                          .credits = 16,
                          .text = str_of(text),
+                         .chat = {.add_generation_prompt = true},
                          .sampling = gen_sampling_default()};
 }
 
@@ -163,7 +171,7 @@ static const gen_event *last(const rig *r, gen_event_kind kind) {
 }
 
 TEST(text_role_sends_prompts_down_as_ids_and_keeps_stop_strings) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    rig *r = open_rig(NULL, 1 << 16);
     gen_request q = text_request_of(7, "hi yo");
     q.stops_count = 1;
     q.stops[0] = S("END");
@@ -184,7 +192,7 @@ TEST(text_role_sends_prompts_down_as_ids_and_keeps_stop_strings) {
 }
 
 TEST(text_role_finds_a_stop_string_across_tokens_and_tells_the_engine) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    rig *r = open_rig(NULL, 1 << 16);
     gen_request q = text_request_of(7, "hi");
     q.stops_count = 1;
     q.stops[0] = S("END");
@@ -214,7 +222,7 @@ TEST(text_role_finds_a_stop_string_across_tokens_and_tells_the_engine) {
 }
 
 TEST(text_role_returns_a_credit_for_every_token_also_when_its_text_is_held) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    rig *r = open_rig(NULL, 1 << 16);
     gen_request q = text_request_of(7, "hi");
     q.stops_count = 1;
     q.stops[0] = S("END");
@@ -230,7 +238,7 @@ TEST(text_role_returns_a_credit_for_every_token_also_when_its_text_is_held) {
 }
 
 TEST(text_role_never_sends_half_a_character) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    rig *r = open_rig(NULL, 1 << 16);
     gen_request q = text_request_of(7, "hi");
     send(r, &q);
     engine_token(r, 7, SMALL_BYTE_0 + 0xE2, 0);
@@ -248,7 +256,7 @@ TEST(text_role_never_sends_half_a_character) {
 }
 
 TEST(text_role_strips_the_leading_space_only_at_the_start_of_all_text) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    rig *r = open_rig(NULL, 1 << 16);
     gen_request q = text_request_of(7, "");
     send(r, &q);
     engine_token(r, 7, HI, 0);
@@ -258,7 +266,7 @@ TEST(text_role_strips_the_leading_space_only_at_the_start_of_all_text) {
 }
 
 TEST(text_role_gives_logprobs_with_the_text_of_their_tokens) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    rig *r = open_rig(NULL, 1 << 16);
     gen_request q = text_request_of(7, "hi");
     q.sampling.logprobs = true;
     q.stops_count = 1;
@@ -284,7 +292,7 @@ TEST(text_role_gives_logprobs_with_the_text_of_their_tokens) {
 }
 
 TEST(text_role_renders_chats_with_the_plain_template) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    rig *r = open_rig(NULL, 1 << 16);
     gen_request q = text_request_of(7, "[{\"role\":\"user\",\"content\":\"hi\"}]");
     q.prompt = GEN_PROMPT_CHAT;
     send(r, &q);
@@ -309,7 +317,7 @@ TEST(text_role_renders_chats_with_the_plain_template) {
 }
 
 TEST(text_role_refuses_what_it_cannot_encode) {
-    rig *r = open_rig(CHAT_KIND_JINJA, 1 << 16);
+    rig *r = open_rig("{% if %}", 1 << 16);
     gen_request q = text_request_of(7, "[]");
     q.prompt = GEN_PROMPT_CHAT;
     send(r, &q);
@@ -328,7 +336,7 @@ TEST(text_role_refuses_what_it_cannot_encode) {
 }
 
 TEST(text_role_holds_events_while_the_front_does_not_read_and_loses_none) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 700); /* a few frames only */
+    rig *r = open_rig(NULL, 700); /* a few frames only */
     gen_request q = text_request_of(7, "hi");
     send(r, &q);
     for (int i = 0; i < 40; i++) engine_token(r, 7, E, 0);
@@ -343,7 +351,7 @@ TEST(text_role_holds_events_while_the_front_does_not_read_and_loses_none) {
 }
 
 TEST(text_role_survives_frames_that_make_no_sense) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    rig *r = open_rig(NULL, 1 << 16);
     uint32_t state = 1;
     for (int i = 0; i < 300; i++) {
         uint8_t junk[40];
@@ -365,7 +373,7 @@ TEST(text_role_survives_frames_that_make_no_sense) {
 }
 
 TEST(text_role_drops_the_blank_that_the_plain_template_asks_for) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    rig *r = open_rig(NULL, 1 << 16);
     gen_request q = text_request_of(7, "[{\"role\":\"user\",\"content\":\"hi\"}]");
     q.prompt = GEN_PROMPT_CHAT;
     send(r, &q);
@@ -378,7 +386,7 @@ TEST(text_role_drops_the_blank_that_the_plain_template_asks_for) {
 }
 
 TEST(text_role_limits_prompt_tokens_with_both_counts) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    rig *r = open_rig(NULL, 1 << 16);
     text_worker_destroy(r->w);
     text_worker_options o = {.tok = r->tok,
                              .desc = {.name = "m", .ctx_max = 64},
@@ -396,7 +404,7 @@ TEST(text_role_limits_prompt_tokens_with_both_counts) {
 }
 
 TEST(text_role_refuses_a_prompt_past_the_context_instead_of_stopping_the_ring) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    rig *r = open_rig(NULL, 1 << 16);
     enum { COUNT = 40000 }; /* more bytes than the ring to the engine has */
     int32_t *ids = calloc(COUNT, sizeof *ids);
     for (int i = 0; i < COUNT; i++) ids[i] = HI;
@@ -416,7 +424,7 @@ TEST(text_role_refuses_a_prompt_past_the_context_instead_of_stopping_the_ring) {
 }
 
 TEST(text_role_returns_the_credits_of_tokens_behind_a_stop_string) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    rig *r = open_rig(NULL, 1 << 16);
     gen_request q = text_request_of(7, "hi");
     q.choices = 2;
     q.stops_count = 1;
@@ -435,7 +443,7 @@ TEST(text_role_returns_the_credits_of_tokens_behind_a_stop_string) {
 }
 
 TEST(text_role_answers_a_request_it_cannot_read) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    rig *r = open_rig(NULL, 1 << 16);
     gen_request q = text_request_of(7, "hi");
     wire_put_request(&r->out, &q);
     r->out.p[WIRE_HEADER_BYTES + 8] = 99; /* no such kind of prompt */
@@ -447,7 +455,7 @@ TEST(text_role_answers_a_request_it_cannot_read) {
 }
 
 TEST(text_role_ends_every_request_when_events_are_lost) {
-    rig *r = open_rig(CHAT_KIND_PLAIN, 1 << 16);
+    rig *r = open_rig(NULL, 1 << 16);
     gen_request q = text_request_of(7, "hi");
     send(r, &q);
     q.id = 8;
@@ -460,5 +468,86 @@ TEST(text_role_ends_every_request_when_events_are_lost) {
     uint32_t errors = 0;
     for (uint32_t i = 0; i < r->events_count; i++) errors += r->events[i].kind == GEN_ERROR;
     CHECK_EQ(errors, 2);
+    close_rig(r);
+}
+
+/* --- a template of the model's own -------------------- */
+
+#define JINJA_CHAT                                                                       \
+    "{% for m in messages %}{{ '<s>' + m.role + ' ' + m.content + '</s>' }}{% endfor %}" \
+    "{% if tools %}{{ tools | tojson }}{% endif %}{{ x }}"                               \
+    "{% if add_generation_prompt %}<s>assistant {% endif %}"
+
+/* The text of the prompt that goes down. */
+static const char *prompt_below(rig *r) {
+    static char text[1024];
+    str body = {0};
+    gen_request below = {0};
+    buf out;
+    buf_init(&out, sizeof text - 1);
+    CHECK_EQ(next_below(r, &body), WIRE_REQUEST);
+    CHECK_EQ(wire_get_request(body, &below, NULL), OK);
+    CHECK_EQ(below.chat.tools.n + below.chat.variables.n, 0); /* done with up here */
+    int32_t ids[256] = {0};
+    CHECK(below.ids.count <= 256);
+    for (uint32_t i = 0; i < below.ids.count && i < 256; i++) ids[i] = wire_i32_at(below.ids, i);
+    CHECK_EQ(tok_decode(r->tok, ids, below.ids.count, &out, NULL), OK);
+    str_copy_c(text, sizeof text, buf_view(&out));
+    buf_deinit(&out);
+    return text;
+}
+
+TEST(text_role_renders_chats_with_the_models_template) {
+    rig *r = open_rig(JINJA_CHAT, 1 << 16);
+    gen_request q = text_request_of(7, "[{\"role\":\"user\",\"content\":\"hi</s>\"}]");
+    q.prompt = GEN_PROMPT_CHAT;
+    q.chat.variables = S("{\"x\":\"!\"}");
+    send(r, &q);
+    CHECK_HAS(prompt_below(r), "hi");
+    for (const char *p = "\nUser:"; *p != '\0'; p++) /* stops plain chats only */
+        engine_token(r, 7, SMALL_BYTE_0 + (unsigned char)*p, 0);
+    engine_ends(r, 7, GEN_FINISH_EOS, 6);
+    read_front(r);
+    CHECK_STR(r->text, "\nUser:");
+    CHECK_EQ(last(r, GEN_FINISH)->finish.reason, GEN_FINISH_EOS);
+    close_rig(r);
+}
+
+TEST(text_role_says_what_the_template_says) {
+    rig *r = open_rig("{{ messages[0].content }}\n{{ raise_exception('not you') }}", 1 << 16);
+    gen_request q = text_request_of(7, "[{\"role\":\"user\",\"content\":\"hi\"}]");
+    q.prompt = GEN_PROMPT_CHAT;
+    send(r, &q);
+    read_front(r);
+    const gen_event *e = last(r, GEN_ERROR);
+    CHECK(e != NULL && e->error.fault == GEN_FAULT_TEMPLATE && e->error.code == ERR_INVALID);
+    CHECK(e != NULL &&
+          memmem(e->error.message.p, e->error.message.n, "line 2: not you", 15) != NULL);
+    q.id = 8;
+    q.chat.chat_template = S("x"); /* not allowed here */
+    send(r, &q);
+    read_front(r);
+    e = last(r, GEN_ERROR);
+    CHECK(e != NULL && e->error.code == ERR_UNSUPPORTED);
+    CHECK_EQ(text_worker_requests(r->w), 0);
+    close_rig(r);
+}
+
+TEST(text_role_refuses_ids_that_the_vocabulary_lacks_wherever_they_stand) {
+    rig *r = open_rig(NULL, 1 << 16);
+    int32_t bad = 100000;
+    float bias = 1;
+    gen_request q = text_request_of(7, "hi");
+    q.sampling.bias_ids = (wire_array){&bad, 1};
+    q.sampling.biases = (wire_array){&bias, 1};
+    send(r, &q);
+    q = text_request_of(8, "hi");
+    q.sampling.stop_ids = (wire_array){&bad, 1};
+    send(r, &q);
+    read_front(r);
+    CHECK_EQ(r->events_count, 2);
+    CHECK_EQ(r->events[0].kind, GEN_ERROR);
+    CHECK_EQ(r->events[1].kind, GEN_ERROR);
+    CHECK_EQ(text_worker_requests(r->w), 0);
     close_rig(r);
 }

@@ -1,0 +1,64 @@
+/* test_prefault.c - what an engine does before its first request: read the weights, one step. */
+#include "engine/engine.h"
+
+#include "engine_rig.h"
+#include "test.h"
+
+typedef struct told {
+    uint32_t calls;
+    uint64_t last, total;
+    uint32_t stop_after; /* calls; 0: never */
+    bool ascending;
+} told;
+
+static bool tell(void *ctx, uint64_t done, uint64_t total) {
+    told *t = ctx;
+    t->ascending = t->ascending && done >= t->last && done <= total;
+    t->calls++;
+    t->last = done;
+    t->total = total;
+    return t->stop_after == 0 || t->calls < t->stop_after;
+}
+
+static engine *open_tiny(model **m) {
+    engine *e = NULL;
+    error err = {0};
+    engine_options o = rig_options(&rig_engines[1], DTYPE_F32, 64);
+    CHECK_EQ(model_open(m, "synth:tiny:f32", &err), OK);
+    CHECK_EQ(engine_open(&e, *m, &o, &err), OK);
+    return e;
+}
+
+TEST(engine_prefault_reads_all_weights_and_tells_how_far) {
+    model *m = NULL;
+    engine *e = open_tiny(&m);
+    told t = {.ascending = true};
+    error err = {0};
+    CHECK_EQ(engine_prefault(e, &(engine_progress){tell, &t}, &err), OK);
+    CHECK(t.calls > 10 && t.ascending);
+    CHECK(t.total >= m->weight_bytes); /* a tied output is read twice */
+    engine_close(e);
+    model_close(m);
+}
+
+TEST(engine_prefault_stops_when_it_is_told_to) {
+    model *m = NULL;
+    engine *e = open_tiny(&m);
+    told t = {.ascending = true, .stop_after = 3};
+    error err = {0};
+    CHECK_EQ(engine_prefault(e, &(engine_progress){tell, &t}, &err), ERR_CANCELED);
+    CHECK_EQ(t.calls, 3);
+    engine_close(e);
+    model_close(m);
+}
+
+TEST(engine_warm_up_leaves_nothing_behind) {
+    model *m = NULL;
+    engine *e = open_tiny(&m);
+    error err = {0};
+    uint32_t free_before = kv_blocks_free(engine_kv(e));
+    CHECK_EQ(engine_warm_up(e, &err), OK);
+    CHECK_EQ(kv_blocks_free(engine_kv(e)), free_before);
+    engine_close(e);
+    model_close(m);
+}
