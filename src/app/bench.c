@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/num.h"
 #include "base/os.h"
+#include "base/outfile.h"
 #include "model/synth.h"
 #include "json/write.h"
 
@@ -204,24 +205,15 @@ static status run_tests(bench *b, error *err) {
     return st;
 }
 
-/* Write the synthetic model instead of measuring it: under another name, renamed when whole. */
+/* Write the synthetic model instead of measuring it. */
 static status export_model(const char *path, const config *c, error *err) {
-    int fd = -1;
-    buf partial;
+    outfile f;
     if (!synth_is(path))
         return error_set(err, ERR_INVALID, "usage: --export takes a synth: model, not '%s'", path);
-    buf_init(&partial, OUTPUT_BYTES_MAX);
-    buf_printf(&partial, "%s.partial", c->export_file.p);
-    buf_put_char(&partial, '\0');
-    status st = buf_status(&partial, "export", err);
-    if (st == OK) st = os_open_write(partial.p, &fd, err);
-    if (st == OK) {
-        st = synth_write(synth_spec(path), fd, err);
-        os_close(fd);
-        if (st == OK) st = os_rename(partial.p, c->export_file.p, err);
-        if (st != OK) os_unlink(partial.p);
-    }
-    buf_deinit(&partial);
+    status st = outfile_open(&f, c->export_file.p, err);
+    if (st == OK) st = synth_write(synth_spec(path), f.fd, err);
+    if (st == OK) st = outfile_commit(&f, err);
+    outfile_abort(&f);
     return st;
 }
 

@@ -4,6 +4,7 @@
 #include "app/commands.h"
 #include "base/alloc.h"
 #include "base/os.h"
+#include "model/quant_mix.h"
 #include "tensor/convert.h"
 
 enum { CHUNK_ELEMS = 64 << 10 }; /* a multiple of every block */
@@ -23,11 +24,17 @@ static status find_type(const config *c, const dtype_info **out, error *err) {
         return error_set(err, ERR_INVALID, "usage: one TYPE is wanted, %d given", c->argc_rest);
     str name = str_of(c->argv_rest[0]);
     if (name.n > 16) name.n = 16; /* longer than any: leave room for those there are */
-    if (!dtype_from_name(name, &t))
-        return error_set(err, ERR_INVALID, "usage: type '%.*s' is not one of %s", STR(name),
-                         dtype_names());
-    *out = dtype_get((uint32_t)t);
-    return OK;
+    if (dtype_from_name(name, &t)) {
+        *out = dtype_get((uint32_t)t);
+        return OK;
+    }
+    quant_mix mix = QUANT_MIX_F32;
+    if (quant_mix_from_name(name, &mix))
+        return error_set(err, ERR_INVALID,
+                         "usage: '%.*s' is a mix of types in one model; most blocks of it are %s",
+                         STR(name), dtype_name(quant_mix_type(mix)));
+    return error_set(err, ERR_INVALID, "usage: type '%.*s' is not one of %s", STR(name),
+                     dtype_names());
 }
 
 /* The whole blocks that are there; a rest stays at the front. */

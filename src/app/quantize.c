@@ -21,12 +21,18 @@ static void on_stop(int signal_number) {
     stopped = 1;
 }
 
+/* What whoever started us has ignored stays ignored (nohup, jobs in the background of a script).
+ * A limit on the size of files is an error of the write, not the end. */
 static void catch_stop(void) {
     const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction act = {.sa_handler = on_stop};
+    const struct sigaction act = {.sa_handler = on_stop};
     stopped = 0;
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-        (void)sigaction(signals[i], &act, NULL);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        struct sigaction old;
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            (void)sigaction(signals[i], &act, NULL);
+    }
+    (void)signal(SIGXFSZ, SIG_IGN);
 }
 
 /* --- progress -------------------- */
@@ -81,10 +87,14 @@ static status parse_type(const char *flag, str name, dtype *type, const dtype **
 }
 
 static status parse_mix(const char *name, quant_mix *out, error *err) {
-    if (!quant_mix_from_name(str_of(name), out))
-        return error_set(err, ERR_INVALID, "usage: no type '%s'; types: %s", name,
+    dtype t = DTYPE_F32;
+    if (quant_mix_from_name(str_of(name), out)) return OK;
+    if (dtype_from_name(str_of(name), &t))
+        return error_set(err, ERR_INVALID,
+                         "usage: type '%s' can be read, but not written; types: %s", name,
                          quant_mix_names());
-    return OK;
+    return error_set(err, ERR_INVALID, "usage: no type '%.32s'; types: %s", name,
+                     quant_mix_names());
 }
 
 /* --- the summary -------------------- */

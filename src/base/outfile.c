@@ -47,8 +47,18 @@ static mode_t file_mode(void) {
     return FILE_MODE & ~mask;
 }
 
+/* The rename at the end would fail on a folder, and put a file in the place of a device. */
+static status check_place(const char *path, error *err) {
+    struct stat st;
+    if (path[0] == '\0') return error_set(err, ERR_INVALID, "the output has no name");
+    if (stat(path, &st) != 0 || S_ISREG(st.st_mode)) return OK;
+    return error_set(err, ERR_INVALID, "'%s' is %s, not a regular file", path,
+                     S_ISDIR(st.st_mode) ? "a directory" : "special");
+}
+
 status outfile_open(outfile *f, const char *path, error *err) {
     *f = (outfile){.fd = -1};
+    TRY(check_place(path, err));
     TRY(copy_paths(f, path, err));
     int fd = os_fault(OS_CALL_OPEN) ? -1 : mkostemp(f->temp, O_CLOEXEC);
     if (fd < 0) return file_error(err, "create", path);

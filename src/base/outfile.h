@@ -16,7 +16,8 @@ typedef struct outfile {
     char *path; /* owned */
 } outfile;
 
-/* Fills *f also on failure, so that outfile_abort() is harmless. */
+/* Fills *f also on failure, so that outfile_abort() is harmless.  ERR_INVALID when `path` is
+ * there and no regular file; a symbolic link there will be replaced, not followed. */
 NODISCARD status outfile_open(outfile *f, const char *path, error *err);
 
 /* On failure the temporary is still there: abort. */

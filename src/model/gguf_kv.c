@@ -44,10 +44,13 @@ status gguf_read_str(gguf_cursor *c, const char *what, str *out, error *err) {
     return OK;
 }
 
+/* U+0000 to U+001F, and U+007F to U+009F: terminals obey those, too. */
 static bool has_control_char(str s) {
+    unsigned char before = 0;
     for (size_t i = 0; i < s.n; i++) {
         unsigned char byte = (unsigned char)s.p[i];
-        if (byte < 0x20 || byte == 0x7f) return true;
+        if (byte < 0x20 || byte == 0x7f || (before == 0xc2 && byte < 0xa0)) return true;
+        before = byte;
     }
     return false;
 }

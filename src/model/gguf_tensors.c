@@ -6,12 +6,15 @@
 #include "base/num.h"
 #include "model/gguf_internal.h"
 
+/* For "%.*s": a name that was read has at most GGUF_NAME_BYTES_MAX bytes and is shown whole. */
+#define NAME(tensor) (int)(tensor)->name.n, (tensor)->name.p
+
 /* --- one description ------------------------------------------------------- */
 static status read_dims(gguf_cursor *c, gguf_tensor *t, error *err) {
     TRY(gguf_read_u32(c, "a tensor's dimensions", &t->dims_count, err));
     if (t->dims_count < 1 || t->dims_count > GGUF_DIMS_MAX)
         return error_set(err, ERR_FORMAT, "gguf: tensor '%.*s' has %u dimensions, must be 1 to %u",
-                         STR(t->name), t->dims_count, GGUF_DIMS_MAX);
+                         NAME(t), t->dims_count, GGUF_DIMS_MAX);
     t->elems = 1;
     for (uint32_t i = 0; i < GGUF_DIMS_MAX; i++) t->dims[i] = 1;
     for (uint32_t i = 0; i < t->dims_count; i++) {
@@ -20,11 +23,11 @@ static status read_dims(gguf_cursor *c, gguf_tensor *t, error *err) {
             return error_set(err, ERR_FORMAT,
                              "gguf: tensor '%.*s' has %" PRId64 " elements in dimension %u, must "
                              "be at least 1",
-                             STR(t->name), (int64_t)t->dims[i], i);
+                             NAME(t), (int64_t)t->dims[i], i);
         if (!num_mul_u64(&t->elems, t->elems, t->dims[i]) || t->elems > INT64_MAX)
             return error_set(err, ERR_FORMAT,
                              "gguf: tensor '%.*s' has more than 2^63 elements up to dimension %u",
-                             STR(t->name), i);
+                             NAME(t), i);
     }
     return OK;
 }
@@ -36,17 +39,17 @@ static status read_type(gguf_cursor *c, gguf_tensor *t, error *err) {
     const dtype_info *info = dtype_get(id);
     if (info == NULL)
         return error_set(err, ERR_FORMAT, "gguf: tensor '%.*s' has type %u, which is no ggml type",
-                         STR(t->name), id);
+                         NAME(t), id);
     t->type = (dtype)id;
     if (t->dims[0] % info->block_elems != 0)
         return error_set(err, ERR_FORMAT,
                          "gguf: tensor '%.*s' has rows of %" PRIu64 ", %s packs %u elements",
-                         STR(t->name), t->dims[0], info->name, info->block_elems);
+                         NAME(t), t->dims[0], info->name, info->block_elems);
     if (!dtype_row_bytes(t->type, t->dims[0], &row_bytes) ||
         !num_mul_u64(&t->bytes, row_bytes, t->elems / t->dims[0]))
         return error_set(err, ERR_FORMAT,
                          "gguf: tensor '%.*s' has %" PRIu64 " elements of %s, over 2^64 bytes",
-                         STR(t->name), t->elems, info->name);
+                         NAME(t), t->elems, info->name);
     return OK;
 }
 
@@ -66,7 +69,7 @@ status gguf_read_tensors(gguf *g, gguf_cursor *c, error *err) {
         TRY(read_tensor(c, &g->tensors[i], err));
         if (!map_add(&g->tensor_index, g->tensors[i].name, i))
             return error_set(err, ERR_FORMAT, "gguf: tensor '%.*s' appears twice, at %u and before",
-                             STR(g->tensors[i].name), i);
+                             NAME(&g->tensors[i]), i);
     }
     return OK;
 }
@@ -77,19 +80,19 @@ static status place(const gguf *g, gguf_tensor *t, error *err) {
     uint64_t end = 0;
     if (t->offset % g->alignment != 0)
         return error_set(err, ERR_FORMAT,
-                         "gguf: tensor '%.*s' is at offset %" PRIu64 ", alignment is %u",
-                         STR(t->name), t->offset, g->alignment);
+                         "gguf: tensor '%.*s' is at offset %" PRIu64 ", alignment is %u", NAME(t),
+                         t->offset, g->alignment);
     if (!num_add_u64(&t->offset, t->offset, g->data_offset) ||
         !num_add_u64(&end, t->offset, t->bytes))
         return error_set(err, ERR_FORMAT,
                          "gguf: tensor '%.*s' at offset %" PRIu64 " of %" PRIu64
                          " bytes ends past 2^64",
-                         STR(t->name), t->offset, t->bytes);
+                         NAME(t), t->offset, t->bytes);
     if (!g->has_data) return OK;
     if (end > g->file.n)
         return error_set(err, ERR_FORMAT,
-                         "gguf: tensor '%.*s' ends at %" PRIu64 ", file has %zu bytes",
-                         STR(t->name), end, g->file.n);
+                         "gguf: tensor '%.*s' ends at %" PRIu64 ", file has %zu bytes", NAME(t),
+                         end, g->file.n);
     t->data = g->file.p + t->offset;
     return OK;
 }
@@ -114,8 +117,8 @@ static status check_overlap(const gguf *g, span *order, error *err) {
         if (order[i - 1].end <= order[i].begin) continue;
         return error_set(err, ERR_FORMAT,
                          "gguf: tensor '%.*s' begins at %" PRIu64 ", '%.*s' ends at %" PRIu64,
-                         STR(g->tensors[order[i].tensor].name), order[i].begin,
-                         STR(g->tensors[order[i - 1].tensor].name), order[i - 1].end);
+                         NAME(&g->tensors[order[i].tensor]), order[i].begin,
+                         NAME(&g->tensors[order[i - 1].tensor]), order[i - 1].end);
     }
     return OK;
 }
@@ -128,7 +131,7 @@ static status check_end(const gguf *g, span last, error *err) {
     if (!g->has_data || g->file.n == last.end || g->file.n >= padded) return OK;
     return error_set(err, ERR_FORMAT,
                      "gguf: padding behind tensor '%.*s' ends at %" PRIu64 ", file has %zu bytes",
-                     STR(g->tensors[last.tensor].name), padded, g->file.n);
+                     NAME(&g->tensors[last.tensor]), padded, g->file.n);
 }
 
 status gguf_place_tensors(gguf *g, error *err) {

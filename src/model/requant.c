@@ -26,6 +26,7 @@ typedef struct requant_job {
     requant_crew *crew;      /* owned */
     requant_report report;
     uint64_t done_bytes;
+    const char *unread; /* borrowed; what of the current tensor is not done */
 } requant_job;
 
 /* --- the model ------------------------------------------------------------------ */
@@ -128,6 +129,9 @@ static status plan_tensors(requant_job *j, error *err) {
         return error_set(err, ERR_NOMEM, "quantize: no memory for %u tensors", count);
     for (uint32_t i = 0; i < count; i++)
         TRY(plan_tensor(j, gguf_tensor_get(j->g, i), &j->tensors[i], err));
+    if (j->plan.mix == QUANT_MIX_MXFP4 && !j->plan.pure && j->plan.experts == 0)
+        log_warn("quantize", "MXFP4 is for experts, and there are none; --pure gives it to every "
+                             "matrix");
     if (j->report.requantized > 0)
         log_warn("quantize", "%u of %u tensors are converted from a type that had lost precision",
                  j->report.requantized, j->report.converted);
@@ -170,8 +174,11 @@ static void write_keys(const requant_job *j) {
 /* --- the work ---------------------------------------------------------------------- */
 static bool is_stopped(const requant_options *opt) { return opt->stop != NULL && *opt->stop != 0; }
 
+/* What is done is forgotten, so memory stays small however large the file is. */
 static status pulse(void *ctx, uint64_t bytes, error *err) {
     requant_job *j = ctx;
+    blob_forget(j->file, j->unread, (size_t)bytes);
+    j->unread += bytes;
     if (is_stopped(j->opt)) return error_set(err, ERR_CANCELED, "quantize: interrupted");
     j->done_bytes += bytes;
     if (j->opt->progress != NULL)
@@ -181,6 +188,7 @@ static status pulse(void *ctx, uint64_t bytes, error *err) {
 
 static status put_tensor(void *ctx, uint32_t idx, gguf_sink *sink, error *err) {
     requant_job *j = ctx;
+    j->unread = j->tensors[idx].from->data;
     return requant_crew_run(j->crew, &j->tensors[idx], sink, pulse, j, err);
 }
 

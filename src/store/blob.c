@@ -4,9 +4,13 @@
 #include <inttypes.h>
 
 #include "base/alloc.h"
+#include "base/assert.h"
 #include "base/os.h"
 
-enum { BLOB_NAME_BYTES = 256 };
+enum {
+    BLOB_NAME_BYTES = 256,
+    PAGE_BYTES = 4096, /* a mapping begins on one; where pages are larger, nothing is forgotten */
+};
 
 struct blob {
     str bytes;
@@ -73,3 +77,9 @@ void blob_close(blob *b) {
 str blob_view(const blob *b) { return b->bytes; }
 
 const char *blob_name(const blob *b) { return b->name; }
+
+void blob_forget(const blob *b, const void *from, size_t bytes) {
+    const uintptr_t begin = (uintptr_t)from & ~((uintptr_t)PAGE_BYTES - 1);
+    ASSERT((const char *)from >= b->bytes.p && bytes <= b->bytes.n);
+    if (b->mapped && bytes > 0) os_pages_drop((void *)begin, (uintptr_t)from + bytes - begin);
+}

@@ -25,4 +25,8 @@ void blob_close(blob *b);
 str blob_view(const blob *b);
 const char *blob_name(const blob *b);
 
+/* These bytes of the view will not be read again soon: a mapped file's pages leave our memory
+ * (and come back when they are read after all).  Nothing where there is no mapping. */
+void blob_forget(const blob *b, const void *from, size_t bytes);
+
 #endif

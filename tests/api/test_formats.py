@@ -55,6 +55,7 @@ def a_broken_stream_of_blocks_is_told_with_its_numbers():
     equal((done.code, len(done.out)), (1, 1024), "exit status and bytes of the whole block")
     check("144" in done.err, lambda: f"stderr does not say 144: {done.err}")
     gantry("dequantize", "q9_z").failed_with(2, "q9_z")
+    gantry("dequantize", "q4_k_m").failed_with(2, "q4_k_m", "mix", "Q4_K")
     equal(gantry("dequantize", "iq4_nl").succeeded().out, b"", "nothing from nothing")
 
 

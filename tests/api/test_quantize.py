@@ -4,12 +4,13 @@ import json
 import os
 import resource
 import signal
+import stat
 import struct
 import subprocess
 import time
 
 import harness
-from harness import check, equal, gantry, test
+from harness import check, equal, gantry, skip, test
 
 
 def out_path(name):
@@ -51,6 +52,15 @@ def a_fallback_is_told():
 
 
 @test
+def a_mix_for_experts_says_so_where_there_are_none():
+    done = gantry("quantize", harness.TINY, out_path("dense.gguf"), "MXFP4").succeeded()
+    check("--pure" in done.err and "MXFP4" in done.err, done.err)
+    done = gantry("quantize", harness.TINY, out_path("dense.gguf"), "MXFP4", "--pure").succeeded()
+    check("--pure" not in done.err, done.err)
+    equal(tensor_types(out_path("dense.gguf"))["blk.0.attn_q.weight"], "MXFP4", "a matrix")
+
+
+@test
 def threads_do_not_change_a_byte():
     files = []
     for threads in ("1", "3"):
@@ -74,6 +84,7 @@ def types_can_be_set_by_hand():
 def wrong_arguments_are_named():
     refused(harness.TINY, out_path("x.gguf")).failed_with(2, "IN, OUT and TYPE")
     refused(harness.TINY, out_path("x.gguf"), "Q9").failed_with(2, "Q9", "Q4_K_M")
+    refused(harness.TINY, out_path("x.gguf"), "IQ1_S").failed_with(2, "IQ1_S", "read", "not written")
     done = refused(harness.TINY, out_path("x.gguf"), "Q4_0", "--output-type", "IQ1_S")
     done.failed_with(2, "--output-type", "IQ1_S", "Q6_K")
     check(not os.path.exists(out_path("x.gguf")), "an output of nothing")
@@ -91,10 +102,21 @@ def what_cannot_be_quantized_is_refused():
 
 
 @test
+def an_output_that_is_no_file_is_refused_before_the_work():
+    fifo = out_path("fifo")
+    os.mkfifo(fifo)
+    refused(harness.TINY, fifo, "Q4_0").failed_with(1, fifo, "special")
+    check(stat.S_ISFIFO(os.stat(fifo).st_mode), "a file in the place of the pipe")
+    os.unlink(fifo)
+    refused(harness.TINY, harness.TMP, "Q4_0").failed_with(1, harness.TMP, "a directory")
+    refused(harness.TINY, "", "Q4_0").failed_with(1, "no name")
+    no_temporary()
+
+
+@test
 def a_full_disk_is_an_error():
     def small_files_only():
         """A folder cannot be full on demand; a limit on the file's size fails the same write."""
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 
     path = out_path("full.gguf")
@@ -122,6 +144,25 @@ def write_large_model(path, rows):
 
 
 @test
+def memory_does_not_grow_with_the_file():
+    if harness.SANITIZER:
+        skip("the sanitizer's own memory")
+    model, path = out_path("large.gguf"), out_path("small.gguf")
+    write_large_model(model, 16384)
+    process = subprocess.Popen(
+        [harness.BINARY, "quantize", model, path, "Q8_0", "--threads", "2"],
+        stdout=subprocess.DEVNULL,
+    )
+    status, usage = os.wait4(process.pid, 0)[1:]
+    process.returncode = os.waitstatus_to_exitcode(status)
+    file_bytes = os.stat(model).st_size
+    os.unlink(model)
+    equal(process.returncode, 0, "exit status")
+    peak_bytes = usage.ru_maxrss * 1024
+    check(peak_bytes < file_bytes // 3, f"{peak_bytes} bytes for a file of {file_bytes}")
+
+
+@test
 def an_interrupt_leaves_nothing():
     model, path = out_path("large.gguf"), out_path("interrupted.gguf")
     write_large_model(model, 8192)  # some seconds of work
@@ -139,3 +180,22 @@ def an_interrupt_leaves_nothing():
     check("interrupted" in err, err)
     check(not os.path.exists(path), "an output that is not whole")
     no_temporary()
+
+
+@test
+def a_signal_that_was_ignored_stays_ignored():
+    """As under nohup: the terminal goes, the work goes on."""
+    model, path = out_path("large.gguf"), out_path("nohup.gguf")
+    write_large_model(model, 2048)
+    process = subprocess.Popen(
+        [harness.BINARY, "quantize", model, path, "Q2_K"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    while process.poll() is None and not any(".tmp-" in name for name in os.listdir(harness.TMP)):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGHUP)
+    equal(process.wait(timeout=harness.PATIENCE_S), 0, "exit status")
+    os.unlink(model)
+    check(os.path.exists(path), "no output")

@@ -126,8 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memcpy(copy, data, size);
     try_header((str){copy, size});
     try_model((str){copy, size});
-    try_report((str){copy, size}, false);
-    try_report((str){copy, size}, true);
+    try_report((str){copy, size}, size % 2 == 0); /* both forms say the same: one a time */
     free(copy);
     return 0;
 }

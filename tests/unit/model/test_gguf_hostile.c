@@ -383,6 +383,127 @@ TEST(gguf_a_file_cut_anywhere_is_refused) {
     free((void *)(uintptr_t)whole.p);
 }
 
+/* --- long names in messages -------------------------------------------------- */
+
+/* A key that a message shows only the beginning of. */
+static str long_key(void) {
+    static char key[300];
+    memset(key, 'k', sizeof key);
+    return (str){key, sizeof key};
+}
+
+static str long_value(uint32_t type, const void *value, size_t bytes) {
+    build b;
+    build_init(&b);
+    add_key(&b, long_key(), type);
+    buf_put(&b.kv, value, bytes);
+    return build_finish(&b);
+}
+
+TEST(gguf_refusals_cut_a_long_key) {
+    const struct {
+        uint32_t type;
+        uint32_t element;
+        uint64_t count;
+        const char *words;
+    } values[] = {
+        {13, 0, 0, "k' has value type 13"},
+        {GGUF_TYPE_ARRAY, 13, 0, "k' has element type 13"},
+        {GGUF_TYPE_ARRAY, GGUF_TYPE_ARRAY, 1, "k' is an array of arrays"},
+        {GGUF_TYPE_ARRAY, GGUF_TYPE_STRING, 1000, "k' announces 1000 strings"},
+        {GGUF_TYPE_ARRAY, GGUF_TYPE_U32, 1000, "k' announces 1000 elements of 4 bytes"},
+    };
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        unsigned char array[12];
+        memcpy(array, &values[i].element, 4);
+        memcpy(array + 4, &values[i].count, 8);
+        check_refused(long_value(values[i].type, array, sizeof array), values[i].words);
+    }
+    build b;
+    build_init(&b);
+    for (uint32_t i = 0; i < 2; i++) {
+        add_key(&b, long_key(), GGUF_TYPE_U8);
+        buf_put_char(&b.kv, 0);
+    }
+    CHECK_HAS(refusal(&b), "k' appears twice");
+}
+
+/* Every getter, of a long key with this value. */
+typedef status getter(const gguf *g, str key, error *err);
+
+static status get_u32(const gguf *g, str key, error *err) {
+    uint32_t v = 0;
+    return gguf_get_u32(g, key, &v, err);
+}
+
+static status get_f32(const gguf *g, str key, error *err) {
+    float v = 0;
+    return gguf_get_f32_or(g, key, 1.0f, &v, err);
+}
+
+static status get_array(const gguf *g, str key, error *err) {
+    gguf_array v;
+    return gguf_get_array(g, key, GGUF_TYPE_F32, &v, err);
+}
+
+static void check_getter(uint32_t type, const void *value, size_t bytes, getter *get,
+                         const char *words) {
+    const str file = long_value(type, value, bytes);
+    blob *b = NULL;
+    gguf *g = NULL;
+    error err = {0};
+    CHECK_EQ(blob_open_memory(&b, file, "test", &err), OK);
+    CHECK_EQ(gguf_open(&g, b, &err), OK);
+    CHECK(get(g, long_key(), &err) != OK);
+    CHECK_HAS(err.msg, words);
+    CHECK_EQ(get_u32(g, str_skip(long_key(), 1), &err), ERR_NOT_FOUND);
+    CHECK_HAS(err.msg, "kkk' is missing");
+    gguf_close(g);
+    blob_close(b);
+    free((void *)(uintptr_t)file.p);
+}
+
+TEST(gguf_getters_cut_a_long_key) {
+    const unsigned char array[12] = {GGUF_TYPE_U32};
+    check_getter(GGUF_TYPE_I32, &(int32_t){-1}, 4, get_u32, "k' is -1, must be 0 to");
+    check_getter(GGUF_TYPE_U64, &(uint64_t){1ull << 40}, 8, get_u32, "k' is 1099511627776, must");
+    check_getter(GGUF_TYPE_F32, &(float){0}, 4, get_u32, "k' is f32, must be an integer");
+    check_getter(GGUF_TYPE_F64, &(double){1e300}, 8, get_f32, "k' is 1e+300, must be finite");
+    check_getter(GGUF_TYPE_ARRAY, array, sizeof array, get_array, "k' is an array of u32");
+}
+
+TEST(gguf_names_with_terminal_commands_are_refused) {
+    static const char *const names[] = {"a\x1b[2J", "a\x7f",
+                                        "a\xc2\x9b"
+                                        "2J",
+                                        "a\xc2\x85"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        build b;
+        build_init(&b);
+        add_u32(&b, names[i], 1);
+        CHECK_HAS(refusal(&b), "not printable");
+    }
+    build b;
+    build_init(&b);
+    add_u32(&b, "caf\xc3\xa9 \xc2\xa0 \xe2\x82\x80", 1); /* nothing of the kind */
+    CHECK_STR(refusal(&b), "opened");
+}
+
+TEST(gguf_split_numbers_of_another_type_are_refused) {
+    build b;
+    build_good(&b, NULL);
+    add_str(&b, "split.count", "two");
+    CHECK_HAS(refusal(&b), "'split.count' is string, must be an integer");
+    build_good(&b, NULL);
+    add_bool(&b, "split.no", 1);
+    CHECK_HAS(refusal(&b), "'split.no' is bool, must be an integer");
+}
+
+TEST(gguf_a_type_that_is_none_has_no_name) {
+    CHECK_STR(gguf_type_name((gguf_type)13), "?");
+    CHECK_STR(gguf_type_name(GGUF_TYPE_F64), "f64");
+}
+
 /* A flipped bit may be harmless (a score, a name): the reader must only survive it and
  * have a reason when it refuses. */
 TEST(gguf_every_flipped_bit_is_survived) {

@@ -45,6 +45,25 @@ TEST(blob_takes_the_descriptor_also_when_it_fails) {
     CHECK(lseek(fd, 0, SEEK_CUR) == -1 && errno == EBADF);
 }
 
+TEST(blob_what_was_forgotten_reads_the_same) {
+    static char text[20000];
+    blob *b = NULL;
+    error err = {0};
+    memset(text, 'x', sizeof text - 1);
+    CHECK_EQ(blob_open_fd(&b, memfd_with(text), "x", &err), OK);
+    const str view = blob_view(b);
+    for (size_t from = 0; from < view.n; from += 1777) {
+        blob_forget(b, view.p + from, view.n - from);
+        CHECK(memcmp(view.p, text, view.n) == 0);
+    }
+    blob_forget(b, view.p + view.n, 0);
+    blob_close(b);
+    CHECK_EQ(blob_open_memory(&b, str_of(text), "x", &err), OK); /* not ours to drop */
+    blob_forget(b, text, sizeof text - 1);
+    CHECK(text[0] == 'x' && text[4096] == 'x');
+    blob_close(b);
+}
+
 TEST(blob_survives_every_failing_call) {
     static const os_call calls[] = {OS_CALL_STAT, OS_CALL_MMAP};
     blob *b = NULL;
