@@ -193,7 +193,9 @@ static void gather_tokenizer(inspect_report *r) {
 static status gather_chat(inspect_report *r, error *err) {
     r->chat_template = r->file != NULL ? string_or_empty(r->file, S("tokenizer.chat_template"))
                                        : r->model->chat_template;
-    r->chat_template_tools = r->model->chat_template_tools;
+    r->chat_template_tools = r->file != NULL
+                                 ? string_or_empty(r->file, S("tokenizer.chat_template.tool_use"))
+                                 : r->model->chat_template_tools;
     if (r->chat_template.n == 0) return OK;
     chat_source s = {.kind = CHAT_KIND_JINJA,
                      .text = r->chat_template,

@@ -155,9 +155,11 @@ static void put_template(const inspect_report *r, buf *out) {
         chat_caps_text(chat_template_caps(r->chat), caps);
         buf_put_str(out, S(", check: "));
         put_escaped(out, str_of(chat_template_check(r->chat)));
-        buf_put_char(out, '\n');
-        put_label(out, "");
-        buf_printf(out, "can: %s", caps);
+        if (caps[0] != '\0') {
+            buf_put_char(out, '\n');
+            put_label(out, "");
+            buf_printf(out, "can: %s", caps);
+        }
     }
     buf_put_char(out, '\n');
     const char *end = memchr(r->chat_template.p, '\n', r->chat_template.n);

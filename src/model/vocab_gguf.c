@@ -1,9 +1,9 @@
 /* vocab_gguf.c - the vocabulary and chat template of a GGUF file.
  *
- * Keys: "tokenizer.ggml.*" and "tokenizer.chat_template".  "tokenizer.ggml.model" names the kind,
- * "tokenizer.ggml.pre" the family of pre-tokenizers.  Arrays must agree in type and length,
- * ids must lie in the vocabulary.  What is absent gets the values that files of that kind
- * count on.  Source: the GGUF specification, "Tokenizer"; for defaults, llama.cpp. */
+ * Keys: "tokenizer.ggml.*" and "tokenizer.chat_template[.tool_use]".  "tokenizer.ggml.model"
+ * names the kind, "tokenizer.ggml.pre" the family of pre-tokenizers.  Arrays must agree in type
+ * and length, ids must lie in the vocabulary.  What is absent gets the values that files of that
+ * kind count on.  Source: the GGUF specification, "Tokenizer"; for defaults, llama.cpp. */
 #include <inttypes.h>
 #include <math.h>
 
@@ -20,7 +20,8 @@
     X("bert", WORDPIECE, WORD_MARK, 101, -1, 100, 102, true, false, false)   \
     X("t5", UNIGRAM, METASPACE, -1, 1, 2, TOK_ID_NONE, false, true, false)   \
     X("rwkv", RWKV, PLAIN, -1, -1, -1, TOK_ID_NONE, false, false, false)     \
-    X("gemma4", BPE, METASPACE, -1, -1, -1, TOK_ID_NONE, true, false, false)
+    X("gemma4", BPE, METASPACE, -1, -1, -1, TOK_ID_NONE, true, false, false) \
+    X("whitespace", BPE, PLAIN, 11, 11, -1, TOK_ID_NONE, false, false, false)
 
 typedef struct vocab_kind {
     const char *name;
@@ -31,7 +32,7 @@ typedef struct vocab_kind {
 
 static const vocab_kind KINDS[] = {
 #define KIND_ROW(name, kind, form, bos, eos, unk, sep, add_bos, add_eos, prefix) \
-    {name, TOK_KIND_##kind, TOK_FORM_##form, {bos, eos, unk, sep, add_bos, add_eos, prefix}},
+    {name, TOK_KIND_##kind, TOK_FORM_##form, {bos, eos, unk, sep, add_bos, add_eos, prefix, false}},
     VOCAB_KINDS(KIND_ROW)
 #undef KIND_ROW
 };
@@ -190,7 +191,8 @@ static bool family_cleans_up(str name) {
                                         "codeshell",  "chatglm-bpe",  "jais",
                                         "bloom",      "gpt3-finnish", "exaone",
                                         "exaone4",    "exaone-moe",   "minerva-7b",
-                                        "megrez",     "gemma4",       "granite-embed-multi-311m"};
+                                        "megrez",     "gemma4",       "granite-embed-multi-311m",
+                                        "whitespace"};
     return is_listed(name, names, sizeof names / sizeof *names);
 }
 
@@ -233,23 +235,48 @@ static status read_family(model *m, str name, error *err) {
     return OK;
 }
 
-/* Gemma 4 writes spaces as U+2581 and bytes as <0xXX>, as SentencePiece does. */
+/* Words between white space, which is dropped; the kind "whitespace". */
+static status read_blank_separated(model *m, error *err) {
+    static const tok_split split = {.kind = TOK_SPLIT_SPACES};
+    tok_norm *norms = NULL;
+    bool lower = false;
+    str key = S("tokenizer.ggml.normalizer.lowercase");
+    TRY(gguf_get_bool_or(m->internal->gguf, key, false, &lower, err));
+    m->vocab.splits = &split;
+    m->vocab.splits_count = 1;
+    if (!lower) return OK;
+    TRY(take_norms(m, 1, &norms, err));
+    add_norm(m, norms, (tok_norm){.kind = TOK_NORM_LOWERCASE});
+    return OK;
+}
+
+/* How the pieces of these families are spelled, which is not in the alphabet of bytes.  Gemma 4
+ * writes spaces as U+2581 and bytes as <0xXX>, as SentencePiece does. */
+static void read_form(tok_vocab *v, str name) {
+    if (str_eq_c(name, "gemma4") || str_eq_c(name, "sarvam-moe") ||
+        str_eq_c(name, "granite-embed-multi-311m"))
+        v->form = TOK_FORM_METASPACE;
+    if (str_eq_c(name, "whitespace")) v->form = TOK_FORM_PLAIN;
+    v->byte_fallback = v->form != TOK_FORM_BYTE_LEVEL;
+}
+
 static status read_bpe(model *m, vocab_defaults *defaults, error *err) {
     const gguf *g = m->internal->gguf;
     tok_vocab *v = &m->vocab;
     str name = S(""), key = S("tokenizer.ggml.pre");
-    bool gemma = v->form == TOK_FORM_METASPACE;
+    bool gemma = v->form == TOK_FORM_METASPACE, blanks = v->form == TOK_FORM_PLAIN;
     if (gguf_kv_find(g, key) != NULL) TRY(gguf_get_str(g, key, &name, err));
-    if (gemma || str_eq_c(name, "sarvam-moe") || str_eq_c(name, "granite-embed-multi-311m")) {
-        v->form = TOK_FORM_METASPACE;
-        v->byte_fallback = true;
-    }
     if (gemma) name = S("gemma4");
+    if (blanks) name = S("whitespace");
+    read_form(v, name);
     TRY(read_family(m, name, err));
+    if (blanks) TRY(read_blank_separated(m, err));
     TRY(read_merges(m, err));
-    v->drop_unknown = v->form == TOK_FORM_BYTE_LEVEL;
+    v->drop_unknown = v->form != TOK_FORM_METASPACE;
     v->ignore_merges = v->ignore_merges || gemma; /* lines of newlines are tokens without merges */
     if (family_adds_bos(name)) defaults->add_bos = true;
+    /* there are files of Gemma 4 that say no, and talk nonsense without it */
+    defaults->always_bos = str_eq_c(name, "gemma4") || str_eq_c(name, "granite-embed-multi-311m");
     if (str_eq_c(name, "chatglm-bpe") || str_eq_c(name, "glm4")) defaults->bos_id = TOK_ID_NONE;
     return OK;
 }
@@ -368,15 +395,22 @@ static status unescape_pieces(model *m, str *pieces, error *err) {
 }
 
 /* --- the whole ------------------------------------------------------------- */
-static status read_chat_template(model *m, error *err) {
-    str key = S("tokenizer.chat_template");
-    m->chat_template = S("");
+static status read_chat_template(model *m, str key, str *out, error *err) {
+    *out = S("");
     if (gguf_kv_find(m->internal->gguf, key) == NULL) return OK;
-    TRY(gguf_get_str(m->internal->gguf, key, &m->chat_template, err));
-    if (m->chat_template.n > MODEL_CHAT_TEMPLATE_BYTES_MAX)
+    TRY(gguf_get_str(m->internal->gguf, key, out, err));
+    if (out->n > MODEL_CHAT_TEMPLATE_BYTES_MAX)
         return error_set(err, ERR_LIMIT, "model: '%.*s' has %zu bytes, at most %u", STR(key),
-                         m->chat_template.n, MODEL_CHAT_TEMPLATE_BYTES_MAX);
+                         out->n, MODEL_CHAT_TEMPLATE_BYTES_MAX);
     return OK;
+}
+
+/* Those with other names than tool_use are nobody's: a request cannot ask for one.
+ * Source: the gguf specification, "Chat template"; llama.cpp's converter for the names. */
+static status read_chat_templates(model *m, error *err) {
+    TRY(read_chat_template(m, S("tokenizer.chat_template"), &m->chat_template, err));
+    return read_chat_template(m, S("tokenizer.chat_template.tool_use"), &m->chat_template_tools,
+                              err);
 }
 
 static status read_kind(model *m, const vocab_kind *kind, str *pieces, error *err) {
@@ -402,7 +436,7 @@ status model_read_vocab(model *m, error *err) {
     const vocab_kind *kind = NULL;
     str *pieces = NULL;
     m->vocab = none;
-    TRY(read_chat_template(m, err));
+    TRY(read_chat_templates(m, err));
     TRY(find_kind(m, &kind, err));
     if (kind == NULL) return OK;
     m->vocab.kind = kind->kind;

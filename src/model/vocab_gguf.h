@@ -8,6 +8,7 @@
 typedef struct vocab_defaults {
     int32_t bos_id, eos_id, unk_id, sep_id; /* TOK_ID_NONE when absent */
     bool add_bos, add_eos, add_space_prefix;
+    bool always_bos; /* whatever the file says */
 } vocab_defaults;
 
 /* --- vocab_gguf_special.c: special ids, frame, ends, flags ---------------------- */

@@ -57,6 +57,7 @@ static status read_frame(model *m, const vocab_defaults *defaults, error *err) {
     if (v->kind == TOK_KIND_RWKV) return OK;
     TRY(gguf_get_bool_or(g, S("tokenizer.ggml.add_bos_token"), add_bos, &add_bos, err));
     TRY(gguf_get_bool_or(g, S("tokenizer.ggml.add_eos_token"), add_eos, &add_eos, err));
+    if (defaults->always_bos && v->bos_id != TOK_ID_NONE) add_bos = true;
     if (add_bos) TRY(put_around("add_bos_token", v->bos_id, v->before, &v->before_count, err));
     if (add_eos) TRY(put_around("add_eos_token", v->eos_id, v->after, &v->after_count, err));
     return OK;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
-#include "base/num.h"
+#include "base/os.h"
 #include "text/chat_internal.h"
 
 /* --- life cycle ----------------------------------------------------------------------------- */
@@ -41,8 +41,10 @@ static status fill(chat_template *t, const chat_source *s, error *err) {
     TRY(chat_guard_init(&t->guard, s->tok, err));
     TRY(parse(t, s->text, &t->main, err));
     if (s->tool_text.n > 0) TRY(parse(t, s->tool_text, &t->tools, err));
+    t->check_until_ns = os_now_ns() + (uint64_t)CHAT_CHECK_MS_MAX * 1000000;
     if (t->main != NULL) chat_probe(t, s->text);
     chat_self_check(t, s->tok);
+    t->check_until_ns = 0;
     return OK;
 }
 
@@ -94,6 +96,18 @@ jinja_template *chat_pick(const chat_template *t, bool with_tools) {
     return with_tools && t->tools != NULL ? t->tools : t->main;
 }
 
+/* All renders of the check share one stretch of time: a hostile template may not delay a load. */
+jinja_limits chat_limits(const chat_template *t) {
+    jinja_limits l = jinja_default_limits();
+    if (t->check_until_ns == 0) return l;
+    uint64_t now = os_now_ns();
+    l.steps_max /= 10;
+    l.memory_bytes_max /= 4;
+    l.output_bytes_max /= 16;
+    l.time_ns_max = now < t->check_until_ns ? t->check_until_ns - now : 1;
+    return l;
+}
+
 /* --- prompts -------------------------------------------------------------------------------- */
 
 void chat_prompt_init(chat_prompt *p, size_t bytes_max) {
@@ -129,7 +143,7 @@ static status render_jinja(const chat_template *t, const chat_request *r, const 
                            chat_prompt *out, error *err) {
     jinja_env env = {.now_unix_s = r->now_unix_s,
                      .utc_offset_s = r->utc_offset_s,
-                     .limits = jinja_default_limits(),
+                     .limits = chat_limits(t),
                      .permissive = true};
     out->in_template = true;
     TRY(jinja_render(chat_pick(t, r->tools.n > 0), buf_view(context), &env, &out->text, err));
@@ -170,32 +184,21 @@ status chat_render(const chat_template *t, const chat_request *r, chat_prompt *o
 
 /* --- ids ------------------------------------------------------------------------------------ */
 
-static status put_piece(const tokenizer *tok, str text, bool parse_special, uint32_t tokens_max,
-                        buf *ids, error *err) {
-    uint32_t have = (uint32_t)(ids->n / sizeof(int32_t));
-    tok_options o = {.parse_special = parse_special,
-                     .tokens_max = tokens_max == UINT32_MAX ? tokens_max
-                                   : have < tokens_max      ? tokens_max - have
-                                                            : 0};
-    return text.n > 0 ? tok_encode(tok, text, &o, ids, err) : OK;
-}
-
 static status put_ids(const chat_template *t, const tokenizer *tok, const chat_prompt *p,
                       uint32_t tokens_max, buf *ids, error *err) {
     bool jinja = t->kind == CHAT_KIND_JINJA;
-    size_t from = 0, count = p->breaks.n / sizeof(uint32_t);
     int32_t bos = tok_bos(tok);
     str text = buf_view(&p->text);
     bool has_bos = jinja && t->bos[0] != '\0' && str_starts(text, str_of(t->bos));
     if (tok_adds_bos(tok) && bos != TOK_ID_NONE && !has_bos) buf_put(ids, &bos, sizeof bos);
-    for (size_t i = 0; i < count; i++) {
-        uint32_t at = 0;
-        memcpy(&at, p->breaks.p + i * sizeof at, sizeof at);
-        size_t end = num_min_size(at, text.n); /* a continued message may end before */
-        TRY(put_piece(tok, (str){text.p + from, end - from}, jinja, tokens_max, ids, err));
-        from = end;
-    }
-    TRY(put_piece(tok, str_skip(text, from), jinja, tokens_max, ids, err));
+    uint32_t have = (uint32_t)(ids->n / sizeof(int32_t));
+    tok_options o = {.parse_special = jinja,
+                     .tokens_max = tokens_max == UINT32_MAX ? tokens_max
+                                   : have < tokens_max      ? tokens_max - have
+                                                            : 0,
+                     .breaks = (const uint32_t *)(const void *)p->breaks.p,
+                     .breaks_count = (uint32_t)(p->breaks.n / sizeof(uint32_t))};
+    TRY(tok_encode(tok, text, &o, ids, err));
     return buf_status(ids, "prompt ids", err);
 }
 

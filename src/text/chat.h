@@ -113,7 +113,7 @@ typedef struct chat_request {
 /* A rendered prompt.  Owner: the caller, who clears it for reuse. */
 typedef struct chat_prompt {
     buf text;
-    buf breaks;       /* uint32 each, ascending: no token crosses these bytes of the text */
+    buf breaks;       /* uint32 each, ascending: no special token crosses these bytes of the text */
     bool in_template; /* the last chat_render() failed in the template, not in the messages */
 } chat_prompt;
 

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/os.h"
 #include "text/chat_internal.h"
 
 enum { CHECK_BYTES_MAX = 8 << 20 };
@@ -159,7 +160,10 @@ void chat_self_check(chat_template *t, const tokenizer *tok) {
     if (t->broken.code != OK) why = t->broken;
     if (why.code == OK) (void)check_conversation(t, tok, &p, &w, &why);
     chat_prompt_deinit(&p);
-    if (why.code != OK)
+    if (os_now_ns() >= t->check_until_ns && t->broken.code == OK)
+        (void)snprintf(t->check, sizeof t->check, "error: the check takes more than %d ms",
+                       CHAT_CHECK_MS_MAX);
+    else if (why.code != OK)
         (void)snprintf(t->check, sizeof t->check, "error: %.200s", why.msg);
     else if (w.count > 0)
         (void)snprintf(t->check, sizeof t->check, "%u warning%s: %.200s", w.count,

@@ -5,8 +5,8 @@
  * put inside every control token's text in every string of a message, and at ends of a string
  * that could complete one together with its neighbour; a template carries marks along like any
  * character.  After rendering they are taken out again and remembered as breaks: the prompt is
- * encoded piece by piece, and no piece has a token across a break.  So a forged token is encoded
- * as the letters it is written in, and everything else exactly as without the guard.
+ * encoded as a whole in which no special token is seen across a break.  So a forged token is
+ * encoded as the letters it is written in, and everything else exactly as without the guard.
  *
  * User-defined tokens (type 4) are not guarded: they are part of a text's normal spelling, and
  * templates look for some of them ("</think>").

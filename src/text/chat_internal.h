@@ -9,7 +9,7 @@
 #include "text/jinja.h"
 #include "json/read.h"
 
-enum { CHAT_CONTEXT_BYTES_MAX = 256 << 20 };
+enum { CHAT_CONTEXT_BYTES_MAX = 256 << 20, CHAT_CHECK_MS_MAX = 2000 };
 
 struct chat_template {
     chat_kind kind;
@@ -18,7 +18,8 @@ struct chat_template {
     char *bos, *eos;       /* owned, terminated; texts of the tokens, "" when there is none */
     chat_guard guard;
     chat_caps caps;
-    error broken; /* why it does not parse; code OK when it does */
+    error broken;            /* why it does not parse; code OK when it does */
+    uint64_t check_until_ns; /* while it is created: when probes and check end; 0 then */
     char check[CHAT_CHECK_BYTES];
 };
 
@@ -45,6 +46,8 @@ NODISCARD status chat_render_plain_with(str messages_json, const chat_plain_opti
 
 /* --- at creation ----------------------------------------------------------------------------- */
 jinja_template *chat_pick(const chat_template *t, bool with_tools);
+/* Of the next render: those of a request, or what is left for the check at creation. */
+jinja_limits chat_limits(const chat_template *t);
 /* Raw render of a context for which no message was changed; the text replaces `out`. */
 NODISCARD status chat_try(const chat_template *t, const char *messages, const char *tools,
                           bool generation_prompt, buf *out, error *err);

@@ -42,11 +42,7 @@ static void put_context(const chat_template *t, const char *messages, const char
 
 status chat_try(const chat_template *t, const char *messages, const char *tools,
                 bool generation_prompt, buf *out, error *err) {
-    jinja_env env = {.limits = {.steps_max = 5000000,
-                                .memory_bytes_max = 64 << 20,
-                                .output_bytes_max = PROBE_BYTES_MAX,
-                                .time_ns_max = UINT64_C(2000000000)},
-                     .permissive = true};
+    jinja_env env = {.limits = chat_limits(t), .permissive = true};
     buf context;
     buf_init(&context, PROBE_BYTES_MAX);
     buf_clear(out);

@@ -3,6 +3,9 @@
  * A dot means a method first and an item then, brackets the other way round.  What is not there is
  * undefined, which is an error only when it is used.  Names with two underscores in front belong
  * to Python; the sandbox gives nothing of theirs away. */
+#include <stdio.h>
+#include <string.h>
+
 #include "base/num.h"
 #include "text/jinja_run.h"
 #include "text/jinja_unicode.h"
@@ -122,6 +125,23 @@ static status real_attribute(jinja_run *r, const jinja_value *v, str name, jinja
     return def != NULL ? method_value(r, v, def, out) : OK;
 }
 
+/* An undefined value has no attributes but those that Python's class has, which the sandbox
+ * refuses: another undefined value, whose use is an error. */
+static status undefined_attribute(jinja_run *r, const jinja_value *v, str name, jinja_value *out) {
+    static const char NAMES[] =
+        " add aiter bool call class complex delattr dir div doc eq float floordiv format ge "
+        "getattr "
+        "getattribute getitem getstate gt hash init init_subclass int iter le len lt mod module "
+        "mul ne neg new pos pow radd rdiv reduce reduce_ex repr rfloordiv rmod rmul rpow rsub "
+        "rtruediv setattr sizeof str sub subclasshook truediv ";
+    char word[32];
+    bool dunder = name.n > 4 && str_starts(name, S("__")) && str_ends(name, S("__"));
+    int n = dunder ? snprintf(word, sizeof word, " %.*s ", (int)name.n - 4, name.p + 2) : 0;
+    if (!dunder || n >= (int)sizeof word || strstr(NAMES, word) == NULL)
+        return jinja_fail_undefined(r, v);
+    return unsafe(r, v, name, out);
+}
+
 /* --- items ---------------------------------------------------------------------------- */
 
 static bool is_index(const jinja_value *key, int64_t *i) {
@@ -182,7 +202,7 @@ static status member(jinja_run *r, const jinja_value *v, str name, jinja_value *
 
 status jinja_attribute(jinja_run *r, const jinja_value *v, str name, jinja_value *out) {
     jinja_value found = {.kind = JINJA_MISSING}, key = jinja_text(name);
-    if (v->kind == JINJA_UNDEFINED) return jinja_fail_undefined(r, v);
+    if (v->kind == JINJA_UNDEFINED) return undefined_attribute(r, v, name, out);
     if (v->kind == JINJA_NAMESPACE) return member(r, v, name, out);
     TRY(real_attribute(r, v, name, &found));
     if (jinja_is_missing(&found)) TRY(real_item(r, v, &key, &found));

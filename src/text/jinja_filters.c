@@ -141,7 +141,6 @@ status jinja_filter_attr(jinja_run *r, const jinja_value *v, const jinja_value *
     str name = S("");
     jinja_value found;
     TRY(jinja_str_arg(r, &a[0], &name));
-    if (v->kind == JINJA_UNDEFINED) return jinja_fail_undefined(r, v);
     TRY(jinja_attribute(r, v, name, &found));
     bool item = v->kind == JINJA_DICT && jinja_method_find(JINJA_DICT, name) == NULL;
     *out = found;

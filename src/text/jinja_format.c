@@ -19,7 +19,7 @@ enum { WIDTH_MAX = 1 << 20, PRECISION_MAX = 300, FLOAT_BYTES = 700, DIGITS_BYTES
 typedef struct format_spec {
     uint32_t fill;  /* character */
     char align;     /* < > ^ = or 0: as the type has it */
-    char sign;      /* + - space */
+    char sign;      /* + - space, or 0: none was given */
     bool alternate; /* # */
     bool zero;      /* 0 before the width */
     char grouping;  /* , _ or 0 */
@@ -125,31 +125,76 @@ static status put_int(jinja_run *r, const format_spec *s, jinja_int v) {
     return put_digits(r, s, v < 0, prefix, (str){text, zeros + n});
 }
 
-/* What {} shows of a float with a precision but no type: as g, with a decimal if it has none. */
-static size_t write_general(char *out, double v, int precision) {
-    int n = snprintf(out, FLOAT_BYTES, "%.*g", precision > 0 ? precision : 1, v);
-    if (strpbrk(out, ".en") == NULL) n += snprintf(out + n, 3, ".0");
-    return (size_t)n;
+/* The digits without zeros at their end, and without a point that nothing follows. */
+static size_t strip_zeros(char *text) {
+    char *tail = text + strcspn(text, "eE"), *end = tail;
+    if (memchr(text, '.', (size_t)(tail - text)) != NULL) {
+        while (end[-1] == '0') end--;
+        if (end[-1] == '.') end--;
+        memmove(end, tail, strlen(tail) + 1);
+    }
+    return strlen(text);
+}
+
+/* Significant digits: the exponent of the rounded number decides between the forms.  `bare`, a
+ * precision without a type, wants a decimal behind the point and has room for one digit less. */
+static size_t write_general(char *out, double v, int precision, bool alternate, bool bare) {
+    int digits = precision > 0 ? precision : 1;
+    (void)snprintf(out, FLOAT_BYTES, alternate ? "%#.*e" : "%.*e", digits - 1, v);
+    const char *tail = strchr(out, 'e') + 1; /* sign and two or three digits */
+    int exponent = 0;
+    for (const char *p = tail + 1; *p != '\0'; p++) exponent = 10 * exponent + (*p - '0');
+    if (*tail == '-') exponent = -exponent;
+    bool fixed = exponent >= -4 && exponent < digits - bare;
+    if (fixed)
+        (void)snprintf(out, FLOAT_BYTES, alternate ? "%#.*f" : "%.*f", digits - 1 - exponent, v);
+    size_t n = alternate ? strlen(out) : strip_zeros(out);
+    if (bare && fixed && strchr(out, '.') == NULL) n += (size_t)snprintf(out + n, 3, ".0");
+    return n;
+}
+
+/* As repr() has it; an alternate form has a point. */
+static size_t write_shortest(char *out, double v, bool alternate) {
+    size_t n = jinja_write_float(out, v), digits = strcspn(out, "e");
+    if (!alternate || memchr(out, '.', digits) != NULL) return n;
+    memmove(out + digits + 1, out + digits, n + 1 - digits);
+    out[digits] = '.';
+    return n + 1;
+}
+
+/* A number that is neither infinite nor negative. */
+static size_t write_finite(char *out, const format_spec *s, char type, double v) {
+    int precision = (int)(s->precision >= 0 ? s->precision : 6);
+    char fmt[8];
+    size_t n = 0;
+    switch (type) {
+    case '\0':
+        return s->precision < 0 ? write_shortest(out, v, s->alternate)
+                                : write_general(out, v, precision, s->alternate, true);
+    case 'g':
+    case 'G':
+    case 'n':
+        n = write_general(out, v, precision, s->alternate, false);
+        for (size_t i = 0; i < n && type == 'G'; i++) out[i] = (char)toupper((unsigned char)out[i]);
+        return n;
+    default:
+        (void)snprintf(fmt, sizeof fmt, "%%%s.*%c", s->alternate ? "#" : "", type);
+        return (size_t)snprintf(out, FLOAT_BYTES, fmt, precision, v);
+    }
 }
 
 static status put_float(jinja_run *r, const format_spec *s, double v) {
-    char text[FLOAT_BYTES], fmt[8];
+    char text[FLOAT_BYTES];
     double size = fabs(v);
     char type = (char)(s->type == '%' ? 'f' : s->type);
-    int precision = (int)(s->precision >= 0 ? s->precision : 6);
     size_t n = 0;
     if (s->type == '%') size *= 100;
     if (!isfinite(v)) {
         n = (size_t)snprintf(text, sizeof text, "%s", isnan(v) ? "nan" : "inf");
         for (size_t i = 0; i < n && type != '\0' && isupper((unsigned char)type); i++)
             text[i] = (char)toupper((unsigned char)text[i]);
-    } else if (type == '\0' && s->precision < 0) {
-        n = jinja_write_float(text, size);
-    } else if (type == '\0') {
-        n = write_general(text, size, precision);
     } else {
-        (void)snprintf(fmt, sizeof fmt, "%%%s.*%c", s->alternate ? "#" : "", type);
-        n = (size_t)snprintf(text, sizeof text, fmt, precision, size);
+        n = write_finite(text, s, type, size);
     }
     if (s->type == '%') text[n++] = '%';
     text[n] = '\0';
@@ -295,12 +340,13 @@ static status percent_field(jinja_run *r, percent *p) {
     format_spec s;
     bool named = false;
     TRY(jinja_step(r, 1));
-    TRY(percent_name(r, p, &named, &v));
-    TRY(percent_spec(r, p, &s));
-    if (s.type == '%') {
+    if (peek(p) == '%') { /* with anything between the two it is a type that there is not */
+        p->at++;
         jinja_text_put(r, S("%"));
         return OK;
     }
+    TRY(percent_name(r, p, &named, &v));
+    TRY(percent_spec(r, p, &s));
     if (!named) TRY(percent_next(r, p, &v));
     return percent_convert(r, &s, &v);
 }
@@ -395,7 +441,7 @@ static bool spec_number(str s, size_t *at, int64_t max, int64_t *out) {
 
 /* [[fill]align][sign][#][0][width][grouping][.precision][type] */
 static status parse_spec(jinja_run *r, str text, format_spec *s) {
-    *s = (format_spec){.fill = ' ', .sign = '-', .precision = -1};
+    *s = (format_spec){.fill = ' ', .precision = -1};
     size_t i = 0;
     uint32_t fill = 0;
     size_t fill_bytes = text.n != 0 ? jinja_char_get(text, &fill) : 0;
@@ -442,13 +488,16 @@ static status format_number(jinja_run *r, format_spec *s, const jinja_value *v) 
     bool is_float =
         v->kind == JINJA_FLOAT || (s->type != '\0' && strchr("eEfFgG%", s->type) != NULL);
     if (is_float) {
-        if (s->type != '\0' && strchr("eEfFgG%", s->type) == NULL) return unknown_code(r, s, v);
+        if (s->type != '\0' && strchr("eEfFgGn%", s->type) == NULL) return unknown_code(r, s, v);
         return put_float(r, s, jinja_float_of(v));
     }
-    if (s->type == 'c') return percent_char(r, s, v);
-    if (s->type != '\0' && strchr("bdoxXn", s->type) == NULL) return unknown_code(r, s, v);
+    if (s->type != '\0' && strchr("bcdoxXn", s->type) == NULL) return unknown_code(r, s, v);
     if (s->precision >= 0)
         return jinja_fail(r, "Precision not allowed in integer format specifier");
+    if (s->type == 'c' && (s->sign != '\0' || s->alternate))
+        return jinja_fail(r, "%s not allowed with integer format specifier 'c'",
+                          s->sign != '\0' ? "Sign" : "Alternate form (#)");
+    if (s->type == 'c') return percent_char(r, s, v);
     return put_int(r, s, jinja_int_of(v));
 }
 
@@ -463,6 +512,10 @@ static status put_formatted(jinja_run *r, str spec, const jinja_value *v) {
         return jinja_fail(r, "unsupported format string passed to %s.__format__",
                           jinja_kind_name(v->kind));
     if (s.type != '\0' && s.type != 's') return unknown_code(r, &s, v);
+    if (s.sign != '\0' || s.alternate)
+        return jinja_fail(r, "%s not allowed in string format specifier",
+                          s.sign != '\0' ? "Sign" : "Alternate form (#)");
+    if (s.grouping != '\0') return jinja_fail(r, "Cannot specify '%c' with 's'.", s.grouping);
     if (s.align == '=' && !s.zero)
         return jinja_fail(r, "'=' alignment not allowed in string format specifier");
     if (s.align == '=') s.align = '<';

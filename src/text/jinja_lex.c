@@ -40,8 +40,11 @@ static status lex_fail(const jinja_lexer *l, error *err, const char *why) {
     return error_set(err, ERR_FORMAT, "chat template: line %" PRIu32 ": %s", l->line, why);
 }
 
-static status no_room(error *err) {
-    return error_set(err, ERR_LIMIT, "chat template: needs more memory than a template may have");
+status(jinja_no_room)(const arena *mem, size_t bytes, error *err) {
+    if (bytes > mem->bytes_max - num_min_size(mem->bytes, mem->bytes_max))
+        return error_set(err, ERR_LIMIT, "chat template: needs more than the %zu bytes it may have",
+                         mem->bytes_max);
+    return error_set(err, ERR_NOMEM, "chat template: no memory beyond %zu bytes", mem->bytes);
 }
 
 static size_t space_bytes(str s) { return s.n - jinja_strip_left(s).n; }
@@ -329,7 +332,7 @@ static status lex_string(jinja_lexer *l, jinja_token *out, error *err) {
     out->text = (str){s.p + 1, n - 1};
     if (memchr(out->text.p, '\\', out->text.n) != NULL) {
         char *text = arena_take(l->mem, out->text.n);
-        if (text == NULL) return no_room(err);
+        if (text == NULL) return jinja_no_room(l->mem, out->text.n, err);
         TRY(decode_string(l, out->text, text, &out->text.n, err));
         out->text.p = text;
     }

@@ -83,5 +83,11 @@ void jinja_lex_init(jinja_lexer *l, str source, const jinja_options *options, ar
 /* ERR_FORMAT "chat template: line 12: REASON", ERR_LIMIT, ERR_NOMEM.  After the end, END again. */
 NODISCARD status jinja_lex_next(jinja_lexer *l, jinja_token *out, error *err);
 const char *jinja_token_words(jinja_token_kind kind);
+/* The error of an arena that gave no `bytes`: ERR_LIMIT at its own limit, else ERR_NOMEM. */
+NODISCARD status jinja_no_room(const arena *mem, size_t bytes, error *err);
+/* The static analyzer does not know that it returns its code. */
+#ifdef __clang_analyzer__
+#define jinja_no_room(mem, bytes, err) ((void)jinja_no_room((mem), (bytes), (err)), ERR_NOMEM)
+#endif
 
 #endif

@@ -8,7 +8,6 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
-#include "base/num.h"
 #include "text/jinja_parse_internal.h"
 #include "text/jinja_unicode.h"
 
@@ -23,15 +22,6 @@ status(jinja_parse_fail)(jinja_parser *p, uint32_t line, const char *fmt, ...) {
     (void)vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
     return error_set(p->err, ERR_FORMAT, "chat template: line %" PRIu32 ": %s", line, why);
-}
-
-static status no_room(jinja_parser *p) {
-    size_t left = p->mem->bytes_max - num_min_size(p->mem->bytes, p->mem->bytes_max);
-    if (left > sizeof(jinja_node))
-        return error_set(p->err, ERR_NOMEM, "chat template: no memory beyond %zu bytes",
-                         p->mem->bytes);
-    return error_set(p->err, ERR_LIMIT, "chat template: needs more than the %zu bytes it may have",
-                     p->mem->bytes_max);
 }
 
 status jinja_parse_advance(jinja_parser *p) {
@@ -93,7 +83,7 @@ void jinja_parse_leave(jinja_parser *p) { p->depth--; }
 
 status jinja_parse_node(jinja_parser *p, jinja_node_kind kind, uint32_t line, jinja_node **out) {
     jinja_node *node = arena_take(p->mem, sizeof *node);
-    if (node == NULL) return no_room(p) == ERR_NOMEM ? ERR_NOMEM : ERR_LIMIT;
+    if (node == NULL) return jinja_no_room(p->mem, sizeof *node, p->err);
     node->kind = (uint8_t)kind;
     node->line = line;
     *out = node;
@@ -112,7 +102,7 @@ static status list_add(jinja_parser *p, str **list, uint32_t *count, uint32_t *c
     if (*count == *cap) {
         uint32_t more = *cap == 0 ? 16 : 2 * *cap;
         str *grown = arena_take(p->mem, more * sizeof *grown);
-        if (grown == NULL) return no_room(p);
+        if (grown == NULL) return jinja_no_room(p->mem, more * sizeof *grown, p->err);
         if (*count != 0) memcpy(grown, *list, *count * sizeof *grown);
         *list = grown;
         *cap = more;
@@ -474,7 +464,7 @@ static status parse_statement(jinja_parser *p, jinja_nodes *body) {
 /* A copy of the source with \n line ends, without the last one unless it is kept. */
 static status copy_source(jinja_parser *p, str source, const jinja_options *o, str *out) {
     char *text = arena_take(p->mem, source.n + 1);
-    if (text == NULL) return no_room(p);
+    if (text == NULL) return jinja_no_room(p->mem, source.n, p->err);
     size_t n = 0;
     for (size_t i = 0; i < source.n; i++) {
         bool is_return = source.p[i] == '\r';

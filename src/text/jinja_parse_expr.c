@@ -66,8 +66,7 @@ static status parse_string(jinja_parser *p, jinja_node *node) {
         if (text.n + p->now.text.n > cap) {
             cap = 2 * (text.n + p->now.text.n);
             char *grown = arena_take(p->mem, cap + 1);
-            if (grown == NULL)
-                return error_set(p->err, ERR_LIMIT, "chat template: strings need too much memory");
+            if (grown == NULL) return jinja_no_room(p->mem, cap, p->err);
             memcpy(grown, text.p, text.n);
             text.p = grown;
         }

@@ -71,7 +71,7 @@ status tok_check_vocab(const tok_vocab *v, error *err) {
     if (v->count == 0 || v->count > TOK_VOCAB_COUNT_MAX)
         return error_set(err, ERR_LIMIT, "tokenizer: %u tokens, at least 1 and at most %d",
                          v->count, TOK_VOCAB_COUNT_MAX);
-    ASSERT(v->pieces != NULL && v->types != NULL);
+    ASSERT(v->pieces != NULL && v->types != NULL && v->norms_late <= v->norms_count);
     if ((v->kind == TOK_KIND_SPM || v->kind == TOK_KIND_UNIGRAM) && v->scores == NULL)
         return error_set(err, ERR_FORMAT, "tokenizer: no scores for %u tokens, which need them",
                          v->count);
@@ -149,7 +149,7 @@ static void fill_byte_tokens(tokenizer *t) {
 /* SPM and bytes as units: where there is no byte token, a token of just that byte.  SPM must have
  * something for each byte, be it the unknown token. */
 static status fill_bytes(tokenizer *t, error *err) {
-    bool spm = t->vocab.kind == TOK_KIND_SPM;
+    bool spm = t->vocab.kind == TOK_KIND_SPM, fused = t->vocab.fuse_unknown;
     fill_byte_tokens(t);
     if (!spm && !t->units_are_bytes) return OK;
     for (int b = 0; b < 256; b++) {
@@ -157,8 +157,8 @@ static status fill_bytes(tokenizer *t, error *err) {
         int32_t single = piece_table_find(&t->pieces, (str){&c, 1});
         if (t->units_are_bytes && single != TOK_ID_NONE) t->bytes[b] = single;
         if (t->bytes[b] == TOK_ID_NONE) t->bytes[b] = single;
-        if (spm && t->bytes[b] == TOK_ID_NONE) t->bytes[b] = t->vocab.unk_id;
-        if (spm && t->bytes[b] == TOK_ID_NONE)
+        if (spm && t->bytes[b] == TOK_ID_NONE && !fused) t->bytes[b] = t->vocab.unk_id;
+        if (spm && t->bytes[b] == TOK_ID_NONE && t->vocab.unk_id == TOK_ID_NONE)
             return error_set(err, ERR_FORMAT,
                              "tokenizer: no token for byte 0x%02X, and no unknown token", b);
     }
@@ -327,7 +327,9 @@ status tok_build(tokenizer *t, error *err) {
     const tok_vocab *v = &t->vocab;
     t->units_are_bytes = v->kind == TOK_KIND_BPE && v->form == TOK_FORM_BYTE_LEVEL;
     t->spm_space = v->kind == TOK_KIND_SPM && v->add_space_prefix && !has_prepend(v);
-    TRY(tok_normalizer_create(&t->normalizer, v->norms, v->norms_count, err));
+    uint32_t early = v->norms_count - v->norms_late;
+    TRY(tok_normalizer_create(&t->normalizer, v->norms, early, err));
+    TRY(tok_normalizer_create(&t->late, v->norms + early, v->norms_late, err));
     TRY(tok_splitter_create(&t->splitter, v->splits, v->splits_count, err));
     TRY(fill_texts(t, err));
     TRY(fill_pieces(t, err));

@@ -36,16 +36,24 @@ static status check_limit(const tok_sink *s, uint64_t at_least, error *err) {
 typedef struct encode_job {
     const tokenizer *t;
     tok_sink *sink;
+    const char *text; /* of the call: breaks count from here */
+    special_breaks breaks;
     bool parse_special;
-    buf repaired, normal, escaped, words, spare;
+    buf repaired, normal, late, escaped, words, spare;
     merge_scratch merge;
     unigram_scratch unigram;
 } encode_job;
 
-static void job_init(encode_job *j, const tokenizer *t, bool parse_special, tok_sink *sink) {
-    *j = (encode_job){.t = t, .sink = sink, .parse_special = parse_special};
+static void job_init(encode_job *j, const tokenizer *t, str text, const tok_options *o,
+                     tok_sink *sink) {
+    *j = (encode_job){.t = t,
+                      .sink = sink,
+                      .text = text.p,
+                      .breaks = {o->breaks, o->breaks_count},
+                      .parse_special = o->parse_special};
     buf_init(&j->repaired, TOK_TEXT_BYTES_MAX);
     buf_init(&j->normal, TOK_TEXT_BYTES_MAX);
+    buf_init(&j->late, TOK_TEXT_BYTES_MAX);
     buf_init(&j->escaped, (size_t)4 * TOK_TEXT_BYTES_MAX - 1);
     buf_init(&j->words, SIZE_MAX / 2);
     buf_init(&j->spare, SIZE_MAX / 2);
@@ -54,6 +62,7 @@ static void job_init(encode_job *j, const tokenizer *t, bool parse_special, tok_
 static void job_deinit(encode_job *j) {
     buf_deinit(&j->repaired);
     buf_deinit(&j->normal);
+    buf_deinit(&j->late);
     buf_deinit(&j->escaped);
     buf_deinit(&j->words);
     buf_deinit(&j->spare);
@@ -130,7 +139,8 @@ typedef status (*fragment_fn)(encode_job *j, str text, bool first, error *err);
 static status encode_fragments(encode_job *j, const tok_special *special, str text, bool first,
                                fragment_fn encode_fragment, error *err) {
     special_cuts cuts = {0};
-    status st = special_find(special, text, &cuts, err);
+    special_breaks breaks = text.p == j->text ? j->breaks : (special_breaks){0};
+    status st = special_find(special, text, &breaks, &cuts, err);
     size_t at = 0;
     for (size_t i = 0; st == OK && i <= cuts.count; i++) {
         size_t end = i < cuts.count ? cuts.cuts[i].begin : text.n;
@@ -146,7 +156,10 @@ static status encode_fragments(encode_job *j, const tok_special *special, str te
 }
 
 static status encode_normalized(encode_job *j, str text, bool first, error *err) {
-    (void)first;
+    if (!tok_normalizer_is_identity(j->t->late)) {
+        TRY(tok_normalize(j->t->late, text, first, &j->late, &j->spare, err));
+        text = buf_view(&j->late);
+    }
     return encode_normal(j, text, err);
 }
 
@@ -188,7 +201,7 @@ static bool needs_utf8(const tokenizer *t) {
     return t->vocab.kind != TOK_KIND_SPM && t->vocab.kind != TOK_KIND_RWKV;
 }
 
-static status encode_raw(encode_job *j, str text, bool first, error *err) {
+static status encode_unbroken(encode_job *j, str text, bool first, error *err) {
     const tokenizer *t = j->t;
     if (needs_utf8(t) && !str_is_utf8(text)) TRY(repair(j, &text, err));
     if (!tok_normalizer_is_identity(t->normalizer)) {
@@ -196,18 +209,33 @@ static status encode_raw(encode_job *j, str text, bool first, error *err) {
         text = buf_view(&j->normal);
     }
     const tok_special *special = &t->specials[j->parse_special][1];
-    if (special->count == 0) return encode_normal(j, text, err);
+    if (special->count == 0) return encode_normalized(j, text, first, err);
     return encode_fragments(j, special, text, first, encode_normalized, err);
+}
+
+/* Normalizing moves the bytes that breaks count: where special tokens are looked for behind it,
+ * the text is taken apart at its breaks before. */
+static status encode_raw(encode_job *j, str text, bool first, error *err) {
+    size_t at = (size_t)(text.p - j->text), end = at + text.n;
+    bool whole = j->breaks.count == 0 || j->t->specials[j->parse_special][1].count == 0;
+    uint32_t i = whole ? 0 : special_break_behind(&j->breaks, at);
+    for (; !whole && i < j->breaks.count && j->breaks.at[i] < end; i++) {
+        if (j->breaks.at[i] == at) continue;
+        TRY(encode_unbroken(j, (str){j->text + at, j->breaks.at[i] - at}, first, err));
+        at = j->breaks.at[i];
+        first = false;
+    }
+    return encode_unbroken(j, (str){j->text + at, end - at}, first, err);
 }
 
 /* --- frame: the whole ---------------------------------------------------------------------- */
 
-static status encode_text(const tokenizer *t, str text, bool parse_special, tok_sink *sink,
+static status encode_text(const tokenizer *t, str text, const tok_options *options, tok_sink *sink,
                           error *err) {
     encode_job job;
     if (text.n == 0) return OK;
-    job_init(&job, t, parse_special, sink);
-    const tok_special *special = &t->specials[parse_special][0];
+    job_init(&job, t, text, options, sink);
+    const tok_special *special = &t->specials[options->parse_special][0];
     status st = encode_fragments(&job, special, text, true, encode_raw, err);
     job_deinit(&job);
     return st;
@@ -220,7 +248,7 @@ static status encode(const tokenizer *t, str text, const tok_options *options, t
     if (t->covers_max > 0) TRY(check_limit(sink, num_div_up_size(text.n, t->covers_max), err));
     for (uint32_t i = 0; options->add_special && i < v->before_count; i++)
         tok_sink_put(sink, v->before[i]);
-    TRY(encode_text(t, text, options->parse_special, sink, err));
+    TRY(encode_text(t, text, options, sink, err));
     for (uint32_t i = 0; options->add_special && i < v->after_count; i++)
         tok_sink_put(sink, v->after[i]);
     TRY(check_limit(sink, sink->count, err));

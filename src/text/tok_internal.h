@@ -2,6 +2,7 @@
 #ifndef TEXT_TOK_INTERNAL_H
 #define TEXT_TOK_INTERNAL_H
 
+#include "text/merge_queue.h"
 #include "text/pair_table.h"
 #include "text/piece_table.h"
 #include "text/tok_norm.h"
@@ -50,6 +51,7 @@ typedef struct tok_special {
     uint32_t count;
     special_node *nodes; /* owned; [nodes_count], the root first */
     uint32_t nodes_count;
+    bool leftmost;      /* the first in the text goes first, not the longest */
     char *texts;        /* owned; normalized texts, NULL where they are the vocabulary's */
     uint32_t root[256]; /* the root's children by byte, 0 is none */
 } tok_special;
@@ -77,8 +79,18 @@ NODISCARD status special_init(tok_special *s, const tok_vocab *vocab,
                               const tok_normalizer *normalizer, special_choice choice, error *err);
 void special_deinit(tok_special *s);
 
+/* Bytes of a text that no special token reaches across, ascending. */
+typedef struct special_breaks {
+    const uint32_t *at; /* [count], borrowed */
+    uint32_t count;
+} special_breaks;
+
+/* The first of the breaks behind byte `begin`; count when there is none. */
+uint32_t special_break_behind(const special_breaks *b, size_t begin);
+
 /* text.n <= TOK_TEXT_BYTES_MAX; free out->cuts with mem_free(). */
-NODISCARD status special_find(const tok_special *s, str text, special_cuts *out, error *err);
+NODISCARD status special_find(const tok_special *s, str text, const special_breaks *breaks,
+                              special_cuts *out, error *err);
 
 /* --- units: what merging begins with ---------------------------------------------------- */
 
@@ -106,10 +118,10 @@ typedef struct merge_symbol {
 /* One run: a stretch of a word in which merges may happen.  Grows to the longest run. */
 typedef struct merge_scratch {
     merge_symbol *symbols; /* owned; [cap] */
-    uint64_t *heap;        /* owned; [2 * cap] (order, left symbol); only for long runs */
-    uint32_t cap, heap_cap;
+    merge_queue queue;     /* only for long runs */
+    uint32_t cap;
     uint32_t count; /* symbols of this run */
-    uint64_t work;  /* look-ups and heap levels so far: what the linear-time test measures */
+    uint64_t work; /* look-ups and levels of the queue so far: what the linear-time test measures */
 } merge_scratch;
 
 void merge_scratch_deinit(merge_scratch *s);
@@ -163,6 +175,7 @@ struct tokenizer {
     str *texts_owned; /* owned; NULL where text is spelled plainly */
     char *text_bytes; /* owned; behind texts_owned */
     tok_normalizer *normalizer; /* owned */
+    tok_normalizer *late;       /* owned; what vocab.norms_late stands for */
     tok_splitter *splitter;     /* owned */
     piece_table pieces;         /* every token that text may become, by its text */
     int32_t bytes[256];         /* the id that stands for a byte which is in no token */

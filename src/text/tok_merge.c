@@ -6,24 +6,23 @@
  * make a token are merged: smallest order first, then leftmost.
  *
  *   symbols   [lo][w][est]        symbol.pair: the token of it and its right neighbour
- *   heap      (order of "west", 1) (order of "low", 0)
+ *   queue     (order of "west", 1) (order of "low", 0)
  *
- * Short runs look through the list for the best pair; long ones keep the pairs in a heap.  A
+ * Short runs look through the list for the best pair; long ones keep the pairs in a queue.  A
  * merge changes the pairs of two symbols and pushes them anew; their old entries stay in the
- * heap and are told by comparing them with what the symbol's pair is now.  With n units there are
- * at most n - 1 first entries, and each merge takes one and adds two, so 2n is room
- * enough. */
+ * queue and are told by comparing them with what the symbol's pair is now.  With n units there are
+ * at most n - 1 first entries and n - 1 merges, each of which takes one and adds two: at most
+ * 3n pushes, of which 2n are in the queue at once. */
 #include <math.h>
 
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/num.h"
-#include "text/heap.h"
 #include "text/tok_internal.h"
 
 #define MERGE_NONE UINT32_MAX
 
-enum { SHORT_RUN = 24 }; /* symbols; up to here a look through the list is quicker than a heap */
+enum { SHORT_RUN = 24 }; /* symbols; up to here a look through the list is quicker than a queue */
 
 /* --- units -------------------------------------------------------------------------------- */
 
@@ -45,7 +44,7 @@ tok_unit tok_unit_first(str text) {
 
 void merge_scratch_deinit(merge_scratch *s) {
     mem_free(s->symbols);
-    mem_free(s->heap);
+    merge_queue_deinit(&s->queue);
     *s = (merge_scratch){0};
 }
 
@@ -67,15 +66,6 @@ static status symbols_grow(merge_scratch *s, error *err) {
         return no_memory(s->cap, err);
     s->symbols = symbols;
     s->cap = cap;
-    return OK;
-}
-
-static status heap_grow(merge_scratch *s, error *err) {
-    void *heap = s->heap;
-    if (s->heap_cap >= s->count) return OK;
-    if (!grow(&heap, s->cap, 2 * sizeof *s->heap)) return no_memory(s->cap, err);
-    s->heap = heap;
-    s->heap_cap = s->cap;
     return OK;
 }
 
@@ -155,31 +145,25 @@ static void merge_short_run(const tokenizer *t, str word, merge_scratch *s) {
     }
 }
 
-static uint64_t heap_entry(const merge_scratch *s, uint32_t left) {
-    return (uint64_t)s->symbols[left].order << 32 | left;
-}
-
-static void queue_pair(merge_scratch *s, uint32_t left, size_t *heap_count) {
-    if (s->symbols[left].pair == TOK_ID_NONE) return;
-    ASSERT(*heap_count < 2 * (size_t)s->count);
-    s->work += heap_push(s->heap, heap_count, heap_entry(s, left));
+static void queue_pair(merge_scratch *s, uint32_t left) {
+    const merge_symbol *a = &s->symbols[left];
+    if (a->pair != TOK_ID_NONE) s->work += merge_queue_push(&s->queue, a->order, left);
 }
 
 static void merge_long_run(const tokenizer *t, str word, merge_scratch *s) {
-    size_t heap_count = 0;
-    for (uint32_t i = 0; i < s->count; i++) queue_pair(s, i, &heap_count);
-    while (heap_count > 0) {
-        uint64_t best = 0;
-        s->work += heap_pop(s->heap, &heap_count, &best);
-        uint32_t left = (uint32_t)best;
-        if (s->symbols[left].pair == TOK_ID_NONE || heap_entry(s, left) != best) continue;
+    for (uint32_t i = 0; i < s->count; i++) queue_pair(s, i);
+    while (s->queue.heap_count > 0) {
+        uint32_t order = 0, left = 0;
+        s->work += merge_queue_pop(&s->queue, &order, &left);
+        const merge_symbol *a = &s->symbols[left];
+        if (a->pair == TOK_ID_NONE || a->order != order) continue;
         merge_pair(s, left);
         find_pair(t, word, s, left);
-        queue_pair(s, left, &heap_count);
-        uint32_t prev = s->symbols[left].prev;
+        queue_pair(s, left);
+        uint32_t prev = a->prev;
         if (prev == MERGE_NONE) continue;
         find_pair(t, word, s, prev);
-        queue_pair(s, prev, &heap_count);
+        queue_pair(s, prev);
     }
 }
 
@@ -191,7 +175,7 @@ static status merge_run(const tokenizer *t, str word, merge_scratch *s, error *e
         merge_short_run(t, word, s);
         return OK;
     }
-    TRY(heap_grow(s, err));
+    TRY(merge_queue_begin(&s->queue, s->count, err));
     merge_long_run(t, word, s);
     return OK;
 }

@@ -171,7 +171,7 @@ static status build(tok_special *s, size_t bytes, error *err) {
 status special_init(tok_special *s, const tok_vocab *vocab, const tok_normalizer *normalizer,
                     special_choice choice, error *err) {
     size_t bytes = 0;
-    *s = (tok_special){0};
+    *s = (tok_special){.leftmost = vocab->cut_leftmost};
     status st = collect(s, vocab, normalizer, choice, &bytes, err);
     if (st == OK && s->count > 0) st = build(s, bytes, err);
     if (st != OK) special_deinit(s);
@@ -236,7 +236,10 @@ static size_t blanks_behind(str text, const uint8_t *taken, size_t end) {
 
 /* --- candidates and cuts ------------------------------------------------------------------ */
 
-static uint64_t candidate(uint32_t rank, size_t at) { return (uint64_t)rank << 32 | at; }
+/* What is decided first is the smallest: by rank, or by place. */
+static uint64_t candidate(const tok_special *s, uint32_t rank, size_t at) {
+    return s->leftmost ? (uint64_t)at << 32 | rank : (uint64_t)rank << 32 | at;
+}
 
 /* One candidate for each byte where a special begins, unordered; *heap is the caller's. */
 static status find_candidates(const tok_special *s, str text, uint64_t **heap, size_t *count,
@@ -254,7 +257,7 @@ static status find_candidates(const tok_special *s, str text, uint64_t **heap, s
                 return error_set(err, ERR_NOMEM, "prompt: no memory for %zu special tokens", cap);
             *heap = more;
         }
-        (void)heap_push(*heap, count, candidate(longest - 1, at));
+        (void)heap_push(*heap, count, candidate(s, longest - 1, at));
     }
     return OK;
 }
@@ -264,26 +267,47 @@ static int by_place(const void *a, const void *b) {
     return (x->begin > y->begin) - (x->begin < y->begin);
 }
 
-/* May the token be cut out at [begin, end)?  Its first byte is free. */
-static bool is_free(const special_token *token, str text, const uint8_t *taken, size_t begin,
-                    size_t end) {
-    if (taken[end - 1]) return false;
+uint32_t special_break_behind(const special_breaks *b, size_t begin) {
+    uint32_t lo = 0, hi = b->count;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (b->at[mid] <= begin)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static bool is_broken(const special_breaks *b, size_t begin, size_t end) {
+    uint32_t i = special_break_behind(b, begin);
+    return i < b->count && b->at[i] < end;
+}
+
+/* May the token be cut out at `begin`?  Its first byte is free. */
+static bool is_free(const special_token *token, str text, const special_breaks *breaks,
+                    const uint8_t *taken, size_t begin) {
+    size_t end = begin + token->text.n;
+    if (taken[end - 1] || is_broken(breaks, begin, end)) return false;
     return (token->flags & TOK_FLAG_SINGLE_WORD) == 0 || stands_alone(text, begin, end);
 }
 
-/* Decides the candidates in the order of their rank; `taken` marks the bytes of cuts. */
-static void decide(const tok_special *s, str text, uint64_t *heap, size_t count, uint8_t *taken,
-                   special_cuts *out) {
+/* Decides the candidates in their order; `taken` marks the bytes of cuts. */
+static void decide(const tok_special *s, str text, const special_breaks *breaks, uint64_t *heap,
+                   size_t count, uint8_t *taken, special_cuts *out) {
     while (count > 0) {
         uint64_t best = 0;
         (void)heap_pop(heap, &count, &best);
-        uint32_t rank = (uint32_t)(best >> 32), at = (uint32_t)best;
+        uint32_t high = (uint32_t)(best >> 32), low = (uint32_t)best;
+        uint32_t rank = s->leftmost ? low : high, at = s->leftmost ? high : low;
         const special_token *token = &s->tokens[rank];
         size_t begin = at, end = at + token->text.n;
         if (taken[at]) continue;
-        if (!is_free(token, text, taken, begin, end)) {
-            if (token->shorter != 0)
-                (void)heap_push(heap, &count, candidate(token->shorter - 1, at));
+        if (!is_free(token, text, breaks, taken, begin)) {
+            if (token->shorter != 0 && !s->leftmost)
+                (void)heap_push(heap, &count, candidate(s, token->shorter - 1, at));
+            /* a match that is given up keeps its text from others: Hugging Face looks on behind */
+            if (s->leftmost) memset(taken + begin, 1, end - begin);
             continue;
         }
         if ((token->flags & TOK_FLAG_LSTRIP) != 0) begin = blanks_before(text, taken, begin);
@@ -295,7 +319,8 @@ static void decide(const tok_special *s, str text, uint64_t *heap, size_t count,
     qsort(out->cuts, out->count, sizeof *out->cuts, by_place);
 }
 
-status special_find(const tok_special *s, str text, special_cuts *out, error *err) {
+status special_find(const tok_special *s, str text, const special_breaks *breaks, special_cuts *out,
+                    error *err) {
     uint64_t *heap = NULL;
     uint8_t *taken = NULL;
     size_t count = 0;
@@ -313,7 +338,7 @@ status special_find(const tok_special *s, str text, special_cuts *out, error *er
         *out = (special_cuts){0};
         goto out;
     }
-    decide(s, text, heap, count, taken, out);
+    decide(s, text, breaks, heap, count, taken, out);
 out:
     mem_free(taken);
     mem_free(heap);

@@ -14,7 +14,8 @@ typedef struct split_step {
     tok_split_kind kind;
     tok_split_behavior behavior;
     bool invert;
-    split_matcher matcher; /* unless TOK_SPLIT_SCRIPTS */
+    bool each;             /* TOK_SPLIT_BYTE_DIGITS */
+    split_matcher matcher; /* unless TOK_SPLIT_SCRIPTS or TOK_SPLIT_BYTE_DIGITS */
 } split_step;
 
 struct tok_splitter {
@@ -58,6 +59,7 @@ static tok_split spell_step(const tok_split *in) {
     case TOK_SPLIT_REGEX:
     case TOK_SPLIT_LITERAL:
     case TOK_SPLIT_SCRIPTS:
+    case TOK_SPLIT_BYTE_DIGITS:
         break;
     }
     s.kind = in->kind;
@@ -66,9 +68,10 @@ static tok_split spell_step(const tok_split *in) {
 
 static status init_step(split_step *out, const tok_split *in, error *err) {
     tok_split s = spell_step(in);
-    *out = (split_step){.kind = s.kind, .behavior = s.behavior, .invert = s.invert};
+    *out = (split_step){.kind = s.kind, .behavior = s.behavior, .invert = s.invert, .each = s.each};
     switch (s.kind) {
     case TOK_SPLIT_SCRIPTS:
+    case TOK_SPLIT_BYTE_DIGITS:
         return OK;
     case TOK_SPLIT_LITERAL:
         return split_program_literal(&out->matcher.program, s.pattern, err);
@@ -207,6 +210,25 @@ static void split_scripts(joiner *j, str text) {
     release(j);
 }
 
+/* --- digits among bytes ---------------------------------------------------------------------- */
+
+/* In the alphabet of GPT-2 the bytes of Latin-1 stand for themselves, six of which are superscripts
+ * and fractions, so numbers; characters of more than one byte are letters there, whatever they
+ * are. */
+static bool is_digit_byte(char c) {
+    return (c >= '0' && c <= '9') || (c != '\0' && strchr("\xB2\xB3\xB9\xBC\xBD\xBE", c) != NULL);
+}
+
+static void split_byte_digits(joiner *j, str text) {
+    for (size_t at = 0; at < text.n;) {
+        size_t begin = at;
+        bool digit = is_digit_byte(text.p[at++]);
+        bool alone = digit && j->step->each;
+        while (!alone && at < text.n && is_digit_byte(text.p[at]) == digit) at++;
+        emit(j, begin, at);
+    }
+}
+
 /* --- splitting ----------------------------------------------------------------------------- */
 
 static status run_step(const split_step *step, str text, str words, buf *out, error *err) {
@@ -220,6 +242,8 @@ static status run_step(const split_step *step, str text, str words, buf *out, er
         j.origin = w.begin;
         if (step->kind == TOK_SPLIT_SCRIPTS) {
             split_scripts(&j, word);
+        } else if (step->kind == TOK_SPLIT_BYTE_DIGITS) {
+            split_byte_digits(&j, word);
         } else {
             st = split_word(&j, &search, word, err);
         }

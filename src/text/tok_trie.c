@@ -107,8 +107,7 @@ void tok_trie_deinit(tok_trie *t) {
     *t = (tok_trie){0};
 }
 
-uint32_t tok_trie_child(const tok_trie *t, uint32_t node, uint8_t byte) {
-    if (node == TOK_TRIE_ROOT) return t->root[byte];
+uint32_t tok_trie_child_of_many(const tok_trie *t, uint32_t node, uint8_t byte) {
     uint32_t begin = t->first[node], end = t->first[node + 1];
     while (end - begin > SHORT_LIST) {
         uint32_t middle = begin + (end - begin) / 2;

@@ -30,8 +30,16 @@ NODISCARD status tok_trie_init(tok_trie *t, const str *texts, const bool *use, u
                                error *err);
 void tok_trie_deinit(tok_trie *t);
 
-/* The child of `node` for `byte`; 0 when there is none. */
-uint32_t tok_trie_child(const tok_trie *t, uint32_t node, uint8_t byte);
+/* tok_trie_child() for any node but the root. */
+uint32_t tok_trie_child_of_many(const tok_trie *t, uint32_t node, uint8_t byte);
+
+/* The child of `node` for `byte`; 0 when there is none.  Most nodes have one child or none. */
+static inline uint32_t tok_trie_child(const tok_trie *t, uint32_t node, uint8_t byte) {
+    if (node == TOK_TRIE_ROOT) return t->root[byte];
+    uint32_t begin = t->first[node];
+    if (t->first[node + 1] != begin + 1) return tok_trie_child_of_many(t, node, byte);
+    return t->bytes[begin] == byte ? begin : 0;
+}
 
 /* Where the bytes of `text` lead from the root; false when nowhere. */
 bool tok_trie_walk(const tok_trie *t, str text, uint32_t *node);

@@ -26,7 +26,9 @@ double unigram_unknown_score(const tok_vocab *v) {
  * place look alike, so they are cut to what sums of doubles can hold. */
 static double score_of(const tokenizer *t, int32_t id) {
     if (t->vocab.types[id] == TOK_TYPE_USER_DEFINED) return 0.0;
-    return (double)fminf(fmaxf(t->vocab.scores[id], -FLT_MAX), FLT_MAX);
+    float score = t->vocab.scores[id];
+    if (score < FLT_MAX) return score > -FLT_MAX ? (double)score : (double)-FLT_MAX;
+    return score >= FLT_MAX ? (double)FLT_MAX : (double)-FLT_MAX; /* no number is the worst */
 }
 
 /* --- scratch ------------------------------------------------------------------------------ */

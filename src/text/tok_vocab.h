@@ -105,6 +105,7 @@ typedef enum tok_split_kind {
     TOK_SPLIT_METASPACE,   /* U+2581 begins a word */
     TOK_SPLIT_SCRIPTS,     /* where the script changes: Hugging Face "UnicodeScripts" */
     TOK_SPLIT_LENGTH,      /* `length` characters each */
+    TOK_SPLIT_BYTE_DIGITS, /* DIGITS that sees bytes spelled in the alphabet of GPT-2 */
 } tok_split_kind;
 
 /* What becomes of matches; the names are those of Hugging Face. */
@@ -137,6 +138,8 @@ typedef struct tok_vocab {
     uint32_t merges_count;
     const tok_norm *norms; /* [norms_count] */
     uint32_t norms_count;
+    uint32_t norms_late;     /* so many of them at the end come behind the cut of tokens that are
+                              * looked for in normalized text */
     const tok_split *splits; /* [splits_count] */
     uint32_t splits_count;
 
@@ -154,11 +157,15 @@ typedef struct tok_vocab {
     /* Decoding takes the first space of the text away, because encoding put it there: a norm of
      * kind PREPEND did, or TOK_KIND_SPM itself where there is no such norm. */
     bool add_space_prefix;
-    bool ignore_merges;      /* BPE: a word that is a token needs no merges */
-    bool byte_fallback;      /* what is no token becomes <0xXX> tokens, before the unknown one */
-    bool fuse_unknown;       /* neighbouring unknowns become one */
-    bool drop_unknown;       /* what is no token is left out, even with an unknown token */
+    bool cut_leftmost;  /* of tokens to cut out the first one in the text wins, then the longest;
+                              * otherwise the longest one wins */
+    bool ignore_merges; /* BPE: a word that is a token needs no merges */
+    bool byte_fallback; /* what is no token becomes <0xXX> tokens, before the unknown one */
+    bool fuse_unknown;  /* neighbouring unknowns become one; TOK_KIND_SPM: else one for each byte */
+    bool drop_unknown;  /* what is no token is left out, even with an unknown token */
     bool decode_cleanup;     /* decoding drops the space before . ? ! , and English contractions */
+    bool cleanup_tokens;     /* the same token by token: Hugging Face "WordPiece" */
+    bool unescape_all;       /* U+2581 is a space in control and user-defined tokens, too */
     uint32_t word_chars_max; /* WordPiece: longer words are unknown; 0 is no limit */
     str continuing_prefix;   /* "##"; empty where there is none */
     str end_of_word;         /* BPE: "</w>" behind the last character of a word; mostly empty */

@@ -34,6 +34,7 @@ void tok_destroy(tokenizer *t) {
     mem_free(t->text_bytes);
     tok_splitter_destroy(t->splitter);
     tok_normalizer_destroy(t->normalizer);
+    tok_normalizer_destroy(t->late);
     mem_free(t);
 }
 
@@ -121,11 +122,11 @@ static size_t copy_normal(const tokenizer *t, int32_t id, char *out) {
 
 /* Special tokens are words of their own where words are told apart by marks. */
 static size_t copy_special(const tok_vocab *v, str piece, char *out) {
+    if (v->unescape_all) return copy_unescaped(piece, out);
     return v->form == TOK_FORM_HASH_MARK ? copy_word_part(v, piece, out) : copy_piece(piece, out);
 }
 
-size_t tok_piece_bytes(const tokenizer *t, int32_t id, bool special,
-                       char out[TOK_PIECE_BYTES_MAX]) {
+static size_t copy_token(const tokenizer *t, int32_t id, bool special, char *out) {
     str piece = tok_piece_view(t, id);
     if (piece.n == 0) return 0;
     switch (t->vocab.types[id]) {
@@ -142,4 +143,36 @@ size_t tok_piece_bytes(const tokenizer *t, int32_t id, bool special,
     default:
         return 0;
     }
+}
+
+/* Every `from` in the text becomes the shorter `to`; returns how long the text is then. */
+static size_t replace_all(char *text, size_t n, str from, str to) {
+    size_t out = 0;
+    for (size_t i = 0; i < n;) {
+        bool found = str_starts((str){text + i, n - i}, from);
+        if (found) memcpy(text + out, to.p, to.n);
+        if (!found) text[out] = text[i];
+        out += found ? to.n : 1;
+        i += found ? from.n : 1;
+    }
+    return out;
+}
+
+/* Source: Hugging Face tokenizers, the clean-up of the decoder "WordPiece". */
+static size_t clean_token(char *text, size_t n) {
+    static const struct {
+        str from, to;
+    } rules[] = {{S(" ."), S(".")},     {S(" ?"), S("?")},           {S(" !"), S("!")},
+                 {S(" ,"), S(",")},     {S(" ' "), S("'")},          {S(" n't"), S("n't")},
+                 {S(" 'm"), S("'m")},   {S(" do not"), S(" don't")}, {S(" 's"), S("'s")},
+                 {S(" 've"), S("'ve")}, {S(" 're"), S("'re")}};
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        n = replace_all(text, n, rules[i].from, rules[i].to);
+    return n;
+}
+
+size_t tok_piece_bytes(const tokenizer *t, int32_t id, bool special,
+                       char out[TOK_PIECE_BYTES_MAX]) {
+    size_t n = copy_token(t, id, special, out);
+    return t->vocab.cleanup_tokens ? clean_token(out, n) : n;
 }

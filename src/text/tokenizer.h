@@ -33,7 +33,7 @@ enum {
     TOK_TRIE_PIECE_BYTES_MAX = 256,  /* where the longest or the likeliest piece is looked for */
     TOK_VOCAB_COUNT_MAX = 1 << 24,   /* tokens in a vocabulary */
     TOK_TEXT_BYTES_MAX = 1 << 30,    /* one tok_encode() call */
-    TOK_SCRATCH_BYTES_PER_BYTE = 256 /* bound on tok_encode()'s scratch per byte of text */
+    TOK_SCRATCH_BYTES_PER_BYTE = 512 /* bound on tok_encode()'s scratch per byte of text */
 };
 
 typedef struct tokenizer tokenizer;
@@ -42,6 +42,10 @@ typedef struct tok_options {
     bool add_special;    /* `before` and `after` of the vocabulary go around the text */
     bool parse_special;  /* the text of control and unknown tokens stands for those tokens */
     uint32_t tokens_max; /* more is ERR_LIMIT; UINT32_MAX is no limit */
+    /* [breaks_count] bytes of the text, ascending: no special token is seen across one.  Text on
+     * both sides is one text otherwise. */
+    const uint32_t *breaks;
+    uint32_t breaks_count;
 } tok_options;
 
 /* `vocab` and everything it points to is borrowed and must outlive the tokenizer.

@@ -83,6 +83,42 @@ def tokenize_survives_every_hostile_prompt():
         equal(back.out.removeprefix(b" "), text.removeprefix(b" "), f"{name_of(path)} and back")
 
 
+@test
+def render_survives_every_hostile_template():
+    """Text or one line of what is wrong, soon, and nothing that belongs to the machine."""
+    seen = cases("template")
+    check(len(seen) >= 34, f"{len(seen)} cases")
+    request = json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode()
+    for path, _ in seen:
+        patience = 10 * harness.SCALE
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        done = gantry("render", "--template", path, stdin=request, timeout=patience)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+        if done.code != 0:
+            done.failed_with(1, "")
+        check(used < 1 * harness.SCALE, f"{name_of(path)}: {used:.2f} s of computing")
+        for word in (b"uid=", b"root:", b"<class", b"<function", b"<module"):
+            check(word not in done.out, f"{name_of(path)} prints {done.out[:80]!r}")
+
+
+@test
+def a_hostile_template_neither_delays_a_load_nor_ends_a_server():
+    """The check at load gives up; requests get an error, as long as they ask."""
+    turns = "{% for i in range(100000) %}{% set t = s.find('y') %}{% endfor %}"
+    path = os.path.join(harness.TMP, "slow.jinja")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("{% set s = 'x' * 1000000 %}" + turns)
+    begun = time.monotonic()
+    server = shared_server("--gpu", "off", "--chat-template", path)
+    meta = server.get("/v1/models").must(200).json["data"][0]["meta"]
+    waited = time.monotonic() - begun
+    check(waited < 5 * harness.SCALE, f"loaded after {waited:.1f} s")
+    check(meta["chat_template_check"].startswith("error: "), meta["chat_template_check"])
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    server.post("/v1/chat/completions", body).error(400, "chat_template_error", "line 1")
+    server.complete("Once", max_tokens=1)
+
+
 def openai_requests():
     for path, expectation in cases("request"):
         with open(path, encoding="utf-8") as file:

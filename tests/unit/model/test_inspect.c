@@ -52,6 +52,20 @@ TEST(inspect_says_what_a_good_file_holds_and_that_it_runs) {
     buf_deinit(&out);
 }
 
+TEST(inspect_shows_both_chat_templates_and_what_they_can) {
+    build b;
+    buf out;
+    error err = {0};
+    build_good(&b, NULL);
+    add_str(&b, "tokenizer.chat_template",
+            "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}");
+    add_str(&b, "tokenizer.chat_template.tool_use", "{{ tools }}");
+    CHECK_EQ(inspect_built(&b, false, &out, &err), OK);
+    CHECK_HAS(out.p, "chat template 62 bytes, and 11 bytes for tools, check: ");
+    CHECK_HAS(out.p, "can: system, strings, tools");
+    buf_deinit(&out);
+}
+
 TEST(inspect_says_why_a_file_cannot_run) {
     build b;
     buf out;

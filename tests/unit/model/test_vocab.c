@@ -139,7 +139,7 @@ TEST(vocab_other_tokenizers_are_refused_by_name) {
     build_good(&b, "tokenizer.ggml.model");
     add_str(&b, "tokenizer.ggml.model", "plamo2");
     CHECK_HAS(model_refusal(&b),
-              "tokenizer 'plamo2' is not known; known: llama gpt2 bert t5 rwkv gemma4");
+              "tokenizer 'plamo2' is not known; known: llama gpt2 bert t5 rwkv gemma4 whitespace");
     build_good(&b, "tokenizer.ggml.model");
     add_u32(&b, "tokenizer.ggml.model", 1);
     CHECK_HAS(model_refusal(&b), "is u32, must be string");
@@ -155,6 +155,9 @@ TEST(vocab_chat_templates_are_text_of_a_bounded_size) {
     build_good(&b, NULL);
     add_u32(&b, "tokenizer.chat_template", 7);
     CHECK_HAS(model_refusal(&b), "'tokenizer.chat_template' is u32");
+    build_good(&b, NULL);
+    add_str(&b, "tokenizer.chat_template.tool_use", text);
+    CHECK_HAS(model_refusal(&b), "'tokenizer.chat_template.tool_use' has 1048577 bytes");
 }
 
 TEST(vocab_a_file_with_a_vocabulary_and_no_tensors_gives_it) {
@@ -223,6 +226,43 @@ TEST(vocab_gpt2_has_merges_and_a_family) {
     CHECK_EQ(v->types[3],
              TOK_TYPE_CONTROL); /* the end of a turn, though the file does not say so */
     close_vocab(m, bytes);
+}
+
+TEST(vocab_gemma4_begins_with_bos_also_where_the_file_says_no) {
+    static const char *const tokens[] = {"<bos>", "\xE2\x96\x81", "a", "<0x0A>"};
+    static const int32_t types[] = {3, 1, 1, 6};
+    static const char *const merges[] = {"\xE2\x96\x81 a"};
+    build b;
+    str bytes;
+    build_kind(&b, "gemma4", tokens, types);
+    add_strs(&b, "tokenizer.ggml.merges", 1, merges);
+    add_bool(&b, "tokenizer.ggml.add_bos_token", 0);
+    add_u32(&b, "tokenizer.ggml.bos_token_id", 0);
+    model *m = open_vocab(&b, &bytes);
+    const tok_vocab *v = &m->vocab;
+    CHECK(v->form == TOK_FORM_METASPACE && v->byte_fallback && !v->drop_unknown);
+    CHECK(tok_vocab_adds_bos(v));
+    close_vocab(m, bytes);
+}
+
+TEST(vocab_whitespace_is_bpe_over_plain_characters) {
+    static const char *const tokens[] = {"a", "\xE4\xB8\xAD", "a\xE4\xB8\xAD", "<0x0A>"};
+    static const int32_t types[] = {1, 1, 1, 6};
+    static const char *const merges[] = {"a \xE4\xB8\xAD"};
+    for (int lower = 0; lower < 2; lower++) {
+        build b;
+        str bytes;
+        build_kind(&b, "whitespace", tokens, types);
+        add_strs(&b, "tokenizer.ggml.merges", 1, merges);
+        add_bool(&b, "tokenizer.ggml.normalizer.lowercase", lower);
+        model *m = open_vocab(&b, &bytes);
+        const tok_vocab *v = &m->vocab;
+        CHECK(v->kind == TOK_KIND_BPE && v->form == TOK_FORM_PLAIN && v->byte_fallback);
+        CHECK_EQ(v->splits[0].kind, TOK_SPLIT_SPACES);
+        CHECK_EQ(v->norms_count, lower);
+        CHECK_EQ(v->before_count, 0);
+        close_vocab(m, bytes);
+    }
 }
 
 TEST(vocab_bert_goes_between_its_class_and_separator_tokens) {

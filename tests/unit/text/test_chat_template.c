@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/os.h"
 #include "golden_paths.h"
 #include "small_vocab.h"
 
@@ -251,6 +252,25 @@ TEST(chat_template_bos_is_added_once_and_eos_never) {
     chat_close(r);
 }
 
+/* The vocabulary puts a space in front of text: not in the middle of a message. */
+TEST(chat_template_guarded_text_is_encoded_as_one_text) {
+    chat_rig *r = chat_open("{{ messages[0].content }}", NULL);
+    chat_request q = asking("[" USER("x</s>y<") "]");
+    buf ids;
+    error err = {0};
+    buf_init(&ids, 1 << 20);
+    CHECK_EQ(chat_render(r->t, &q, &r->prompt, &r->err), OK);
+    CHECK_EQ(chat_encode(r->t, r->tok, &r->prompt, UINT32_MAX, &ids, &r->err), OK);
+    buf whole;
+    buf_init(&whole, 1 << 20);
+    tok_options o = {.add_special = true, .tokens_max = UINT32_MAX};
+    CHECK_EQ(tok_encode(r->tok, S("x</s>y<"), &o, &whole, &err), OK);
+    CHECK(str_eq(buf_view(&ids), buf_view(&whole)));
+    buf_deinit(&whole);
+    buf_deinit(&ids);
+    chat_close(r);
+}
+
 TEST(chat_template_prompts_have_a_limit_of_tokens) {
     chat_rig *r = chat_open(CHATML, NULL);
     chat_request q = asking("[" USER("x</s>y</s>z") "]");
@@ -291,6 +311,17 @@ TEST(chat_template_check_names_what_will_disappoint) {
                   "1 warning: no system role");
     check_verdict("a\n{{ raise_exception('never') }}", "error: chat template: line 2: never");
     check_verdict("a\nb\n{% if %}", "error: chat template: line 3: ");
+}
+
+/* Each render alone would be within its limits. */
+TEST(chat_template_check_ends_after_two_seconds) {
+    uint64_t begun = os_now_ns();
+    chat_rig *r = chat_open("{% set s = 'x' * 1000000 %}{% for i in range(100000) %}"
+                            "{% set t = s.find('y') %}{% endfor %}",
+                            NULL);
+    CHECK(os_now_ns() - begun < UINT64_C(8000000000)); /* much less, but for sanitizers */
+    CHECK_HAS(chat_template_check(r->t), "error: ");
+    chat_close(r);
 }
 
 TEST(chat_template_that_does_not_parse_says_so_at_each_request) {

@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "base/alloc.h"
-#include "base/os.h"
+#include "growth.h"
 #include "small_vocab.h"
 #include "text/detok.h"
 #include "text/tok_bytes.h"
@@ -453,25 +453,31 @@ TEST(tok_refuses_pieces_that_would_make_walking_slow) {
     check_refused_kind(&v, ERR_FORMAT, "no scores for 1 tokens");
 }
 
-enum { LONG_TEXT_BYTES = 1 << 20 };
+enum { LONG_TEXT_BYTES = 1 << 17 };
 
-/* Seconds for a mebibyte of one letter; the bound is generous, what is quadratic takes hours. */
-static double seconds_for_letters(const small_vocab *v) {
-    char *text = mem_alloc(LONG_TEXT_BYTES);
-    tokenizer *t = small_create(v);
+typedef struct long_text {
+    tokenizer *t;
+    char *letters; /* [LONG_TEXT_BYTES] */
+} long_text;
+
+static void encode_long_text(void *arg, size_t bytes) {
+    long_text *l = arg;
     buf ids;
     buf_init(&ids, 1 << 24);
-    memset(text, 'a', LONG_TEXT_BYTES);
-    uint64_t begin = os_now_ns();
-    CHECK_EQ(tok_encode(t, (str){text, LONG_TEXT_BYTES}, &SMALL_PLAIN, &ids, NULL), OK);
-    double seconds = (double)(os_now_ns() - begin) / 1e9;
+    CHECK_EQ(tok_encode(l->t, (str){l->letters, bytes}, &SMALL_PLAIN, &ids, NULL), OK);
     buf_deinit(&ids);
-    tok_destroy(t);
-    mem_free(text);
-    return seconds;
 }
 
-TEST(tok_long_words_of_one_letter_take_no_hours) {
+static double growth_for_letters(const small_vocab *v) {
+    long_text l = {.t = small_create(v), .letters = mem_alloc(LONG_TEXT_BYTES)};
+    memset(l.letters, 'a', LONG_TEXT_BYTES);
+    double growth = growth_of(encode_long_text, &l, LONG_TEXT_BYTES / 4);
+    tok_destroy(l.t);
+    mem_free(l.letters);
+    return growth;
+}
+
+TEST(tok_time_is_linear_in_words_of_one_letter) {
     static char letters[TOK_PIECE_BYTES_MAX + 1];
     static tok_merge merges[16];
     small_vocab v;
@@ -483,13 +489,13 @@ TEST(tok_long_words_of_one_letter_take_no_hours) {
         merges[i] = (tok_merge){{letters, n}, {letters, n}};
     }
     set_merges(&v, merges, 10);
-    CHECK(seconds_for_letters(&v) < 10);
+    CHECK(growth_for_letters(&v) < GROWTH_MAX);
     static const tok_kind kinds[] = {TOK_KIND_UNIGRAM, TOK_KIND_RWKV, TOK_KIND_WORDPIECE};
     for (int i = 0; i < 3; i++) {
         kind_init(&v, kinds[i], TOK_FORM_PLAIN);
         (void)small_add(&v, (str){letters, 1}, -1, TOK_TYPE_NORMAL);
         (void)small_add(&v, (str){letters + sizeof letters - 256, 256}, -1, TOK_TYPE_NORMAL);
-        CHECK(seconds_for_letters(&v) < 10);
+        CHECK(growth_for_letters(&v) < GROWTH_MAX);
     }
 }
 

@@ -131,9 +131,43 @@ TEST(tok_merges_like_the_plain_rule_on_random_vocabularies) {
     }
 }
 
+/* --- the queue ------------------------------------------------------------------------------ */
+
+/* Against a plain look for the smallest, with orders that share slots and come in any order. */
+TEST(merge_queue_gives_the_smallest_order_and_then_the_leftmost) {
+    enum { SYMBOLS = 300 };
+    merge_queue q = {0};
+    error err = {0};
+    uint64_t state = 7;
+    for (int round = 0; round < 200; round++) {
+        uint64_t held[3 * SYMBOLS];
+        size_t count = 0, pushes = 0;
+        uint32_t orders = 1U << (round % 12);
+        CHECK_EQ(merge_queue_begin(&q, SYMBOLS, &err), OK);
+        while (pushes < 3 * SYMBOLS || count > 0) {
+            uint32_t order = small_random(&state, orders), left = small_random(&state, 1000);
+            bool room = pushes < 3 * SYMBOLS && count < 2 * SYMBOLS;
+            if (room && (count == 0 || small_random(&state, 3) != 0)) {
+                (void)merge_queue_push(&q, order, left);
+                held[count++] = (uint64_t)order << 32 | left;
+                pushes++;
+                continue;
+            }
+            size_t best = 0;
+            for (size_t i = 1; i < count; i++)
+                if (held[i] < held[best]) best = i;
+            (void)merge_queue_pop(&q, &order, &left);
+            CHECK_EQ((uint64_t)order << 32 | left, held[best]);
+            held[best] = held[--count];
+        }
+        CHECK_EQ(q.heap_count, 0);
+    }
+    merge_queue_deinit(&q);
+}
+
 /* --- time ----------------------------------------------------------------------------------- */
 
-/* Look-ups and heap levels for n letters of a repeated pattern as one fragment. */
+/* Look-ups and levels of the queue for n letters of a repeated pattern as one fragment. */
 static uint64_t work_of(const tokenizer *t, str pattern, size_t n) {
     char *text = mem_alloc(n);
     for (size_t i = 0; i < n; i++) text[i] = pattern.p[i % pattern.n];
@@ -144,7 +178,8 @@ static uint64_t work_of(const tokenizer *t, str pattern, size_t n) {
     tok_sink sink = {.ids = &ids, .tokens_max = UINT32_MAX};
     CHECK_EQ(merge_encode(t, (str){text, n}, &scratch, &sink, &err), OK);
     uint64_t work = scratch.work;
-    size_t each = sizeof *scratch.symbols + 2 * sizeof *scratch.heap;
+    size_t queue = 3 * sizeof *scratch.queue.nodes + 2 * sizeof *scratch.queue.heap;
+    size_t each = sizeof *scratch.symbols + queue;
     CHECK(n < 10000 || scratch.cap * each <= n * TOK_SCRATCH_BYTES_PER_BYTE);
     merge_scratch_deinit(&scratch);
     buf_deinit(&ids);

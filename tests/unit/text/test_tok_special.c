@@ -55,7 +55,7 @@ TEST(tok_finds_special_tokens_like_the_plain_rule_on_random_text) {
             size_t at = 0, cut = 0;
             str s = small_random_text(&seed, text, small_random(&seed, 40), k % 2 ? "abc" : "ab");
             model_cut(&v, s, owner);
-            CHECK_EQ(special_find(&special, s, &cuts, &err), OK);
+            CHECK_EQ(special_find(&special, s, &(special_breaks){0}, &cuts, &err), OK);
             for (; at < s.n; at++) {
                 bool here = cut < cuts.count && cuts.cuts[cut].begin == at;
                 CHECK_EQ(here ? special.tokens[cuts.cuts[cut].rank].id : 0,
@@ -67,6 +67,53 @@ TEST(tok_finds_special_tokens_like_the_plain_rule_on_random_text) {
         }
         special_deinit(&special);
     }
+}
+
+/* A token across a break is passed over for shorter ones; all other text is as without breaks. */
+TEST(tok_sees_no_special_token_across_a_break) {
+    small_vocab v;
+    small_init(&v);
+    (void)small_add_piece(&v, "\xE2\x96\x81", -1);
+    (void)small_add_piece(&v, "ab", -2);
+    (void)small_add(&v, S("<x>"), 0, TOK_TYPE_CONTROL);
+    (void)small_add(&v, S("<x>ab"), 0, TOK_TYPE_CONTROL);
+    tokenizer *t = small_create(&v);
+    const uint32_t inside[] = {3, 4, 4, 9}, beside[] = {0, 3, 8, 9, 100};
+    tok_options o = {.parse_special = true, .tokens_max = UINT32_MAX};
+    CHECK_STR(small_pieces(t, S("abc<x>abab"), o), "\xE2\x96\x81|ab|<0x63>|<x>ab|\xE2\x96\x81|ab");
+    o.breaks = inside;
+    o.breaks_count = 4;
+    CHECK_STR(small_pieces(t, S("abc<x>abab"), o),
+              "\xE2\x96\x81|ab|<0x63>|<0x3C>|<0x78>|<0x3E>|ab|ab");
+    o.breaks = beside;
+    o.breaks_count = 5;
+    CHECK_STR(small_pieces(t, S("abc<x>abab"), o), "\xE2\x96\x81|ab|<0x63>|<x>ab|\xE2\x96\x81|ab");
+    o.breaks = (const uint32_t[]){6};
+    o.breaks_count = 1;
+    CHECK_STR(small_pieces(t, S("abc<x>abab"), o), "\xE2\x96\x81|ab|<0x63>|<x>|\xE2\x96\x81|ab|ab");
+    tok_destroy(t);
+}
+
+/* Tokens that are looked for in normalized text: breaks are applied before. */
+TEST(tok_sees_no_normalized_special_token_across_a_break) {
+    static uint8_t flags[SMALL_TOKENS_MAX];
+    static const tok_norm lower[] = {{.kind = TOK_NORM_LOWERCASE}};
+    small_vocab v;
+    small_init(&v);
+    int32_t id = small_add(&v, S("<x>"), 0, TOK_TYPE_CONTROL);
+    flags[id] = TOK_FLAG_NORMALIZED;
+    v.vocab.flags = flags;
+    v.vocab.norms = lower;
+    v.vocab.norms_count = 1;
+    v.vocab.add_space_prefix = false;
+    tokenizer *t = small_create(&v);
+    tok_options o = {.parse_special = true, .tokens_max = UINT32_MAX};
+    CHECK_STR(small_pieces(t, S("A<X><X>"), o), "<0x61>|<x>|<x>");
+    o.breaks = (const uint32_t[]){2, 2};
+    o.breaks_count = 2;
+    CHECK_STR(small_pieces(t, S("A<X><X>"), o), "<0x61>|<0x3C>|<0x78>|<0x3E>|<x>");
+    tok_destroy(t);
+    flags[id] = 0;
 }
 
 TEST(tok_refuses_more_special_text_than_the_automaton_can_number) {
