@@ -8,6 +8,7 @@
 
 #include "base/num.h"
 #include "model/inspect_internal.h"
+#include "model/model_internal.h"
 #include "json/write.h"
 
 enum { TEXT_BYTES_MAX = 160, LABEL_WIDTH = 14 };
@@ -15,14 +16,16 @@ enum { TEXT_BYTES_MAX = 160, LABEL_WIDTH = 14 };
 /* --- pieces ---------------------------------------------------------------- */
 static void put_escaped(buf *out, str s) {
     bool utf8 = str_is_utf8(s);
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char byte = (unsigned char)s.p[i];
-        if (byte == '\n')
+    while (s.n > 0) {
+        uint32_t command = model_command_bytes(s, utf8);
+        if (s.p[0] == '\n')
             buf_put_str(out, S("\\n"));
-        else if (byte < 0x20 || byte == 0x7f || (byte >= 0x80 && !utf8))
-            buf_printf(out, "\\x%02x", byte);
+        else if (command == 0)
+            buf_put_char(out, s.p[0]);
         else
-            buf_put_char(out, (char)byte);
+            for (uint32_t i = 0; i < command; i++)
+                buf_printf(out, "\\x%02x", (unsigned char)s.p[i]);
+        s = str_skip(s, command > 0 ? command : 1);
     }
 }
 

@@ -10,6 +10,7 @@
 #include "model/model_internal.h"
 #include "model/synth.h"
 #include "model/vocab_dir.h"
+#include "text/unicode.h"
 
 typedef struct model_arch {
     const char *name; /* "general.architecture" */
@@ -40,14 +41,28 @@ static str base_name(const char *path) {
     return str_of(slash != NULL ? slash + 1 : path);
 }
 
+/* Controls in one byte or two, and what turns the direction of text. */
+static bool is_command(uint32_t cp) {
+    return cp < 0x20 || (cp >= 0x7F && cp <= 0x9F) || cp == 0x61C || cp == 0x200E || cp == 0x200F ||
+           (cp >= 0x202A && cp <= 0x202E) || (cp >= 0x2066 && cp <= 0x2069);
+}
+
+uint32_t model_command_bytes(str s, bool utf8) {
+    uint32_t cp = (unsigned char)s.p[0], bytes = 1;
+    if (!utf8) return is_command(cp) || cp >= 0x80 ? 1 : 0;
+    if (cp >= 0xC0) bytes = unicode_decode(s.p, s.n, &cp);
+    bool inside = cp >= 0x80 && bytes == 1; /* of a character that was asked about before */
+    return is_command(cp) && !inside ? bytes : 0;
+}
+
 void model_copy_text(char *out, size_t out_bytes, str s) {
     size_t n = num_min_size(s.n, out_bytes - 1);
     bool utf8 = str_is_utf8(s);
     while (utf8 && n > 0 && n < s.n && ((unsigned char)s.p[n] & 0xC0) == 0x80) n--;
     str_copy_c(out, out_bytes, (str){s.p, n});
     for (size_t i = 0; i < n; i++) {
-        unsigned char byte = (unsigned char)out[i];
-        if (byte < 0x20 || byte == 0x7f || (byte >= 0x80 && !utf8)) out[i] = '?';
+        uint32_t bytes = model_command_bytes((str){out + i, n - i}, utf8);
+        if (bytes > 0) memset(out + i, '?', bytes);
     }
 }
 

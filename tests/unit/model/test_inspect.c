@@ -102,10 +102,14 @@ TEST(inspect_lets_nothing_reach_the_terminal_unescaped) {
     error err = {0};
     build_good(&b, NULL);
     add_str(&b, "a", "red \x1b[31m\nline");
+    add_str(&b, "c",
+            "caf\xC3\xA9 \xC2\x9B"
+            "31m \xE2\x80\xAEtxt");
     add_str(&b, "b", "\xff\xfe");
     CHECK_EQ(inspect_built(&b, false, &out, &err), OK);
     CHECK_HAS(out.p, "a = red \\x1b[31m\\nline\n");
     CHECK_HAS(out.p, "b = \\xff\\xfe\n");
+    CHECK_HAS(out.p, "c = caf\xC3\xA9 \\xc2\\x9b31m \\xe2\\x80\\xaetxt\n");
     buf_deinit(&out);
 }
 
