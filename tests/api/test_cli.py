@@ -6,8 +6,19 @@ import subprocess
 import harness
 from harness import check, equal, gantry, test
 
-COMMANDS = ("serve", "run", "tokenize", "detokenize", "logits", "perplexity", "bench", "inspect")
-COMMANDS += ("render",)
+COMMANDS = (
+    "serve",
+    "run",
+    "tokenize",
+    "detokenize",
+    "render",
+    "logits",
+    "perplexity",
+    "dequantize",
+    "quantize",
+    "bench",
+    "inspect",
+)
 
 
 @test
