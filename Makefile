@@ -7,6 +7,7 @@
 # make docs       regenerate docs/config.md, docs/metrics.md and gantry.example.yaml
 # make bench      speed of the CPU kernels and of a synthetic model
 # make fuzz       libFuzzer binaries (clang);  make fuzz-run SECONDS=60 runs each
+# make cover      lines and branches of the parsers that unit tests and fuzz corpora reach (clang)
 # make MODE=asan check | MODE=tsan | MODE=debug          other flavours, other folders
 # make install    PREFIX=/usr/local
 # make V=1        show whole commands;  make help: this list
@@ -44,8 +45,9 @@ FLAGS_debug   := -O0 -g3 -DEXPENSIVE_ASSERTS
 FLAGS_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DEXPENSIVE_ASSERTS
 FLAGS_tsan    := -O1 -g -fsanitize=thread
 FLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DEXPENSIVE_ASSERTS
+FLAGS_cover   := -O0 -g -fprofile-instr-generate -fcoverage-mapping -DEXPENSIVE_ASSERTS
 ifeq ($(FLAGS_$(MODE)),)
-$(error MODE=$(MODE) is not one of release debug asan tsan fuzz)
+$(error MODE=$(MODE) is not one of release debug asan tsan fuzz cover)
 endif
 ifeq ($(MODE),fuzz)
 CC      := clang
@@ -57,6 +59,9 @@ FLOAT   := -ffp-contract=off
 ALL_CFLAGS  := $(STD) $(WARN) $(FLAGS_$(MODE)) $(FLOAT) -Isrc -Icuda $(LIB_CFLAGS) \
                -DGANTRY_VERSION='"$(VERSION)"' $(CPPFLAGS) $(CFLAGS)
 ALL_LDFLAGS := $(filter -fsanitize=%,$(filter-out -fsanitize=fuzzer%,$(FLAGS_$(MODE)))) $(LDFLAGS)
+ifeq ($(MODE),cover)
+ALL_LDFLAGS += -fprofile-instr-generate
+endif
 ifeq ($(MODE),fuzz)
 ALL_LDFLAGS += -fsanitize=address,undefined
 endif
@@ -126,6 +131,22 @@ fuzz-run: fuzz
 	  build/fuzz/fuzz_$$f -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=10 -verbosity=0 \
 	    -artifact_prefix=build/fuzz/found/$$f- build/fuzz/found/$$f tests/fuzz/corpus/$$f; done
 
+# FOUND=DIR adds corpora that are not in the tree: DIR/c_TARGET or DIR/TARGET.
+COVER_FUZZ  := gguf tokenizer_json spm json_stream jinja
+COVER_FILES := $(wildcard src/model/gguf*.c src/model/vocab_*.c src/json/stream.c src/text/jinja_lex.c src/text/jinja_parse*.c)
+LLVM_TOOL    = $(firstword $(shell command -v llvm-$(1) llvm-$(1)-14))
+cover:
+	$(Q)$(MAKE) --no-print-directory MODE=cover CC=clang cover-report
+cover-report: $(B)/tests/run $(COVER_FUZZ:%=$(B)/replay_%)
+	$(Q)rm -rf $(B)/profiles && mkdir -p $(B)/profiles
+	$(Q)LLVM_PROFILE_FILE=$(B)/profiles/unit.profraw $(B)/tests/run $(T)
+	@set -e; for f in $(COVER_FUZZ); do \
+	  find tests/fuzz/corpus/$$f $(if $(FOUND),$$(ls -d $(FOUND)/c_$$f $(FOUND)/$$f 2>/dev/null)) -type f | \
+	    LLVM_PROFILE_FILE=$(B)/profiles/$$f-%p.profraw xargs -n 4000 $(B)/replay_$$f; done
+	$(Q)$(call LLVM_TOOL,profdata) merge -o $(B)/profiles/all $(B)/profiles/*.profraw
+	$(Q)$(call LLVM_TOOL,cov) report $(B)/tests/run $(COVER_FUZZ:%=-object $(B)/replay_%) \
+	    -instr-profile=$(B)/profiles/all $(COVER_FILES)
+
 bench: $(B)/$(NAME)
 	sh bench/run.sh $(B)/$(NAME)
 
@@ -176,7 +197,7 @@ clean:
 help:
 	@sed -n '1,/^NAME/{/^#/p}' Makefile
 
-.PHONY: all check check-api fuzz fuzz-run bench docs lint lint-layers lint-headers lint-house lint-format \
+.PHONY: all check check-api fuzz fuzz-run cover cover-report bench docs lint lint-layers lint-headers lint-house lint-format \
         lint-tidy lint-tidy-files format install clean help
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -62,6 +62,7 @@ static const struct {
     {"spiece.model", VOCAB_SOURCE_SPM, NULL},
     {"vocab.json", VOCAB_SOURCE_PAIRS, "merges.txt"},
     {"encoder.json", VOCAB_SOURCE_PAIRS, "vocab.bpe"},
+    {"vocab.txt", VOCAB_SOURCE_TXT, NULL},
 };
 
 static status find_in_directory(vocab_place *p, const char *path, error *err) {
@@ -75,7 +76,8 @@ static status find_in_directory(vocab_place *p, const char *path, error *err) {
     }
     return error_set(err, ERR_NOT_FOUND,
                      "no tokenizer in '%s': looked for tokenizer.json, tokenizer.model, "
-                     "spiece.model, vocab.json with merges.txt, encoder.json with vocab.bpe",
+                     "spiece.model, vocab.json with merges.txt, encoder.json with vocab.bpe, "
+                     "vocab.txt",
                      path);
 }
 
@@ -225,6 +227,8 @@ static status read_main(vocab_draft *d, const vocab_place *p, error *err) {
         return read_spm(d, bytes, err);
     case VOCAB_SOURCE_PAIRS:
         return read_pairs(d, p, bytes, err);
+    case VOCAB_SOURCE_TXT:
+        return vocab_txt_read(d, bytes, err);
     case VOCAB_SOURCE_NONE:
         break;
     }

@@ -1,7 +1,7 @@
 /* vocab_dir.h - the tokenizer of a model directory that is not GGUF.
  *
  * Where to look, best first: tokenizer.json; tokenizer.model or spiece.model (SentencePiece);
- * vocab.json with merges.txt; encoder.json with vocab.bpe.  Beside each of them
+ * vocab.json with merges.txt; encoder.json with vocab.bpe; vocab.txt (BERT).  Beside each of them
  * tokenizer_config.json, special_tokens_map.json, added_tokens.json, generation_config.json,
  * config.json, chat_template.jinja and chat_template.json are read where they exist: what each
  * contributes is in docs/tokenizers.md. */
@@ -15,6 +15,7 @@ typedef enum vocab_source {
     VOCAB_SOURCE_TOKENIZER_JSON,
     VOCAB_SOURCE_SPM,
     VOCAB_SOURCE_PAIRS, /* vocab.json and merges.txt */
+    VOCAB_SOURCE_TXT,   /* vocab.txt */
 } vocab_source;
 
 enum { VOCAB_PATH_BYTES_MAX = 4096 };

@@ -184,6 +184,7 @@ status vocab_json_read(vocab_draft *d, str text, error *err) {
     json_stream s;
     top t = {0};
     json_stream_init(&s, text, d->file);
+    d->v.cut_leftmost = true;
     TRY(read_top(d, &s, &t, err));
     for (uint32_t i = 0; i < PART_COUNT; i++)
         if (t.parts[i].p != NULL) TRY(read_tree(d, i, t.parts[i], err));

@@ -53,9 +53,11 @@ enum {
 
 /* What a configuration says: -1 nothing, else a bool. */
 typedef struct vocab_config {
-    str bos, eos, unk;   /* texts; p == NULL: not said */
+    str bos, eos, unk; /* texts; p == NULL: not said */
+    str cls, sep;
     str tokenizer_class; /* "LlamaTokenizerFast"; may be empty */
     int8_t add_bos, add_eos;
+    int8_t lower_case, strip_accents, chinese_chars; /* BertTokenizer */
     int8_t legacy;          /* LlamaTokenizer: a space in front behind special tokens, too */
     int32_t bos_id, unk_id; /* by number, where a file says so */
     int32_t eos_ids[TOK_ENDS_MAX];
@@ -152,6 +154,9 @@ NODISCARD status vocab_json_vocab(vocab_draft *d, str text, error *err);
 /* vocab_json_pairs.c: a vocab.json with the text of its merges.txt, which is kept.  The files
  * beside it have been read into d->config. */
 NODISCARD status vocab_json_pairs(vocab_draft *d, str vocab, str merges, error *err);
+/* vocab_txt.c: a vocab.txt.  Views into `text` are kept; the files beside it have been read into
+ * d->config. */
+NODISCARD status vocab_txt_read(vocab_draft *d, str text, error *err);
 /* vocab_spm.c: a tokenizer.model.  Views into `bytes` are kept. */
 NODISCARD status vocab_spm_read(vocab_draft *d, str bytes, error *err);
 

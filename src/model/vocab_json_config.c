@@ -50,13 +50,13 @@ static status note_token(vocab_draft *d, json_fields *f, const char *key, str *o
 
 /* Padding is left out: some files name an ordinary token for it. */
 static status note_tokens(vocab_draft *d, json_fields *f, error *err) {
-    static const char *const others[] = {"sep_token", "cls_token", "mask_token"};
     str ignored = S("");
     TRY(note_token(d, f, "bos_token", &d->config.bos, err));
     TRY(note_token(d, f, "eos_token", &d->config.eos, err));
     TRY(note_token(d, f, "unk_token", &d->config.unk, err));
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        TRY(note_token(d, f, others[i], &ignored, err));
+    TRY(note_token(d, f, "cls_token", &d->config.cls, err));
+    TRY(note_token(d, f, "sep_token", &d->config.sep, err));
+    TRY(note_token(d, f, "mask_token", &ignored, err));
     json_node list = json_field(f, "additional_special_tokens");
     for (size_t i = 0; i < json_node_count(&list); i++) {
         json_node n = json_node_element(&list, i);
@@ -195,6 +195,9 @@ static status note_tokenizer(vocab_draft *d, json_fields *f, error *err) {
     TRY(note_switch(f, "add_bos_token", &c->add_bos, err));
     TRY(note_switch(f, "add_eos_token", &c->add_eos, err));
     TRY(note_switch(f, "legacy", &c->legacy, err));
+    TRY(note_switch(f, "do_lower_case", &c->lower_case, err));
+    TRY(note_switch(f, "strip_accents", &c->strip_accents, err));
+    TRY(note_switch(f, "tokenize_chinese_chars", &c->chinese_chars, err));
     TRY(json_get_object(f, "added_tokens_decoder", &added, err));
     if (added.value != NULL) json_node_each(&added, walk_decoder, &w);
     TRY(w.st);

@@ -66,9 +66,9 @@ static status read_strip(vocab_draft *d, json_fields *f, error *err) {
 
 static status read_wordpiece(vocab_draft *d, json_fields *f, error *err) {
     str prefix = {0};
-    d->v.decode_cleanup = true;
+    d->v.cleanup_tokens = true;
     TRY(vocab_json_string(d, f, "prefix", &prefix, err));
-    TRY(json_get_bool(f, "cleanup", &d->v.decode_cleanup, err));
+    TRY(json_get_bool(f, "cleanup", &d->v.cleanup_tokens, err));
     if (d->v.continuing_prefix.n > 0 && !str_eq(prefix, d->v.continuing_prefix))
         return refuse(f, "another prefix than the model's", err);
     d->v.continuing_prefix = prefix;

@@ -16,8 +16,14 @@ status vocab_draft_create(vocab_draft **out, model *m, const char *file, error *
                        .unk_id = TOK_ID_NONE,
                        .continuing_prefix = S(""),
                        .end_of_word = S("")};
-    d->config = (vocab_config){
-        .add_bos = -1, .add_eos = -1, .legacy = -1, .bos_id = TOK_ID_NONE, .unk_id = TOK_ID_NONE};
+    d->config = (vocab_config){.add_bos = -1,
+                               .add_eos = -1,
+                               .legacy = -1,
+                               .lower_case = -1,
+                               .strip_accents = -1,
+                               .chinese_chars = -1,
+                               .bos_id = TOK_ID_NONE,
+                               .unk_id = TOK_ID_NONE};
     buf_init(&d->entries, sizeof(vocab_entry) * (size_t)MODEL_VOCAB_MAX);
     buf_init(&d->added, sizeof(vocab_added) * (size_t)MODEL_VOCAB_MAX);
     buf_init(&d->merges, sizeof(tok_merge) * (size_t)MODEL_VOCAB_MAX);

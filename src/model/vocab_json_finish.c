@@ -309,6 +309,7 @@ status vocab_draft_finish(vocab_draft *d, error *err) {
     TRY(settle_form(d, err));
     TRY(keep_steps(d, err));
     d->v.add_space_prefix |= (d->decoder & VOCAB_DECODER_STRIP) != 0;
+    d->v.unescape_all = (d->decoder & VOCAB_DECODER_METASPACE) != 0;
     bool scored = d->v.kind == TOK_KIND_SPM || d->v.kind == TOK_KIND_UNIGRAM;
     d->v.pieces = d->pieces;
     d->v.scores = scored ? d->scores : NULL;

@@ -71,17 +71,24 @@ static status read_scheme(json_fields *f, uint32_t *scheme, error *err) {
     return OK;
 }
 
-/* May what came before be done behind the change of spaces just as well?  Words between white
- * space, each with its mark, are the same as the text with one mark for each run of it. */
+/* Words between white space, each with its mark in front unless it begins with one already, are
+ * the text with one space for each run of it, and none before a mark. */
+static status mark_words(vocab_draft *d, error *err) {
+    const tok_norm steps[] = {
+        {.kind = TOK_NORM_REPLACE_REGEX, .a = S("\\s+"), .b = S(" ")},
+        {.kind = TOK_NORM_STRIP, .left = true, .right = true},
+        {.kind = TOK_NORM_REPLACE, .a = S(" " METASPACE), .b = S(METASPACE)},
+    };
+    d->v.splits_count = 0;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        TRY(vocab_draft_norm(d, steps[i], err));
+    return OK;
+}
+
+/* May what came before be done behind the change of spaces just as well? */
 static status give_way(vocab_draft *d, json_fields *f, uint32_t scheme, error *err) {
-    if (d->v.splits_count == 1 && d->splits[0].kind == TOK_SPLIT_SPACES &&
-        scheme == SCHEME_ALWAYS) {
-        d->v.splits_count = 0;
-        TRY(vocab_draft_norm(
-            d, (tok_norm){.kind = TOK_NORM_REPLACE_REGEX, .a = S("\\s+"), .b = S(" ")}, err));
-        return vocab_draft_norm(d, (tok_norm){.kind = TOK_NORM_STRIP, .left = true, .right = true},
-                                err);
-    }
+    if (d->v.splits_count == 1 && d->splits[0].kind == TOK_SPLIT_SPACES && scheme == SCHEME_ALWAYS)
+        return mark_words(d, err);
     for (uint32_t i = 0; i < d->v.splits_count; i++) {
         tok_split_kind kind = d->splits[i].kind;
         bool blind = kind == TOK_SPLIT_DIGITS || kind == TOK_SPLIT_PUNCTUATION;
@@ -139,13 +146,13 @@ static bool is_digits_pattern(str p) {
     return true;
 }
 
-/* Behind ByteLevel a step sees the alphabet of GPT-2.  Here it sees the text itself, so only steps
- * that find the same in both may stand there. */
+/* Behind ByteLevel a step sees the alphabet of GPT-2.  Here it sees the text itself, so but for
+ * digits, which have a kind of their own there, only steps that find the same in both may stand
+ * there. */
 static status check_spelled(const vocab_draft *d, const json_fields *f, const tok_split *step,
                             error *err) {
     if (!d->byte_level) return OK;
-    bool same = step->kind == TOK_SPLIT_DIGITS || is_digits_pattern(step->pattern);
-    if (same && step->kind != TOK_SPLIT_LENGTH) return OK;
+    if (step->kind != TOK_SPLIT_LENGTH && is_digits_pattern(step->pattern)) return OK;
     return refuse(f, "a pre-tokenizer behind ByteLevel that may tell its letters apart", err);
 }
 
@@ -166,7 +173,7 @@ static status read_split(vocab_draft *d, json_fields *f, error *err) {
 }
 
 static status read_digits(vocab_draft *d, json_fields *f, error *err) {
-    tok_split step = {.kind = TOK_SPLIT_DIGITS};
+    tok_split step = {.kind = d->byte_level ? TOK_SPLIT_BYTE_DIGITS : TOK_SPLIT_DIGITS};
     TRY(json_get_bool(f, "individual_digits", &step.each, err));
     step.behavior = step.each ? TOK_SPLIT_ISOLATED : TOK_SPLIT_CONTIGUOUS;
     return vocab_draft_split(d, step, err);
@@ -233,5 +240,9 @@ static status read_node(vocab_draft *d, const json_node *n, uint32_t level, erro
 }
 
 status vocab_json_pre_tokenizer(vocab_draft *d, const json_node *n, error *err) {
-    return json_node_is_set(n) ? read_node(d, n, 0, err) : OK;
+    uint32_t norms = d->v.norms_count;
+    if (!json_node_is_set(n)) return OK;
+    TRY(read_node(d, n, 0, err));
+    d->v.norms_late = d->v.norms_count - norms;
+    return OK;
 }

@@ -290,7 +290,7 @@ static status settle_kind(const spm *s, error *err) {
     if (!s->escape)
         return error_set(err, ERR_UNSUPPORTED, "%s: escape_whitespaces is 0, must be 1", d->file);
     d->v.kind = s->model_type == MODEL_BPE ? TOK_KIND_SPM : TOK_KIND_UNIGRAM;
-    d->v.fuse_unknown = d->v.kind == TOK_KIND_UNIGRAM;
+    d->v.fuse_unknown = true; /* neighbours without a piece are one unknown, in both kinds */
     return OK;
 }
 

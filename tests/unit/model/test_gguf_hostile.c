@@ -474,8 +474,8 @@ TEST(gguf_getters_cut_a_long_key) {
 
 TEST(gguf_names_with_terminal_commands_are_refused) {
     static const char *const names[] = {"a\x1b[2J", "a\x7f",
-                                        "a\xc2\x9b"
-                                        "2J",
+                                        ("a\xc2\x9b"
+                                         "2J"),
                                         "a\xc2\x85"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         build b;

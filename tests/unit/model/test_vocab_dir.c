@@ -21,7 +21,7 @@ TEST(vocab_dir_without_a_tokenizer_says_what_it_looked_for) {
     const char *msg = rig_open(&r);
     CHECK_HAS(msg, "no tokenizer in '/tmp/gantry-vocab-");
     CHECK_HAS(msg, "tokenizer.json, tokenizer.model, spiece.model, vocab.json with merges.txt, "
-                   "encoder.json with vocab.bpe");
+                   "encoder.json with vocab.bpe, vocab.txt");
     put(&r, "vocab.json", "{\"a\":0}");
     CHECK_HAS(rig_open(&r), "vocab.json: there is no merges.txt beside it");
     put(&r, "tokenizer.json", "");
@@ -291,7 +291,7 @@ static void check_prompt(const tokenizer *t, json_t *prompt, const char *key, bo
     buf ids;
     error err = {0};
     json_t *text = json_object_get(prompt, "text");
-    tok_options opt = {special, parse, UINT32_MAX};
+    tok_options opt = {.add_special = special, .parse_special = parse, .tokens_max = UINT32_MAX};
     buf_init(&ids, 1 << 20);
     str s = {json_string_value(text), json_string_length(text)};
     CHECK_EQ(tok_encode(t, s, &opt, &ids, &err), OK);
@@ -354,7 +354,7 @@ static str slurp(const char *path) {
 static void check_line(const tokenizer *t, str text, str want) {
     buf ids, shown;
     error err = {0};
-    tok_options opt = {false, false, UINT32_MAX};
+    tok_options opt = {.tokens_max = UINT32_MAX};
     buf_init(&ids, 1 << 20);
     buf_init(&shown, 1 << 20);
     CHECK_EQ(tok_encode(t, text, &opt, &ids, &err), OK);

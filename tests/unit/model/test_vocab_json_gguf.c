@@ -119,7 +119,7 @@ static str cut_text(str *rest, str mark) {
 }
 
 static void check_texts(const tokenizer *t, const char *name, str texts, str lines) {
-    tok_options opt = {false, false, UINT32_MAX};
+    tok_options opt = {.tokens_max = UINT32_MAX};
     while (lines.n > 0) {
         buf ids, shown;
         str text = cut_text(&texts, S("\n__ggml_vocab_test__\n")), line = cut_text(&lines, S("\n"));

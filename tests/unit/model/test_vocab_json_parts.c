@@ -131,7 +131,7 @@ TEST(vocab_json_byte_level_splits_like_gpt_2) {
     CHECK_EQ(v->norms_count, 0);
     CHECK_EQ(v->splits_count, 3);
     CHECK(v->splits[0].behavior == TOK_SPLIT_REMOVED && v->splits[0].invert);
-    CHECK(v->splits[1].kind == TOK_SPLIT_DIGITS && v->splits[1].each);
+    CHECK(v->splits[1].kind == TOK_SPLIT_BYTE_DIGITS && v->splits[1].each);
     rig_deinit(&r);
 }
 
@@ -155,7 +155,7 @@ TEST(vocab_json_metaspace_becomes_norms_and_a_split) {
     v = with(&r, "pre_tokenizer",
              "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"WhitespaceSplit\"},"
              "{\"type\":\"Metaspace\",\"replacement\":\"" MARK "\"}]}");
-    CHECK(v->norms_count == 4 && v->norms[0].kind == TOK_NORM_REPLACE_REGEX &&
+    CHECK(v->norms_count == 5 && v->norms_late == 5 && v->norms[0].kind == TOK_NORM_REPLACE_REGEX &&
           v->norms[1].kind == TOK_NORM_STRIP && v->splits_count == 1);
     v = with(&r, "pre_tokenizer",
              "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"},{\"type\":"
@@ -334,10 +334,10 @@ TEST(vocab_json_decoders_become_a_form) {
              "\",\"prepend_scheme\":\"never\",\"str_rep\":\"x\"}");
     CHECK(v->form == TOK_FORM_METASPACE && !v->add_space_prefix);
     v = with(&r, "decoder", "{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":false}");
-    CHECK(v->form == TOK_FORM_HASH_MARK && !v->decode_cleanup);
+    CHECK(v->form == TOK_FORM_HASH_MARK && !v->cleanup_tokens);
     CHECK(str_eq_c(v->continuing_prefix, "##"));
     v = with(&r, "decoder", "{\"type\":\"WordPiece\",\"prefix\":\"@@\"}");
-    CHECK(v->decode_cleanup);
+    CHECK(v->cleanup_tokens && !v->decode_cleanup);
     v = with(&r, "decoder", "{\"type\":\"Strip\",\"content\":\" \",\"start\":0,\"stop\":0}");
     CHECK_EQ(v->form, TOK_FORM_PLAIN);
     v = rig_vocab(&r,

@@ -96,7 +96,7 @@ TEST(vocab_spm_reads_the_trainer_spec) {
     buf_put(&t, "12345678", 8);
     const tok_vocab *v = open_with(&r, 2, &t);
     CHECK_EQ(v->kind, TOK_KIND_SPM);
-    CHECK(v->byte_fallback && !v->fuse_unknown);
+    CHECK(v->byte_fallback && v->fuse_unknown);
     CHECK(v->bos_id == 2 && v->eos_id == TOK_ID_NONE);
     CHECK(v->before_count == 1 && v->before[0] == 2 && v->after_count == 0);
     CHECK(v->norms_count == 1);
