@@ -337,7 +337,7 @@ def a_signal_ends_a_server_that_still_loads():
     server = LoadingServer(60)
     begun = time.monotonic()
     server.end()
-    check(time.monotonic() - begun < 5 * (4 if harness.SANITIZER else 1), "it took its time")
+    check(time.monotonic() - begun < 20 * (4 if harness.SANITIZER else 1), "it took its time")
 
 
 @test
