@@ -24,7 +24,8 @@ NODISCARD status model_take(model *m, uint64_t count, size_t bytes, const char *
 /* File content on its way into a message, a name or JSON: cut between characters, what
  * is no printable UTF-8 becomes '?'. */
 /* How many bytes at the start of s are one thing that no terminal should see raw: a control
- * character, a change of direction, a byte that is no character when not `utf8`; 0 is none.  s.n > 0. */
+ * character, a change of direction, a byte that is no character when not `utf8`; 0 is none.
+ * s.n > 0. */
 uint32_t model_command_bytes(str s, bool utf8);
 enum { MODEL_TEXT_BYTES = 64 };
 void model_copy_text(char *out, size_t out_bytes, str s);

@@ -329,7 +329,8 @@ status tok_build(tokenizer *t, error *err) {
     t->spm_space = v->kind == TOK_KIND_SPM && v->add_space_prefix && !has_prepend(v);
     uint32_t early = v->norms_count - v->norms_late;
     TRY(tok_normalizer_create(&t->normalizer, v->norms, early, err));
-    TRY(tok_normalizer_create(&t->late, v->norms + early, v->norms_late, err));
+    const tok_norm *late = v->norms_late > 0 ? v->norms + early : NULL;
+    TRY(tok_normalizer_create(&t->late, late, v->norms_late, err));
     TRY(tok_splitter_create(&t->splitter, v->splits, v->splits_count, err));
     TRY(fill_texts(t, err));
     TRY(fill_pieces(t, err));

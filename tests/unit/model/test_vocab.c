@@ -267,8 +267,8 @@ TEST(vocab_whitespace_is_bpe_over_plain_characters) {
 
 TEST(vocab_bert_goes_between_its_class_and_separator_tokens) {
     static const char *const tokens[] = {"[UNK]", "[CLS]", "[SEP]",
-                                         "\xE2\x96\x81"
-                                         "a"};
+                                         ("\xE2\x96\x81"
+                                          "a")};
     static const int32_t types[] = {3, 3, 3, 1};
     build b;
     str bytes;
