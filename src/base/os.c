@@ -92,6 +92,10 @@ status os_open_read(const char *path, int *fd, error *err) {
     return open_path(path, O_RDONLY, fd, err);
 }
 
+status os_open_read_at_once(const char *path, int *fd, error *err) {
+    return open_path(path, O_RDONLY | O_NONBLOCK, fd, err);
+}
+
 status os_open_write(const char *path, int *fd, error *err) {
     return open_path(path, O_WRONLY | O_CREAT | O_TRUNC, fd, err);
 }
@@ -103,13 +107,36 @@ status os_memfd(const char *name, int *fd, error *err) {
     return OK;
 }
 
+static const char *file_kind(mode_t mode) {
+    if (S_ISDIR(mode)) return "a directory";
+    if (S_ISFIFO(mode)) return "a pipe";
+    return S_ISCHR(mode) || S_ISBLK(mode) ? "a device" : "a socket";
+}
+
 status os_file_bytes(int fd, const char *path, uint64_t *bytes, error *err) {
     struct stat st;
     if (os_fault(OS_CALL_STAT) || fstat(fd, &st) != 0) return io_error(err, "stat", path);
     if (!S_ISREG(st.st_mode))
         return error_set(err, ERR_INVALID, "'%s' is %s, not a regular file", path,
-                         S_ISDIR(st.st_mode) ? "a directory" : "special");
+                         file_kind(st.st_mode));
     *bytes = (uint64_t)st.st_size;
+    return OK;
+}
+
+status os_file_stamp(const char *path, os_stamp *out, error *err) {
+    struct stat st;
+    if (os_fault(OS_CALL_STAT) || stat(path, &st) != 0) return io_error(err, "stat", path);
+    *out = (os_stamp){.device = st.st_dev,
+                      .inode = st.st_ino,
+                      .bytes = (uint64_t)st.st_size,
+                      .modified_s = st.st_mtim.tv_sec,
+                      .modified_ns = st.st_mtim.tv_nsec};
+    return OK;
+}
+
+status os_make_dir(const char *path, error *err) {
+    if (os_fault(OS_CALL_OPEN) || (mkdir(path, 0755) != 0 && errno != EEXIST))
+        return io_error(err, "mkdir", path);
     return OK;
 }
 

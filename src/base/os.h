@@ -36,9 +36,20 @@ bool os_fault(os_call call);
 
 /* --- files ----------------------------------------------------------------- */
 NODISCARD status os_open_read(const char *path, int *fd, error *err);
+/* The same, but never waits for a pipe's other end: for what is looked at afterwards. */
+NODISCARD status os_open_read_at_once(const char *path, int *fd, error *err);
 NODISCARD status os_open_write(const char *path, int *fd, error *err); /* new or emptied, 0644 */
 NODISCARD status os_memfd(const char *name, int *fd, error *err);
+/* ERR_INVALID for a directory, pipe, device or socket. */
 NODISCARD status os_file_bytes(int fd, const char *path, uint64_t *bytes, error *err);
+/* What changes when a file does; no padding. */
+typedef struct os_stamp {
+    uint64_t device, inode, bytes;
+    int64_t modified_s, modified_ns;
+} os_stamp;
+NODISCARD status os_file_stamp(const char *path, os_stamp *out, error *err);
+/* A folder, 0755; fine when it is there already. */
+NODISCARD status os_make_dir(const char *path, error *err);
 /* Reads until `bytes` or end of file; *got says how many. */
 NODISCARD status os_read_full(int fd, void *out, size_t bytes, size_t *got, error *err);
 /* One read of what is there; *got == 0 is the end. */

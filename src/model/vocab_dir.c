@@ -12,7 +12,7 @@ static status join(char out[VOCAB_PATH_BYTES_MAX], const char *dir, const char *
     str d = str_of(dir);
     const char *slash = d.n == 0 || str_ends(d, S("/")) ? "" : "/";
     int n = snprintf(out, VOCAB_PATH_BYTES_MAX, "%.*s%s%s", (int)d.n, d.p, slash, name);
-    if (n >= 0 && n < VOCAB_PATH_BYTES_MAX) return OK;
+    if (n < VOCAB_PATH_BYTES_MAX) return OK;
     return error_set(err, ERR_LIMIT, "the path of '%s' has %d bytes, at most %d", name, n,
                      VOCAB_PATH_BYTES_MAX - 1);
 }
@@ -89,7 +89,7 @@ static vocab_source source_of(str name, str bytes) {
     size_t i = 0;
     while (i < bytes.n && strchr(" \t\r\n", bytes.p[i]) != NULL && bytes.p[i] != '\0') i++;
     if (i < bytes.n && bytes.p[i] == '{') return VOCAB_SOURCE_TOKENIZER_JSON;
-    bool pieces = bytes.n > 0 && bytes.p[0] == '\n'; /* field 1, length in front */
+    bool pieces = str_starts(bytes, S("\n")); /* field 1, length in front */
     return pieces && str_ends(name, S(".model")) ? VOCAB_SOURCE_SPM : VOCAB_SOURCE_NONE;
 }
 
@@ -190,13 +190,15 @@ static status check_class(const vocab_draft *d, error *err) {
 /* A space in front only where the text begins, and not twice: what LlamaTokenizer does unless
  * "legacy" is on, which is its default. */
 static status settle_legacy(vocab_draft *d, error *err) {
-    const str mark = S("\xE2\x96\x81");
-    if (d->config.legacy != 0 || !d->v.add_space_prefix || d->v.kind != TOK_KIND_SPM) return OK;
-    TRY(vocab_draft_norm(d, (tok_norm){.kind = TOK_NORM_REPLACE, .a = S(" "), .b = mark}, err));
-    return vocab_draft_norm(
-        d,
-        (tok_norm){.kind = TOK_NORM_PREPEND, .a = mark, .first_only = true, .unless_there = true},
-        err);
+    if (d->config.legacy != 0 || !d->norms[0].left || d->v.kind != TOK_KIND_SPM) return OK;
+    d->norms[0].left = false;
+    d->v.norms_late++;
+    return vocab_draft_norm(d,
+                            (tok_norm){.kind = TOK_NORM_PREPEND,
+                                       .a = S("\xE2\x96\x81"),
+                                       .first_only = true,
+                                       .unless_there = true},
+                            err);
 }
 
 static status read_spm(vocab_draft *d, str bytes, error *err) {
@@ -220,19 +222,10 @@ static status read_pairs(vocab_draft *d, const vocab_place *p, str vocab, error 
 
 static status read_main(vocab_draft *d, const vocab_place *p, error *err) {
     str bytes = blob_view(p->file);
-    switch (p->source) {
-    case VOCAB_SOURCE_TOKENIZER_JSON:
-        return vocab_json_read(d, bytes, err);
-    case VOCAB_SOURCE_SPM:
-        return read_spm(d, bytes, err);
-    case VOCAB_SOURCE_PAIRS:
-        return read_pairs(d, p, bytes, err);
-    case VOCAB_SOURCE_TXT:
-        return vocab_txt_read(d, bytes, err);
-    case VOCAB_SOURCE_NONE:
-        break;
-    }
-    return error_set(err, ERR_INTERNAL, "%s: no tokenizer file", p->name);
+    if (p->source == VOCAB_SOURCE_TOKENIZER_JSON) return vocab_json_read(d, bytes, err);
+    if (p->source == VOCAB_SOURCE_SPM) return read_spm(d, bytes, err);
+    if (p->source == VOCAB_SOURCE_PAIRS) return read_pairs(d, p, bytes, err);
+    return vocab_txt_read(d, bytes, err);
 }
 
 /* The directory's own name, "model" in ".../model/". */

@@ -32,7 +32,8 @@ typedef struct vocab_place {
  * large. */
 NODISCARD status vocab_dir_find(vocab_place *out, const char *path, error *err);
 
-/* Fills m->vocab, the chat templates and m->name; m owns place->file by now. */
+/* Fills m->vocab, the chat templates and m->name; m owns place->file by now, whose source is not
+ * NONE. */
 NODISCARD status vocab_dir_read(model *m, const vocab_place *place, error *err);
 
 #endif

@@ -226,10 +226,7 @@ static status read_family(model *m, str name, error *err) {
     v->splits_count = family->splits_count;
     v->ignore_merges = family->ignore_merges;
     v->decode_cleanup = family_cleans_up(name);
-    TRY(take_norms(m, 3, &norms, err));
-    if (family->nfc) add_norm(m, norms, (tok_norm){.kind = TOK_NORM_NFC});
-    if (family->add_space_prefix)
-        add_norm(m, norms, (tok_norm){.kind = TOK_NORM_PREPEND, .a = S(" "), .unless_there = true});
+    TRY(take_norms(m, 1, &norms, err));
     if (v->form == TOK_FORM_METASPACE)
         add_norm(m, norms, (tok_norm){.kind = TOK_NORM_REPLACE, .a = S(" "), .b = S(SPACE_MARK)});
     return OK;

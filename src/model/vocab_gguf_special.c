@@ -21,15 +21,13 @@ static status check_ids(const model *m, error *err) {
     return OK;
 }
 
-/* The id under `key`; absent, `fallback` where the vocabulary is that long. */
-static status read_id(const model *m, str key, int32_t fallback, int32_t *out, error *err) {
+/* The id under `key`, which check_ids() has seen; absent, `fallback` where the vocabulary is that
+ * long. */
+static int32_t read_id(const model *m, str key, int32_t fallback) {
     uint32_t id = 0;
+    if (gguf_get_u32(m->internal->gguf, key, &id, NULL) == OK) return (int32_t)id;
     bool usable = fallback >= 0 && (uint32_t)fallback < m->vocab.count;
-    *out = usable ? fallback : TOK_ID_NONE;
-    if (gguf_kv_find(m->internal->gguf, key) == NULL) return OK;
-    TRY(gguf_get_u32(m->internal->gguf, key, &id, err));
-    *out = (int32_t)id; /* below the token count, hence below 2^22 */
-    return OK;
+    return usable ? fallback : TOK_ID_NONE;
 }
 
 /* --- what goes around a text ----------------------------------------------- */
@@ -45,12 +43,11 @@ static status put_around(const char *key, int32_t id, int32_t *list, uint32_t *c
 static status read_frame(model *m, const vocab_defaults *defaults, error *err) {
     const gguf *g = m->internal->gguf;
     tok_vocab *v = &m->vocab;
-    int32_t sep = TOK_ID_NONE;
     bool add_bos = defaults->add_bos, add_eos = defaults->add_eos;
     if (v->kind == TOK_KIND_WORDPIECE) {
-        TRY(read_id(m, S("tokenizer.ggml.separator_token_id"), defaults->sep_id, &sep, err));
-        TRY(read_id(m, S("tokenizer.ggml.seperator_token_id"), sep, &sep, err));
-        TRY(read_id(m, S("tokenizer.ggml.cls_token_id"), v->bos_id, &v->bos_id, err));
+        int32_t sep = read_id(m, S("tokenizer.ggml.separator_token_id"), defaults->sep_id);
+        sep = read_id(m, S("tokenizer.ggml.seperator_token_id"), sep);
+        v->bos_id = read_id(m, S("tokenizer.ggml.cls_token_id"), v->bos_id);
         TRY(put_around("the class token", v->bos_id, v->before, &v->before_count, err));
         return put_around("the separator", sep, v->after, &v->after_count, err);
     }
@@ -64,8 +61,9 @@ static status read_frame(model *m, const vocab_defaults *defaults, error *err) {
 }
 
 /* --- ends ------------------------------------------------------------------ */
+/* There is room: four come by their names, and lists are checked. */
 static void add_end(tok_vocab *v, int32_t id) {
-    if (id != TOK_ID_NONE && v->ends_count < TOK_ENDS_MAX) v->ends[v->ends_count++] = id;
+    if (id != TOK_ID_NONE) v->ends[v->ends_count++] = id;
 }
 
 static status add_end_list(model *m, str key, error *err) {
@@ -94,11 +92,8 @@ static status read_ends(model *m, error *err) {
     static const char *const keys[] = {
         "tokenizer.ggml.eom_token_id", "tokenizer.ggml.fim_pad_token_id",
         "tokenizer.ggml.fim_rep_token_id", "tokenizer.ggml.fim_sep_token_id"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        int32_t id = TOK_ID_NONE;
-        TRY(read_id(m, str_of(keys[i]), TOK_ID_NONE, &id, err));
-        add_end(&m->vocab, id);
-    }
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        add_end(&m->vocab, read_id(m, str_of(keys[i]), TOK_ID_NONE));
     TRY(add_end_list(m, S("tokenizer.ggml.eos_token_ids"), err));
     return add_end_list(m, S("tokenizer.ggml.eog_token_ids"), err);
 }
@@ -106,10 +101,10 @@ static status read_ends(model *m, error *err) {
 status vocab_read_special(model *m, const vocab_defaults *defaults, error *err) {
     tok_vocab *v = &m->vocab;
     TRY(check_ids(m, err));
-    TRY(read_id(m, S("tokenizer.ggml.bos_token_id"), defaults->bos_id, &v->bos_id, err));
-    TRY(read_id(m, S("tokenizer.ggml.eos_token_id"), defaults->eos_id, &v->eos_id, err));
-    TRY(read_id(m, S("tokenizer.ggml.unknown_token_id"), defaults->unk_id, &v->unk_id, err));
-    TRY(read_id(m, S("tokenizer.ggml.eot_token_id"), TOK_ID_NONE, &v->eot_id, err));
+    v->bos_id = read_id(m, S("tokenizer.ggml.bos_token_id"), defaults->bos_id);
+    v->eos_id = read_id(m, S("tokenizer.ggml.eos_token_id"), defaults->eos_id);
+    v->unk_id = read_id(m, S("tokenizer.ggml.unknown_token_id"), defaults->unk_id);
+    v->eot_id = read_id(m, S("tokenizer.ggml.eot_token_id"), TOK_ID_NONE);
     TRY(read_frame(m, defaults, err));
     TRY(read_ends(m, err));
     return gguf_get_bool_or(m->internal->gguf, S("tokenizer.ggml.add_space_prefix"),

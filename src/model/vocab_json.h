@@ -29,7 +29,8 @@ typedef struct vocab_entry {
     str piece;
     uint32_t id;
     float score;
-    uint8_t type; /* tok_type */
+    uint8_t type;  /* tok_type */
+    uint8_t flags; /* TOK_FLAG_* bits */
 } vocab_entry;
 
 typedef struct vocab_added {
@@ -125,8 +126,6 @@ NODISCARD status vocab_json_decoder(vocab_draft *d, const json_node *n, error *e
 
 /* vocab_json_part.c, for all of them.  Errors are ERR_INVALID or ERR_UNSUPPORTED with the path
  * inside the component; vocab_json.c puts file and component in front. */
-/* The member "type". */
-NODISCARD status vocab_json_type(json_fields *f, str *out, error *err);
 /* "normalizers[1]: type 'X' is not known" */
 NODISCARD status vocab_json_unknown(const json_node *n, str type, error *err);
 /* Every member other than null was asked for, or "normalizers[1]: 'x' is not known". */
@@ -137,10 +136,11 @@ NODISCARD status vocab_json_pattern(vocab_draft *d, json_fields *f, bool *regex,
 /* A required string, copied. */
 NODISCARD status vocab_json_string(vocab_draft *d, json_fields *f, const char *key, str *out,
                                    error *err);
-/* The elements of member `key` of a Sequence. */
-typedef status (*vocab_json_reader)(vocab_draft *d, const json_node *n, uint32_t level, error *err);
-NODISCARD status vocab_json_sequence(vocab_draft *d, json_fields *f, const char *key,
-                                     vocab_json_reader parse, uint32_t level, error *err);
+/* Walks a component: calls `parse` for it, or for each part of a Sequence, whose member `list`
+ * holds them, and then sees that no option went unread.  null is no component. */
+typedef status (*vocab_json_reader)(vocab_draft *d, json_fields *f, str type, error *err);
+NODISCARD status vocab_json_parts(vocab_draft *d, const json_node *n, const char *list,
+                                  vocab_json_reader parse, error *err);
 /* SentencePiece's map of characters, from base64. */
 NODISCARD status vocab_unbase64(vocab_draft *d, str text, str *out, error *err);
 

@@ -109,23 +109,12 @@ static const struct {
     {"ByteFallback", read_bytes},   {"Fuse", read_fuse},
 };
 
-static status read_node(vocab_draft *d, const json_node *n, uint32_t level, error *err) {
-    json_fields f;
-    str type = {0};
-    TRY(json_fields_open(&f, n, err));
-    TRY(vocab_json_type(&f, &type, err));
-    if (str_eq_c(type, "Sequence")) {
-        TRY(vocab_json_sequence(d, &f, "decoders", read_node, level, err));
-        return vocab_json_all_known(&f, err);
-    }
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        if (!str_eq_c(type, types[i].name)) continue;
-        TRY(types[i].parse(d, &f, err));
-        return vocab_json_all_known(&f, err);
-    }
-    return vocab_json_unknown(n, type, err);
+static status read_type(vocab_draft *d, json_fields *f, str type, error *err) {
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (str_eq_c(type, types[i].name)) return types[i].parse(d, f, err);
+    return vocab_json_unknown(&f->node, type, err);
 }
 
 status vocab_json_decoder(vocab_draft *d, const json_node *n, error *err) {
-    return json_node_is_set(n) ? read_node(d, n, 0, err) : OK;
+    return vocab_json_parts(d, n, "decoders", read_type, err);
 }

@@ -92,6 +92,7 @@ static status place_entries(vocab_draft *d, error *err) {
         d->pieces[e->id] = e->piece;
         d->scores[e->id] = e->score;
         d->types[e->id] = e->type;
+        d->flags[e->id] = e->flags;
     }
     return OK;
 }
@@ -226,41 +227,46 @@ static bool class_obeys_config(str name) {
     return false;
 }
 
-static void set_edge(int32_t list[TOK_AROUND_MAX], uint32_t *count, bool on, int32_t id,
-                     bool in_front) {
+static status set_edge(const vocab_draft *d, int32_t list[TOK_AROUND_MAX], uint32_t *count, bool on,
+                       int32_t id, bool in_front, error *err) {
     uint32_t edge = in_front || *count == 0 ? 0 : *count - 1;
     bool there = *count > 0 && list[edge] == id;
-    if (on == there || id == TOK_ID_NONE) return;
+    if (on == there || id == TOK_ID_NONE) return OK;
     if (!on) {
         if (in_front) memmove(list, list + 1, (*count - 1) * sizeof *list);
         --*count;
-        return;
+        return OK;
     }
-    if (*count == TOK_AROUND_MAX) return;
+    if (*count == TOK_AROUND_MAX)
+        return error_set(err, ERR_LIMIT, "%s: more than %d tokens on one side of a text", d->file,
+                         TOK_AROUND_MAX);
     if (in_front) memmove(list + 1, list, *count * sizeof *list);
     list[in_front ? 0 : *count] = id;
     ++*count;
+    return OK;
 }
 
 /* The post-processor has the word; where it adds nothing, and for classes that are built so,
  * the configuration does. */
-static void settle_frame(vocab_draft *d) {
+static status settle_frame(vocab_draft *d, error *err) {
     const vocab_config *c = &d->config;
     tok_vocab *v = &d->v;
     bool silent = v->before_count == 0 && v->after_count == 0;
     bool obeys = d->obeys_config || class_obeys_config(c->tokenizer_class);
     bool unigram = v->kind == TOK_KIND_UNIGRAM;
-    if (!silent && !obeys) return;
+    if (!silent && !obeys) return OK;
     int8_t add_bos = c->add_bos, add_eos = c->add_eos;
     if (silent && obeys && !unigram && add_bos < 0) add_bos = 1;
     if (d->obeys_config && unigram && add_eos < 0) add_eos = 1;
-    if (add_bos >= 0) set_edge(v->before, &v->before_count, add_bos > 0, v->bos_id, true);
-    if (add_eos >= 0) set_edge(v->after, &v->after_count, add_eos > 0, v->eos_id, false);
+    if (add_bos >= 0)
+        TRY(set_edge(d, v->before, &v->before_count, add_bos > 0, v->bos_id, true, err));
+    if (add_eos < 0) return OK;
+    return set_edge(d, v->after, &v->after_count, add_eos > 0, v->eos_id, false, err);
 }
 
 static status check_frame(const vocab_draft *d, const int32_t *ids, uint32_t count, error *err) {
     for (uint32_t i = 0; i < count; i++) {
-        if (ids[i] >= 0 && (uint32_t)ids[i] < d->v.count) continue;
+        if ((uint32_t)ids[i] < d->v.count) continue;
         return error_set(err, ERR_FORMAT, "%s: post_processor adds token %d, there are %u tokens",
                          d->file, ids[i], d->v.count);
     }
@@ -272,7 +278,7 @@ static status settle_form(vocab_draft *d, error *err) {
     tok_vocab *v = &d->v;
     uint32_t other = VOCAB_DECODER_METASPACE | VOCAB_DECODER_WORDPIECE;
     bool bytes_out = (d->decoder & VOCAB_DECODER_BYTE_LEVEL) != 0;
-    if (d->byte_level ? (d->decoder & other) != 0 || d->metaspace : bytes_out)
+    if (d->byte_level ? (d->decoder & other) != 0 : bytes_out)
         return error_set(err, ERR_UNSUPPORTED,
                          "%s: ByteLevel is %s for text on its way in, %s on its way out", d->file,
                          d->byte_level ? "on" : "off", bytes_out ? "on" : "off");
@@ -303,7 +309,7 @@ status vocab_draft_finish(vocab_draft *d, error *err) {
     TRY(place_tokens(d, err));
     TRY(place_merges(d, err));
     TRY(place_specials(d, err));
-    settle_frame(d);
+    TRY(settle_frame(d, err));
     TRY(check_frame(d, d->v.before, d->v.before_count, err));
     TRY(check_frame(d, d->v.after, d->v.after_count, err));
     TRY(settle_form(d, err));

@@ -104,24 +104,15 @@ static status check_not_spelled(const vocab_draft *d, const json_node *n, str ty
     return error_set(err, ERR_UNSUPPORTED, "%s: '%.*s' behind ByteLevel", path, STR(type));
 }
 
-static status read_node(vocab_draft *d, const json_node *n, uint32_t level, error *err) {
-    json_fields f;
-    str type = {0};
-    TRY(json_fields_open(&f, n, err));
-    TRY(vocab_json_type(&f, &type, err));
-    if (str_eq_c(type, "Sequence")) {
-        TRY(vocab_json_sequence(d, &f, "normalizers", read_node, level, err));
-        return vocab_json_all_known(&f, err);
-    }
+static status read_type(vocab_draft *d, json_fields *f, str type, error *err) {
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (!str_eq_c(type, types[i].name)) continue;
-        TRY(check_not_spelled(d, n, type, err));
-        TRY(types[i].parse != NULL ? types[i].parse(d, &f, err) : add(d, types[i].kind, err));
-        return vocab_json_all_known(&f, err);
+        TRY(check_not_spelled(d, &f->node, type, err));
+        return types[i].parse != NULL ? types[i].parse(d, f, err) : add(d, types[i].kind, err);
     }
-    return vocab_json_unknown(n, type, err);
+    return vocab_json_unknown(&f->node, type, err);
 }
 
 status vocab_json_normalizer(vocab_draft *d, const json_node *n, error *err) {
-    return json_node_is_set(n) ? read_node(d, n, 0, err) : OK;
+    return vocab_json_parts(d, n, "normalizers", read_type, err);
 }

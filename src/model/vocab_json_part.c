@@ -14,7 +14,7 @@ status vocab_json_unknown(const json_node *n, str type, error *err) {
     return not_known(n, "type ", type, err);
 }
 
-status vocab_json_type(json_fields *f, str *out, error *err) {
+static status read_type(json_fields *f, str *out, error *err) {
     json_node n;
     TRY(json_field_need(f, "type", &n, err));
     return json_node_str(&n, MODEL_TEXT_BYTES, out, err);
@@ -58,8 +58,17 @@ status vocab_json_pattern(vocab_draft *d, json_fields *f, bool *regex, str *out,
     return vocab_json_all_known(&pattern, err);
 }
 
-status vocab_json_sequence(vocab_draft *d, json_fields *f, const char *key, vocab_json_reader parse,
-                           uint32_t level, error *err) {
+/* --- sequences --------------------------------------------------------------- */
+/* What stays the same from part to part of one component. */
+typedef struct parts_walk {
+    vocab_draft *d;
+    const char *list; /* the member of a Sequence that holds its parts */
+    vocab_json_reader parse;
+} parts_walk;
+
+static status read_part(const parts_walk *w, const json_node *n, uint32_t level, error *err);
+
+static status read_sequence(const parts_walk *w, json_fields *f, uint32_t level, error *err) {
     json_node list;
     char path[JSON_PATH_BYTES];
     if (level == VOCAB_NESTING_MAX) {
@@ -67,11 +76,28 @@ status vocab_json_sequence(vocab_draft *d, json_fields *f, const char *key, voca
         return error_set(err, ERR_LIMIT, "%s: more than %d sequences in one another", path,
                          VOCAB_NESTING_MAX);
     }
-    TRY(json_field_need(f, key, &list, err));
-    TRY(json_get_array(f, key, VOCAB_STEPS_MAX, &list, err));
+    TRY(json_field_need(f, w->list, &list, err));
+    TRY(json_get_array(f, w->list, VOCAB_STEPS_MAX, &list, err));
     for (size_t i = 0; i < json_node_count(&list); i++) {
         json_node element = json_node_element(&list, i);
-        TRY(parse(d, &element, level + 1, err));
+        TRY(read_part(w, &element, level + 1, err));
     }
     return OK;
+}
+
+/* Calls itself through read_sequence(), VOCAB_NESTING_MAX deep at most. */
+static status read_part(const parts_walk *w, const json_node *n, uint32_t level, error *err) {
+    json_fields f;
+    str type = {0};
+    TRY(json_fields_open(&f, n, err));
+    TRY(read_type(&f, &type, err));
+    bool sequence = str_eq_c(type, "Sequence");
+    TRY(sequence ? read_sequence(w, &f, level, err) : w->parse(w->d, &f, type, err));
+    return vocab_json_all_known(&f, err);
+}
+
+status vocab_json_parts(vocab_draft *d, const json_node *n, const char *list,
+                        vocab_json_reader parse, error *err) {
+    const parts_walk w = {.d = d, .list = list, .parse = parse};
+    return json_node_is_set(n) ? read_part(&w, n, 0, err) : OK;
 }

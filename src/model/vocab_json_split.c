@@ -139,10 +139,9 @@ static status read_behavior(json_fields *f, tok_split_behavior *out, error *err)
 
 /* ASCII digits and how many of them: the same in the alphabet of GPT-2. */
 static bool is_digits_pattern(str p) {
-    for (size_t i = 0; i < p.n; i++) {
-        bool digit = p.p[i] >= '0' && p.p[i] <= '9';
-        if (!digit && (p.p[i] == '\0' || strchr("[]{},-", p.p[i]) == NULL)) return false;
-    }
+    const str allowed = S("0123456789[]{},-");
+    for (size_t i = 0; i < p.n; i++)
+        if (memchr(allowed.p, p.p[i], allowed.n) == NULL) return false;
     return true;
 }
 
@@ -216,33 +215,21 @@ static const split_type types[] = {
     {"UnicodeScripts", {.kind = TOK_SPLIT_SCRIPTS}, NULL},
 };
 
-static status read_type(vocab_draft *d, const split_type *type, json_fields *f, error *err) {
+static status read_known(vocab_draft *d, const split_type *type, json_fields *f, error *err) {
     if (type->parse != NULL) return type->parse(d, f, err);
     if (d->byte_level) return refuse(f, "a pre-tokenizer of white space behind ByteLevel", err);
     return vocab_draft_split(d, type->step, err);
 }
 
-static status read_node(vocab_draft *d, const json_node *n, uint32_t level, error *err) {
-    json_fields f;
-    str type = {0};
-    TRY(json_fields_open(&f, n, err));
-    TRY(vocab_json_type(&f, &type, err));
-    if (str_eq_c(type, "Sequence")) {
-        TRY(vocab_json_sequence(d, &f, "pretokenizers", read_node, level, err));
-        return vocab_json_all_known(&f, err);
-    }
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        if (!str_eq_c(type, types[i].name)) continue;
-        TRY(read_type(d, &types[i], &f, err));
-        return vocab_json_all_known(&f, err);
-    }
-    return vocab_json_unknown(n, type, err);
+static status read_type(vocab_draft *d, json_fields *f, str type, error *err) {
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (str_eq_c(type, types[i].name)) return read_known(d, &types[i], f, err);
+    return vocab_json_unknown(&f->node, type, err);
 }
 
 status vocab_json_pre_tokenizer(vocab_draft *d, const json_node *n, error *err) {
     uint32_t norms = d->v.norms_count;
-    if (!json_node_is_set(n)) return OK;
-    TRY(read_node(d, n, 0, err));
+    TRY(vocab_json_parts(d, n, "pretokenizers", read_type, err));
     d->v.norms_late = d->v.norms_count - norms;
     return OK;
 }

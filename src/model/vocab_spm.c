@@ -36,17 +36,16 @@ static status broken(const wire *w, const char *why, error *err) {
 
 static status read_varint(wire *w, uint64_t *out, error *err) {
     uint64_t value = 0;
-    for (uint32_t i = 0; i < 10; i++) {
+    for (uint32_t i = 0;; i++) {
         if (i == w->rest.n) return broken(w, "a number is cut off", err);
         unsigned char byte = (unsigned char)w->rest.p[i];
-        if (i == 9 && byte > 1) break;
+        if (i == 9 && byte > 1) return broken(w, "a number is longer than 64 bits", err);
         value |= (uint64_t)(byte & 0x7F) << (7 * i);
         if (byte >= 0x80) continue;
         w->rest = str_skip(w->rest, i + 1);
         *out = value;
         return OK;
     }
-    return broken(w, "a number is longer than 64 bits", err);
 }
 
 static status read_fixed(wire *w, size_t bytes, uint64_t *out, error *err) {
@@ -217,24 +216,6 @@ static status read_piece_field(spm *s, wire *w, const wire_field *f, error *err)
     }
 }
 
-/* A user-defined piece is looked for in the text as it comes, where a space is a space. */
-static status spell_out(vocab_draft *d, str *piece, error *err) {
-    const str mark = S(METASPACE);
-    void *taken = NULL;
-    TRY(model_take(d->m, piece->n + 1, 1, "a user-defined piece", &taken, err));
-    char *out = taken;
-    size_t n = 0;
-    for (str rest = *piece; rest.n > 0;) {
-        bool space = str_starts(rest, mark);
-        char c = rest.p[0];
-        if (space) c = ' ';
-        out[n++] = c;
-        rest = str_skip(rest, space ? mark.n : 1);
-    }
-    *piece = (str){out, n};
-    return OK;
-}
-
 static status check_piece(spm *s, vocab_entry *e, error *err) {
     if (e->piece.n == 0)
         return error_set(err, ERR_FORMAT, "%s: piece %u is empty (0 bytes)", s->d->file, e->id);
@@ -244,7 +225,7 @@ static status check_piece(spm *s, vocab_entry *e, error *err) {
     if (e->type == TOK_TYPE_BYTE && !vocab_is_byte_piece(e->piece))
         return error_set(err, ERR_FORMAT, "%s: byte piece %u is '%.*s', not <0x00> to <0xFF>",
                          s->d->file, e->id, STR(e->piece));
-    return e->type == TOK_TYPE_USER_DEFINED ? spell_out(s->d, &e->piece, err) : OK;
+    return OK;
 }
 
 static status read_piece(spm *s, str bytes, error *err) {
@@ -257,13 +238,14 @@ static status read_piece(spm *s, str bytes, error *err) {
         return error_set(err, ERR_LIMIT, "%s: piece %u has %zu bytes, at most %d", s->d->file,
                          e->id, e->piece.n, TOK_PIECE_BYTES_MAX);
     if (e->type == TOK_TYPE_UNKNOWN) s->d->v.unk_id = (int32_t)e->id;
+    if (e->type == TOK_TYPE_USER_DEFINED) e->flags = TOK_FLAG_IN_PLACE;
     s->pieces++;
     return OK;
 }
 
 /* --- the whole ------------------------------------------------------------- */
 static status read_model(spm *s, wire *w, const wire_field *f, error *err) {
-    if (f->number < 1 || f->number == 4 || f->number > 5) return OK;
+    if (f->number == 4 || f->number > 5) return OK;
     TRY(want(w, f, WIRE_BYTES, err));
     switch (f->number) {
     case 1:
@@ -290,6 +272,7 @@ static status settle_kind(const spm *s, error *err) {
     if (!s->escape)
         return error_set(err, ERR_UNSUPPORTED, "%s: escape_whitespaces is 0, must be 1", d->file);
     d->v.kind = s->model_type == MODEL_BPE ? TOK_KIND_SPM : TOK_KIND_UNIGRAM;
+    d->v.float_sums = true;
     d->v.fuse_unknown = true; /* neighbours without a piece are one unknown, in both kinds */
     return OK;
 }
@@ -301,23 +284,22 @@ static void settle_id(const spm *s, int64_t id, int32_t *out) {
     if (e->type == TOK_TYPE_CONTROL) *out = (int32_t)id;
 }
 
-/* The text: map, spaces together, U+2581 for each and one in front.  Kind SPM does the last two
- * itself, unless a norm puts the mark in front. */
+/* All in one norm.  It comes late: added tokens of the files beside this one are cut out of the
+ * text as it is, and what stands between them is a text for SentencePiece.  Its decoder takes a
+ * first space away wherever its encoder may have put or taken one. */
 static status settle_norms(spm *s, error *err) {
     vocab_draft *d = s->d;
-    bool unigram = d->v.kind == TOK_KIND_UNIGRAM;
-    tok_norm mark = {.kind = TOK_NORM_REPLACE, .a = S(" "), .b = S(METASPACE)};
-    d->v.add_space_prefix = s->dummy_prefix && !s->suffix;
+    d->v.add_space_prefix = s->dummy_prefix || s->collapse;
+    d->v.norms_late = 1;
     d->metaspace = true;
-    if (s->charsmap.n > 0)
-        TRY(vocab_draft_norm(d, (tok_norm){.kind = TOK_NORM_CHARSMAP, .a = s->charsmap}, err));
-    if (s->collapse) TRY(vocab_draft_norm(d, (tok_norm){.kind = TOK_NORM_COLLAPSE_SPACES}, err));
-    if (s->dummy_prefix && s->suffix)
-        TRY(vocab_draft_norm(d, (tok_norm){.kind = TOK_NORM_APPEND, .a = S(METASPACE)}, err));
-    if (unigram) TRY(vocab_draft_norm(d, mark, err));
-    if (unigram && d->v.add_space_prefix)
-        TRY(vocab_draft_norm(d, (tok_norm){.kind = TOK_NORM_PREPEND, .a = S(METASPACE)}, err));
-    return OK;
+    d->decoder = VOCAB_DECODER_METASPACE; /* U+2581 is a space in user-defined pieces, too */
+    return vocab_draft_norm(d,
+                            (tok_norm){.kind = TOK_NORM_SENTENCEPIECE,
+                                       .a = s->charsmap,
+                                       .collapse = s->collapse,
+                                       .left = s->dummy_prefix && !s->suffix,
+                                       .right = s->dummy_prefix && s->suffix},
+                            err);
 }
 
 status vocab_spm_read(vocab_draft *d, str bytes, error *err) {

@@ -55,7 +55,7 @@ status blob_open_fd(blob **out, int fd, const char *name, error *err) {
 
 status blob_open_file(blob **out, const char *path, error *err) {
     int fd = -1;
-    TRY(os_open_read(path, &fd, err));
+    TRY(os_open_read_at_once(path, &fd, err)); /* what is no file is refused, not waited for */
     return blob_open_fd(out, fd, path, err);
 }
 

@@ -10,6 +10,7 @@
 
 typedef struct blob blob;
 
+/* ERR_INVALID for what is no regular file; a pipe is not waited for. */
 NODISCARD status blob_open_file(blob **out, const char *path, error *err);
 
 /* Takes ownership of fd, also on failure.  `name` is for messages. */

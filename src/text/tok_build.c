@@ -42,7 +42,8 @@ static bool walks_trie(tok_kind kind) {
 
 /* A space in front of each word must find room where pieces are written out. */
 static uint32_t piece_bytes_max(const tok_vocab *v, uint32_t id) {
-    if (walks_trie(v->kind) && tok_is_text(v, id)) return TOK_TRIE_PIECE_BYTES_MAX;
+    bool walked = tok_is_in_place(v, id) || (walks_trie(v->kind) && tok_is_text(v, id));
+    if (walked) return TOK_TRIE_PIECE_BYTES_MAX;
     return TOK_PIECE_BYTES_MAX - (v->form == TOK_FORM_HASH_MARK);
 }
 
@@ -251,18 +252,38 @@ static void find_marks(tokenizer *t) {
         t->has_goes_on = tok_trie_walk(&t->trie, v->continuing_prefix, &t->goes_on_node);
 }
 
-static status fill_trie(tokenizer *t, error *err) {
+static bool is_in_place(const tokenizer *t, uint32_t id) { return tok_is_in_place(&t->vocab, id); }
+
+/* Most vocabularies have none, and no trie of them. */
+static bool has_in_place(const tokenizer *t) {
+    for (uint32_t id = 0; id < t->vocab.count; id++)
+        if (is_in_place(t, id)) return true;
+    return false;
+}
+
+/* The trie of the tokens that are chosen. */
+static status fill_trie(const tokenizer *t, tok_trie *out,
+                        bool (*is_chosen)(const tokenizer *t, uint32_t id), error *err) {
     const tok_vocab *v = &t->vocab;
-    if (!walks_trie(v->kind)) return OK;
     bool *use = mem_try_calloc(v->count, sizeof *use);
     if (use == NULL)
         return error_set(err, ERR_NOMEM, "tokenizer: no memory for %u pieces", v->count);
-    for (uint32_t id = 0; id < v->count; id++) use[id] = is_mergeable(t, id);
-    status st = tok_trie_init(&t->trie, t->texts, use, v->count, err);
+    for (uint32_t id = 0; id < v->count; id++) use[id] = is_chosen(t, id);
+    status st = tok_trie_init(out, t->texts, use, v->count, err);
     mem_free(use);
-    if (st != OK) return st;
+    return st;
+}
+
+static status fill_tries(tokenizer *t, error *err) {
+    const tok_vocab *v = &t->vocab;
+    if (has_in_place(t)) TRY(fill_trie(t, &t->in_place, is_in_place, err));
+    tok_normalizer_keep(t->normalizer, &t->in_place);
+    tok_normalizer_keep(t->late, &t->in_place);
+    if (!walks_trie(v->kind)) return OK;
+    TRY(fill_trie(t, &t->trie, is_mergeable, err));
     if (v->kind == TOK_KIND_WORDPIECE) find_marks(t);
     if (v->kind == TOK_KIND_UNIGRAM) t->unknown_score = unigram_unknown_score(v);
+    if (v->kind == TOK_KIND_UNIGRAM) t->best_score = unigram_best_score(v);
     return OK;
 }
 
@@ -317,16 +338,17 @@ static void fill_covers(tokenizer *t) {
         t->covers_max = t->piece_bytes_max;
 }
 
-static bool has_prepend(const tok_vocab *v) {
+static bool has_norm(const tok_vocab *v, tok_norm_kind kind) {
     for (uint32_t i = 0; i < v->norms_count; i++)
-        if (v->norms[i].kind == TOK_NORM_PREPEND) return true;
+        if (v->norms[i].kind == kind) return true;
     return false;
 }
 
 status tok_build(tokenizer *t, error *err) {
     const tok_vocab *v = &t->vocab;
     t->units_are_bytes = v->kind == TOK_KIND_BPE && v->form == TOK_FORM_BYTE_LEVEL;
-    t->spm_space = v->kind == TOK_KIND_SPM && v->add_space_prefix && !has_prepend(v);
+    t->spm_escapes = v->kind == TOK_KIND_SPM && !has_norm(v, TOK_NORM_SENTENCEPIECE);
+    t->spm_space = t->spm_escapes && v->add_space_prefix && !has_norm(v, TOK_NORM_PREPEND);
     uint32_t early = v->norms_count - v->norms_late;
     TRY(tok_normalizer_create(&t->normalizer, v->norms, early, err));
     const tok_norm *late = v->norms_late > 0 ? v->norms + early : NULL;
@@ -337,7 +359,7 @@ status tok_build(tokenizer *t, error *err) {
     TRY(fill_bytes(t, err));
     TRY(fill_joins(t, err));
     TRY(fill_merges(t, err));
-    TRY(fill_trie(t, err));
+    TRY(fill_tries(t, err));
     TRY(fill_specials(t, err));
     fill_covers(t);
     fill_eog(t);

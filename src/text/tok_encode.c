@@ -126,9 +126,34 @@ static status escape_spaces(encode_job *j, str *text, error *err) {
     return buf_status(&j->escaped, "prompt", err);
 }
 
+/* The first piece that is kept together, of those at that place the longest: its id, or
+ * TOK_ID_NONE.  Texts and pieces are UTF-8, so what matches begins with a character. */
+static int32_t find_in_place(const tok_trie *kept, str text, size_t *begin, size_t *bytes) {
+    int32_t id = TOK_ID_NONE;
+    for (*begin = 0; *begin < text.n; ++*begin) {
+        id = tok_trie_longest(kept, TOK_TRIE_ROOT, str_skip(text, *begin), bytes);
+        if (id != TOK_ID_NONE) break;
+    }
+    return id;
+}
+
+/* What is merged is what stands between them.  Other kinds look for pieces in a trie, where these
+ * are like any other. */
+static status encode_between(encode_job *j, str text, error *err) {
+    size_t begin = 0, bytes = 0;
+    while (text.n > 0 && !tok_sink_is_over(j->sink)) {
+        int32_t id = find_in_place(&j->t->in_place, text, &begin, &bytes);
+        TRY(encode_words(j, (str){text.p, begin}, err));
+        if (id != TOK_ID_NONE) tok_sink_put(j->sink, id);
+        text = str_skip(text, begin + bytes);
+    }
+    return OK;
+}
+
 static status encode_normal(encode_job *j, str text, error *err) {
-    if (j->t->vocab.kind == TOK_KIND_SPM && text.n > 0) TRY(escape_spaces(j, &text, err));
-    return encode_words(j, text, err);
+    if (j->t->spm_escapes && text.n > 0) TRY(escape_spaces(j, &text, err));
+    bool kept = j->t->vocab.kind == TOK_KIND_SPM && j->t->in_place.count > 1;
+    return kept ? encode_between(j, text, err) : encode_words(j, text, err);
 }
 
 /* --- cut: special tokens ------------------------------------------------------------------- */

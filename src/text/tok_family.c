@@ -112,10 +112,10 @@ static const tok_split blanks[] = {STEP("\\S+")};
 /* --- names --------------------------------------------------------------------------------- */
 
 #define ROW(name, steps) \
-    { name, steps, sizeof(steps) / sizeof *(steps), false, false, false }
+    { name, steps, sizeof(steps) / sizeof *(steps), false }
 /* A word that is a token is that token, whatever the merges say. */
 #define ROW_WHOLE(name, steps) \
-    { name, steps, sizeof(steps) / sizeof *(steps), true, false, false }
+    { name, steps, sizeof(steps) / sizeof *(steps), true }
 
 static const tok_family families[] = {
     ROW("default", default_steps),

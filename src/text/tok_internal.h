@@ -151,6 +151,7 @@ NODISCARD status unigram_encode(const tokenizer *t, str word, unigram_scratch *s
 /* What an unknown character scores below the worst piece. */
 #define UNIGRAM_UNKNOWN_PENALTY 10.0
 double unigram_unknown_score(const tok_vocab *v);
+double unigram_best_score(const tok_vocab *v);
 
 /* --- tok_longest.c: TOK_KIND_WORDPIECE, _RWKV, _WORDLEVEL --------------------------------- */
 
@@ -180,7 +181,8 @@ struct tokenizer {
     piece_table pieces;         /* every token that text may become, by its text */
     int32_t bytes[256];         /* the id that stands for a byte which is in no token */
     bool units_are_bytes;
-    bool spm_space;           /* TOK_KIND_SPM puts a space in front itself */
+    bool spm_escapes;         /* TOK_KIND_SPM escapes spaces itself: no norm does */
+    bool spm_space;           /* and puts one in front */
     uint32_t piece_bytes_max; /* of all pieces */
     uint32_t covers_max; /* no token stands for more bytes of a text; 0: there is no such bound */
     uint64_t *joins;     /* owned; bit table: may two units stand next to each other in a token? */
@@ -189,7 +191,9 @@ struct tokenizer {
     tok_trie trie;       /* UNIGRAM, WORDPIECE, RWKV */
     uint32_t begins_node, goes_on_node; /* WORDPIECE: where a word's pieces begin in the trie */
     bool has_begins, has_goes_on;       /* are there such pieces? */
+    tok_trie in_place;                  /* tokens with TOK_FLAG_IN_PLACE */
     double unknown_score;               /* UNIGRAM */
+    double best_score;                  /* UNIGRAM: of all normal pieces */
     tok_special specials[2][2];         /* [parse_special][normalized] */
     int32_t eog[TOK_EOG_MAX];
     uint32_t eog_count;
@@ -223,6 +227,12 @@ static inline bool tok_is_text(const tok_vocab *v, uint32_t id) {
     uint8_t type = v->types[id];
     return v->pieces[id].n > 0 && type != TOK_TYPE_CONTROL && type != TOK_TYPE_UNKNOWN &&
            type != TOK_TYPE_BYTE;
+}
+
+/* Is it text that SentencePiece keeps together, rather than a special token to cut out? */
+static inline bool tok_is_in_place(const tok_vocab *v, uint32_t id) {
+    return v->flags != NULL && (v->flags[id] & TOK_FLAG_IN_PLACE) != 0 &&
+           v->types[id] == TOK_TYPE_USER_DEFINED;
 }
 
 #endif

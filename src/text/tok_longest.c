@@ -6,25 +6,10 @@
  * so each has its own start in the trie.  RWKV: the longest piece at each byte, nothing else. */
 #include "text/tok_internal.h"
 
-/* The longest piece of `text` that begins at `node` of the trie, behind a mark; *bytes of the text
- * are its, which may be 0 where the mark alone is a piece. */
-static int32_t longest(const tokenizer *t, str text, uint32_t node, size_t *bytes) {
-    int32_t best = TOK_ID_NONE;
-    *bytes = 0;
-    for (size_t i = 0; i < text.n; i++) {
-        node = tok_trie_child(&t->trie, node, (uint8_t)text.p[i]);
-        if (node == 0) break;
-        if (t->trie.ids[node] == TOK_ID_NONE) continue;
-        best = t->trie.ids[node];
-        *bytes = i + 1;
-    }
-    return best;
-}
-
 void rwkv_encode(const tokenizer *t, str word, tok_sink *sink) {
     while (word.n > 0 && !tok_sink_is_over(sink)) {
         size_t bytes = 0;
-        int32_t id = longest(t, word, TOK_TRIE_ROOT, &bytes);
+        int32_t id = tok_trie_longest(&t->trie, TOK_TRIE_ROOT, word, &bytes);
         if (id != TOK_ID_NONE) {
             tok_sink_put(sink, id);
         } else {
@@ -47,7 +32,7 @@ static bool is_too_long(const tokenizer *t, str word) {
 /* The piece that begins a word; TOK_FORM_WORD_MARK has the mark itself as the last resort. */
 static int32_t first_piece(const tokenizer *t, str word, size_t *bytes) {
     if (!t->has_begins) return TOK_ID_NONE;
-    int32_t id = longest(t, word, t->begins_node, bytes);
+    int32_t id = tok_trie_longest(&t->trie, t->begins_node, word, bytes);
     if (id == TOK_ID_NONE && t->begins_node != TOK_TRIE_ROOT) id = t->trie.ids[t->begins_node];
     return id;
 }
@@ -60,7 +45,8 @@ static bool put_pieces(const tokenizer *t, str word, tok_sink *sink) {
         tok_sink_put(sink, id);
         word = str_skip(word, bytes);
         if (word.n == 0) return true;
-        id = t->has_goes_on ? longest(t, word, t->goes_on_node, &bytes) : TOK_ID_NONE;
+        id = TOK_ID_NONE;
+        if (t->has_goes_on) id = tok_trie_longest(&t->trie, t->goes_on_node, word, &bytes);
     }
     return false;
 }

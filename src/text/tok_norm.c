@@ -8,11 +8,12 @@
 
 typedef struct norm_step {
     const tok_norm *rule;  /* borrowed */
-    charsmap map;          /* TOK_NORM_CHARSMAP */
+    charsmap map;          /* TOK_NORM_CHARSMAP, TOK_NORM_SENTENCEPIECE */
     split_matcher matcher; /* TOK_NORM_REPLACE_REGEX */
 } norm_step;
 
 struct tok_normalizer {
+    const tok_trie *kept; /* borrowed, or NULL: TOK_NORM_SENTENCEPIECE */
     uint32_t count;
     norm_step steps[]; /* [count] */
 };
@@ -21,7 +22,8 @@ struct tok_normalizer {
 
 static status init_step(norm_step *s, const tok_norm *rule, error *err) {
     *s = (norm_step){.rule = rule};
-    if (rule->kind == TOK_NORM_CHARSMAP) return charsmap_open(&s->map, rule->a, err);
+    if (rule->kind == TOK_NORM_CHARSMAP || rule->kind == TOK_NORM_SENTENCEPIECE)
+        return charsmap_open(&s->map, rule->a, err);
     if (rule->kind == TOK_NORM_REPLACE_REGEX) return split_matcher_init(&s->matcher, rule->a, err);
     return OK;
 }
@@ -44,6 +46,8 @@ status tok_normalizer_create(tok_normalizer **out, const tok_norm *steps, uint32
     return OK;
 }
 
+void tok_normalizer_keep(tok_normalizer *n, const tok_trie *kept) { n->kept = kept; }
+
 void tok_normalizer_destroy(tok_normalizer *n) {
     if (n == NULL) return;
     for (uint32_t i = 0; i < n->count; i++) split_matcher_deinit(&n->steps[i].matcher);
@@ -57,7 +61,6 @@ static bool is_identity(const tok_norm *rule) {
     case TOK_NORM_REPLACE:
         return rule->a.n == 0 || str_eq(rule->a, rule->b);
     case TOK_NORM_PREPEND:
-    case TOK_NORM_APPEND:
     case TOK_NORM_CHARSMAP:
         return rule->a.n == 0;
     default:
@@ -135,7 +138,8 @@ static bool leaves(const tok_norm *rule, str text, bool first) {
     }
 }
 
-static status run_step(const norm_step *s, str text, buf *out, error *err) {
+static status run_step(const tok_normalizer *n, uint32_t i, str text, buf *out, error *err) {
+    const norm_step *s = &n->steps[i];
     const tok_norm *rule = s->rule;
     switch (rule->kind) {
     case TOK_NORM_NFC:
@@ -157,15 +161,14 @@ static status run_step(const norm_step *s, str text, buf *out, error *err) {
         buf_put_str(out, rule->a);
         buf_put_str(out, text);
         break;
-    case TOK_NORM_APPEND:
-        buf_put_str(out, text);
-        buf_put_str(out, rule->a);
-        break;
     case TOK_NORM_COLLAPSE_SPACES:
         collapse_spaces(text, out);
         break;
     case TOK_NORM_CHARSMAP:
         charsmap_apply(&s->map, text, out);
+        break;
+    case TOK_NORM_SENTENCEPIECE:
+        norm_sentencepiece(rule, &s->map, n->kept, text, out);
         break;
     case TOK_NORM_LOWERCASE:
     case TOK_NORM_BASE_LETTERS:
@@ -201,7 +204,7 @@ status tok_normalize(const tok_normalizer *n, str text, bool first, buf *out, bu
         if (leaves(n->steps[i].rule, text, first)) continue;
         buf *to = from == out ? spare : out;
         buf_clear(to);
-        st = run_step(&n->steps[i], text, to, err);
+        st = run_step(n, i, text, to, err);
         from = to;
         text = buf_view(to);
     }

@@ -66,26 +66,23 @@ static size_t find_longest(const charsmap *m, str text, uint32_t *value) {
     return longest;
 }
 
-static void put_character(str text, uint32_t bytes, uint32_t cp, buf *out) {
-    char replacement[UNICODE_BYTES_MAX];
-    bool broken = bytes == 1 && cp == UNICODE_REPLACEMENT;
-    if (broken) {
-        buf_put(out, replacement, unicode_encode(cp, replacement));
-    } else {
-        buf_put(out, text.p, bytes);
+size_t charsmap_read(const charsmap *m, str text, str *out) {
+    uint32_t value = 0, cp = 0;
+    size_t bytes = find_longest(m, text, &value);
+    if (bytes > 0) {
+        *out = value < m->replacements.n ? str_of(m->replacements.p + value) : S("");
+        return bytes;
     }
+    bytes = unicode_decode(text.p, text.n, &cp);
+    bool broken = bytes == 1 && cp == UNICODE_REPLACEMENT;
+    *out = broken ? S("\xEF\xBF\xBD") : (str){text.p, bytes};
+    return bytes;
 }
 
 void charsmap_apply(const charsmap *m, str text, buf *out) {
     while (text.n > 0 && !out->failed) {
-        uint32_t value = 0, cp;
-        size_t bytes = find_longest(m, text, &value);
-        if (bytes > 0 && value < m->replacements.n) {
-            buf_put_str(out, str_of(m->replacements.p + value));
-        } else if (bytes == 0) {
-            bytes = unicode_decode(text.p, text.n, &cp);
-            put_character(text, (uint32_t)bytes, cp, out);
-        }
-        text = str_skip(text, bytes);
+        str replacement;
+        text = str_skip(text, charsmap_read(m, text, &replacement));
+        buf_put_str(out, replacement);
     }
 }

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "text/tok_norm.h"
+#include "text/tok_trie.h"
 
 /* --- tok_norm_form.c: NFC, NFD, NFKC, NFKD ----------------------------------------------- */
 
@@ -36,6 +37,14 @@ enum { CHARSMAP_MATCH_BYTES_MAX = 256 };
 
 /* ERR_FORMAT for a blob that contradicts itself.  An empty one is the map that changes nothing. */
 NODISCARD status charsmap_open(charsmap *m, str blob, error *err);
+/* What the start of `text`, which is not empty, becomes, and how many of its bytes that is for. */
+size_t charsmap_read(const charsmap *m, str text, str *out);
 void charsmap_apply(const charsmap *m, str text, buf *out);
+
+/* --- tok_norm_spm.c: TOK_NORM_SENTENCEPIECE ------------------------------------------------- */
+
+/* `kept` texts stay as they are; it may be NULL. */
+void norm_sentencepiece(const tok_norm *rule, const charsmap *map, const tok_trie *kept, str text,
+                        buf *out);
 
 #endif

@@ -24,6 +24,7 @@ static uint8_t flags_of(const tok_vocab *v, uint32_t id) {
 
 static bool is_chosen(const tok_vocab *v, uint32_t id, special_choice choice) {
     uint8_t type = v->types[id];
+    if (tok_is_in_place(v, id)) return false;
     bool normalized = (flags_of(v, id) & TOK_FLAG_NORMALIZED) != 0;
     if (v->pieces[id].n == 0 || !(normalized ? choice.normalized : choice.raw)) return false;
     if (type == TOK_TYPE_USER_DEFINED) return true;

@@ -35,9 +35,7 @@ typedef struct tok_family {
     const char *name;
     const tok_split *splits;
     uint32_t splits_count;
-    bool ignore_merges;
-    bool nfc;              /* the text is put into NFC first */
-    bool add_space_prefix; /* a space in front of the text */
+    bool ignore_merges; /* words that are tokens need no merges */
 } tok_family;
 
 /* NULL for a name nobody has published.  "" and "default" are the GPT-2 style default. */

@@ -121,6 +121,19 @@ uint32_t tok_trie_child_of_many(const tok_trie *t, uint32_t node, uint8_t byte) 
     return 0;
 }
 
+int32_t tok_trie_longest(const tok_trie *t, uint32_t node, str text, size_t *bytes) {
+    int32_t best = TOK_ID_NONE;
+    *bytes = 0;
+    for (size_t i = 0; i < text.n; i++) {
+        node = tok_trie_child(t, node, (uint8_t)text.p[i]);
+        if (node == 0) break;
+        if (t->ids[node] == TOK_ID_NONE) continue;
+        best = t->ids[node];
+        *bytes = i + 1;
+    }
+    return best;
+}
+
 bool tok_trie_walk(const tok_trie *t, str text, uint32_t *node) {
     *node = TOK_TRIE_ROOT;
     for (size_t i = 0; i < text.n; i++) {

@@ -41,6 +41,10 @@ static inline uint32_t tok_trie_child(const tok_trie *t, uint32_t node, uint8_t 
     return t->bytes[begin] == byte ? begin : 0;
 }
 
+/* The longest text behind `node` that `text` begins with; *bytes of `text` are its.  TOK_ID_NONE
+ * and 0 when there is none. */
+int32_t tok_trie_longest(const tok_trie *t, uint32_t node, str text, size_t *bytes);
+
 /* Where the bytes of `text` lead from the root; false when nowhere. */
 bool tok_trie_walk(const tok_trie *t, str text, uint32_t *node);
 

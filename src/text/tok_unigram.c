@@ -22,13 +22,27 @@ double unigram_unknown_score(const tok_vocab *v) {
     return (worst == FLT_MAX ? 0.0 : (double)worst) - UNIGRAM_UNKNOWN_PENALTY;
 }
 
-/* What a user defined wins over what training found.  Infinite scores would make every way to a
- * place look alike, so they are cut to what sums of doubles can hold. */
+/* Not below 0, where SentencePiece begins to look for it. */
+double unigram_best_score(const tok_vocab *v) {
+    float best = 0;
+    for (uint32_t id = 0; id < v->count; id++)
+        if (v->types[id] == TOK_TYPE_NORMAL) best = fmaxf(best, fminf(v->scores[id], FLT_MAX));
+    return best;
+}
+
+static double clamp(double score) {
+    return score > FLT_MAX ? (double)FLT_MAX : score < -FLT_MAX ? (double)-FLT_MAX : score;
+}
+
+/* What a user defined wins over what training found; in place, over as many of the best pieces as
+ * it has bytes, but for a tenth.  Infinite scores would make every way to a place look alike, so
+ * they are cut to what sums of doubles can hold. */
 static double score_of(const tokenizer *t, int32_t id) {
+    if (tok_is_in_place(&t->vocab, (uint32_t)id))
+        return (double)t->vocab.pieces[id].n * t->best_score - 0.1;
     if (t->vocab.types[id] == TOK_TYPE_USER_DEFINED) return 0.0;
     float score = t->vocab.scores[id];
-    if (score < FLT_MAX) return score > -FLT_MAX ? (double)score : (double)-FLT_MAX;
-    return score >= FLT_MAX ? (double)FLT_MAX : (double)-FLT_MAX; /* no number is the worst */
+    return isnan(score) ? (double)-FLT_MAX : clamp((double)score);
 }
 
 /* --- scratch ------------------------------------------------------------------------------ */
@@ -39,7 +53,7 @@ void unigram_scratch_deinit(unigram_scratch *s) {
 }
 
 /* Room for steps 0 .. bytes, all unreached but the first. */
-static status begin_run(unigram_scratch *s, size_t bytes, error *err) {
+static status begin_run(unigram_scratch *s, size_t bytes, double score, error *err) {
     size_t size = 0;
     if (bytes + 1 > s->cap) {
         size_t cap = bytes + 1 > 2 * s->cap ? bytes + 1 : 2 * s->cap;
@@ -51,15 +65,21 @@ static status begin_run(unigram_scratch *s, size_t bytes, error *err) {
         s->cap = cap;
     }
     for (size_t i = 0; i <= bytes; i++) s->steps[i] = (unigram_step){.score = -DBL_MAX};
-    s->steps[0].score = 0;
+    s->steps[0].score = score;
     return OK;
 }
 
 /* --- the best way ------------------------------------------------------------------------- */
 
+static double rounded(const tokenizer *t, double score) {
+    return t->vocab.float_sums ? (double)(float)clamp(score) : score;
+}
+
 /* On equal scores the first comer stays, which is the one with the longer last piece. */
-static void offer(unigram_scratch *s, size_t to, unigram_step way) {
-    if (way.score > s->steps[to].score) s->steps[to] = way;
+static void offer(const tokenizer *t, unigram_scratch *s, size_t to, unigram_step way) {
+    if (way.score <= s->steps[to].score) return;
+    way.score = rounded(t, way.score);
+    s->steps[to] = way;
 }
 
 static void go_on_from(const tokenizer *t, str run, size_t at, uint32_t unit_bytes,
@@ -72,11 +92,12 @@ static void go_on_from(const tokenizer *t, str run, size_t at, uint32_t unit_byt
         if (node == 0) break;
         int32_t id = t->trie.ids[node];
         if (id == TOK_ID_NONE) continue;
-        offer(s, end, (unigram_step){score + score_of(t, id), (uint32_t)at, id});
+        offer(t, s, end, (unigram_step){score + score_of(t, id), (uint32_t)at, id});
         unit_is_piece = unit_is_piece || end == at + unit_bytes;
     }
     if (unit_is_piece) return;
-    offer(s, at + unit_bytes, (unigram_step){score + t->unknown_score, (uint32_t)at, TOK_ID_NONE});
+    score = rounded(t, score + t->unknown_score);
+    offer(t, s, at + unit_bytes, (unigram_step){score, (uint32_t)at, TOK_ID_NONE});
 }
 
 /* Turns the chain of steps round, so that it can be walked from the start: steps[i].from becomes
@@ -126,14 +147,16 @@ static size_t run_bytes(const tokenizer *t, str word) {
 
 status unigram_encode(const tokenizer *t, str word, unigram_scratch *s, tok_sink *sink,
                       error *err) {
+    double score = 0; /* of what is behind us, where that changes how sums are rounded */
     while (word.n > 0 && !tok_sink_is_over(sink)) {
         str run = {word.p, run_bytes(t, word)};
-        TRY(begin_run(s, run.n, err));
+        TRY(begin_run(s, run.n, score, err));
         for (size_t at = 0; at < run.n;) {
             uint32_t bytes = tok_unit_of(t, str_skip(run, at)).bytes;
             go_on_from(t, run, at, bytes, s);
             at += bytes;
         }
+        if (t->vocab.float_sums) score = s->steps[run.n].score;
         turn_round(s, run.n);
         emit_run(t, run, s, sink);
         word = str_skip(word, run.n);

@@ -55,6 +55,8 @@ enum {
     TOK_FLAG_RSTRIP = 2,      /* blanks behind it belong to it */
     TOK_FLAG_SINGLE_WORD = 4, /* only where no word character touches it */
     TOK_FLAG_NORMALIZED = 8,  /* looked for in the normalized text, not in the raw one */
+    TOK_FLAG_IN_PLACE = 16,   /* user-defined and not cut out: text that TOK_NORM_SENTENCEPIECE
+                               * passes by unchanged and that the model never takes apart */
 };
 
 enum { TOK_ID_NONE = -1, TOK_AROUND_MAX = 8, TOK_ENDS_MAX = 16 };
@@ -77,9 +79,10 @@ typedef enum tok_norm_kind {
     TOK_NORM_REPLACE,         /* every `a` becomes `b` */
     TOK_NORM_REPLACE_REGEX,   /* every match of the regex `a` becomes `b` */
     TOK_NORM_PREPEND,         /* `a` in front of text that is not empty: first_only, unless_there */
-    TOK_NORM_APPEND,          /* `a` behind text that is not empty */
     TOK_NORM_COLLAPSE_SPACES, /* SentencePiece: no spaces at the ends, one where there were many */
     TOK_NORM_CHARSMAP,        /* SentencePiece: longest matches of the compiled map `a` */
+    TOK_NORM_SENTENCEPIECE,   /* all that SentencePiece does: map `a`, collapse, U+2581 for spaces
+                               * and one more in front (left) or behind (right) */
     TOK_NORM_NMT,             /* Hugging Face "Nmt": control characters out, odd blanks to spaces */
     TOK_NORM_BERT_CLEAN,      /* control characters out, white space to spaces */
     TOK_NORM_BERT_CHINESE,    /* spaces around CJK ideographs */
@@ -89,6 +92,7 @@ typedef struct tok_norm {
     tok_norm_kind kind;
     str a, b;
     bool left, right;
+    bool collapse;     /* spaces at the ends go, and all but one of many */
     bool first_only;   /* only for the text before the first special token */
     bool unless_there; /* not where the text begins with `a` already */
 } tok_norm;
@@ -162,6 +166,8 @@ typedef struct tok_vocab {
     bool ignore_merges; /* BPE: a word that is a token needs no merges */
     bool byte_fallback; /* what is no token becomes <0xXX> tokens, before the unknown one */
     bool fuse_unknown;  /* neighbouring unknowns become one; TOK_KIND_SPM: else one for each byte */
+    bool float_sums;    /* UNIGRAM: scores are added up in floats, as SentencePiece does; of ways
+                              * that are equally good the rounding chooses one */
     bool drop_unknown;  /* what is no token is left out, even with an unknown token */
     bool decode_cleanup;     /* decoding drops the space before . ? ! , and English contractions */
     bool cleanup_tokens;     /* the same token by token: Hugging Face "WordPiece" */

@@ -27,6 +27,7 @@ void tok_destroy(tokenizer *t) {
     if (t == NULL) return;
     for (int i = 0; i < 4; i++) special_deinit(&t->specials[i / 2][i % 2]);
     tok_trie_deinit(&t->trie);
+    tok_trie_deinit(&t->in_place);
     pair_table_deinit(&t->pairs);
     mem_free(t->joins);
     piece_table_deinit(&t->pieces);

@@ -56,10 +56,84 @@ TEST(vocab_dir_takes_one_of_its_files_for_the_whole) {
     rig_deinit(&r);
 }
 
+/* What a file without a known name is, its first bytes tell. */
+TEST(vocab_dir_knows_files_by_their_first_bytes) {
+    static const struct {
+        const char *name, *words;
+        str bytes;
+    } rows[] = {
+        {"x.model", "x.model: byte 2: model: a field of 5 bytes, 0 are left", S("\n\5")},
+        {"x.bin", "gguf", S("\n\5")},   /* SentencePiece's first byte, but not its name */
+        {"x.model", "gguf", S("GG\n")}, /* its name, but not its first byte */
+        {"x.json", "gguf", S(" \0{}")}, /* NUL is no white space */
+        {"x.json", "gguf", S(" \t\r\n")},
+        {"x.json", "x.json: key 'model' is missing", S(" \t\r\n{}")},
+    };
+    vocab_rig r;
+    rig_init(&r);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char path[160];
+        model *m = NULL;
+        error err = {0};
+        rig_put(&r, rows[i].name, rows[i].bytes);
+        (void)snprintf(path, sizeof path, "%s/%s", r.dir, rows[i].name);
+        CHECK_EQ(model_open_vocab(&m, path, &err), ERR_FORMAT);
+        CHECK_HAS(err.msg, rows[i].words);
+    }
+    rig_deinit(&r);
+}
+
+TEST(vocab_dir_takes_a_file_of_the_current_directory) {
+    vocab_rig r;
+    char before[1024];
+    error err = {0};
+    model *m = NULL;
+    rig_init(&r);
+    put(&r, "tokenizer.json", "{" WORDS REST "}");
+    put(&r, "config.json", "{\"eos_token_id\":3}");
+    CHECK(getcwd(before, sizeof before) != NULL && chdir(r.dir) == 0);
+    CHECK_EQ(model_open_vocab(&m, "tokenizer.json", &err), OK);
+    CHECK_EQ(chdir(before), 0);
+    CHECK_STR(err.msg, "");
+    if (m != NULL) CHECK_STR(m->name, "tokenizer.json"); /* there is no directory to name it by */
+    if (m != NULL) CHECK_EQ(m->vocab.eos_id, 3);
+    model_close(m);
+    rig_deinit(&r);
+}
+
+TEST(vocab_dir_refuses_files_of_more_than_a_gibibyte) {
+    vocab_rig r;
+    char path[160];
+    rig_init(&r);
+    put(&r, "tokenizer.json", "{");
+    (void)snprintf(path, sizeof path, "%s/tokenizer.json", r.dir);
+    CHECK_EQ(truncate(path, ((off_t)1 << 30) + 1), 0); /* a hole: no such bytes on the disk */
+    CHECK_HAS(rig_open(&r), "tokenizer.json' has 1073741825 bytes, at most 1073741824");
+    rig_deinit(&r);
+}
+
+TEST(vocab_dir_reads_the_template_for_tools_from_its_folder) {
+    vocab_rig r;
+    static char text[(1 << 20) + 2];
+    const char *name = "additional_chat_templates/tool_use.jinja";
+    rig_init(&r);
+    put(&r, "tokenizer.json", "{" WORDS REST "}");
+    put(&r, name, "{{ tools }}");
+    CHECK_STR(rig_open(&r), "");
+    if (r.m != NULL) CHECK(str_eq_c(r.m->chat_template_tools, "{{ tools }}"));
+    memset(text, 'x', sizeof text - 1);
+    put(&r, name, text);
+    CHECK_HAS(rig_open(&r), "tool_use.jinja: 1048577 bytes, at most 1048576");
+    rig_deinit(&r);
+}
+
 TEST(vocab_dir_refuses_paths_that_are_too_long) {
     char path[5000];
     error err = {0};
     model *m = NULL;
+    memset(path, 'x', sizeof path); /* as a file; with "/." it would be one byte too long */
+    path[4095] = '\0';
+    CHECK_EQ(model_open_vocab(&m, path, &err), ERR_IO);
     memset(path, 'x', sizeof path);
     path[sizeof path - 1] = '\0';
     CHECK_EQ(model_open_vocab(&m, path, &err), ERR_LIMIT);
@@ -260,11 +334,17 @@ TEST(vocab_dir_pairs_tell_their_family) {
     put(&r, "tokenizer_config.json", "{\"tokenizer_class\":\"Qwen2TokenizerFast\"}");
     CHECK_STR(rig_open(&r), "");
     CHECK(r.m != NULL && r.m->vocab.bos_id == TOK_ID_NONE && r.m->vocab.eos_id == 3);
+    CHECK(r.m != NULL && r.m->vocab.norms_count == 1 && r.m->vocab.norms[0].kind == TOK_NORM_NFC);
     put(&r, "tokenizer_config.json",
         "{\"tokenizer_class\":\"RobertaTokenizer\",\"bos_token\":"
         "\"a\",\"eos_token\":\"b\"}");
     CHECK_STR(rig_open(&r), "");
     CHECK(r.m != NULL && r.m->vocab.before_count == 1 && r.m->vocab.after_count == 1);
+    put(&r, "tokenizer_config.json",
+        "{\"tokenizer_class\":\"BartTokenizer\",\"bos_token\":\"a\",\"eos_token\":\"b\","
+        "\"add_bos_token\":false,\"add_eos_token\":false}");
+    CHECK_STR(rig_open(&r), "");
+    CHECK(r.m != NULL && r.m->vocab.before_count == 0 && r.m->vocab.after_count == 0);
     put(&r, "vocab.json", "{\"a</w>\":0}");
     CHECK_HAS(rig_open(&r), "pieces end in </w>");
     put(&r, "vocab.json", "{\"a\":0} 1");
@@ -272,6 +352,35 @@ TEST(vocab_dir_pairs_tell_their_family) {
     put(&r, "vocab.json", "{\"a\":0}");
     put(&r, "merges.txt", "ab");
     CHECK_HAS(rig_open(&r), "vocab.json: merge 0 is 'ab', not two pieces");
+    rig_deinit(&r);
+}
+
+/* All numbers of three digits, and yet the pattern is another: a longer one, a number with a letter
+ * behind it; digits alone, and two of them together. */
+TEST(vocab_dir_pairs_weigh_the_evidence) {
+    static const struct {
+        uint32_t digits;
+        const char *more, *pattern;
+    } rows[] = {
+        {3, "\"12x\":90000,\"\\u0000\":90001,\".\":90002", "{1,3}"},
+        {3, "\"1234\":90000", "'s|'t"},
+        {1, "\"12\":90000", "'s|'t"},
+        {1, "\"7x\":90000", "\\p{N}|"},
+    };
+    vocab_rig r;
+    rig_init(&r);
+    put(&r, "merges.txt", "a b\n");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char path[160];
+        put_pairs(&r, rows[i].digits, true);
+        (void)snprintf(path, sizeof path, "%s/vocab.json", r.dir);
+        FILE *fp = fopen(path, "r+b"); /* the closing brace gives way */
+        CHECK(fp != NULL && fseek(fp, -1, SEEK_END) == 0 && fprintf(fp, ",%s}", rows[i].more) > 0);
+        if (fp != NULL) (void)fclose(fp);
+        CHECK_STR(rig_open(&r), "");
+        str p = pattern_of(&r);
+        CHECK(memmem(p.p, p.n, rows[i].pattern, strlen(rows[i].pattern)) != NULL);
+    }
     rig_deinit(&r);
 }
 

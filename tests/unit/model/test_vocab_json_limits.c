@@ -74,6 +74,114 @@ TEST(vocab_json_special_tokens_by_name_have_a_limit) {
     rig_deinit(&r);
 }
 
+/* A class that puts BOS in front finds no room where the file has eight tokens there already. */
+TEST(vocab_json_bos_of_the_class_counts_among_the_tokens_around) {
+    vocab_rig r;
+    rig_init(&r);
+    rig_put(
+        &r, "tokenizer_config.json",
+        S("{\"tokenizer_class\":\"LlamaTokenizer\",\"bos_token\":\"b\",\"add_bos_token\":true}"));
+#define FIVE FRAME(CLS "," TEXT_A)
+#define THREE                                                                                  \
+    "{\"type\":\"TemplateProcessing\",\"single\":\"y $A\",\"special_tokens\":{\"y\":{\"ids\":" \
+    "[0,0,0]}}}"
+    CHECK_HAS(rig_json(&r, MODEL ",\"post_processor\":{\"type\":\"Sequence\",\"processors\":[" FIVE
+                                 "," THREE "]}"),
+              "more than 8 tokens on one side of a text");
+    CHECK_STR(rig_json(&r, MODEL ",\"post_processor\":" FIVE), "");
+    CHECK_EQ(r.m->vocab.before_count, 6);
+    rig_deinit(&r);
+}
+
+/* A merge whose right side is the prefix of parts that go on, or has it in front. */
+TEST(vocab_json_merges_know_the_prefix_of_parts_that_go_on) {
+    vocab_rig r;
+    rig_init(&r);
+#define PREFIXED(merges)                                                                          \
+    "\"model\":{\"type\":\"BPE\",\"continuing_subword_prefix\":\"##\",\"vocab\":{\"a\":0,\"##b\"" \
+    ":1,\"ab\":2,\"##\":3},\"merges\":[" merges "]}"
+    CHECK_STR(rig_json(&r, PREFIXED("\"a ##b\",\"a ##\"")), "");
+    CHECK_EQ(r.m->vocab.merges_count, 2);
+    CHECK_HAS(rig_json(&r, PREFIXED("\"##b a\"")), "merge 0 needs '##ba', which is no token");
+    rig_deinit(&r);
+}
+
+/* Names may be long; a message shows 200 bytes of each. */
+TEST(vocab_json_messages_show_the_beginning_of_long_names) {
+    static const struct {
+        const char *members; /* $ is the name */
+        const char *words;
+    } rows[] = {
+        {"\"model\":{\"vocab\":[[\"$\",1],[\"$\",2]]},\"added_tokens\":[{\"id\":0,\"content\":"
+         "\"a\"}]",
+         "has id 0, which is 'xxx"},
+        {"\"model\":{\"vocab\":[[\"b\",1]]},\"added_tokens\":[{\"id\":0,\"content\":\"$\"}]",
+         "xxx' has id 0, which is 'b'"},
+        {"\"model\":{\"vocab\":{\"$\":1,\"$\":2},\"merges\":[]}", "xxx' has ids 1 and 2"},
+        {"\"model\":{\"vocab\":{\"$\":1,\"y$\":1},\"merges\":[]}", "xxx' and to 'yxx"},
+        {"\"model\":{\"vocab\":{\"y\":1},\"merges\":[[\"$\",\"y\"]]}", "xxx', which is no token"},
+        {"\"model\":{\"vocab\":{\"y\":1},\"merges\":[\"$\"]}", "xxx', not two pieces"},
+        {MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":\"$ $A\","
+               "\"special_tokens\":{}}",
+         "xxx' is not in special_tokens"},
+        {MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":"
+               "{\"id\":\"$$\"}}],\"special_tokens\":{}}",
+         "500 bytes, at most 255"},
+        {MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":\"$$ $A\","
+               "\"special_tokens\":{}}",
+         "xxx' is not in special_tokens"},
+        {MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":\"$$A\"}",
+         "want obj"},
+        {MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":"
+               "{\"id\":\"$\"}}]}",
+         "xxx', want one A"},
+        {"\"model\":{\"vocab\":{\"y\":1#},\"merges\":[]}", "111' is no id"},
+        {"\"model\":{\"vocab\":[[\"y\",1#]]}", "111', which is no float"},
+        {"\"model\":{\"dropout\":1#,\"vocab\":{\"y\":1},\"merges\":[]}", "model.dropout is 1111"},
+        {"\"model\":{\"unk_id\":1#,\"vocab\":[[\"y\",1]]}", "model.unk_id is 1111"},
+        {MODEL ",\"added_tokens\":[{\"id\":1#,\"content\":\"y\"}]", "added_tokens: id 1111"},
+    };
+    vocab_rig r;
+    rig_init(&r);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char members[4096];
+        size_t n = 0;
+        for (const char *c = rows[i].members; *c != '\0'; c++) {
+            size_t times = *c == '$' && c[1] != 'A' && c[1] != '0' ? 250 : *c == '#' ? 250 : 1;
+            memset(members + n, times == 1 ? *c : *c == '#' ? '1' : 'x', times);
+            n += times;
+        }
+        members[n] = '\0';
+        CHECK_HAS(rig_json(&r, members), rows[i].words);
+    }
+    rig_deinit(&r);
+}
+
+/* Every beginning of a file is refused; so is every beginning of its largest part alone. */
+TEST(vocab_json_that_is_cut_off_is_refused_wherever_it_ends) {
+    const str whole = S("{\"added_tokens\":[{\"id\":4,\"content\":\"<s>\",\"special\":true}],"
+                        "\"model\":{\"dropout\":"
+                        "null,\"unk_token\":null,\"fuse_unk\":true,\"max_input_chars_per_word\":9,"
+                        "\"vocab\":{\"a\":0,"
+                        "\"b\":1,\"ab\":2},\"merges\":[\"a b\",[\"a\",\"b\"]],\"x\":null}}");
+    const str list = S("{\"model\":{\"unk_id\":0,\"vocab\":[[\"a\",0],[\"b\",-1.5]]}}");
+    vocab_rig r;
+    rig_init(&r);
+    for (size_t n = 1; n < whole.n; n++) {
+        rig_put(&r, "tokenizer.json", (str){whole.p, n});
+        CHECK_HAS(rig_open(&r), "tokenizer.json: ");
+    }
+    for (size_t n = 1; n < list.n; n++) {
+        rig_put(&r, "tokenizer.json", (str){list.p, n});
+        CHECK_HAS(rig_open(&r), "tokenizer.json: ");
+    }
+    rig_put(&r, "tokenizer.json", whole);
+    CHECK_STR(rig_open(&r), "");
+    rig_put(&r, "tokenizer.json", list);
+    CHECK_STR(rig_open(&r), "");
+    rig_deinit(&r);
+}
+
 /* --- no memory ------------------------------------------------------------------------ */
 static void sweep(vocab_rig *r) {
     status st = ERR_NOMEM;

@@ -205,6 +205,11 @@ TEST(vocab_json_pre_tokenizers_that_are_not_known_are_named) {
         {"{\"type\":\"Digits\",\"x\":true}", "pre_tokenizer: 'x' is not known"},
         {"{\"type\":\"Sequence\",\"pretokenizers\":[],\"x\":1}", "'x' is not known"},
         {"{\"type\":\"Sequence\",\"pretokenizers\":5}", "pretokenizers: want array"},
+        {"{\"type\":\"ByteLevel\",\"trim_offsets\":1}", "trim_offsets"},
+        {"{\"type\":\"Metaspace\",\"replacement\":\"" MARK "\",\"add_prefix_space\":1}",
+         "add_prefix_space"},
+        {SEQ("\"type\":\"WhitespaceSplit\"", META ",\"prepend_scheme\":\"never\""),
+         "[1]: Metaspace behind another pre-tokenizer"},
         {SEQ(BYTES, BYTES), "[1]: ByteLevel behind ByteLevel"},
         {SEQ(META, BYTES), "[1]: ByteLevel behind ByteLevel or Metaspace"},
         {SEQ(BYTES, META), "[1]: Metaspace behind ByteLevel"},
@@ -285,6 +290,8 @@ TEST(vocab_json_post_processors_that_are_not_known_are_named) {
         {SINGLE("\"$A $A\""), "single: sequence 'A', want one A"},
         {SINGLE("\"$B\""), "single: sequence 'B', want one A"},
         {SINGLE("\"<x> $A\""), "'<x>' is not in special_tokens"},
+        {SINGLE("\"<s>  $A\""), "'' is not in special_tokens"},
+        {SINGLE("\"<s>:x $A\""), "'<s>:x' is not in special_tokens"},
         {SINGLE("5"), "single: want array"},
         {SINGLE("[5]"), "single[0]: want object"},
         {SINGLE("[{}]"), "SpecialToken: is required"},
@@ -333,6 +340,16 @@ TEST(vocab_json_decoders_become_a_form) {
              "{\"type\":\"Metaspace\",\"replacement\":\"" MARK
              "\",\"prepend_scheme\":\"never\",\"str_rep\":\"x\"}");
     CHECK(v->form == TOK_FORM_METASPACE && !v->add_space_prefix);
+    v = with(&r, "decoder",
+             "{\"type\":\"Metaspace\",\"replacement\":\"" MARK "\",\"add_prefix_space\":false}");
+    CHECK(v->form == TOK_FORM_METASPACE && !v->add_space_prefix);
+    v = with(&r, "decoder", "{\"type\":\"Fuse\",\"unknown\":null}"); /* null says nothing */
+    CHECK_EQ(v->form, TOK_FORM_PLAIN);
+    v = rig_vocab(&r, "\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":0}},\"decoder\":{"
+                      "\"type\":\"Fuse\"}");
+    CHECK_EQ(v->form, TOK_FORM_PLAIN); /* words side by side; without a decoder: spaces between */
+    v = rig_vocab(&r, "\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":0}}");
+    CHECK_EQ(v->form, TOK_FORM_HASH_MARK);
     v = with(&r, "decoder", "{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":false}");
     CHECK(v->form == TOK_FORM_HASH_MARK && !v->cleanup_tokens);
     CHECK(str_eq_c(v->continuing_prefix, "##"));
@@ -354,6 +371,12 @@ TEST(vocab_json_decoders_that_are_not_known_are_named) {
     static const char *const rows[][2] = {
         {"{\"type\":\"CTC\"}", "decoder: type 'CTC' is not known"},
         {"{\"type\":\"Fuse\",\"x\":1}", "decoder: 'x' is not known"},
+        {"{\"type\":\"Fuse\",\"n\":null,\"x\":1,\"y\":2}", "' is not known"},
+        {"{\"type\":\"Metaspace\",\"replacement\":\"" MARK "\",\"add_prefix_space\":1}",
+         "add_prefix_space"},
+        {"{\"type\":\"Replace\",\"content\":\" \"}", "pattern: is required"},
+        {"{\"type\":\"Replace\",\"pattern\":{\"String\":\"x\"}}", "content: is required"},
+        {"{\"type\":\"Strip\",\"content\":\" \",\"start\":0,\"stop\":1}", "a Strip other than"},
         {"{\"type\":\"Sequence\",\"decoders\":[],\"x\":1}", "'x' is not known"},
         {"{\"type\":\"ByteLevel\"}", "ByteLevel is off for text on its way in, on on its way out"},
         {"{\"type\":\"Metaspace\",\"replacement\":\"_\"}", "a replacement other than U+2581"},

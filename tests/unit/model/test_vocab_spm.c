@@ -1,4 +1,5 @@
 /* test_vocab_spm.c - SentencePiece tokenizer.model: the wire, pieces, specs, refusals. */
+#include "text/tokenizer.h"
 #include "vocab_rig.h"
 
 #define MARK "\xE2\x96\x81"
@@ -72,11 +73,13 @@ TEST(vocab_spm_defaults_are_those_of_sentencepiece) {
     CHECK_EQ(v->types[3], TOK_TYPE_NORMAL);
     CHECK(v->scores != NULL && v->scores[3] == -1.5F);
     CHECK_EQ(v->types[5], TOK_TYPE_BYTE);
-    CHECK(str_eq_c(v->pieces[6], "  x") && v->types[6] == TOK_TYPE_USER_DEFINED);
+    CHECK(str_eq_c(v->pieces[6], MARK MARK "x") && v->types[6] == TOK_TYPE_USER_DEFINED);
+    CHECK(v->flags[6] == TOK_FLAG_IN_PLACE && v->flags[5] == 0 && v->float_sums);
     CHECK_EQ(v->types[7], TOK_TYPE_UNUSED);
     CHECK(v->add_space_prefix && v->fuse_unknown && !v->byte_fallback);
-    CHECK(v->norms_count == 3 && v->norms[0].kind == TOK_NORM_COLLAPSE_SPACES &&
-          v->norms[2].kind == TOK_NORM_PREPEND);
+    CHECK(v->norms_count == 1 && v->norms_late == 1);
+    CHECK(v->norms[0].kind == TOK_NORM_SENTENCEPIECE && v->norms[0].collapse && v->norms[0].left &&
+          !v->norms[0].right && v->norms[0].a.n == 0);
     CHECK(v->before_count == 0 && v->after_count == 1 && v->after[0] == 2);
     rig_deinit(&r);
 }
@@ -102,12 +105,14 @@ TEST(vocab_spm_reads_the_trainer_spec) {
     CHECK(v->norms_count == 1);
     rig_put(&r, "tokenizer_config.json", S("{\"add_bos_token\":false,\"legacy\":false}"));
     v = open_with(&r, 2, &t);
-    CHECK_EQ(v->before_count, 0);
-    CHECK(v->norms_count == 3 && v->norms[2].kind == TOK_NORM_PREPEND && v->norms[2].first_only);
+    CHECK_EQ(v->before_count + v->after_count, 0);
+    CHECK(v->norms_count == 2 && v->norms_late == 2 && !v->norms[0].left);
+    CHECK(v->norms[1].kind == TOK_NORM_PREPEND && v->norms[1].first_only);
+    v = open_with(&r, 0, NULL); /* unigram: "legacy" is of LlamaTokenizer, which is BPE */
+    CHECK(v->norms_count == 1 && v->norms[0].left);
     put_number(&t, 24, 1);
     v = open_with(&r, 2, &t);
-    CHECK(!v->add_space_prefix);
-    CHECK(v->norms_count == 2 && v->norms[1].kind == TOK_NORM_APPEND);
+    CHECK(v->norms_count == 1 && !v->norms[0].left && v->norms[0].right);
     buf_deinit(&t);
     rig_deinit(&r);
 }
@@ -123,9 +128,12 @@ TEST(vocab_spm_reads_the_normalizer_spec) {
     put_number(&n, 4, 0);
     put_number(&n, 5, 1);
     const tok_vocab *v = open_with(&r, 3, &n);
-    CHECK(!v->add_space_prefix);
-    CHECK(v->norms_count == 2 && v->norms[0].kind == TOK_NORM_CHARSMAP);
-    CHECK(v->norms_count == 2 && str_eq_c(v->norms[0].a, "charsmap"));
+    CHECK(!v->add_space_prefix && v->after_count == 1);
+    rig_put(&r, "tokenizer_config.json", S("{\"add_eos_token\":false,\"legacy\":false}"));
+    v = open_with(&r, 3, &n);
+    CHECK(v->after_count == 0 && v->norms_count == 1);
+    CHECK(v->norms_count == 1 && str_eq_c(v->norms[0].a, "charsmap"));
+    CHECK(!v->norms[0].collapse && !v->norms[0].left && !v->norms[0].right);
     buf_deinit(&n);
     rig_deinit(&r);
 }
@@ -148,6 +156,141 @@ TEST(vocab_spm_takes_added_tokens_from_beside) {
     CHECK_HAS(rig_open(&r), "added_tokens.json: <p>: want an id");
     rig_put(&r, "added_tokens.json", S("{\"<p>\":-1,\"x\":\"y\"}"));
     CHECK_HAS(rig_open(&r), "added_tokens.json: <p>");
+    rig_deinit(&r);
+}
+
+/* --- as SentencePiece encodes ------------------------------------------------------- */
+typedef struct spec {
+    uint32_t model; /* 1 unigram, 2 BPE */
+    bool suffix, dummy, collapse;
+} spec;
+
+/* Ids 0 to 11: three with a user's hand in them. */
+static void put_text_pieces(buf *b) {
+    put_piece(b, "<unk>", 0, TOK_TYPE_UNKNOWN);
+    put_piece(b, "<s>", 0, TOK_TYPE_CONTROL);
+    put_piece(b, "</s>", 0, TOK_TYPE_CONTROL);
+    put_piece(b, MARK, -3, 0);
+    put_piece(b, "a", -3, 0);
+    put_piece(b, "b", -4, 0);
+    put_piece(b, MARK "a", -2, 0);
+    put_piece(b, "ab", -5, 0);
+    put_piece(b, "foo", 0, TOK_TYPE_USER_DEFINED);
+    put_piece(b, MARK MARK, 0, TOK_TYPE_USER_DEFINED);
+    put_piece(b, "b b", 0, TOK_TYPE_USER_DEFINED);
+    put_piece(b, MARK "b", -6, 0);
+}
+
+static tokenizer *open_tokenizer(vocab_rig *r, spec s) {
+    buf b, message;
+    tokenizer *t = NULL;
+    error err = {0};
+    buf_init(&b, 1 << 20);
+    buf_init(&message, 1 << 10);
+    put_text_pieces(&b);
+    put_number(&message, 3, s.model);
+    put_number(&message, 24, s.suffix);
+    put_bytes(&b, 2, buf_view(&message));
+    buf_clear(&message);
+    put_number(&message, 3, s.dummy);
+    put_number(&message, 4, s.collapse);
+    put_bytes(&b, 3, buf_view(&message));
+    buf_deinit(&message);
+    CHECK_STR(open_spm(r, &b), "");
+    if (r->m != NULL) CHECK_EQ(tok_create(&t, &r->m->vocab, &err), OK);
+    CHECK_STR(err.msg, "");
+    return t;
+}
+
+/* The ids of a text with spaces between, in a static buffer. */
+static const char *ids_of(const tokenizer *t, const char *text, bool parse_special) {
+    static char shown[256];
+    const tok_options options = {.parse_special = parse_special, .tokens_max = 64};
+    error err = {0};
+    size_t n = 0;
+    buf ids;
+    buf_init(&ids, 1 << 10);
+    CHECK_EQ(tok_encode(t, str_of(text), &options, &ids, &err), OK);
+    const int32_t *id = (const int32_t *)(const void *)ids.p;
+    shown[0] = '\0';
+    for (size_t i = 0; i < ids.n / sizeof *id; i++)
+        n += (size_t)snprintf(shown + n, sizeof shown - n, "%s%d", i > 0 ? " " : "", id[i]);
+    buf_deinit(&ids);
+    return shown;
+}
+
+/* What SentencePiece 0.1.97 makes of these files: the dummy prefix comes once, a user's piece is
+ * found before and behind the change of spaces, "b b" only where its space stays one, which is
+ * nowhere, and a U+2581 in the text is as good as a space. */
+TEST(vocab_spm_user_defined_pieces_are_found_as_sentencepiece_finds_them) {
+    static const spec specs[] = {{2, false, true, true}, {2, false, true, false},
+                                 {2, true, true, false}, {2, false, false, true},
+                                 {1, false, true, true}, {1, true, true, false}};
+    enum { SPECS = sizeof specs / sizeof *specs };
+    static const struct {
+        const char *text;
+        const char *ids[SPECS];
+    } rows[] = {
+        {"", {"", "", "", "", "", ""}},
+        {"   ", {"", "9 9", "9 9", "", "", "9 9"}},
+        {"a", {"6", "6", "4 3", "4", "6", "4 3"}},
+        {"  ab", {"6 5", "9 6 5", "9 7 3", "7", "6 5", "9 7 3"}},
+        {"afoob", {"6 8 5", "6 8 5", "4 8 5 3", "4 8 5", "6 8 5", "4 8 5 3"}},
+        {"foo foo", {"3 8 3 8", "3 8 3 8", "8 3 8 3", "8 3 8", "3 8 3 8", "8 3 8 3"}},
+        {"a  b", {"6 11", "6 9 5", "4 9 5 3", "4 11", "6 11", "4 9 5 3"}},
+        {MARK MARK "a", {"9 6", "9 6", "9 4 3", "9 4", "9 6", "9 4 3"}},
+        {"ab b", {"6 5 11", "6 5 11", "7 11 3", "7 11", "6 5 11", "7 11 3"}},
+        {"xyfoox", {"3 0 8 0", "3 0 8 0", "0 8 0 3", "0 8 0", "3 0 8 0", "0 8 0 3"}},
+        {"fofoo  ", {"3 0 8", "3 0 8 9", "0 8 9 3", "0 8", "3 0 8", "0 8 3 9"}},
+        {"b" MARK MARK MARK "b",
+         {"11 9 11", "11 9 11", "5 9 11 3", "5 9 11", "11 9 11", "5 9 11 3"}},
+        {"foo" MARK, {"3 8", "3 8 3", "8 9", "8", "3 8", "8 9"}},
+        {"a " MARK "b", {"6 9 5", "6 9 5", "4 9 5 3", "4 9 5", "6 9 5", "4 9 5 3"}},
+    };
+    for (size_t i = 0; i < SPECS; i++) {
+        vocab_rig r;
+        rig_init(&r);
+        tokenizer *t = open_tokenizer(&r, specs[i]);
+        for (size_t k = 0; t != NULL && k < sizeof rows / sizeof *rows; k++)
+            CHECK_STR(ids_of(t, rows[k].text, false), rows[k].ids[i]);
+        tok_destroy(t);
+        rig_deinit(&r);
+    }
+}
+
+/* Around tokens that are cut out, each stretch is a text of its own, as Python's classes do it. */
+TEST(vocab_spm_texts_between_added_tokens_are_texts_for_sentencepiece) {
+    vocab_rig r;
+    rig_init(&r);
+    rig_put(&r, "added_tokens.json", S("{\"[x]\":12}"));
+    tokenizer *t = open_tokenizer(&r, (spec){2, false, true, true});
+    CHECK_STR(ids_of(t, "a[x]afoo", false), "6 12 6 8");
+    CHECK_STR(ids_of(t, "a</s>a", false), "6 0 4"); /* text, but for parse_special */
+    CHECK_STR(ids_of(t, "a</s>a", true), "6 2 6");
+    tok_destroy(t);
+    rig_put(&r, "added_tokens.json", S("{\"foo\":8}")); /* an added token is cut out */
+    t = open_tokenizer(&r, (spec){2, false, true, true});
+    CHECK_STR(ids_of(t, "afooa", false), "6 8 6");
+    tok_destroy(t);
+    rig_deinit(&r);
+}
+
+TEST(vocab_spm_user_defined_pieces_have_a_limit) {
+    vocab_rig r;
+    buf b;
+    char text[300];
+    tokenizer *t = NULL;
+    error err = {0};
+    rig_init(&r);
+    memset(text, 'x', sizeof text);
+    text[257] = '\0';
+    buf_init(&b, 1 << 20);
+    put_text_pieces(&b);
+    put_piece(&b, text, 0, TOK_TYPE_USER_DEFINED);
+    put_bytes(&b, 2, S("\x18\x02"));
+    CHECK_STR(open_spm(&r, &b), "");
+    CHECK_EQ(tok_create(&t, &r.m->vocab, &err), ERR_LIMIT);
+    CHECK_HAS(err.msg, "token 12 has 257 bytes, at most 256");
     rig_deinit(&r);
 }
 
@@ -200,6 +343,19 @@ TEST(vocab_spm_checks_the_wire) {
     BROKEN("\x0A\x03\x0A\x01x\x12\x02\x18\x09", "model type 9 (unknown), known are");
     BROKEN("\x0A\x03\x0A\x01x\x1A\x02\x28\x00", "escape_whitespaces is 0, must be 1");
     BROKEN("\x0A\x03\x0A\x01x\x2A\x03\x12\x01x", "denormalizer_spec has a map of 1 bytes");
+}
+
+TEST(vocab_spm_shows_the_beginning_of_a_long_byte_piece) {
+    vocab_rig r;
+    buf b;
+    char text[251];
+    rig_init(&r);
+    memset(text, 'x', sizeof text);
+    text[250] = '\0';
+    buf_init(&b, 1 << 20);
+    put_piece(&b, text, 0, TOK_TYPE_BYTE);
+    CHECK_HAS(open_spm(&r, &b), "xxx', not <0x00> to <0xFF>");
+    rig_deinit(&r);
 }
 
 TEST(vocab_spm_passes_over_what_it_does_not_know) {

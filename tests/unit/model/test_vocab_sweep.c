@@ -285,6 +285,8 @@ TEST(vocab_side_files_with_one_value_of_another_kind_are_read_or_refused) {
     static const char *const sides[][2] = {
         {"tokenizer_config.json",
          "{\"bos_token\":{\"content\":\"<s>\"},\"eos_token\":\"b\",\"unk_token\":\"a\","
+         "\"cls_token\":\"a\",\"sep_token\":\"a\",\"do_lower_case\":true,\"strip_accents\":null,"
+         "\"tokenize_chinese_chars\":false,"
          "\"add_bos_token\":true,\"add_eos_token\":false,\"legacy\":true,\"tokenizer_class\":\"X\","
          "\"additional_special_tokens\":[\"ab\"],\"added_tokens_decoder\":{\"5\":{\"content\":"
          "\"<s>\",\"special\":true,\"lstrip\":true,\"rstrip\":false,\"single_word\":false,"

@@ -56,6 +56,15 @@ TEST(vocab_txt_obeys_the_configuration) {
     rig_deinit(&r);
 }
 
+TEST(vocab_txt_the_unknown_token_may_have_another_name) {
+    vocab_rig r;
+    rig_init(&r);
+    const tok_vocab *v = open_txt(&r, "{\"unk_token\":\"hello\"}");
+    CHECK(v->unk_id == 4 && v->types[1] == TOK_TYPE_NORMAL);
+    check_ids(v, "q e", "2 4 7 3");
+    rig_deinit(&r);
+}
+
 TEST(vocab_txt_names_what_it_refuses) {
     vocab_rig r;
     rig_init(&r);

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -24,20 +25,32 @@ static inline void rig_init(vocab_rig *r) {
     CHECK(mkdtemp(r->dir) != NULL);
 }
 
-static inline void rig_deinit(vocab_rig *r) {
-    char path[512];
-    DIR *dir = opendir(r->dir);
+/* The folder `name` of the directory, or the directory itself, with the files in it. */
+static inline void rig_remove(const vocab_rig *r, const char *name) {
+    char path[1024], folder[512];
+    (void)snprintf(folder, sizeof folder, "%s/%s", r->dir, name);
+    DIR *dir = opendir(folder);
     for (struct dirent *e = dir != NULL ? readdir(dir) : NULL; e != NULL; e = readdir(dir)) {
-        (void)snprintf(path, sizeof path, "%s/%s", r->dir, e->d_name);
+        (void)snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
         (void)unlink(path);
     }
     if (dir != NULL) (void)closedir(dir);
-    (void)rmdir(r->dir);
+    (void)rmdir(folder);
+}
+
+static inline void rig_deinit(vocab_rig *r) {
+    rig_remove(r, "additional_chat_templates");
+    rig_remove(r, "");
     model_close(r->m);
 }
 
+/* `name` may lie in a folder, which is made then. */
 static inline void rig_put(vocab_rig *r, const char *name, str text) {
     char path[512];
+    const char *slash = strchr(name, '/');
+    (void)snprintf(path, sizeof path, "%s/%.*s", r->dir, slash != NULL ? (int)(slash - name) : 0,
+                   name);
+    if (slash != NULL) (void)mkdir(path, 0700);
     (void)snprintf(path, sizeof path, "%s/%s", r->dir, name);
     FILE *fp = fopen(path, "wb");
     CHECK(fp != NULL && fwrite(text.p, 1, text.n, fp) == text.n);

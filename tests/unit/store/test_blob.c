@@ -1,5 +1,8 @@
 /* test_blob.c - whole files, mapped. */
 #include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -35,6 +38,28 @@ TEST(blob_refuses_an_empty_file_a_folder_and_a_missing_one) {
     CHECK_EQ(blob_open_memory(&b, S(""), "nothing", &err), ERR_FORMAT);
     CHECK(b == NULL);
     blob_close(NULL);
+}
+
+TEST(blob_refuses_pipes_and_devices_without_waiting) {
+    char dir[] = "/tmp/gantry-blob-......", path[64];
+    blob *b = NULL;
+    error err = {0};
+    memset(strchr(dir, '.'), 'X', 6);
+    CHECK(mkdtemp(dir) != NULL);
+    (void)snprintf(path, sizeof path, "%s/pipe", dir);
+    CHECK_EQ(mkfifo(path, 0600), 0); /* nobody writes: a plain open() would wait for ever */
+    CHECK_EQ(blob_open_file(&b, path, &err), ERR_INVALID);
+    CHECK_HAS(err.msg, "pipe' is a pipe, not a regular file");
+    CHECK_EQ(unlink(path), 0);
+    CHECK_EQ(rmdir(dir), 0);
+    CHECK_EQ(blob_open_file(&b, "/dev/null", &err), ERR_INVALID);
+    CHECK_STR(err.msg, "'/dev/null' is a device, not a regular file");
+    int ends[2];
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    CHECK_EQ(blob_open_fd(&b, ends[0], "wire", &err), ERR_INVALID);
+    CHECK_STR(err.msg, "'wire' is a socket, not a regular file");
+    (void)close(ends[1]);
+    CHECK(b == NULL);
 }
 
 TEST(blob_takes_the_descriptor_also_when_it_fails) {

@@ -69,12 +69,11 @@ TEST(tok_norm_steps_on_characters) {
     CHECK_STR(one(TOK_NORM_COLLAPSE_SPACES, "   "), "");
 }
 
-TEST(tok_norm_strip_and_affixes) {
+TEST(tok_norm_strip_and_prefixes) {
     tok_norm strip = {.kind = TOK_NORM_STRIP, .left = true, .right = true};
     tok_norm right = {.kind = TOK_NORM_STRIP, .right = true};
     tok_norm prepend = {
         .kind = TOK_NORM_PREPEND, .a = S("_"), .first_only = true, .unless_there = true};
-    tok_norm append = {.kind = TOK_NORM_APPEND, .a = S("!")};
     CHECK_STR(normalized(&strip, 1, S("\t \xC2\xA0x y\xE3\x80\x80\n"), true), "x y");
     CHECK_STR(normalized(&right, 1, S(" x\xFF "), true), " x\xFF");
     CHECK_STR(normalized(&strip, 1, S(" \n "), true), "");
@@ -82,7 +81,6 @@ TEST(tok_norm_strip_and_affixes) {
     CHECK_STR(normalized(&prepend, 1, S("_x"), true), "_x");
     CHECK_STR(normalized(&prepend, 1, S("x"), false), "x");
     CHECK_STR(normalized(&prepend, 1, S(""), true), "");
-    CHECK_STR(normalized(&append, 1, S("x"), true), "x!");
 }
 
 TEST(tok_norm_replaces_texts_and_matches) {
@@ -159,6 +157,48 @@ TEST(tok_norm_charsmap_replaces_the_longest_match) {
     CHECK_STR(normalized(&step, 1, S("AABBA"), true), "axyzBa");
     CHECK_STR(normalized(&step, 1, S("\xC3\xA9\xFF"), true), "\xC3\xA9\xEF\xBF\xBD");
     CHECK_STR(normalized(&step, 1, S("A"), true), "a");
+}
+
+/* --- SentencePiece ------------------------------------------------------------------------- */
+
+#define M "\xE2\x96\x81"
+
+TEST(tok_norm_sentencepiece_marks_spaces_and_collapses_steps) {
+    tok_norm plain = {.kind = TOK_NORM_SENTENCEPIECE};
+    tok_norm front = {.kind = TOK_NORM_SENTENCEPIECE, .collapse = true, .left = true};
+    tok_norm behind = {.kind = TOK_NORM_SENTENCEPIECE, .right = true};
+    CHECK_STR(normalized(&plain, 1, S(" a  b "), true), M "a" M M "b" M);
+    CHECK_STR(normalized(&plain, 1, S("a\xFF"), true), "a\xEF\xBF\xBD");
+    CHECK_STR(normalized(&behind, 1, S("a "), true), "a" M M);
+    CHECK_STR(normalized(&front, 1, S("  a  b  "), true), M "a" M "b");
+    CHECK_STR(normalized(&front, 1, S("   "), true), "");
+    CHECK_STR(normalized(&front, 1, S(""), true), "");
+    CHECK_STR(normalized(&front, 1, S(M "a" M M " b" M), true), M M "a" M M M "b");
+    CHECK_STR(normalized(&front, 1, S(M), true), ""); /* nothing but spaces at the end */
+}
+
+TEST(tok_norm_sentencepiece_leaves_kept_texts_alone) {
+    static const str kept[] = {{"x y", 3}, {"  z", 3}, {"q ", 2}};
+    static const bool use[] = {true, true, true};
+    const tok_norm rule = {.kind = TOK_NORM_SENTENCEPIECE, .collapse = true, .left = true};
+    tok_normalizer *n = NULL;
+    tok_trie trie;
+    buf out, spare;
+    error err = {0};
+    CHECK_EQ(tok_trie_init(&trie, kept, use, 3, &err), OK);
+    CHECK_EQ(tok_normalizer_create(&n, &rule, 1, &err), OK);
+    tok_normalizer_keep(n, &trie);
+    buf_init(&out, 1 << 10);
+    buf_init(&spare, 1 << 10);
+    /* spaces in front of a kept text go, if one came before it; those inside become marks */
+    CHECK_EQ(tok_normalize(n, S("a x y   z  z q  b"), true, &out, &spare, &err), OK);
+    CHECK(str_eq(buf_view(&out), S(M "a" M "x" M "y" M "z" M M "z" M "q" M "b")));
+    CHECK_EQ(tok_normalize(n, S("  z"), true, &out, &spare, &err), OK);
+    CHECK(str_eq(buf_view(&out), S(M "z")));
+    buf_deinit(&out);
+    buf_deinit(&spare);
+    tok_normalizer_destroy(n);
+    tok_trie_deinit(&trie);
 }
 
 TEST(tok_norm_broken_charsmaps_are_errors_or_harmless) {
