@@ -59,6 +59,9 @@ static const api_kind BY_FAULT[GEN_FAULT_END] = {
     [GEN_FAULT_PROMPT] = API_PROMPT,
     [GEN_FAULT_TEMPLATE] = API_TEMPLATE,
     [GEN_FAULT_DRAINING] = API_DRAINING,
+    [GEN_FAULT_KIND] = API_UNSUPPORTED,
+    [GEN_FAULT_INPUT_LENGTH] = API_CONTEXT_LENGTH,
+    [GEN_FAULT_ADAPTER] = API_NO_MODEL,
 };
 
 const api_error_row *api_error_row_of(api_kind kind) {
@@ -94,7 +97,7 @@ void api_fault_from_event(api_fault *f, const gen_event *e) {
     if (kind == API_OK) kind = BY_STATUS[e->error.code];
     if (kind == API_TEMPLATE && (e->error.code == ERR_INVALID || e->error.code == ERR_LIMIT))
         kind = API_TEMPLATE_ERROR;
-    if (kind == API_CONTEXT_LENGTH)
+    if (e->error.fault == GEN_FAULT_CONTEXT_LENGTH)
         (void)api_fault_set(f, kind, NULL,
                             "the prompt has %" PRIu64 " tokens, the context holds %" PRIu64
                             " (prompt and answer together)",

@@ -113,3 +113,13 @@ bool door_key_ok(const door *d, const door_visit *v, api_fault *f) {
     if (key_matches(d, key)) return true;
     return api_fault_set(f, API_UNAUTHORIZED, NULL, "the API key is not valid");
 }
+
+bool door_change_ok(const door *d, str peer, api_fault *f) {
+    str mapped = S("::ffff:"); /* an IPv4 client of an IPv6 socket */
+    if (d->guarded) return true;
+    if (str_starts(peer, mapped)) peer = str_skip(peer, mapped.n);
+    if (str_eq(peer, S("::1")) || is_loopback_v4(peer)) return true;
+    return api_fault_set(f, API_FORBIDDEN, NULL,
+                         "this changes the server: without an API key only clients of the same "
+                         "machine may (--api-key)");
+}

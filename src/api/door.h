@@ -4,6 +4,7 @@
  *         points at 127.0.0.1 (DNS rebinding) opens nothing.
  * Origin: a browser page of another origin is refused unless the operator lists it.
  * Key:    compared as BLAKE2b hashes in constant time, whatever its length.
+ * Change: without a key, what changes the server is open to loopback clients only.
  * Owner: the net thread. */
 #ifndef API_DOOR_H
 #define API_DOOR_H
@@ -37,6 +38,9 @@ typedef struct door_visit {
 bool door_host_ok(const door *d, const door_visit *v, api_fault *f);
 bool door_origin_ok(const door *d, const door_visit *v, api_fault *f);
 bool door_key_ok(const door *d, const door_visit *v, api_fault *f);
+/* May it change the server?  With a key, whoever has it; without one, only clients of this
+ * machine.  `peer` is the address of the client's end of the connection. */
+bool door_change_ok(const door *d, str peer, api_fault *f);
 
 /* Is this origin one of the listed ones, whose pages may read our answers? */
 bool door_origin_listed(const door *d, str origin);

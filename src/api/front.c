@@ -156,6 +156,8 @@ static bool may_enter(front *f, http_call *c, const door_visit *v, const route_m
     bool open = m->route != NULL && m->route->scope == ROUTE_OPEN;
     if (!open && !door_key_ok(&f->door, v, fault)) return false;
     if (m->route == NULL) return no_route(m, c, fault);
+    bool changes = m->route->scope == ROUTE_ADMIN && strcmp(m->route->method, "POST") == 0;
+    if (changes && !door_change_ok(&f->door, http_call_peer(c), fault)) return false;
     return strcmp(m->route->method, "POST") != 0 || media_type_ok(c, fault);
 }
 
@@ -234,6 +236,7 @@ static void on_closed(void *ctx, http_call *c, bool finished) {
     front *f = ctx;
     front_call *call = front_call_of(c);
     if (call != NULL && call->gen != NULL) gen_closed(call->gen, finished);
+    adapters_forget_call(f, c);
     mem_free(call);
     f->calls_open--;
     stop_if_drained(f);
@@ -272,7 +275,10 @@ static void on_drain(void *ctx) {
     stop_if_drained(f);
 }
 
-static void on_ping(void *ctx) { gen_ping_all(ctx); }
+static void on_ping(void *ctx) {
+    gen_ping_all(ctx);
+    adapters_look_at_clock(ctx);
+}
 
 /* --- life ---------------------------------------------------------------------------------- */
 
@@ -339,6 +345,19 @@ status front_add_model(front *f, const char *name, wire_link *link, error *err) 
     return loop_watch(f->loop, ring_room_fd(link->down), LOOP_READ, on_room, m, err);
 }
 
+status front_add_adapter(front *f, const char *name, const char *path, float scale, error *err) {
+    adapter_entry *a = NULL;
+    uint32_t used = scale != 0;
+    for (uint32_t i = 0; i < f->adapters.count; i++) used += f->adapters.items[i]->scale != 0;
+    if (used > WIRE_ADAPTERS_MAX)
+        return error_set(err, ERR_LIMIT, "api: %u adapters for every request, at most %d", used,
+                         WIRE_ADAPTERS_MAX);
+    TRY(adapters_add(f, &a, f->registry.models[0], str_of(name), str_of(path), err));
+    a->stage = ADAPTER_LOADED;
+    a->scale = scale;
+    return OK;
+}
+
 uint16_t front_port(const front *f) { return http_server_port(f->server); }
 
 void front_run(front *f) { loop_run(f->loop); }
@@ -355,6 +374,7 @@ void front_close(front *f) {
         loop_unwatch(f->loop, ring_room_fd(f->registry.models[i]->link->down));
     }
     gen_table_deinit(&f->table);
+    adapters_deinit(&f->adapters);
     registry_deinit(&f->registry);
     if (f->loop != NULL) loop_destroy(f->loop);
     if (f->drain_fd >= 0) os_close(f->drain_fd);

@@ -54,6 +54,12 @@ NODISCARD status front_open(front **out, const front_options *options, error *er
  * front_close(). */
 NODISCARD status front_add_model(front *f, const char *name, wire_link *link, error *err);
 
+/* Before front_run(): an adapter that the role of the first model loads by itself, under the
+ * numbers 0, 1, ... in the order of these calls.  Requests that choose none use it with `scale`;
+ * at most WIRE_ADAPTERS_MAX may have one that is not 0. */
+NODISCARD status front_add_adapter(front *f, const char *name, const char *path, float scale,
+                                   error *err);
+
 uint16_t front_port(const front *f);
 
 /* The net thread's life: returns after front_stop(), or when a drain is complete. */

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "api/adapters.h"
 #include "api/door.h"
 #include "api/front.h"
 #include "api/gen.h"
@@ -21,6 +22,7 @@ struct front {
     http_server *server; /* owned */
     door door;
     registry registry;
+    adapter_list adapters;
     gen_table table;
     metrics metrics; /* FRONT rows */
     buf scratch;     /* one JSON text, or the frames of one request */
@@ -63,6 +65,8 @@ void models_list(front *f, http_call *c, str tail);
 void models_one(front *f, http_call *c, str tail);
 void openai_chat_handle(front *f, http_call *c, str tail);
 void openai_completions_handle(front *f, http_call *c, str tail);
+void openai_embeddings_handle(front *f, http_call *c, str tail);
+void rerank_handle(front *f, http_call *c, str tail);
 
 /* The numbers of a call that is over (metrics_page.c). */
 void metrics_call_ended(front *f, const gen_call *g);

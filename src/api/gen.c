@@ -49,8 +49,15 @@ static void part_condemn(front *f, gen_part *p) {
     part_push(f, p);
 }
 
+static void launch_waiting(front *f, const model_entry *m) {
+    for (gen_call *g = f->table.calls; g != NULL; g = g->next)
+        if (g->model == m && g->pending.n > 0) gen_launch(g);
+}
+
 void gen_resend(front *f, model_entry *m) {
-    if (!model_flush(m) || !m->owed) return;
+    if (!model_flush(m)) return;
+    launch_waiting(f, m);
+    if (!m->owed) return;
     m->owed = false;
     for (uint32_t i = 0; i < f->table.parts_max && !m->owed; i++) {
         gen_part *p = &f->table.parts[i];
@@ -70,7 +77,7 @@ static void log_call(const gen_call *g) {
              "request id=%s model=%s endpoint=%s prompt_tokens=%u cached_tokens=%u "
              "output_tokens=%u queue_ms=%u ttft_ms=%" PRIu64 " total_ms=%" PRIu64
              " finish=%s code=%u",
-             g->request_id, g->model->name, g->dialect->endpoint, prompt, g->usage.cached_tokens,
+             g->request_id, g->name, g->dialect->endpoint, prompt, g->usage.cached_tokens,
              g->tokens_seen, g->usage.queue_us / 1000, ms_since(g->begun_ns, g->first_ns),
              ms_since(g->begun_ns, os_now_ns()), g->finish, g->code);
 }
@@ -91,6 +98,7 @@ static void call_retire(gen_call *g) {
 
 static void condemn_parts(gen_call *g) {
     gen_table *t = &g->front->table;
+    buf_clear(&g->pending);
     for (uint32_t i = 0; i < g->parts_count; i++) {
         gen_part *p = &t->parts[g->parts[i]];
         if (p->call == g) part_condemn(g->front, p);
@@ -275,6 +283,14 @@ static void on_output(gen_call *g, gen_part *p, const gen_event *e) {
     if (!g->stream) part_push(g->front, p);
 }
 
+/* The values of one input, kept until all are there. */
+static void on_vector(gen_call *g, const gen_part *p, const gen_event *e) {
+    gen_event values = {.kind = GEN_TEXT};
+    values.text.text = (str){e->vector.p, (size_t)e->vector.count * sizeof(float)};
+    if (g->first_ns == 0) g->first_ns = os_now_ns();
+    if (!g->over) (void)gen_keep(g, p->prompt, &values);
+}
+
 /* "stop", "length" and so on of the whole call, for the log. */
 static const char *call_finish(const gen_call *g) {
     for (uint32_t i = 0; i < g->choices_count; i++)
@@ -297,6 +313,7 @@ static void usage_add(gen_usage *sum, const gen_usage *u) {
 static void on_usage(gen_call *g, gen_part *p, const gen_event *e) {
     usage_add(&g->usage, &e->usage);
     part_end(p);
+    if (!g->over) gen_launch(g);
     if (g->parts_open > 0 || g->over) return;
     g->finish = call_finish(g);
     if (strcmp(g->finish, "canceled") == 0) {
@@ -331,6 +348,9 @@ static bool event_is_sound(const gen_part *p, const gen_event *e, const char **w
         *why = "an event before it was accepted";
     } else if (e->choice >= g->n) {
         *why = "a choice that was not asked for";
+    } else if (e->kind == GEN_VECTOR) {
+        if (g->kind == GEN_KIND_GENERATE || g->choices[p->prompt].text.n > 0)
+            *why = "a vector that was not asked for";
     } else if (e->kind == GEN_TEXT || e->kind == GEN_FINISH) {
         if (g->choices[p->prompt * g->n + e->choice].finished)
             *why = "more from a choice that is finished";
@@ -376,6 +396,8 @@ static void apply(front *f, model_entry *m, const gen_event *e) {
         on_accepted(g, p, e);
     else if (e->kind == GEN_TEXT || e->kind == GEN_FINISH)
         on_output(g, p, e);
+    else if (e->kind == GEN_VECTOR)
+        on_vector(g, p, e);
     else if (e->kind == GEN_USAGE)
         on_usage(g, p, e);
     else if (e->kind == GEN_ERROR)

@@ -4,6 +4,9 @@
  *   gen_part   one prompt of it on the wire; its id is generation << 32 | index, so that a
  *              late event for an earlier part never reaches a later one
  *
+ * The prompts of a generation go down together.  A request for vectors may have many more: some
+ * are under way, the others follow as those end.
+ *
  *   part:  SENT -> ACCEPTED -> (ended)      any -> CONDEMNED -> (ended)
  *
  * A part ends with USAGE or ERROR from below and with nothing else: until then its place in
@@ -28,7 +31,9 @@
 #include "wire/wire.h"
 
 enum {
-    GEN_PROMPTS_MAX = 64,
+    GEN_PROMPTS_MAX = 64,  /* of one generation: all are under way at once */
+    GEN_INPUTS_MAX = 2048, /* of one request for vectors: they follow each other down */
+    GEN_INPUTS_UNDER_WAY = 64,
     GEN_WINDOW_TOKENS_MIN = 16, /* below, held-back text could use up a whole window */
     GEN_IGNORED_BYTES_MAX = 512,
     GEN_ID_BYTES_MAX = 48,
@@ -40,15 +45,37 @@ typedef struct gen_call gen_call;
 typedef struct gen_input {
     gen_prompt kind;
     str text;
+    str pair;
     wire_array ids;
 } gen_input;
+
+/* One element of a request's `lora` list. */
+typedef struct gen_lora {
+    str name;    /* n == 0: by number */
+    uint32_t id; /* its number */
+    float scale;
+} gen_lora;
+
+/* How the vectors of an answer are written. */
+typedef struct gen_vector_form {
+    uint32_t dimensions;   /* EMBED: only the first so many values; 0: all */
+    bool base64;           /* EMBED: little-endian f32 in base64 instead of numbers */
+    uint32_t top_n;        /* RANK: only the best so many */
+    bool return_documents; /* RANK: with their texts */
+} gen_vector_form;
 
 /* What a body asks for, in any dialect.  Views into the body's tree and its arena. */
 typedef struct gen_spec {
     str model;           /* n == 0: the first one */
     gen_request request; /* everything but id, credits and prompt */
     uint32_t inputs_count;
-    gen_input inputs[GEN_PROMPTS_MAX];
+    gen_input *inputs; /* [inputs_count] in the arena */
+    gen_vector_form form;
+    bool loras_given; /* the body chooses adapters, if only none */
+    uint32_t loras_count;
+    gen_lora loras[WIRE_ADAPTERS_MAX];
+    uint32_t adapter_numbers[WIRE_ADAPTERS_MAX]; /* behind request.adapters: adapters_choose() */
+    float adapter_scales[WIRE_ADAPTERS_MAX];
     bool stream;
     bool include_usage;
     uint32_t ignored_count;
@@ -57,8 +84,9 @@ typedef struct gen_spec {
 
 /* One sequence of the answer.  Choice i of prompt p has index p * n + i. */
 typedef struct gen_choice {
-    buf text;         /* plain replies: all of it so far */
+    buf text;         /* plain replies: all of it so far; a vector's f32 values */
     buf logprobs;     /* plain replies: wire entries */
+    buf document;     /* RANK: the text that is scored, where the answer has it */
     uint64_t chars;   /* code points before its next token, for text_offset */
     uint64_t last_ns; /* its latest token */
     bool finished;
@@ -105,6 +133,7 @@ struct gen_call {
     gen_call *prev;
     gen_call *next;
     char id[GEN_ID_BYTES_MAX];
+    char name[MODEL_NAME_BYTES_MAX + 1]; /* of the model, or of the adapter asked for as one */
     char request_id[GEN_REQUEST_ID_BYTES_MAX];
     uint64_t created_s;
     uint64_t begun_ns;
@@ -113,11 +142,13 @@ struct gen_call {
     bool stream;
     bool include_usage;
     bool logprobs;
-    bool begun;             /* a stream's head was given */
-    bool over;              /* the answer is complete, failed or without a reader */
-    bool cut;               /* its connection was aborted by us */
-    uint16_t n;             /* choices per prompt */
-    uint32_t parts_count;   /* prompts */
+    bool begun; /* a stream's head was given */
+    bool over;  /* the answer is complete, failed or without a reader */
+    bool cut;   /* its connection was aborted by us */
+    uint16_t n; /* choices per prompt */
+    gen_kind kind;
+    gen_vector_form form;
+    uint32_t parts_count;   /* prompts under way or ended */
     uint32_t parts_open;    /* not ended yet */
     uint32_t accepted;      /* prompts accepted */
     uint32_t finished;      /* choices whose end was delivered */
@@ -126,10 +157,11 @@ struct gen_call {
     uint32_t prompt_tokens; /* as announced by ACCEPTED */
     size_t reply_bytes;     /* held in choices */
     gen_usage usage;        /* counts summed, times of the longest prompt */
-    buf early;              /* events of a stream that came before all prompts were accepted */
-    unsigned code;          /* HTTP status, 499 when the client left */
-    const char *finish;     /* for the log */
-    uint32_t parts[GEN_PROMPTS_MAX]; /* index in the table */
+    buf pending;   /* REQUEST frames of prompts that wait for a place in the table, without ids */
+    buf early;     /* events of a stream that came before all prompts were accepted */
+    unsigned code; /* HTTP status, 499 when the client left */
+    const char *finish; /* for the log */
+    uint32_t *parts;    /* owned; [prompts] index in the table */
     uint32_t choices_count;
     gen_choice choices[]; /* [choices_count] */
 };
@@ -154,6 +186,9 @@ void gen_part_give(gen_table *t, gen_part *p);
 gen_part *gen_part_find(const gen_table *t, const model_entry *m, uint64_t id);
 uint32_t gen_part_index(uint64_t id); /* in the table */
 void gen_call_free(gen_call *g);
+
+/* Send prompts that wait, while there are places for them. */
+void gen_launch(gen_call *g);
 
 /* A complete body has come for that dialect: answers, now or in time. */
 void gen_start(front *f, http_call *c, const dialect_ops *dialect);

@@ -16,8 +16,11 @@ void gen_call_free(gen_call *g) {
     for (uint32_t i = 0; i < g->choices_count; i++) {
         buf_deinit(&g->choices[i].text);
         buf_deinit(&g->choices[i].logprobs);
+        buf_deinit(&g->choices[i].document);
     }
     buf_deinit(&g->early);
+    buf_deinit(&g->pending);
+    mem_free(g->parts);
     mem_free(g);
 }
 

@@ -70,6 +70,21 @@ static void write_model(json_writer *w, const model_entry *m) {
     json_end_object(w);
 }
 
+/* An adapter answers to a name of its own, and is the model it changes in everything else. */
+static void write_adapter(json_writer *w, const adapter_entry *a) {
+    json_begin_object(w);
+    json_kv_str(w, "id", str_of(a->name));
+    json_kv_str(w, "object", S("model"));
+    json_kv_uint(w, "created", a->created_s);
+    json_kv_str(w, "owned_by", S("gantry"));
+    json_kv_str(w, "root", adapter_file_name(a));
+    json_kv_str(w, "parent", str_of(a->model->name));
+    json_kv_object(w, "status");
+    json_kv_str(w, "value", a->model->described ? S("loaded") : S("loading"));
+    json_end_object(w);
+    json_end_object(w);
+}
+
 void models_list(front *f, http_call *c, str tail) {
     (void)tail;
     buf *out = front_scratch(f);
@@ -79,6 +94,8 @@ void models_list(front *f, http_call *c, str tail) {
     json_kv_str(&w, "object", S("list"));
     json_kv_array(&w, "data");
     for (uint32_t i = 0; i < f->registry.count; i++) write_model(&w, f->registry.models[i]);
+    for (uint32_t i = 0; i < f->adapters.count; i++)
+        if (f->adapters.items[i]->stage == ADAPTER_LOADED) write_adapter(&w, f->adapters.items[i]);
     json_end_array(&w);
     json_end_object(&w);
     front_reply(f, c, 200, "application/json", out);
@@ -113,7 +130,8 @@ void models_one(front *f, http_call *c, str tail) {
     char room[MODEL_NAME_BYTES_MAX];
     str name = decode_name(tail, room);
     const model_entry *m = name.n > 0 ? registry_find(&f->registry, name) : NULL;
-    if (m == NULL) {
+    const adapter_entry *a = adapters_find_loaded(&f->adapters, name);
+    if (m == NULL && a == NULL) {
         api_fault fault;
         registry_no_model(&f->registry, tail, &fault);
         front_refuse(f, c, &fault);
@@ -122,6 +140,9 @@ void models_one(front *f, http_call *c, str tail) {
     buf *out = front_scratch(f);
     json_writer w;
     json_writer_init(&w, out);
-    write_model(&w, m);
+    if (m != NULL)
+        write_model(&w, m);
+    else
+        write_adapter(&w, a);
     front_reply(f, c, 200, "application/json", out);
 }

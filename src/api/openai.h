@@ -11,11 +11,13 @@
 #include "base/arena.h"
 #include "json/read.h"
 
-/* --- parsing (openai_params.c, openai_chat.c, openai_completions.c) ------------- */
+/* --- parsing (openai_params.c, openai_lora.c, openai_chat.c ...) ------------- */
 
 /* Strings and arrays of *out live in the arena. */
 bool openai_chat_parse(str body, arena *a, gen_spec *out, api_fault *fault);
 bool openai_completions_parse(str body, arena *a, gen_spec *out, api_fault *fault);
+bool openai_embeddings_parse(str body, arena *a, gen_spec *out, api_fault *fault);
+bool rerank_parse(str body, arena *a, gen_spec *out, api_fault *fault);
 
 /* What both bodies share while they are read. */
 typedef struct openai_body {
@@ -28,6 +30,20 @@ typedef struct openai_body {
  * ones; turns its error into a fault with the field's path. */
 bool openai_parse(str body, arena *a, gen_spec *out, api_fault *fault,
                   status (*own)(openai_body *b, error *err));
+/* The same for a body without sampling and streaming: only `model` is shared. */
+bool openai_parse_plain(str body, arena *a, gen_spec *out, api_fault *fault,
+                        status (*own)(openai_body *b, error *err));
+/* Room for `count` inputs of the spec; inputs_count stays 0. */
+status openai_inputs(openai_body *b, size_t count, error *err);
+/* Append an input: a text, or an array of token ids. */
+status openai_add_text(openai_body *b, const json_node *n, error *err);
+status openai_add_ids(openai_body *b, const json_node *array, error *err);
+/* `key` is string | string[] | int[] | int[][], with 1 .. inputs_max texts or id lists. */
+status openai_read_inputs(openai_body *b, const char *key, uint32_t inputs_max, error *err);
+/* The list "lora" of a body. */
+status openai_read_loras(openai_body *b, error *err);
+/* Nobody reads that field of the body: `spec` (a gen_spec) lists it as ignored. */
+void openai_ignore(void *spec, str key);
 /* A copy of s in the arena. */
 status openai_keep(openai_body *b, str s, str *out, error *err);
 /* Is the value more than null, false, "", [] or {}: does it ask for something? */

@@ -70,6 +70,7 @@ static status keep_json(openai_body *b, const json_node *n, str *out, error *err
 
 static status read_messages(openai_body *b, error *err) {
     json_node messages = {0};
+    TRY(openai_inputs(b, 1, err));
     gen_input *in = &b->spec->inputs[0];
     TRY(json_field_need(&b->f, "messages", &messages, err));
     if (!json_is_array(messages.value)) return json_node_wrong_type(&messages, "array", err);

@@ -4,63 +4,6 @@
 
 /* --- body ----------------------------------------------------------------------------- */
 
-static status too_many_prompts(size_t count, error *err) {
-    return error_set(err, ERR_INVALID, "prompt: has %zu prompts, at most %d", count,
-                     GEN_PROMPTS_MAX);
-}
-
-static status add_text(openai_body *b, const json_node *n, error *err) {
-    gen_input *in = &b->spec->inputs[b->spec->inputs_count++];
-    str text = S("");
-    if (!json_is_string(n->value)) return json_node_wrong_type(n, "string", err);
-    TRY(json_node_str(n, SIZE_MAX, &text, err));
-    in->kind = GEN_PROMPT_TEXT;
-    return openai_keep(b, text, &in->text, err);
-}
-
-static status add_ids(openai_body *b, const json_node *array, error *err) {
-    gen_input *in = &b->spec->inputs[b->spec->inputs_count++];
-    char path[JSON_PATH_BYTES];
-    if (!json_is_array(array->value)) return json_node_wrong_type(array, "array", err);
-    size_t count = json_node_count(array);
-    json_node_path(array, path);
-    if (count == 0) return error_set(err, ERR_INVALID, "%s: has no tokens", path);
-    if (count > WIRE_FRAME_BYTES_MAX / sizeof(int32_t))
-        return error_set(err, ERR_INVALID, "%s: has %zu tokens, at most %zu", path, count,
-                         WIRE_FRAME_BYTES_MAX / sizeof(int32_t));
-    int32_t *ids = arena_take(b->a, count * sizeof *ids);
-    if (ids == NULL) return error_set(err, ERR_NOMEM, "api: no memory for %zu ids", count);
-    for (size_t i = 0; i < count; i++) {
-        json_node n = json_node_element(array, i);
-        if (!json_is_number(n.value)) return json_node_wrong_type(&n, "number", err);
-        TRY(json_node_i32(&n, 0, INT32_MAX, &ids[i], err));
-    }
-    in->kind = GEN_PROMPT_IDS;
-    in->ids = (wire_array){ids, (uint32_t)count};
-    return OK;
-}
-
-/* string | string[] | int[] | int[][]: the first element says which array it is. */
-static status read_prompt(openai_body *b, error *err) {
-    json_node prompt = {0};
-    TRY(json_field_need(&b->f, "prompt", &prompt, err));
-    if (json_is_string(prompt.value)) return add_text(b, &prompt, err);
-    if (!json_is_array(prompt.value)) return json_node_wrong_type(&prompt, "string or array", err);
-    size_t count = json_node_count(&prompt);
-    if (count == 0) return error_set(err, ERR_INVALID, "prompt: has no prompts");
-    json_node first = json_node_element(&prompt, 0);
-    if (json_is_number(first.value)) return add_ids(b, &prompt, err);
-    if (!json_is_string(first.value) && !json_is_array(first.value))
-        return json_node_wrong_type(&first, "string, number or array", err);
-    if (count > GEN_PROMPTS_MAX) return too_many_prompts(count, err);
-    bool texts = json_is_string(first.value);
-    for (size_t i = 0; i < count; i++) {
-        json_node n = json_node_element(&prompt, i);
-        TRY(texts ? add_text(b, &n, err) : add_ids(b, &n, err));
-    }
-    return OK;
-}
-
 /* `logprobs` is how many alternatives; 0 still wants those of the chosen tokens. */
 static status read_logprobs(openai_body *b, error *err) {
     gen_sampling *s = &b->spec->request.sampling;
@@ -96,7 +39,7 @@ static status read_completion(openai_body *b, error *err) {
     TRY(check_best_of(b, err));
     TRY(openai_refuse(b, "chat_template", "completions have none", err));
     TRY(openai_refuse(b, "suffix", "text after the completion is not supported", err));
-    return read_prompt(b, err);
+    return openai_read_inputs(b, "prompt", GEN_PROMPTS_MAX, err);
 }
 
 bool openai_completions_parse(str body, arena *a, gen_spec *out, api_fault *fault) {

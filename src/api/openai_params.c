@@ -155,12 +155,10 @@ static status read_biases(openai_body *b, error *err) {
 
 /* --- the answer's shape ----------------------------------------------------------------- */
 
-static void ignore_name(void *arg, str key);
-
 static void ignore_stream_option(void *arg, str key) {
     char name[64];
     (void)snprintf(name, sizeof name, "stream_options.%.*s", STR(key));
-    ignore_name(arg, str_of(name));
+    openai_ignore(arg, str_of(name));
 }
 
 static status read_stream(openai_body *b, error *err) {
@@ -201,10 +199,9 @@ static status read_response_format(openai_body *b, error *err) {
 /* What would change the answer and is not done here. */
 static status refuse_constraints(openai_body *b, error *err) {
     static const char *const keys[] = {
-        "grammar",          "json_schema",     "structured_outputs",     "guided_json",
-        "guided_regex",     "guided_choice",   "guided_grammar",         "allowed_token_ids",
-        "bad_words",        "prompt_logprobs", "truncate_prompt_tokens", "lora",
-        "logits_processors"};
+        "grammar",      "json_schema",     "structured_outputs",     "guided_json",
+        "guided_regex", "guided_choice",   "guided_grammar",         "allowed_token_ids",
+        "bad_words",    "prompt_logprobs", "truncate_prompt_tokens", "logits_processors"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         TRY(openai_refuse(b, keys[i], "is not supported", err));
     return OK;
@@ -218,7 +215,7 @@ static bool is_token_char(char c) {
     return c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL;
 }
 
-static void ignore_name(void *arg, str key) {
+void openai_ignore(void *arg, str key) {
     gen_spec *spec = arg;
     char name[64];
     str_copy_c(name, sizeof name, key.n > 0 ? key : S("_"));
@@ -232,10 +229,14 @@ static void ignore_name(void *arg, str key) {
         (void)snprintf(spec->ignored + at, room, ", ...");
 }
 
-static status read_body(openai_body *b, status (*own)(openai_body *, error *), error *err) {
+static status read_model(openai_body *b, error *err) {
     str model = S("");
     TRY(json_get_str(&b->f, "model", 1024, &model, err));
-    TRY(openai_keep(b, model, &b->spec->model, err));
+    return openai_keep(b, model, &b->spec->model, err);
+}
+
+/* What says how to generate. */
+static status read_generation(openai_body *b, error *err) {
     TRY(read_numbers(b, err));
     TRY(read_seed(b, err));
     TRY(read_stops(b, err));
@@ -244,9 +245,17 @@ static status read_body(openai_body *b, status (*own)(openai_body *, error *), e
     TRY(read_choices(b, err));
     TRY(read_stream(b, err));
     TRY(read_response_format(b, err));
-    TRY(refuse_constraints(b, err));
+    return refuse_constraints(b, err);
+}
+
+typedef status openai_own(openai_body *b, error *err);
+
+static status read_body(openai_body *b, openai_own *shared, openai_own *own, error *err) {
+    TRY(read_model(b, err));
+    TRY(openai_read_loras(b, err));
+    if (shared != NULL) TRY(shared(b, err));
     TRY(own(b, err));
-    (void)json_fields_unused(&b->f, ignore_name, b->spec);
+    (void)json_fields_unused(&b->f, openai_ignore, b->spec);
     return OK;
 }
 
@@ -263,8 +272,8 @@ static void fault_from(api_fault *fault, const error *err) {
     (void)api_fault_set(fault, kind, is_field ? path : NULL, "%s", err->msg);
 }
 
-bool openai_parse(str body, arena *a, gen_spec *out, api_fault *fault,
-                  status (*own)(openai_body *b, error *err)) {
+static bool parse(str body, arena *a, gen_spec *out, api_fault *fault, openai_own *shared,
+                  openai_own *own) {
     error err;
     json_doc doc;
     memset(out, 0, sizeof *out);
@@ -276,8 +285,16 @@ bool openai_parse(str body, arena *a, gen_spec *out, api_fault *fault,
     openai_body b = {.a = a, .spec = out};
     json_node root = json_root(&doc);
     status st = json_fields_open(&b.f, &root, &err);
-    if (st == OK) st = read_body(&b, own, &err);
+    if (st == OK) st = read_body(&b, shared, own, &err);
     if (st != OK) fault_from(fault, &err);
     json_doc_deinit(&doc);
     return st == OK;
+}
+
+bool openai_parse(str body, arena *a, gen_spec *out, api_fault *fault, openai_own *own) {
+    return parse(body, a, out, fault, read_generation, own);
+}
+
+bool openai_parse_plain(str body, arena *a, gen_spec *out, api_fault *fault, openai_own *own) {
+    return parse(body, a, out, fault, NULL, own);
 }

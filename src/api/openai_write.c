@@ -11,7 +11,7 @@ void openai_begin(json_writer *w, const gen_call *g, const char *object) {
     json_kv_str(w, "id", str_of(g->id));
     json_kv_str(w, "object", str_of(object));
     json_kv_uint(w, "created", g->created_s);
-    json_kv_str(w, "model", str_of(g->model->name));
+    json_kv_str(w, "model", str_of(g->name));
     json_kv_str(w, "system_fingerprint", S("gantry-" GANTRY_VERSION));
 }
 

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "api/adapters.h"
 #include "api/gen.h"
 #include "base/alloc.h"
 #include "base/log.h"
@@ -19,7 +20,7 @@ enum {
 /* --- names -------------------------------------------------------------------- */
 
 /* Names are never paths: no leading dot or slash, no "..", nothing that needs quoting. */
-static bool name_is_good(str name) {
+bool registry_name_is_good(str name) {
     if (name.n == 0 || name.n > MODEL_NAME_BYTES_MAX || name.p[0] == '.' || name.p[0] == '/')
         return false;
     for (size_t i = 0; i < name.n; i++) {
@@ -51,7 +52,7 @@ static model_entry *entry_create(front *f, str name, wire_link *link) {
 
 status registry_add(registry *r, front *f, const char *name, wire_link *link, error *err) {
     str n = str_of(name);
-    if (!name_is_good(n))
+    if (!registry_name_is_good(n))
         return error_set(err, ERR_INVALID,
                          "api: '%.*s' is no model name: 1 to %d visible characters, not a path",
                          STR(n), MODEL_NAME_BYTES_MAX);
@@ -205,6 +206,8 @@ static void take_frame(model_entry *m, uint64_t now_ms) {
         take_model(m, body, now_ms);
     else if (type == WIRE_LOADING)
         take_loading(m, body);
+    else if (type == WIRE_ADAPTER_STATE)
+        adapters_take_state(m->front, m, body);
     else
         gen_note_malformed(m->front, m, "a frame that only goes down came up");
 }

@@ -50,6 +50,8 @@ typedef struct registry {
     uint32_t count;
 } registry;
 
+/* May something be called that?  Names are never paths. */
+bool registry_name_is_good(str name);
 /* Adds the entry; ERR_INVALID for a name that looks like a path or is taken. */
 NODISCARD status registry_add(registry *r, front *f, const char *name, wire_link *link, error *err);
 void registry_deinit(registry *r);
@@ -60,7 +62,7 @@ model_entry *registry_find(const registry *r, str name);
 /* What is said when there is no such model: the names there are, cut when there are many. */
 void registry_no_model(const registry *r, str name, api_fault *fault);
 
-/* Queue whole REQUEST frames of one API call: all of them or, false, none. */
+/* Queue whole REQUEST or ADAPTER frames of one API call: all of them or, false, none. */
 bool model_send_requests(model_entry *m, str frames);
 /* Send one small frame now; false (and `owed`) when there is no room or others wait. */
 bool model_send_now(model_entry *m, const buf *frame);

@@ -5,7 +5,10 @@
 
 #include "api/front_internal.h"
 
-enum { NO_BODY_BYTES = 4096 }; /* what a GET may carry before it is read and ignored */
+enum {
+    NO_BODY_BYTES = 4096, /* what a GET may carry before it is read and ignored */
+    ADMIN_BODY_BYTES = 256 << 10,
+};
 
 #define E(id) METRICS_ENDPOINT_##id
 static const route TABLE[] = {
@@ -17,6 +20,14 @@ static const route TABLE[] = {
     {"GET", "/models/", ROUTE_INFERENCE, E(MODELS), NO_BODY_BYTES, models_one},
     {"POST", "/chat/completions", ROUTE_INFERENCE, E(CHAT), 0, openai_chat_handle},
     {"POST", "/completions", ROUTE_INFERENCE, E(COMPLETIONS), 0, openai_completions_handle},
+    {"POST", "/embeddings", ROUTE_INFERENCE, E(EMBEDDINGS), 0, openai_embeddings_handle},
+    {"POST", "/rerank", ROUTE_INFERENCE, E(EMBEDDINGS), 0, rerank_handle},
+    {"GET", "/lora-adapters", ROUTE_ADMIN, E(ADMIN), NO_BODY_BYTES, adapters_list_handle},
+    {"POST", "/lora-adapters", ROUTE_ADMIN, E(ADMIN), ADMIN_BODY_BYTES, adapters_scale_handle},
+    {"POST", "/load_lora_adapter", ROUTE_ADMIN, E(ADMIN), ADMIN_BODY_BYTES, adapters_load_handle},
+    {"POST", "/unload_lora_adapter", ROUTE_ADMIN, E(ADMIN), ADMIN_BODY_BYTES,
+     adapters_unload_handle},
+    {"POST", "/reranking", ROUTE_INFERENCE, E(EMBEDDINGS), 0, rerank_handle},
 };
 #undef E
 enum { TABLE_COUNT = sizeof TABLE / sizeof TABLE[0] };

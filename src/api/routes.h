@@ -17,7 +17,7 @@
 typedef enum route_scope {
     ROUTE_GUARDED,   /* what a forgotten scope means: needs the key */
     ROUTE_INFERENCE, /* needs the key */
-    ROUTE_ADMIN,     /* needs the key */
+    ROUTE_ADMIN,     /* needs the key; to change something without one: door_change_ok() */
     ROUTE_OPEN       /* health only */
 } route_scope;
 

@@ -24,9 +24,11 @@ static command_fn *const command_fns[COMMAND_COUNT] = {
     [COMMAND_DETOKENIZE] = command_detokenize,
     [COMMAND_LOGITS] = command_logits,
     [COMMAND_PERPLEXITY] = command_perplexity,
+    [COMMAND_EMBED] = command_embed,
     [COMMAND_BENCH] = command_bench,
     [COMMAND_DEQUANTIZE] = command_dequantize,
     [COMMAND_QUANTIZE] = command_quantize,
+    [COMMAND_CONVERT] = command_convert,
     [COMMAND_INSPECT] = command_inspect,
 };
 

@@ -1,14 +1,16 @@
 /* bench.c - `gantry bench`: speed of prompts and of generation on the engine alone.
  *
  * Every test runs once to warm up, then `repeat` times; the median is reported with its
- * extremes.  Decoding reads every weight once per step, so its limit is a read sweep of the
- * machine: limit_fraction = bytes read per step x steps per second / sweep. */
+ * extremes.  Decoding reads every weight once per step (of experts those that one row uses; a
+ * batch reads more), so its limit is a read sweep of the machine:
+ *   limit_fraction = bytes read per step x steps per second / sweep. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "app/commands.h"
 #include "app/machine.h"
+#include "app/model_source.h"
 #include "app/stack.h"
 #include "base/alloc.h"
 #include "base/num.h"
@@ -145,25 +147,42 @@ static uint32_t batch_max(const config *c) {
     return most;
 }
 
+/* What a step of one row reads of the weights: of a tied table everything, being the output matrix,
+ * else only a few rows; of the experts the used ones. */
+static uint64_t bytes_per_step(const model *m) {
+    const model_hparams *h = &m->hparams;
+    uint64_t unread = h->tied_output ? 0 : m->token_embd.bytes;
+    uint32_t idle = h->experts.count - h->experts.used;
+    for (uint32_t i = 0; i < h->layers; i++) {
+        const model_layer *l = &m->layers[i];
+        const model_tensor *parts[] = {l->gate_exps.parts, l->up_exps.parts, l->down_exps.parts};
+        for (int k = 0; k < 3; k++)
+            if (parts[k] != NULL) unread += parts[k][0].bytes * idle;
+    }
+    return m->weight_bytes - num_min_u64(unread, m->weight_bytes);
+}
+
 static status open_bench(bench *b, const char *path, error *err) {
     const config *c = b->c;
     engine_options opt = {0};
     backend_report report;
     if (batch_max(c) > ROWS_MAX)
         return error_set(err, ERR_INVALID, "batch of %u, at most %d", batch_max(c), ROWS_MAX);
-    if (model_open(&b->model, path, err) != OK) return command_blame(path, err);
+    if (model_source_open(&b->model, c, path, err) != OK) return command_blame(path, err);
     TRY(stack_engine_options(c, &opt, err));
     opt.seats = opt.taken_rows_max = batch_max(c);
     opt.rows_max = ROWS_MAX;
     opt.ctx_max = num_max_u32(c->bench_prompt_tokens, c->bench_tokens) + 1;
+    if (b->model->hparams.is_encoder && c->bench_prompt_tokens > ROWS_MAX)
+        return error_set(err, ERR_INVALID,
+                         "a prompt of %u tokens, at most %d: an encoder reads it in one step",
+                         c->bench_prompt_tokens, ROWS_MAX);
     TRY(engine_open(&b->engine, b->model, &opt, err));
     b->threads = opt.threads;
     engine_report(b->engine, &report);
     b->mode = report.numerics;
     str_copy_c(b->what, sizeof b->what, str_of(report.what));
-    const model_tensor *embd = &b->model->token_embd;
-    /* a tied table is the output matrix and is read whole; else only a few of its rows are */
-    b->step_bytes = b->model->weight_bytes - (b->model->hparams.tied_output ? 0 : embd->bytes);
+    b->step_bytes = bytes_per_step(b->model);
     return machine_read_sweep(b->threads, &b->sweep, err);
 }
 
@@ -194,7 +213,8 @@ static status run_tests(bench *b, error *err) {
     if (!c->json) table_head(b);
     status st = OK;
     if (c->bench_prompt_tokens > 0) st = report_row(b, &w, c->bench_prompt_tokens, 0, err);
-    for (uint32_t i = 0; i < c->batch.count && st == OK && c->bench_tokens > 0; i++)
+    bool generates = c->bench_tokens > 0 && !engine_is_encoder(b->engine);
+    for (uint32_t i = 0; i < c->batch.count && st == OK && generates; i++)
         st = report_row(b, &w, c->bench_tokens, num_max_u32(c->batch.items[i], 1), err);
     if (st == OK) {
         json_end_array(&w);

@@ -13,9 +13,11 @@ NODISCARD status command_tokenize(const config *c, error *err);
 NODISCARD status command_detokenize(const config *c, error *err);
 NODISCARD status command_logits(const config *c, error *err);
 NODISCARD status command_perplexity(const config *c, error *err);
+NODISCARD status command_embed(const config *c, error *err);
 NODISCARD status command_bench(const config *c, error *err);
 NODISCARD status command_dequantize(const config *c, error *err);
 NODISCARD status command_quantize(const config *c, error *err);
+NODISCARD status command_convert(const config *c, error *err);
 NODISCARD status command_render(const config *c, error *err);
 NODISCARD status command_inspect(const config *c, error *err);
 

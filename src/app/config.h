@@ -24,10 +24,12 @@
     X(TOKENIZE, "tokenize", "MODEL", "text on stdin to token ids")                         \
     X(DETOKENIZE, "detokenize", "MODEL", "token ids on stdin to bytes")                    \
     X(LOGITS, "logits", "MODEL", "one forward pass, raw f32 logits into a file")           \
-    X(PERPLEXITY, "perplexity", "MODEL", "perplexity of a text file")                      \
+    X(PERPLEXITY, "perplexity", "MODEL", "how well a model predicts a text file")          \
+    X(EMBED, "embed", "MODEL", "one text as a vector, raw f32 into a file")                \
     X(BENCH, "bench", "MODEL", "speed of prompt processing and generation")                \
     X(DEQUANTIZE, "dequantize", "TYPE", "quantized blocks on stdin to f32 on stdout")      \
     X(QUANTIZE, "quantize", "IN OUT TYPE", "a GGUF file with its weights in another type") \
+    X(CONVERT, "convert", "IN OUT", "a Hugging Face directory as a GGUF file")             \
     X(RENDER, "render", "[MODEL]", "chat messages on stdin to the text of a prompt")       \
     X(INSPECT, "inspect", "MODEL", "what is in a model file")
 
@@ -60,6 +62,13 @@ typedef enum config_numerics {
     CONFIG_NUMERICS_FAST
 } config_numerics;
 typedef enum config_kv { CONFIG_KV_F16, CONFIG_KV_F32 } config_kv;
+typedef enum config_pooling {
+    CONFIG_POOLING_AUTO,
+    CONFIG_POOLING_NONE,
+    CONFIG_POOLING_MEAN,
+    CONFIG_POOLING_CLS,
+    CONFIG_POOLING_LAST
+} config_pooling;
 typedef enum config_cpu_isa {
     CONFIG_CPU_ISA_AUTO,
     CONFIG_CPU_ISA_SCALAR,
@@ -106,8 +115,14 @@ typedef struct config {
     config_numerics numerics;
     config_kv kv;
     uint64_t kv_bytes_max; /* 0: derived */
+    str quantize_type;     /* --quantize; empty: the model as it is */
+    str cache_dir;         /* empty: that of the user */
     config_cpu_isa cpu_isa;
     str chat_template; /* "auto", "plain" or a file */
+    config_list loras; /* [NAME=]FILE[:SCALE]; see app/lora_args.h */
+    uint32_t lora_rank_max;
+    uint32_t lora_adapters_max;
+    config_pooling pooling;
     config_log_level log_level;
 
     /* scheduling */
@@ -160,6 +175,8 @@ typedef struct config {
     str out_file;
     str template_file; /* render --template */
     str text_file;
+    str reference;  /* perplexity --reference MODEL; empty: none */
+    bool normalize; /* embed */
     str export_file;
 
     /* bench */
@@ -199,6 +216,9 @@ void config_deinit(config *c);
 /* Was the option with this flag (as "prompt" or "temp") set to anything by anybody, or is it
  * at its default?  The flag must be one of the command's. */
 bool config_is_given(const config *c, const char *flag);
+
+/* --cache-dir, else where caches of a user are; false when neither is known or it does not fit. */
+bool config_cache_dir(const config *c, char *out, size_t out_bytes);
 
 /* An item of `models`: "tiny=/models/tiny.gguf" is {tiny, /models/tiny.gguf}; a bare path is
  * named after its last part without ".gguf"; "synth:..." is named by its whole text. */

@@ -1,5 +1,6 @@
 /* config_env.c - GANTRY_* variables. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "app/config_internal.h"
@@ -60,4 +61,16 @@ status config_env_load(config *c, char *const *env, error *err) {
         TRY(take_variable(c, name, str_skip(entry, name.n + 1), err));
     }
     return OK;
+}
+
+bool config_cache_dir(const config *c, char *out, size_t out_bytes) {
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n = 0;
+    if (c->cache_dir.n > 0)
+        n = snprintf(out, out_bytes, "%s", c->cache_dir.p);
+    else if (cache != NULL && cache[0] == '/')
+        n = snprintf(out, out_bytes, "%s/gantry", cache);
+    else if (home != NULL && home[0] == '/')
+        n = snprintf(out, out_bytes, "%s/.cache/gantry", home);
+    return n > 0 && (size_t)n < out_bytes;
 }

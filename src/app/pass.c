@@ -4,24 +4,40 @@
 #include "base/assert.h"
 #include "base/num.h"
 
+status pass_chunk(pass *p, const int32_t *ids, uint32_t from, uint32_t count, pass_want want,
+                  const float **logits, error *err) {
+    kv_pool *kv = engine_kv(p->engine);
+    ASSERT(count > 0 && count <= p->rows_max);
+    if (from == 0) kv_seat_clear(kv, 0);
+    TRY(kv_seat_grow(kv, 0, from + count, err));
+    for (uint32_t i = 0; i < count; i++)
+        p->rows[i] = (engine_row){.token = ids[i],
+                                  .pos = from + i,
+                                  .wants_logits = want == PASS_LOGITS,
+                                  .wants_hidden = want == PASS_HIDDEN,
+                                  .lora = p->lora};
+    *logits = engine_step(p->engine, p->rows, count);
+    return OK;
+}
+
+/* Up to where the chunk that begins at `from` goes.  The last token stands alone when only its
+ * logits are wanted: the engine may have room for no more. */
+static uint32_t chunk_end(uint32_t from, uint32_t count, bool all, uint32_t rows_max) {
+    uint32_t end = from + num_min_u32(count - from, rows_max);
+    return !all && end == count && from + 1 < count ? count - 1 : end;
+}
+
 status pass_run(pass *p, const int32_t *ids, uint32_t count, bool all, uint32_t chunk_rows_max,
                 pass_fn *fn, void *ctx, error *err) {
-    kv_pool *kv = engine_kv(p->engine);
     ASSERT(chunk_rows_max > 0);
-    kv_seat_clear(kv, 0);
-    for (uint32_t from = 0; from < count;) {
-        uint32_t n = num_min_u32(num_min_u32(count - from, chunk_rows_max), PASS_ROWS_MAX);
-        TRY(kv_seat_grow(kv, 0, from + n, err));
-        for (uint32_t i = 0; i < n; i++)
-            p->rows[i] = (engine_row){.token = ids[from + i],
-                                      .pos = from + i,
-                                      .wants_logits = all || from + i + 1 == count};
-        const float *logits = engine_step(p->engine, p->rows, n);
-        if (all)
-            TRY(fn(ctx, logits, from, n, err));
-        else if (from + n == count)
-            TRY(fn(ctx, logits, count - 1, 1, err));
-        from += n;
+    uint32_t rows_max = num_min_u32(chunk_rows_max, p->rows_max);
+    for (uint32_t from = 0, end; from < count; from = end) {
+        end = chunk_end(from, count, all, rows_max);
+        bool wanted = all || end == count;
+        const float *logits = NULL;
+        TRY(pass_chunk(p, ids + from, from, end - from, wanted ? PASS_LOGITS : PASS_NOTHING,
+                       &logits, err));
+        if (wanted) TRY(fn(ctx, logits, from, end - from, err));
     }
     return OK;
 }

@@ -7,6 +7,7 @@
 
 #include "app/client.h"
 #include "app/commands.h"
+#include "app/lora_args.h"
 #include "app/stack.h"
 #include "base/alloc.h"
 #include "base/os.h"
@@ -19,6 +20,7 @@ typedef struct chat {
     client client;
     buf messages; /* JSON objects so far, comma-separated */
     buf reply;    /* text of the running answer */
+    lora_use loras;
 } chat;
 
 static volatile sig_atomic_t interrupted;
@@ -32,8 +34,11 @@ static void on_interrupt(int signal_number) {
 
 /* --- one request -------------------- */
 
-static gen_request request_from(const config *c) {
+static gen_request request_from(const chat *h) {
+    const config *c = h->c;
     gen_request r = {.choices = 1, .sampling = gen_sampling_default()};
+    r.adapters = (wire_array){h->loras.adapters, h->loras.count};
+    r.adapter_scales = (wire_array){h->loras.scales, h->loras.count};
     r.chat.add_generation_prompt = true;
     r.sampling.temperature = c->temperature;
     r.sampling.top_k = c->top_k;
@@ -71,7 +76,7 @@ static status generate(chat *h, gen_request *r, error *err) {
 }
 
 static status complete_once(chat *h, error *err) {
-    gen_request r = request_from(h->c);
+    gen_request r = request_from(h);
     if (h->c->raw) {
         r.prompt = GEN_PROMPT_TEXT;
         r.add_special = r.parse_special = true;
@@ -122,7 +127,7 @@ static status chat_turn(chat *h, str line, error *err) {
     buf_put_str(&text, buf_view(&h->messages));
     buf_put_char(&text, ']');
     status st = buf_status(&text, "conversation", err);
-    gen_request r = request_from(h->c);
+    gen_request r = request_from(h);
     r.prompt = GEN_PROMPT_CHAT;
     r.text = buf_view(&text);
     if (st == OK) st = generate(h, &r, err);
@@ -167,6 +172,7 @@ static status chat_loop(chat *h, const model_desc *d, error *err) {
 
 static status run_stack(const config *c, stack *s, error *err) {
     chat h = {.c = c};
+    TRY(lora_args_use(c, &h.loras, err));
     TRY(stack_start(s, err));
     client_init(&h.client, stack_link(s));
     buf_init(&h.messages, CHAT_BYTES_MAX);

@@ -13,6 +13,7 @@
 
 #include "api/front.h"
 #include "app/commands.h"
+#include "app/lora_args.h"
 #include "app/progress.h"
 #include "app/stack.h"
 #include "backend/cuda/blob.h"
@@ -64,6 +65,17 @@ static void print_ready(void *ctx) {
                   s->stacks_count == 1 ? "model" : "models", stack_name(s->stacks[0]));
 }
 
+/* The front knows the adapters that the model's stack is going to load. */
+static status add_adapters(server *s, error *err) {
+    for (uint32_t i = 0; i < s->c->loras.count; i++) {
+        lora_arg a;
+        TRY(lora_arg_parse(s->c->loras.items[i], &a, err));
+        if (front_add_adapter(s->front, a.name, a.path, a.scale, err) != OK)
+            return command_blame(a.path, err);
+    }
+    return OK;
+}
+
 static status open_front(server *s, error *err) {
     const config *c = s->c;
     TRY(check_descriptors(c, err));
@@ -94,7 +106,7 @@ static status open_front(server *s, error *err) {
     TRY(front_open(&s->front, &o, err));
     for (uint32_t i = 0; i < s->stacks_count; i++)
         TRY(front_add_model(s->front, stack_name(s->stacks[i]), stack_link(s->stacks[i]), err));
-    return OK;
+    return add_adapters(s, err);
 }
 
 static status create_stacks(server *s, error *err) {
@@ -103,6 +115,11 @@ static status create_stacks(server *s, error *err) {
     if (given == 0) return error_set(err, ERR_INVALID, "usage: no model: give one with -m MODEL");
     if (given > CONFIG_LIST_MAX)
         return error_set(err, ERR_LIMIT, "%u models, at most %d", given, CONFIG_LIST_MAX);
+    if (given > 1 && c->loras.count > 0)
+        return error_set(err, ERR_INVALID,
+                         "usage: --lora does not say which of %u models it is for: load it with "
+                         "POST /v1/load_lora_adapter",
+                         given);
     for (uint32_t i = 0; i < given; i++) {
         str name, path;
         str item =

@@ -5,6 +5,9 @@
 #include <stdio.h>
 
 #include "app/commands.h"
+#include "app/embed_pooling.h"
+#include "app/lora_args.h"
+#include "app/model_source.h"
 #include "app/progress.h"
 #include "backend/cuda/blob.h"
 #include "base/alloc.h"
@@ -23,6 +26,7 @@ enum {
     UP_BYTES = 4 << 20,
     EOG_MAX = 32,
     PARK_MS_MAX = 1000,
+    ENCODER_ROWS_MAX = 8192, /* tokens of a text that an encoder sees at once, at most */
     CHAT_FILE_BYTES_MAX = 1 << 20,
 };
 
@@ -37,6 +41,7 @@ struct stack {
     tokenizer *tok;
     chat_template *chat;
     engine *engine;
+    lora_table *loras; /* NULL: no adapters here */
     model_desc desc;
     wire_link front; /* above the text role */
     wire_link inner; /* between text and engine */
@@ -77,6 +82,7 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .seats = seats,
         .rows_max = num_max_u32(c->step_tokens_max, seats),
         .taken_rows_max = seats,
+        .lora_rank_max = c->cmd == COMMAND_SERVE || c->loras.count > 0 ? c->lora_rank_max : 0,
         .kv_bytes_max = c->kv_bytes_max,
     };
     return OK;
@@ -104,6 +110,29 @@ static void describe_types(const model *m, char *out, size_t out_bytes) {
                               dtype_name(best), 100.0 * (double)bytes[best] / (double)total);
         bytes[best] = 0;
     }
+}
+
+static gen_pooling pooling_of(const stack *s) {
+    switch (embed_pooling(s->model, s->c->pooling)) {
+    case MODEL_POOLING_MEAN:
+        return GEN_POOLING_MEAN;
+    case MODEL_POOLING_CLS:
+        return GEN_POOLING_FIRST;
+    default:
+        return GEN_POOLING_LAST;
+    }
+}
+
+/* What besides generating it does. */
+static void describe_vectors(stack *s, const engine_options *opt) {
+    const model *m = s->model;
+    model_desc *d = &s->desc;
+    bool encoder = m->hparams.is_encoder;
+    d->generates = !encoder;
+    d->embed_dims = m->hparams.n_embd;
+    d->embed_tokens_max = encoder ? num_min_u32(opt->rows_max, d->ctx_max) : d->ctx_max;
+    d->rank_labels = encoder && model_has(&m->cls_out.w) ? m->cls_out.w.rows : 0;
+    d->adapter_rank_max = s->loras != NULL ? opt->lora_rank_max : 0;
 }
 
 /* What the template is and can do, for the front. */
@@ -141,6 +170,7 @@ static void describe(stack *s, const engine_options *opt) {
     str_copy_c(d->kv_type, sizeof d->kv_type, str_of(dtype_name(opt->kv_type)));
     describe_types(s->model, d->types, sizeof d->types);
     describe_chat(s);
+    describe_vectors(s, opt);
 }
 
 /* Other commands tell people in words of their own. */
@@ -170,8 +200,9 @@ static void log_loaded(const stack *s) {
              d->parallel);
     log_info("model",
              "memory name=%s weights_bytes=%" PRIu64 " kv_bytes=%" PRIu64 " kv_blocks=%u "
-             "workspace_bytes=%" PRIu64,
-             d->name, p->weights_bytes, p->kv_bytes, p->kv_blocks, p->workspace_bytes);
+             "state_bytes=%" PRIu64 " workspace_bytes=%" PRIu64,
+             d->name, p->weights_bytes, p->kv_bytes, p->kv_blocks, p->state_bytes,
+             p->workspace_bytes);
     if (p->kv_cut)
         log_warn("model",
                  "kv cache holds %u tokens, %u sequences of %u tokens would need more memory: when "
@@ -234,16 +265,43 @@ static status open_chat(stack *s, error *err) {
     return st;
 }
 
+/* An encoder computes a text in one step, and has no use for more of them. */
+static void fit_options(stack *s) {
+    engine_options *o = &s->options;
+    const model_hparams *h = &s->model->hparams;
+    o->hidden_rows_max = o->rows_max;
+    if (!h->is_encoder) return;
+    uint32_t ctx = o->ctx_max != 0 ? o->ctx_max : h->ctx_train;
+    o->rows_max = num_max_u32(num_min_u32(ctx, ENCODER_ROWS_MAX), o->seats);
+    o->hidden_rows_max = o->rows_max;
+}
+
+/* The adapters of the command line are there before the first request, or nothing is. */
+static status open_adapters(stack *s, error *err) {
+    const config *c = s->c;
+    uint32_t most = c->cmd == COMMAND_SERVE ? num_max_u32(c->lora_adapters_max, c->loras.count)
+                                            : c->loras.count;
+    if (s->options.lora_rank_max == 0 || most == 0) {
+        if (c->loras.count == 0) return OK;
+        return error_set(err, ERR_INVALID,
+                         "--lora: --lora-rank-max is 0, which allows no adapters");
+    }
+    TRY(lora_table_create(&s->loras, s->engine, most, err));
+    return lora_args_load_into(c, s->loras, err);
+}
+
 static status open_engine(stack *s, error *err) {
     TRY(step_to(s, LOAD_PHASE_HEADERS, 0, err));
-    TRY(model_open(&s->model, s->path.p, err));
+    TRY(model_source_open(&s->model, s->c, s->path.p, err));
     if (s->model->vocab.kind == TOK_KIND_NONE)
         return error_set(err, ERR_UNSUPPORTED, "'%s' has no tokenizer", s->path.p);
     TRY(step_to(s, LOAD_PHASE_TOKENIZER, AT_TOKENIZER, err));
     TRY(tok_create(&s->tok, &s->model->vocab, err));
     TRY(open_chat(s, err));
     TRY(step_to(s, LOAD_PHASE_MEMORY, AT_MEMORY, err));
+    fit_options(s);
     TRY(engine_open(&s->engine, s->model, &s->options, err));
+    TRY(open_adapters(s, err));
     uint32_t ctx = engine_mem_plan(s->engine)->ctx_max;
     if (ctx < 2)
         return error_set(err, ERR_INVALID,
@@ -274,6 +332,8 @@ static const float *step_engine(void *ctx, const engine_row *rows, uint32_t coun
     return engine_step(ctx, rows, count);
 }
 
+static const float *hidden_of_engine(void *ctx) { return engine_hidden(ctx); }
+
 static status open_roles(stack *s, const config *c, const engine_options *opt, error *err) {
     uint32_t eog_count = 0;
     TRY(collect_eog(s, &eog_count, err));
@@ -286,8 +346,16 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
                   .ctx_max = s->desc.ctx_max,
                   .vocab = s->desc.vocab,
                   .eog_ids = s->eog_ids,
-                  .eog_count = eog_count},
-        .stepper = {.ctx = s->engine, .step = step_engine},
+                  .eog_count = eog_count,
+                  .no_generate = !s->desc.generates,
+                  .no_sharing = !engine_can_share(s->engine),
+                  .whole_prompts = s->model->hparams.is_encoder,
+                  .embed_dims = s->desc.embed_dims,
+                  .rank_labels = s->desc.rank_labels,
+                  .embed_tokens_max = s->desc.embed_tokens_max,
+                  .pooling = pooling_of(s),
+                  .loras = s->loras},
+        .stepper = {.ctx = s->engine, .step = step_engine, .hidden = hidden_of_engine},
         .kv = engine_kv(s->engine),
         .link = &s->inner,
     };
@@ -393,7 +461,7 @@ wire_link *stack_link(stack *s) { return &s->front; }
 const model_desc *stack_desc(const stack *s) { return &s->desc; }
 uint64_t stack_planned_bytes(const stack *s) {
     const mem_plan *p = engine_mem_plan(s->engine);
-    return p->kv_bytes + p->workspace_bytes;
+    return p->kv_bytes + p->state_bytes + p->workspace_bytes;
 }
 
 /* --- closing -------------------- */
@@ -431,6 +499,7 @@ void stack_close(stack *s) {
     engine_worker_destroy(s->worker);
     link_close(&s->front);
     link_close(&s->inner);
+    lora_table_destroy(s->loras);
     engine_close(s->engine);
     chat_template_destroy(s->chat);
     buf_deinit(&s->frame);

@@ -18,32 +18,66 @@ const char *backend_path_name(backend_path path) {
     return path == BACKEND_PATH_NATIVE ? "native" : "rows dequantized to f32";
 }
 
-/* Does an op before this one use the same weight (tied embeddings)? */
+/* --- what the weights of a program are -------------------------------------------- */
+
+enum { PACKED_KIND_COUNT = PACKED_FP8 + 1 };
+
+typedef struct weight_sum {
+    const char *type;
+    uint32_t tensors;
+    uint64_t bytes;
+} weight_sum;
+
+typedef struct weight_sums {
+    weight_sum plain[DTYPE_ID_END];
+    weight_sum packed[PACKED_KIND_COUNT];
+} weight_sums;
+
+static void add_to(weight_sum *sum, const char *type, uint64_t bytes) {
+    sum->type = type;
+    sum->tensors++;
+    sum->bytes += bytes;
+}
+
+static void add_weight(weight_sums *sums, const weight *w) {
+    if (w->packed != NULL) {
+        ASSERT((uint32_t)w->packed->kind < PACKED_KIND_COUNT);
+        add_to(&sums->packed[w->packed->kind], packed_name(w->packed), packed_bytes(w->packed));
+    } else if (w->data != NULL) {
+        uint64_t row_bytes = 0;
+        bool whole = dtype_row_bytes(w->type, w->cols, &row_bytes);
+        ASSERT(whole);
+        add_to(&sums->plain[w->type], dtype_name(w->type), row_bytes * w->rows);
+    }
+}
+
+/* Does an op before this one use the same weight (tied embeddings, slices of packed rows)? */
 static bool is_used_before(const program *p, uint32_t op_idx) {
+    const weight *w = &p->ops[op_idx].w;
     for (uint32_t i = 0; i < op_idx; i++)
-        if (p->ops[i].w.data == p->ops[op_idx].w.data) return true;
+        if (p->ops[i].w.data == w->data && p->ops[i].w.packed == w->packed) return true;
     return false;
 }
 
+/* `quote`: names of packed kinds have spaces. */
+static void log_sum(const weight_sum *sum, const char *quote, backend_path path) {
+    if (sum->tensors > 0)
+        log_info("engine", "weights type=%s%s%s tensors=%u bytes=%" PRIu64 " path=\"%s\"", quote,
+                 sum->type, quote, sum->tensors, sum->bytes, backend_path_name(path));
+}
+
 void backend_log_weights(const backend_ops *ops, const program *p) {
-    struct {
-        uint32_t tensors;
-        uint64_t bytes;
-    } sums[DTYPE_ID_END] = {0};
+    weight_sums sums = {0};
     if (!log_is_on(LOG_INFO)) return;
     for (uint32_t i = 0; i < p->ops_count; i++) {
-        const weight *w = &p->ops[i].w;
-        uint64_t row_bytes = 0;
-        if (w->data == NULL || is_used_before(p, i)) continue;
-        bool whole = dtype_row_bytes(w->type, w->cols, &row_bytes);
-        ASSERT(whole);
-        sums[w->type].tensors++;
-        sums[w->type].bytes += row_bytes * w->rows;
+        const op *o = &p->ops[i];
+        if (o->kind == OP_EXPERTS)
+            for (uint32_t e = 0; e < o->experts.experts; e++) add_weight(&sums, &o->experts.w[e]);
+        else if (!is_used_before(p, i))
+            add_weight(&sums, &o->w);
     }
-    for (uint32_t t = 0; t < DTYPE_ID_END; t++) {
-        if (sums[t].tensors == 0) continue;
-        log_info("engine", "weights type=%s tensors=%u bytes=%" PRIu64 " path=\"%s\"",
-                 dtype_name((dtype)t), sums[t].tensors, sums[t].bytes,
-                 backend_path_name(ops->path((dtype)t)));
-    }
+    for (uint32_t t = 0; t < DTYPE_ID_END; t++)
+        if (sums.plain[t].tensors > 0) log_sum(&sums.plain[t], "", ops->path((dtype)t));
+    for (uint32_t k = 0; k < PACKED_KIND_COUNT; k++)
+        log_sum(&sums.packed[k], "\"", BACKEND_PATH_ROWS);
 }

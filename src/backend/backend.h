@@ -48,18 +48,24 @@ typedef struct backend_report {
     uint32_t ops_unfused;
 } backend_report;
 
+/* Valid until the next step. */
+typedef struct step_result {
+    const float *hidden; /* [taken_rows, n_embd] after the last norm */
+    const float *logits; /* [head_rows, vocab]; NULL where the program has no head */
+} step_result;
+
 typedef struct backend_ops {
     const char *name;
-    /* For every type but the integers, which are no weights. */
+    /* For every type but the integers, which are no weights.  Packed matrices are always read by
+     * rows. */
     backend_path (*path)(dtype t);
     /* Bytes the instance will take besides weights and KV.  open() takes exactly these. */
     NODISCARD status (*plan)(const program *p, const backend_options *opt, size_t *bytes,
                              error *err);
     NODISCARD status (*open)(backend **out, const program *p, const backend_options *opt,
                              error *err);
-    /* Run the program once.  Returns the logits [taken_rows, vocab] f32, valid until the
-     * next step.  Allocates nothing. */
-    const float *(*step)(backend *b, const batch *in);
+    /* Run the program once.  Allocates nothing. */
+    step_result (*step)(backend *b, const batch *in);
     void (*report)(const backend *b, backend_report *out);
     void (*close)(backend *b);
 } backend_ops;

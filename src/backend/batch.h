@@ -1,13 +1,14 @@
 /* batch.h - what one step computes: the rows, and where their keys and values live.
  *
- * Plain views, owned by the engine, valid for the call.  Rows of one sequence stand in
- * ascending position order; different sequences in any order. */
+ * Plain views, owned by the engine, valid for the call.  Rows of one sequence stand next
+ * to each other in ascending position order. */
 #ifndef BACKEND_BATCH_H
 #define BACKEND_BATCH_H
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backend/program.h"
 #include "tensor/dtype.h"
 
 enum { KV_BLOCK_TOKENS = 16 };
@@ -15,22 +16,34 @@ enum { KV_BLOCK_TOKENS = 16 };
 /* One KV group: layers of equal geometry and type.  A block is KV_BLOCK_TOKENS tokens of
  * all its layers, contiguous:
  *
- *   block: [layers][K, V][kv_heads][KV_BLOCK_TOKENS][head_dim] of `type`               */
+ *   block: [layers] of  K [kv_heads][KV_BLOCK_TOKENS][key_dim],
+ *                       V [kv_heads][KV_BLOCK_TOKENS][value_dim]      of `type`
+ *
+ * v_in_k: no V is stored; V is the first value_dim elements of each K row (the latent of
+ * multi-head latent attention, DeepSeek-AI 2024). */
 typedef struct kv_layout {
     dtype type; /* F32 or F16 */
     uint32_t layers;
     uint32_t kv_heads;
-    uint32_t head_dim;
+    uint32_t key_dim;
+    uint32_t value_dim;
+    bool v_in_k;
 } kv_layout;
 
-static inline size_t kv_row_bytes(const kv_layout *l) {
-    return (size_t)l->head_dim * (l->type == DTYPE_F16 ? 2 : 4);
+static inline size_t kv_elem_bytes(const kv_layout *l) { return l->type == DTYPE_F16 ? 2 : 4; }
+/* Elements from one token's row of a head to the next one's. */
+static inline uint32_t kv_row_elems(const kv_layout *l, int part) {
+    return part == 0 || l->v_in_k ? l->key_dim : l->value_dim;
 }
-/* Of one head of K or V in one block. */
-static inline size_t kv_head_bytes(const kv_layout *l) { return kv_row_bytes(l) * KV_BLOCK_TOKENS; }
-static inline size_t kv_block_bytes(const kv_layout *l) {
-    return kv_head_bytes(l) * l->kv_heads * 2 * l->layers;
+/* Of one head of K (part 0) or V (part 1) in one block. */
+static inline size_t kv_head_bytes(const kv_layout *l, int part) {
+    return kv_row_elems(l, part) * kv_elem_bytes(l) * KV_BLOCK_TOKENS;
 }
+static inline size_t kv_layer_bytes(const kv_layout *l) {
+    size_t v = l->v_in_k ? 0 : kv_head_bytes(l, 1);
+    return (kv_head_bytes(l, 0) + v) * l->kv_heads;
+}
+static inline size_t kv_block_bytes(const kv_layout *l) { return kv_layer_bytes(l) * l->layers; }
 
 typedef enum kv_part { KV_K = 0, KV_V = 1 } kv_part;
 
@@ -41,23 +54,65 @@ typedef struct kv_view {
     uint32_t table_stride;
 } kv_view;
 
-/* The KV_BLOCK_TOKENS rows [head_dim] of one head in one block of a seat. */
+/* The KV_BLOCK_TOKENS rows [kv_row_elems()] of one head in one block of a seat.  With v_in_k the
+ * V rows are the K rows. */
 static inline void *kv_at(const kv_view *kv, uint32_t seat, uint32_t block_idx, uint32_t layer,
                           kv_part part, uint32_t head) {
+    const kv_layout *l = &kv->layout;
     uint32_t id = kv->tables[(size_t)seat * kv->table_stride + block_idx];
-    size_t head_idx = ((size_t)layer * 2 + part) * kv->layout.kv_heads + head;
-    return (char *)kv->blocks + (size_t)id * kv_block_bytes(&kv->layout) +
-           head_idx * kv_head_bytes(&kv->layout);
+    size_t at = (size_t)id * kv_block_bytes(l) + layer * kv_layer_bytes(l);
+    if (part == KV_V && !l->v_in_k) at += kv_head_bytes(l, KV_K) * l->kv_heads;
+    return (char *)kv->blocks + at + head * kv_head_bytes(l, part);
 }
+
+/* Consecutive rows of one sequence. */
+typedef struct batch_run {
+    uint32_t row0;
+    uint32_t rows;
+    uint32_t seat;
+    uint32_t pos0; /* position of row0; the others follow one by one */
+} batch_run;
+
+/* One adaptable weight of one adapter: + scale * (x . a^T) . b^T.  a.data NULL: untouched. */
+typedef struct lora_pair {
+    weight a;    /* [rank, cols] F32, F16 or BF16 */
+    weight b;    /* [rows, rank] */
+    float scale; /* alpha / rank */
+} lora_pair;
+
+enum { LORA_PER_ROW_MAX = 8 };
+
+/* What a row's sequence asked for. */
+typedef struct lora_mix {
+    uint32_t count;
+    struct {
+        const lora_pair *pairs; /* [program.lora_slots] */
+        float scale;
+    } uses[LORA_PER_ROW_MAX];
+} lora_mix;
 
 typedef struct batch {
     uint32_t rows;
     const int32_t *tokens; /* [rows] ids, in the vocabulary */
     const uint32_t *pos;   /* [rows] position in the sequence */
     const uint32_t *seats; /* [rows] row of kv.tables that is the sequence's */
+    uint32_t runs_count;
+    const batch_run *runs; /* [runs_count] cover all rows, in row order; no seat twice */
     uint32_t taken_rows;
-    const uint32_t *taken; /* [taken_rows] ascending rows whose logits are wanted */
+    const uint32_t *taken; /* [taken_rows] ascending rows whose hidden state is wanted */
+    uint32_t head_rows;
+    const uint32_t *head; /* [head_rows] ascending indices into taken: logits are wanted */
     kv_view kv;
+    float *states;                /* [seats, program.state_floats], or NULL when that is 0 */
+    const lora_mix *const *loras; /* [rows], NULL where a row has none; or NULL */
 } batch;
+
+/* Tokens of its sequence that row r can see when attention is not causal: the sequence is whole
+ * in the batch. */
+static inline uint32_t batch_seen_whole(const batch *b, uint32_t r) {
+    for (uint32_t i = 0; i < b->runs_count; i++)
+        if (r - b->runs[i].row0 < b->runs[i].rows) return b->runs[i].pos0 + b->runs[i].rows;
+    return 0;
+}
 
 #endif

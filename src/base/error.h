@@ -31,7 +31,7 @@ typedef enum status {
 
 typedef struct error {
     status code;
-    char msg[320]; /* room, object, what is wrong, the two numbers that disagree */
+    char msg[768]; /* room, object, what is wrong, the two numbers that disagree */
 } error;
 
 #define NODISCARD __attribute__((warn_unused_result))

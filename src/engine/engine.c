@@ -15,11 +15,20 @@ struct engine {
     program *program;
     backend *backend;
     kv_pool *kv;
-    void *blocks;    /* owned pages; [plan.kv_blocks] of kv_block_bytes() */
-    int32_t *tokens; /* [rows_max] */
-    uint32_t *pos;   /* [rows_max] */
-    uint32_t *seats; /* [rows_max] */
-    uint32_t *taken; /* [rows_max] */
+    void *blocks; /* owned pages; [plan.kv_blocks] of kv_block_bytes(); NULL when these are 0 */
+    void *states; /* owned pages; [seats, program->state_floats] f32; NULL when these are 0 */
+    const float *hidden;    /* of the last step; the backend's */
+    int32_t *tokens;        /* [rows_max] */
+    uint32_t *pos;          /* [rows_max] */
+    uint32_t *seats;        /* [rows_max] */
+    uint32_t *taken;        /* [rows_max] */
+    uint32_t *head;         /* [rows_max] */
+    batch_run *runs;        /* [rows_max] */
+    const lora_mix **loras; /* [rows_max]; NULL without adapters */
+    uint64_t *seat_steps;   /* [seats] the last step in which the seat had rows */
+    uint32_t *seat_tokens;  /* [seats] tokens that the seat's states have seen */
+    uint64_t steps;
+    uint32_t *lora_ops; /* [program->lora_slots] ops; NULL without adapters */
 };
 
 /* Of the memory that is free, the KV cache gets at most this much. */
@@ -28,16 +37,60 @@ static const double kv_memory_share = 0.8;
 /* --- planning -------------------- */
 
 static kv_layout layout_of(const model *m, dtype kv_type) {
-    return (kv_layout){.type = kv_type,
-                       .layers = m->hparams.layers,
-                       .kv_heads = m->hparams.kv_heads,
-                       .head_dim = m->hparams.head_dim};
+    const model_hparams *h = &m->hparams;
+    switch (h->mixer) {
+    case MODEL_MIXER_ATTENTION:
+        return (kv_layout){.type = kv_type,
+                           .layers = h->layers,
+                           .kv_heads = h->kv_heads,
+                           .key_dim = h->head_dim,
+                           .value_dim = h->value_dim};
+    case MODEL_MIXER_LATENT: /* one latent and one rotary key for all heads */
+        return (kv_layout){.type = kv_type,
+                           .layers = h->layers,
+                           .kv_heads = 1,
+                           .key_dim = h->kv_rank + h->head_dim - h->nope_dim,
+                           .value_dim = h->kv_rank,
+                           .v_in_k = true};
+    case MODEL_MIXER_MAMBA:
+    case MODEL_MIXER_RWKV6:
+        break;
+    }
+    return (kv_layout){.type = kv_type};
 }
 
-static uint64_t kv_bytes_limit(const model *m, const engine_options *opt, uint64_t workspace) {
+static status plan_context(const model *m, const engine_options *opt, mem_plan *plan, error *err) {
+    const model_tensor *positions = &m->position_embd;
+    plan->ctx_max = opt->ctx_max != 0 ? opt->ctx_max : m->hparams.ctx_train;
+    if (m->hparams.is_encoder) plan->ctx_max = num_min_u32(plan->ctx_max, opt->rows_max);
+    if (model_has(positions) && plan->ctx_max > positions->rows)
+        return error_set(err, ERR_LIMIT,
+                         "engine: a context of %u tokens, the model has learned %u positions: "
+                         "lower --ctx",
+                         plan->ctx_max, positions->rows);
+    return OK;
+}
+
+static status plan_states(const program *p, const engine_options *opt, mem_plan *plan, error *err) {
+    uint64_t available = os_memory_available(), bytes = 0;
+    bool fits = num_mul_u64(&bytes, p->state_floats, sizeof(float)) &&
+                num_mul_u64(&bytes, bytes, opt->seats);
+    if (bytes == 0 && fits) return OK;
+    if (!fits || bytes > available)
+        return error_set(err, ERR_NOMEM,
+                         "engine: the states of %u sequences need %llu floats each, %llu bytes "
+                         "are free: run fewer sequences at a time",
+                         opt->seats, (unsigned long long)p->state_floats,
+                         (unsigned long long)available);
+    plan->state_bytes = bytes;
+    return OK;
+}
+
+static uint64_t kv_bytes_limit(const engine_options *opt, const mem_plan *plan) {
     if (opt->kv_bytes_max != 0) return opt->kv_bytes_max;
-    uint64_t available = os_memory_available(),
-             needed = m->weight_bytes + workspace + opt->spoken_for_bytes;
+    uint64_t available = os_memory_available(), needed = plan->weights_bytes +
+                                                         plan->workspace_bytes + plan->state_bytes +
+                                                         opt->spoken_for_bytes;
     return available > needed ? (uint64_t)((double)(available - needed) * kv_memory_share) : 0;
 }
 
@@ -45,33 +98,51 @@ static status plan_kv(const model *m, const engine_options *opt, mem_plan *plan,
     kv_layout layout = layout_of(m, opt->kv_type);
     uint64_t block_bytes = kv_block_bytes(&layout);
     uint64_t seat_blocks = kv_blocks_for(plan->ctx_max);
-    uint64_t wanted = seat_blocks * plan->seats;
-    uint64_t affordable = kv_bytes_limit(m, opt, plan->workspace_bytes) / block_bytes;
-    uint64_t blocks = num_min_u64(num_min_u64(wanted, affordable), UINT32_MAX);
-    if (blocks < seat_blocks)
-        return error_set(err, ERR_NOMEM,
-                         "kv: one sequence of %u tokens needs %llu bytes, %llu may be used: lower "
-                         "--ctx, or raise --kv-bytes-max or memory",
-                         plan->ctx_max, (unsigned long long)(seat_blocks * block_bytes),
-                         (unsigned long long)(affordable * block_bytes));
+    uint64_t wanted = num_min_u64(seat_blocks * plan->seats, UINT32_MAX);
+    uint64_t blocks = wanted;
+    if (block_bytes > 0) {
+        uint64_t affordable = kv_bytes_limit(opt, plan) / block_bytes;
+        blocks = num_min_u64(wanted, affordable);
+        if (blocks < seat_blocks)
+            return error_set(err, ERR_NOMEM,
+                             "kv: one sequence of %u tokens needs %llu bytes, %llu may be used: "
+                             "lower --ctx, or raise --kv-bytes-max or memory",
+                             plan->ctx_max, (unsigned long long)(seat_blocks * block_bytes),
+                             (unsigned long long)(affordable * block_bytes));
+    }
     plan->kv_blocks = (uint32_t)blocks;
     plan->kv_bytes = blocks * block_bytes;
     plan->kv_cut = blocks < wanted;
     return OK;
 }
 
+static program_limits limits_of(const engine_options *opt, const mem_plan *plan) {
+    return (program_limits){.rows = opt->rows_max,
+                            .taken = num_max_u32(opt->hidden_rows_max, opt->taken_rows_max),
+                            .head = opt->taken_rows_max,
+                            .ctx = plan->ctx_max,
+                            .ctx_asked = num_max_u32(plan->ctx_max, opt->ctx_asked),
+                            .lora_rank = opt->lora_rank_max};
+}
+
+static status plan_memory(const model *m, const engine_options *opt, const program *p,
+                          mem_plan *plan, error *err) {
+    backend_options bopt = {.threads = opt->threads, .isa_cap = opt->isa_cap};
+    size_t workspace = 0;
+    TRY(opt->backend->plan(p, &bopt, &workspace, err));
+    plan->workspace_bytes = workspace;
+    TRY(plan_states(p, opt, plan, err));
+    return plan_kv(m, opt, plan, err);
+}
+
 /* The plan and the program it stands on. */
 static status plan_with_program(const model *m, const engine_options *opt, mem_plan *plan,
                                 program **p, error *err) {
-    *plan = (mem_plan){.weights_bytes = m->weight_bytes,
-                       .ctx_max = opt->ctx_max != 0 ? opt->ctx_max : m->hparams.ctx_train,
-                       .seats = opt->seats};
-    backend_options bopt = {.threads = opt->threads, .isa_cap = opt->isa_cap};
-    size_t workspace = 0;
-    TRY(forward_record(p, m, opt->rows_max, opt->taken_rows_max, plan->ctx_max, err));
-    status st = opt->backend->plan(*p, &bopt, &workspace, err);
-    plan->workspace_bytes = workspace;
-    if (st == OK) st = plan_kv(m, opt, plan, err);
+    *plan = (mem_plan){.weights_bytes = m->weight_bytes, .seats = opt->seats};
+    TRY(plan_context(m, opt, plan, err));
+    program_limits limits = limits_of(opt, plan);
+    TRY(forward_record(p, m, &limits, err));
+    status st = plan_memory(m, opt, *p, plan, err);
     if (st != OK) program_destroy(*p);
     return st;
 }
@@ -86,35 +157,64 @@ status engine_plan(const model *m, const engine_options *opt, mem_plan *out, err
 /* --- life cycle -------------------- */
 
 static status open_rows(engine *e, error *err) {
-    size_t n = e->opt.rows_max;
+    size_t n = e->opt.rows_max, seats = e->opt.seats;
+    bool adapters = e->opt.lora_rank_max > 0;
     e->tokens = mem_try_calloc(n, sizeof *e->tokens);
     e->pos = mem_try_calloc(n, sizeof *e->pos);
     e->seats = mem_try_calloc(n, sizeof *e->seats);
     e->taken = mem_try_calloc(n, sizeof *e->taken);
-    if (e->tokens == NULL || e->pos == NULL || e->seats == NULL || e->taken == NULL)
-        return error_set(err, ERR_NOMEM, "engine: no memory for %zu rows", n);
+    e->head = mem_try_calloc(n, sizeof *e->head);
+    e->runs = mem_try_calloc(n, sizeof *e->runs);
+    if (adapters) e->loras = mem_try_calloc(n, sizeof *e->loras);
+    e->seat_steps = mem_try_calloc(seats, sizeof *e->seat_steps);
+    e->seat_tokens = mem_try_calloc(seats, sizeof *e->seat_tokens);
+    if (e->tokens == NULL || e->pos == NULL || e->seats == NULL || e->taken == NULL ||
+        e->head == NULL || e->runs == NULL || (adapters && e->loras == NULL) ||
+        e->seat_steps == NULL || e->seat_tokens == NULL)
+        return error_set(err, ERR_NOMEM, "engine: no memory for %zu rows and %zu seats", n, seats);
     return OK;
 }
 
+static status open_lora_slots(engine *e, error *err) {
+    const program *p = e->program;
+    if (p->lora_slots == 0) return OK;
+    e->lora_ops = mem_try_calloc(p->lora_slots, sizeof *e->lora_ops);
+    if (e->lora_ops == NULL)
+        return error_set(err, ERR_NOMEM, "engine: no memory for %u adapter slots", p->lora_slots);
+    for (uint32_t i = 0; i < p->ops_count; i++)
+        if (p->ops[i].lora_slot != LORA_SLOT_NONE) e->lora_ops[p->ops[i].lora_slot] = i;
+    return OK;
+}
+
+static status open_pages(uint64_t bytes, void **out, error *err) {
+    return bytes == 0 ? OK : os_map_pages((size_t)bytes, out, err);
+}
+
+static status open_parts(engine *e, error *err) {
+    const engine_options *opt = &e->opt;
+    backend_options bopt = {.threads = opt->threads, .isa_cap = opt->isa_cap};
+    TRY(opt->backend->open(&e->backend, e->program, &bopt, err));
+    TRY(kv_pool_create(&e->kv, e->plan.kv_blocks, opt->seats, kv_blocks_for(e->plan.ctx_max), err));
+    TRY(open_pages(e->plan.kv_bytes, &e->blocks, err));
+    TRY(open_pages(e->plan.state_bytes, &e->states, err));
+    TRY(open_rows(e, err));
+    return open_lora_slots(e, err);
+}
+
 status engine_open(engine **out, const model *m, const engine_options *opt, error *err) {
-    ASSERT(opt->seats > 0 && opt->rows_max > 0 && opt->taken_rows_max <= opt->rows_max);
+    ASSERT(opt->seats > 0 && opt->rows_max > 0 && opt->taken_rows_max <= opt->rows_max &&
+           opt->hidden_rows_max <= opt->rows_max);
     engine *e = mem_try_calloc(1, sizeof *e);
     if (e == NULL) return error_set(err, ERR_NOMEM, "engine: no memory");
     e->m = m;
     e->opt = *opt;
     e->layout = layout_of(m, opt->kv_type);
-    backend_options bopt = {.threads = opt->threads, .isa_cap = opt->isa_cap};
     status st = plan_with_program(m, opt, &e->plan, &e->program, err);
     if (st != OK) {
         mem_free(e);
         return st;
     }
-    st = opt->backend->open(&e->backend, e->program, &bopt, err);
-    if (st == OK)
-        st = kv_pool_create(&e->kv, e->plan.kv_blocks, opt->seats, kv_blocks_for(e->plan.ctx_max),
-                            err);
-    if (st == OK) st = os_map_pages((size_t)e->plan.kv_bytes, &e->blocks, err);
-    if (st == OK) st = open_rows(e, err);
+    st = open_parts(e, err);
     if (st != OK) {
         engine_close(e);
         return st;
@@ -129,83 +229,192 @@ void engine_close(engine *e) {
     program_destroy(e->program);
     kv_pool_destroy(e->kv);
     os_unmap(e->blocks, (size_t)e->plan.kv_bytes);
+    os_unmap(e->states, (size_t)e->plan.state_bytes);
     mem_free(e->tokens);
     mem_free(e->pos);
     mem_free(e->seats);
     mem_free(e->taken);
+    mem_free(e->head);
+    mem_free(e->runs);
+    mem_free(e->loras);
+    mem_free(e->seat_steps);
+    mem_free(e->seat_tokens);
+    mem_free(e->lora_ops);
     mem_free(e);
 }
 
 /* --- stepping -------------------- */
 
+static batch empty_batch(const engine *e) {
+    return (batch){.tokens = e->tokens,
+                   .pos = e->pos,
+                   .seats = e->seats,
+                   .runs = e->runs,
+                   .taken = e->taken,
+                   .head = e->head,
+                   .kv = {.layout = e->layout,
+                          .blocks = e->blocks,
+                          .tables = kv_tables(e->kv),
+                          .table_stride = kv_seat_blocks_max(e->kv)},
+                   .states = e->states};
+}
+
+static void begin_run(engine *e, batch *b, const engine_row *row) {
+    ASSERT(e->seat_steps[row->seat] != e->steps); /* no seat twice */
+    /* states are those after the seat's last row, and nowhere else */
+    ASSERT(e->states == NULL || row->pos == 0 || row->pos == e->seat_tokens[row->seat]);
+    e->seat_steps[row->seat] = e->steps;
+    e->runs[b->runs_count++] =
+        (batch_run){.row0 = b->rows, .rows = 1, .seat = row->seat, .pos0 = row->pos};
+}
+
+static void add_to_run(engine *e, batch *b, const engine_row *row) {
+    batch_run *last = b->runs_count > 0 ? &e->runs[b->runs_count - 1] : NULL;
+    if (last == NULL || last->seat != row->seat) {
+        begin_run(e, b, row);
+    } else {
+        ASSERT(row->pos == last->pos0 + last->rows);
+        last->rows++;
+    }
+}
+
+static void add_row(engine *e, batch *b, const engine_row *row) {
+    ASSERT(row->token >= 0 && (uint32_t)row->token < e->m->hparams.vocab);
+    ASSERT(row->seat < e->opt.seats && row->pos < kv_seat_tokens(e->kv, row->seat));
+    ASSERT(row->lora == NULL || e->loras != NULL);
+    add_to_run(e, b, row);
+    uint32_t r = b->rows++;
+    e->tokens[r] = row->token;
+    e->pos[r] = row->pos;
+    e->seats[r] = row->seat;
+    if (e->loras != NULL) e->loras[r] = row->lora;
+    if (row->lora != NULL) b->loras = e->loras;
+    if (row->wants_logits) e->head[b->head_rows++] = b->taken_rows;
+    if (row->wants_logits || row->wants_hidden) e->taken[b->taken_rows++] = r;
+}
+
+static void end_runs(engine *e, const batch *b) {
+    for (uint32_t i = 0; i < b->runs_count; i++) {
+        const batch_run *run = &b->runs[i];
+        uint32_t tokens = run->pos0 + run->rows;
+        bool whole = run->pos0 == 0 && tokens == kv_seat_tokens(e->kv, run->seat);
+        ASSERT(!e->m->hparams.is_encoder || whole);
+        e->seat_tokens[run->seat] = tokens;
+    }
+}
+
 const float *engine_step(engine *e, const engine_row *rows, uint32_t count) {
     ASSERT(count > 0 && count <= e->opt.rows_max);
     mem_freeze("step");
-    batch b = {.rows = count,
-               .tokens = e->tokens,
-               .pos = e->pos,
-               .seats = e->seats,
-               .taken = e->taken,
-               .kv = {.layout = e->layout,
-                      .blocks = e->blocks,
-                      .tables = kv_tables(e->kv),
-                      .table_stride = kv_seat_blocks_max(e->kv)}};
-    for (uint32_t i = 0; i < count; i++) {
-        ASSERT(rows[i].token >= 0 && (uint32_t)rows[i].token < e->m->hparams.vocab);
-        ASSERT(rows[i].pos < kv_seat_tokens(e->kv, rows[i].seat));
-        e->tokens[i] = rows[i].token;
-        e->pos[i] = rows[i].pos;
-        e->seats[i] = rows[i].seat;
-        if (rows[i].wants_logits) e->taken[b.taken_rows++] = i;
-    }
-    ASSERT(b.taken_rows <= e->opt.taken_rows_max);
-    const float *logits = e->opt.backend->step(e->backend, &b);
+    e->steps++;
+    batch b = empty_batch(e);
+    for (uint32_t i = 0; i < count; i++) add_row(e, &b, &rows[i]);
+    end_runs(e, &b);
+    ASSERT(b.taken_rows <= e->program->max.taken && b.head_rows <= e->program->max.head);
+    step_result result = e->opt.backend->step(e->backend, &b);
+    e->hidden = result.hidden;
     mem_thaw();
-    return logits;
+    return result.logits;
 }
 
+const float *engine_hidden(const engine *e) { return e->hidden; }
+
+/* --- introspection -------------------- */
+
+uint32_t engine_lora_slots(const engine *e) { return e->program->lora_slots; }
+
+lora_slot engine_lora_slot(const engine *e, uint32_t slot) {
+    ASSERT(slot < e->program->lora_slots);
+    const weight *w = &e->program->ops[e->lora_ops[slot]].w;
+    return (lora_slot){.tensor = w->name, .row0 = w->row0, .rows = w->rows, .cols = w->cols};
+}
+
+static uint32_t value_cols(const program *p, value_id v) {
+    return v == VALUE_NONE ? 0 : p->values[v].cols;
+}
+
+const model *engine_model(const engine *e) { return e->m; }
+uint32_t engine_lora_rank_max(const engine *e) { return e->opt.lora_rank_max; }
 kv_pool *engine_kv(engine *e) { return e->kv; }
 const mem_plan *engine_mem_plan(const engine *e) { return &e->plan; }
 uint32_t engine_vocab(const engine *e) { return e->m->hparams.vocab; }
+uint32_t engine_hidden_cols(const engine *e) { return value_cols(e->program, e->program->hidden); }
+uint32_t engine_logits_cols(const engine *e) { return value_cols(e->program, e->program->logits); }
+bool engine_is_encoder(const engine *e) { return e->m->hparams.is_encoder; }
+bool engine_can_share(const engine *e) {
+    return e->program->state_floats == 0 && !engine_is_encoder(e);
+}
 void engine_report(const engine *e, backend_report *out) {
     e->opt.backend->report(e->backend, out);
 }
 
 /* --- before the first step -------------------- */
 
-static size_t weight_bytes(const weight *w) {
+/* The weights of an op, [*count]; they may have no data. */
+static const weight *op_weights(const op *o, uint32_t *count) {
+    bool experts = o->kind == OP_EXPERTS;
+    *count = experts ? o->experts.experts : 1;
+    return experts ? o->experts.w : &o->w;
+}
+
+/* Its bytes in the file; of a packed matrix the quanta, which are nearly all there is. */
+static size_t weight_bytes(const weight *w, const volatile char **data) {
     uint64_t row = 0;
+    if (w->packed != NULL) {
+        bool nibbles = w->packed->kind != PACKED_INT8 && w->packed->kind != PACKED_FP8;
+        *data = w->packed->data;
+        return (size_t)w->packed->rows * w->packed->cols / (nibbles ? 2 : 1);
+    }
+    *data = w->data;
     bool stored = w->data != NULL && dtype_row_bytes(w->type, w->cols, &row);
     return stored ? (size_t)(w->rows * row) : 0;
 }
 
 static uint64_t program_weight_bytes(const program *p) {
     uint64_t total = 0;
-    for (uint32_t i = 0; i < p->ops_count; i++) total += weight_bytes(&p->ops[i].w);
+    const volatile char *data = NULL;
+    for (uint32_t i = 0; i < p->ops_count; i++) {
+        uint32_t count = 0;
+        const weight *w = op_weights(&p->ops[i], &count);
+        for (uint32_t k = 0; k < count; k++) total += weight_bytes(&w[k], &data);
+    }
     return total;
 }
 
-void engine_log_weights(const engine *e) { backend_log_weights(e->opt.backend, e->program); }
+typedef struct prefault {
+    const engine_progress *progress;
+    uint64_t done, total;
+} prefault;
+
+static status prefault_weight(prefault *f, const weight *w, error *err) {
+    enum { PAGE = 4096, CHUNK = 8 << 20 };
+    const volatile char *data = NULL;
+    size_t bytes = weight_bytes(w, &data);
+    for (size_t at = 0; at < bytes; at += PAGE) {
+        (void)data[at];
+        if (at % CHUNK == 0 && !f->progress->tell(f->progress->ctx, f->done + at, f->total))
+            return error_set(err, ERR_CANCELED, "engine: stopped while reading the weights");
+    }
+    f->done += bytes;
+    return OK;
+}
 
 status engine_prefault(const engine *e, const engine_progress *p, error *err) {
-    enum { PAGE = 4096, CHUNK = 8 << 20 };
-    uint64_t total = program_weight_bytes(e->program), done = 0;
-    if (total > os_memory_available()) return OK;
+    prefault f = {.progress = p, .total = program_weight_bytes(e->program)};
+    if (f.total > os_memory_available()) return OK;
     for (uint32_t i = 0; i < e->program->ops_count; i++) {
-        const volatile char *data = e->program->ops[i].w.data;
-        size_t bytes = weight_bytes(&e->program->ops[i].w);
-        for (size_t at = 0; at < bytes; at += PAGE) {
-            (void)data[at];
-            if (at % CHUNK == 0 && !p->tell(p->ctx, done + at, total))
-                return error_set(err, ERR_CANCELED, "engine: stopped while reading the weights");
-        }
-        done += bytes;
+        uint32_t count = 0;
+        const weight *w = op_weights(&e->program->ops[i], &count);
+        for (uint32_t k = 0; k < count; k++) TRY(prefault_weight(&f, &w[k], err));
     }
     return OK;
 }
 
+void engine_log_weights(const engine *e) { backend_log_weights(e->opt.backend, e->program); }
+
 status engine_warm_up(engine *e, error *err) {
-    engine_row row = {.wants_logits = e->opt.taken_rows_max > 0};
+    engine_row row = {.wants_logits = e->opt.taken_rows_max > 0,
+                      .wants_hidden = e->program->max.taken > 0};
     status st = kv_seat_grow(e->kv, 0, 1, err);
     if (st == OK) (void)engine_step(e, &row, 1);
     kv_seat_clear(e->kv, 0);

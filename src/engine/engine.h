@@ -1,8 +1,11 @@
-/* engine.h - a model married to a backend: rows of tokens in, logits out.
+/* engine.h - a model married to a backend: rows of tokens in, hidden states and logits out.
  *
- * The engine owns the KV cache, the program and the backend instance.  Everything it
- * needs is planned and taken when it opens; a step allocates nothing (the heap is
- * frozen around it).  Owner: whoever opened it; one thread. */
+ * The engine owns the KV cache, the states of state-space models, the program and the backend
+ * instance.  Everything it needs is planned and taken when it opens; a step allocates nothing (the
+ * heap is frozen around it).  Owner: whoever opened it; one thread.
+ *
+ * Models without a KV cache have one all the same as far as its bookkeeping goes: seats grow and
+ * are cleared as ever, and the blocks have no bytes. */
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 
@@ -18,9 +21,12 @@ typedef struct engine_options {
     cpu_isa isa_cap;
     dtype kv_type;             /* F32 or F16 */
     uint32_t ctx_max;          /* tokens per sequence; 0: what the model was trained for */
+    uint32_t ctx_asked;        /* 0: ctx_max; larger where only a part of the context is needed */
     uint32_t seats;            /* sequences that run at the same time */
     uint32_t rows_max;         /* rows of one step */
     uint32_t taken_rows_max;   /* rows of one step whose logits are wanted */
+    uint32_t hidden_rows_max;  /* rows whose hidden states or logits are wanted; 0: as many */
+    uint32_t lora_rank_max;    /* of adapters; 0: there will be none */
     uint64_t kv_bytes_max;     /* 0: every seat can be full, as far as memory allows */
     uint64_t spoken_for_bytes; /* of the free memory, planned by others and not touched yet */
 } engine_options;
@@ -29,9 +35,10 @@ typedef struct engine_options {
 typedef struct mem_plan {
     uint64_t weights_bytes; /* mapped from the file */
     uint64_t kv_bytes;
+    uint64_t state_bytes;     /* of all seats; 0 without state-space layers */
     uint64_t workspace_bytes; /* backend: values, tables, scratch */
     uint32_t kv_blocks;
-    uint32_t ctx_max;
+    uint32_t ctx_max; /* an encoder's is at most rows_max: its sequences are whole in a step */
     uint32_t seats;
     bool kv_cut; /* seats * ctx_max tokens do not fit in memory: fewer blocks were planned */
 } mem_plan;
@@ -59,21 +66,53 @@ NODISCARD status engine_prefault(const engine *e, const engine_progress *p, erro
 /* One step of one row on seat 0, whose blocks are given back: threads and tables are awake. */
 NODISCARD status engine_warm_up(engine *e, error *err);
 
-/* One row of a step; positions of one seat ascend from the seat's first uncomputed one. */
+/* One row of a step.  Rows of one seat stand next to each other, and their positions ascend one by
+ * one from the seat's first uncomputed one; an encoder's are the whole sequence. */
 typedef struct engine_row {
     int32_t token;
     uint32_t pos;
     uint32_t seat;
     bool wants_logits;
+    bool wants_hidden;
+    const lora_mix *lora; /* adapters of its sequence; NULL: none */
 } engine_row;
 
-/* Compute the rows.  The caller has grown every seat to cover its rows.  Returns
- * logits [rows that want them, vocab] in row order, valid until the next step. */
+/* Compute the rows.  The caller has grown every seat to cover its rows.  Returns logits
+ * [rows that want them, engine_logits_cols()] in row order, valid until the next step; NULL where
+ * the model has no head. */
 const float *engine_step(engine *e, const engine_row *rows, uint32_t count);
 
+/* Of the last step: the states after the model's last norm, [rows that want hidden states or
+ * logits, engine_hidden_cols()] in row order; valid until the next step. */
+const float *engine_hidden(const engine *e);
+
+/* --- what can be adapted -------------------- */
+
+/* Rows row0 .. row0 + rows - 1 of a matrix of the model: one index into lora_mix.pairs.  A fused
+ * tensor has several. */
+typedef struct lora_slot {
+    str tensor; /* its name in the model; borrowed */
+    uint32_t row0;
+    uint32_t rows;
+    uint32_t cols;
+} lora_slot;
+
+uint32_t engine_lora_slots(const engine *e); /* 0 unless lora_rank_max was set */
+lora_slot engine_lora_slot(const engine *e, uint32_t slot);
+uint32_t engine_lora_rank_max(const engine *e);
+
+/* --- introspection -------------------- */
+
+const model *engine_model(const engine *e);
 kv_pool *engine_kv(engine *e);
 const mem_plan *engine_mem_plan(const engine *e);
 uint32_t engine_vocab(const engine *e);
+uint32_t engine_hidden_cols(const engine *e); /* n_embd */
+uint32_t engine_logits_cols(const engine *e); /* vocab, or a reranker's scores; 0: no head */
+bool engine_is_encoder(const engine *e);
+/* Can a seat begin with blocks of another one, or be truncated?  Not where sequences have states,
+ * which exist only as they are after their last token, nor in encoders. */
+bool engine_can_share(const engine *e);
 void engine_report(const engine *e, backend_report *out);
 
 #endif

@@ -58,7 +58,7 @@ static status read_counts(gguf *g, gguf_cursor *c, error *err) {
     return OK;
 }
 
-static status read_alignment(gguf *g, error *err) {
+status gguf_read_alignment(gguf *g, error *err) {
     g->alignment = GGUF_ALIGNMENT_DEFAULT;
     const gguf_value *v = gguf_kv_find(g, S("general.alignment"));
     if (v == NULL) return OK;
@@ -101,7 +101,7 @@ static status parse(gguf *g, bool header_is_enough, error *err) {
     TRY(read_version(g, &c, err));
     TRY(read_counts(g, &c, err));
     TRY(gguf_read_kvs(g, &c, err));
-    TRY(read_alignment(g, err));
+    TRY(gguf_read_alignment(g, err));
     TRY(refuse_split(g, err));
     TRY(gguf_read_tensors(g, &c, err));
     TRY(find_data(g, &c, header_is_enough, err));
@@ -112,6 +112,7 @@ static status open_blob(gguf **out, const blob *b, bool header_is_enough, error 
     gguf *g = mem_try_calloc(1, sizeof *g);
     if (g == NULL) return error_set(err, ERR_NOMEM, "gguf: no memory to open '%s'", blob_name(b));
     g->file = blob_view(b);
+    g->file_bytes = g->file.n;
     status st = parse(g, header_is_enough, err);
     if (st != OK) {
         gguf_close(g);
@@ -133,13 +134,14 @@ void gguf_close(gguf *g) {
     map_deinit(&g->tensor_index);
     mem_free(g->kv);
     mem_free(g->tensors);
+    arena_deinit(&g->own);
     mem_free(g);
 }
 
 /* --- content --------------------------------------------------------------- */
 uint32_t gguf_version(const gguf *g) { return g->version; }
 uint32_t gguf_alignment(const gguf *g) { return g->alignment; }
-uint64_t gguf_file_bytes(const gguf *g) { return g->file.n; }
+uint64_t gguf_file_bytes(const gguf *g) { return g->file_bytes; }
 bool gguf_has_data(const gguf *g) { return g->has_data; }
 
 uint32_t gguf_tensor_count(const gguf *g) { return g->tensors_count; }

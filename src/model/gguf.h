@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "store/blob.h"
 #include "tensor/dtype.h"
+#include "tensor/packed.h"
 
 /* Reaching one of these is an error that says so. */
 enum {
@@ -76,15 +77,26 @@ typedef struct gguf_value {
     } as;
 } gguf_value;
 
+/* One matrix of a tensor whose matrices lie apart. */
+typedef struct gguf_part {
+    const void *data;
+    const packed_matrix *packed; /* instead of data, or NULL */
+} gguf_part;
+
 typedef struct gguf_tensor {
     str name;
-    dtype type;
+    dtype type; /* of packed rows: what they become when they are written to a file */
     uint32_t dims_count;
     uint64_t dims[GGUF_DIMS_MAX]; /* innermost first, as in the file; 1 beyond dims_count */
     uint64_t elems;
     uint64_t bytes;
-    uint64_t offset;  /* from the start of the file */
+    uint64_t offset;  /* from the start of the file; 0 where there is no GGUF file */
     const void *data; /* borrowed from the blob; NULL after gguf_open_header() without data */
+    /* Only in a description that gguf_make.h put together from other files: */
+    const packed_matrix *packed; /* instead of data */
+    const gguf_part *parts;      /* [dims[2]] instead of data */
+    uint32_t halves_heads; /* not 0: rows of so many heads whose rotary pairs are halves, where GGUF
+                              has them adjacent; gguf_make_write() reorders them */
 } gguf_tensor;
 
 /* --- lifecycle --------------------------------------------------------------- */

@@ -55,9 +55,7 @@ static bool has_control_char(str s) {
     return false;
 }
 
-status gguf_read_name(gguf_cursor *c, const char *what, size_t bytes_max, str *out, error *err) {
-    str name;
-    TRY(gguf_read_str(c, what, &name, err));
+status gguf_check_name(str name, const char *what, size_t bytes_max, error *err) {
     if (name.n == 0) return error_set(err, ERR_FORMAT, "gguf: empty %s", what);
     if (name.n > bytes_max)
         return error_set(err, ERR_LIMIT, "gguf: %s of %zu bytes, at most %zu", what, name.n,
@@ -65,6 +63,13 @@ status gguf_read_name(gguf_cursor *c, const char *what, size_t bytes_max, str *o
     if (has_control_char(name) || !str_is_utf8(name))
         return error_set(err, ERR_FORMAT, "gguf: %s of %zu bytes is not printable UTF-8", what,
                          name.n);
+    return OK;
+}
+
+status gguf_read_name(gguf_cursor *c, const char *what, size_t bytes_max, str *out, error *err) {
+    str name;
+    TRY(gguf_read_str(c, what, &name, err));
+    TRY(gguf_check_name(name, what, bytes_max, err));
     *out = name;
     return OK;
 }
@@ -194,16 +199,19 @@ static status read_kv(gguf_cursor *c, gguf_value *v, error *err) {
     return read_value(c, v, err);
 }
 
+status gguf_index_kvs(gguf *g, error *err) {
+    TRY(map_init(&g->kv_index, g->kv_count, err));
+    for (uint32_t i = 0; i < g->kv_count; i++)
+        if (!map_add(&g->kv_index, g->kv[i].key, i))
+            return error_set(err, ERR_FORMAT, "gguf: key '%.*s' appears twice, at %u and before",
+                             STR(g->kv[i].key), i);
+    return OK;
+}
+
 status gguf_read_kvs(gguf *g, gguf_cursor *c, error *err) {
     g->kv = mem_try_calloc(g->kv_count, sizeof *g->kv);
     if (g->kv == NULL)
         return error_set(err, ERR_NOMEM, "gguf: no memory for %u key-values", g->kv_count);
-    TRY(map_init(&g->kv_index, g->kv_count, err));
-    for (uint32_t i = 0; i < g->kv_count; i++) {
-        TRY(read_kv(c, &g->kv[i], err));
-        if (!map_add(&g->kv_index, g->kv[i].key, i))
-            return error_set(err, ERR_FORMAT, "gguf: key '%.*s' appears twice, at %u and before",
-                             STR(g->kv[i].key), i);
-    }
-    return OK;
+    for (uint32_t i = 0; i < g->kv_count; i++) TRY(read_kv(c, &g->kv[i], err));
+    return gguf_index_kvs(g, err);
 }

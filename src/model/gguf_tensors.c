@@ -10,15 +10,12 @@
 #define NAME(tensor) (int)(tensor)->name.n, (tensor)->name.p
 
 /* --- one description ------------------------------------------------------- */
-static status read_dims(gguf_cursor *c, gguf_tensor *t, error *err) {
-    TRY(gguf_read_u32(c, "a tensor's dimensions", &t->dims_count, err));
+static status count_elems(gguf_tensor *t, error *err) {
     if (t->dims_count < 1 || t->dims_count > GGUF_DIMS_MAX)
         return error_set(err, ERR_FORMAT, "gguf: tensor '%.*s' has %u dimensions, must be 1 to %u",
                          NAME(t), t->dims_count, GGUF_DIMS_MAX);
     t->elems = 1;
-    for (uint32_t i = 0; i < GGUF_DIMS_MAX; i++) t->dims[i] = 1;
     for (uint32_t i = 0; i < t->dims_count; i++) {
-        TRY(gguf_read_u64(c, "a tensor's dimensions", &t->dims[i], err));
         if (t->dims[i] < 1 || t->dims[i] > INT64_MAX)
             return error_set(err, ERR_FORMAT,
                              "gguf: tensor '%.*s' has %" PRId64 " elements in dimension %u, must "
@@ -29,18 +26,16 @@ static status read_dims(gguf_cursor *c, gguf_tensor *t, error *err) {
                              "gguf: tensor '%.*s' has more than 2^63 elements up to dimension %u",
                              NAME(t), i);
     }
+    for (uint32_t i = t->dims_count; i < GGUF_DIMS_MAX; i++) t->dims[i] = 1;
     return OK;
 }
 
-static status read_type(gguf_cursor *c, gguf_tensor *t, error *err) {
-    uint32_t id = 0;
+static status count_bytes(gguf_tensor *t, error *err) {
     uint64_t row_bytes = 0;
-    TRY(gguf_read_u32(c, "a tensor's type", &id, err));
-    const dtype_info *info = dtype_get(id);
+    const dtype_info *info = dtype_get((uint32_t)t->type);
     if (info == NULL)
         return error_set(err, ERR_FORMAT, "gguf: tensor '%.*s' has type %u, which is no ggml type",
-                         NAME(t), id);
-    t->type = (dtype)id;
+                         NAME(t), (uint32_t)t->type);
     if (t->dims[0] % info->block_elems != 0)
         return error_set(err, ERR_FORMAT,
                          "gguf: tensor '%.*s' has rows of %" PRIu64 ", %s packs %u elements",
@@ -53,25 +48,39 @@ static status read_type(gguf_cursor *c, gguf_tensor *t, error *err) {
     return OK;
 }
 
+status gguf_size_tensor(gguf_tensor *t, error *err) {
+    TRY(count_elems(t, err));
+    return count_bytes(t, err);
+}
+
 static status read_tensor(gguf_cursor *c, gguf_tensor *t, error *err) {
+    uint32_t type = 0;
     TRY(gguf_read_name(c, "tensor name", GGUF_NAME_BYTES_MAX, &t->name, err));
-    TRY(read_dims(c, t, err));
-    TRY(read_type(c, t, err));
+    TRY(gguf_read_u32(c, "a tensor's dimensions", &t->dims_count, err));
+    for (uint32_t i = 0; i < t->dims_count && i < GGUF_DIMS_MAX; i++)
+        TRY(gguf_read_u64(c, "a tensor's dimensions", &t->dims[i], err));
+    TRY(count_elems(t, err));
+    TRY(gguf_read_u32(c, "a tensor's type", &type, err));
+    t->type = (dtype)type;
+    TRY(count_bytes(t, err));
     return gguf_read_u64(c, "a tensor's offset", &t->offset, err);
+}
+
+status gguf_index_tensors(gguf *g, error *err) {
+    TRY(map_init(&g->tensor_index, g->tensors_count, err));
+    for (uint32_t i = 0; i < g->tensors_count; i++)
+        if (!map_add(&g->tensor_index, g->tensors[i].name, i))
+            return error_set(err, ERR_FORMAT, "gguf: tensor '%.*s' appears twice, at %u and before",
+                             NAME(&g->tensors[i]), i);
+    return OK;
 }
 
 status gguf_read_tensors(gguf *g, gguf_cursor *c, error *err) {
     g->tensors = mem_try_calloc(g->tensors_count, sizeof *g->tensors);
     if (g->tensors == NULL)
         return error_set(err, ERR_NOMEM, "gguf: no memory for %u tensors", g->tensors_count);
-    TRY(map_init(&g->tensor_index, g->tensors_count, err));
-    for (uint32_t i = 0; i < g->tensors_count; i++) {
-        TRY(read_tensor(c, &g->tensors[i], err));
-        if (!map_add(&g->tensor_index, g->tensors[i].name, i))
-            return error_set(err, ERR_FORMAT, "gguf: tensor '%.*s' appears twice, at %u and before",
-                             NAME(&g->tensors[i]), i);
-    }
-    return OK;
+    for (uint32_t i = 0; i < g->tensors_count; i++) TRY(read_tensor(c, &g->tensors[i], err));
+    return gguf_index_tensors(g, err);
 }
 
 /* --- where the bytes are --------------------------------------------------- */

@@ -2,8 +2,8 @@
  *
  * Works for every GGUF file that parses, whatever its architecture and types, and says
  * at the end whether this version can run it and if not, exactly why.  Only headers are read, so a
- * file of any size answers at once.  Of a model directory it tells the tokenizer and the chat
- * template. */
+ * file of any size answers at once.  A directory of SafeTensors files is shown in the terms of
+ * GGUF; of one that is not understood it tells the tokenizer and the chat template. */
 #ifndef MODEL_INSPECT_H
 #define MODEL_INSPECT_H
 

@@ -8,7 +8,7 @@
 #include "text/chat.h"
 
 enum {
-    INSPECT_HPARAMS_MAX = 16,
+    INSPECT_HPARAMS_MAX = 32,
     INSPECT_ARRAY_MAX = 8, /* longer arrays are only counted */
     INSPECT_IDS_MAX = 5,
     INSPECT_ENDS_MAX = 16,

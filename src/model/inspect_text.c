@@ -63,8 +63,11 @@ static void put_file(const inspect_report *r, buf *out) {
     if (r->file == NULL) return;
     put_label(out, "size");
     put_bytes(out, gguf_file_bytes(r->file));
-    buf_printf(out, " (%" PRIu64 " bytes), GGUF version %u\n", gguf_file_bytes(r->file),
-               gguf_version(r->file));
+    buf_printf(out, " (%" PRIu64 " bytes), ", gguf_file_bytes(r->file));
+    if (r->model->internal->weights != NULL)
+        buf_put_str(out, S("SafeTensors\n"));
+    else
+        buf_printf(out, "GGUF version %u\n", gguf_version(r->file));
     put_line(out, "architecture", r->arch);
 }
 

@@ -7,21 +7,13 @@
 #include "base/alloc.h"
 #include "base/num.h"
 #include "base/os.h"
+#include "model/arch.h"
+#include "model/hf_dir.h"
 #include "model/model_internal.h"
 #include "model/synth.h"
 #include "model/vocab_dir.h"
+#include "store/safetensors.h"
 #include "text/unicode.h"
-
-typedef struct model_arch {
-    const char *name; /* "general.architecture" */
-    status (*describe)(model *m, error *err);
-} model_arch;
-
-static const model_arch archs[] = {
-    {"llama", llama_describe},
-};
-
-const char *model_arch_names(void) { return "llama"; }
 
 status model_take(model *m, uint64_t count, size_t bytes, const char *what, void **out,
                   error *err) {
@@ -75,20 +67,55 @@ static void read_name(model *m) {
 }
 
 /* --- description ----------------------------------------------------------- */
-static status find_arch(const gguf *g, const model_arch **out, error *err) {
+static status find_arch(const gguf *g, const arch_traits **out, error *err) {
     str name, key = S("general.architecture");
     if (gguf_kv_find(g, key) == NULL)
         return error_set(err, ERR_FORMAT, "model: key '%.*s' is missing", STR(key));
     TRY(gguf_get_str(g, key, &name, err));
-    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) {
-        if (!str_eq_c(name, archs[i].name)) continue;
-        *out = &archs[i];
+    const arch_traits *a = arch_find(name);
+    if (a != NULL) {
+        *out = a;
         return OK;
     }
     char text[MODEL_TEXT_BYTES];
     model_copy_text(text, sizeof text, name);
     return error_set(err, ERR_UNSUPPORTED, "model: architecture '%s' is not known; known: %s", text,
                      model_arch_names());
+}
+
+/* What marks which tensors and keys have been read. */
+static status take_marks(model *m, error *err) {
+    const gguf *g = m->internal->gguf;
+    void *bound = NULL, *read = NULL;
+    TRY(model_take(m, gguf_tensor_count(g), sizeof(bool), "tensor marks", &bound, err));
+    TRY(model_take(m, gguf_kv_count(g), sizeof(bool), "key marks", &read, err));
+    m->internal->bound = bound;
+    m->internal->keys_read = read;
+    return OK;
+}
+
+/* The embedding's rows; the tokenizer and the key must agree with them. */
+static status read_vocab_size(model *m, error *err) {
+    const gguf_tensor *t = gguf_tensor_find(m->internal->gguf, S("token_embd.weight"));
+    uint32_t said = 0;
+    if (t == NULL)
+        return error_set(err, ERR_FORMAT, "model: tensor 'token_embd.weight' is missing");
+    if (t->dims[1] > MODEL_VOCAB_MAX)
+        return error_set(err, ERR_LIMIT,
+                         "model: tensor 'token_embd.weight' has %" PRIu64 " rows, at most %u",
+                         t->dims[1], MODEL_VOCAB_MAX);
+    uint32_t rows = (uint32_t)t->dims[1];
+    TRY(model_key_count_or(m, "vocab_size", MODEL_VOCAB_MAX, rows, &said, err));
+    if (said != rows)
+        return error_set(err, ERR_FORMAT,
+                         "model: '%s.vocab_size' is %u, tensor 'token_embd.weight' has %u rows",
+                         m->hparams.arch, said, rows);
+    if (m->vocab.kind != TOK_KIND_NONE && m->vocab.count != rows)
+        return error_set(err, ERR_FORMAT,
+                         "model: tokenizer has %u tokens, tensor 'token_embd.weight' has %u rows",
+                         m->vocab.count, rows);
+    m->hparams.vocab = rows;
+    return OK;
 }
 
 static void sum_tensors(model *m) {
@@ -99,37 +126,38 @@ static void sum_tensors(model *m) {
     }
 }
 
+/* Of a directory the vocabulary is there already. */
 static status describe(model *m, error *err) {
-    const gguf *g = m->internal->gguf;
-    const model_arch *arch = NULL;
-    void *bound = NULL;
-    TRY(find_arch(g, &arch, err));
-    str_copy_c(m->hparams.arch, sizeof m->hparams.arch, str_of(arch->name));
-    TRY(model_read_vocab(m, err));
-    TRY(model_take(m, gguf_tensor_count(g), sizeof(bool), "tensor marks", &bound, err));
-    m->internal->bound = bound;
-    TRY(arch->describe(m, err));
+    const arch_traits *a = NULL;
+    TRY(find_arch(m->internal->gguf, &a, err));
+    str_copy_c(m->hparams.arch, sizeof m->hparams.arch, str_of(a->name));
+    if (m->internal->weights == NULL) TRY(model_read_vocab(m, err));
+    TRY(take_marks(m, err));
+    TRY(read_vocab_size(m, err));
+    TRY(model_key_count(m, "embedding_length", MODEL_EMBD_MAX, &m->hparams.n_embd, err));
+    TRY(a->describe != NULL ? a->describe(m, err) : arch_decoder_describe(m, err));
+    TRY(model_check_keys(m, err));
     TRY(model_check_bound(m, err));
     sum_tensors(m);
     return OK;
 }
 
 /* --- open ------------------------------------------------------------------ */
-/* A model around b, which it owns from here on (also when this fails). */
-static status create(model **out, blob *b, error *err) {
+/* A model around b, which it owns from here on (also when this fails); NULL: a directory. */
+static status create(model **out, blob *b, const char *name, error *err) {
     model *m = mem_try_calloc(1, sizeof *m);
     struct model_internal *internal = mem_try_calloc(1, sizeof *internal);
     if (m == NULL || internal == NULL) {
-        (void)error_set(err, ERR_NOMEM, "model: no memory to open '%s'", blob_name(b));
+        (void)error_set(err, ERR_NOMEM, "model: no memory to open '%s'", name);
         mem_free(m);
         mem_free(internal);
-        blob_close(b);
+        if (b != NULL) blob_close(b);
         return ERR_NOMEM;
     }
     *internal = (struct model_internal){.file = b};
     arena_init(&internal->arena, MODEL_ARENA_BYTES_MAX);
     m->internal = internal;
-    m->file_bytes = blob_view(b).n;
+    if (b != NULL) m->file_bytes = blob_view(b).n;
     *out = m;
     return OK;
 }
@@ -148,7 +176,7 @@ static status fill_vocab(model *m, error *err) {
 
 static status open_with(model **out, blob *b, status (*fill_in)(model *, error *), error *err) {
     model *m = NULL;
-    TRY(create(&m, b, err));
+    TRY(create(&m, b, blob_name(b), err));
     status st = fill_in(m, err);
     if (st != OK) {
         model_close(m);
@@ -176,8 +204,35 @@ status model_open_file(blob **out, const char *path_or_synth, error *err) {
 
 status model_open_blob(model **out, blob *b, error *err) { return open_with(out, b, fill, err); }
 
+/* Directory, gguf in memory and vocabulary, but no description. */
+static status open_dir(model **out, const char *dir, error *err) {
+    model *m = NULL;
+    TRY(create(&m, NULL, dir, err));
+    status st = hf_dir_open(m, dir, err);
+    if (st != OK) {
+        model_close(m);
+        return st;
+    }
+    *out = m;
+    return OK;
+}
+
+static status open_dir_described(model **out, const char *dir, error *err) {
+    model *m = NULL;
+    TRY(open_dir(&m, dir, err));
+    status st = describe(m, err);
+    if (st != OK) {
+        model_close(m);
+        return st;
+    }
+    *out = m;
+    return OK;
+}
+
 status model_open(model **out, const char *path_or_synth, error *err) {
     blob *b = NULL;
+    if (!synth_is(path_or_synth) && hf_dir_is(path_or_synth))
+        return open_dir_described(out, path_or_synth, err);
     TRY(model_open_file(&b, path_or_synth, err));
     return open_with(out, b, fill, err);
 }
@@ -185,7 +240,7 @@ status model_open(model **out, const char *path_or_synth, error *err) {
 /* Takes place->file, also on failure. */
 static status open_place(model **out, const vocab_place *place, error *err) {
     model *m = NULL;
-    TRY(create(&m, place->file, err));
+    TRY(create(&m, place->file, blob_name(place->file), err));
     status st = vocab_dir_read(m, place, err);
     if (st != OK) {
         model_close(m);
@@ -217,35 +272,47 @@ static status judge(model *m, error *verdict) {
     return describe(m, verdict);
 }
 
-status model_open_any(model **out, blob *b, error *verdict, error *err) {
-    model *m = NULL;
-    TRY(create(&m, b, err));
-    status st = gguf_open_header(&m->internal->gguf, b, err);
-    if (st != OK) {
-        model_close(m);
-        return st;
-    }
-    read_name(m);
+/* Takes m, also on failure. */
+static status open_judged(model **out, model *m, error *verdict, error *err) {
     *verdict = (error){.code = OK};
-    st = judge(m, verdict);
+    status st = judge(m, verdict);
     if (st == ERR_NOMEM) { /* says nothing about the file */
         (void)error_set(err, st, "%s", verdict->msg);
         model_close(m);
         return st;
     }
     /* an unknown architecture ends the description before the vocabulary */
-    if (st != OK && m->vocab.kind == TOK_KIND_NONE && model_read_vocab(m, NULL) != OK)
-        m->vocab.kind = TOK_KIND_NONE;
+    bool unread = st != OK && m->vocab.kind == TOK_KIND_NONE && m->internal->weights == NULL;
+    if (unread && model_read_vocab(m, NULL) != OK) m->vocab.kind = TOK_KIND_NONE;
     *out = m;
     return OK;
+}
+
+status model_open_any(model **out, blob *b, error *verdict, error *err) {
+    model *m = NULL;
+    TRY(create(&m, b, blob_name(b), err));
+    status st = gguf_open_header(&m->internal->gguf, b, err);
+    if (st != OK) {
+        model_close(m);
+        return st;
+    }
+    read_name(m);
+    return open_judged(out, m, verdict, err);
+}
+
+status model_open_any_dir(model **out, const char *dir, error *verdict, error *err) {
+    model *m = NULL;
+    TRY(open_dir(&m, dir, err));
+    return open_judged(out, m, verdict, err);
 }
 
 void model_close(model *m) {
     if (m == NULL) return;
     struct model_internal *internal = m->internal;
     gguf_close(internal->gguf);
+    safetensors_close(internal->weights);
     arena_deinit(&internal->arena);
-    blob_close(internal->file);
+    if (internal->file != NULL) blob_close(internal->file);
     mem_free(internal);
     mem_free(m);
 }

@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "model/model.h"
+#include "store/safetensors.h"
 
 /* Everything a model owns besides its file comes from one arena with this limit. */
 #define MODEL_ARENA_BYTES_MAX ((size_t)1 << 30)
@@ -11,10 +12,13 @@
 enum { MODEL_CHAT_TEMPLATE_BYTES_MAX = 1 << 20 };
 
 struct model_internal {
-    blob *file;  /* owned */
-    gguf *gguf;  /* owned */
-    arena arena; /* layers, vocabulary arrays, converted vectors */
-    bool *bound; /* [tensors] in the arena: part of the description */
+    blob *file;      /* owned */
+    gguf *gguf;      /* owned */
+    arena arena;     /* layers, vocabulary arrays, converted vectors */
+    bool *bound;     /* [tensors] in the arena: part of the description */
+    bool *keys_read; /* [key-values] in the arena */
+    /* Of a SafeTensors directory (hf_dir.h): */
+    safetensors *weights; /* owned; NULL for other files */
 };
 
 /* Zeroed memory that lives as long as the model; `what` names it in the error. */
@@ -38,20 +42,87 @@ NODISCARD status model_open_file(blob **out, const char *path_or_synth, error *e
  * tokenizer is known. */
 NODISCARD status model_open_any(model **out, blob *b, error *verdict, error *err);
 
+/* The same of a directory of SafeTensors files that hf_dir.h understands. */
+NODISCARD status model_open_any_dir(model **out, const char *dir, error *verdict, error *err);
+
+/* --- keys.c: the file's "ARCH.suffix" keys ---------------------------------------
+ * ARCH is hparams.arch.  Every key that is asked for counts as read; model_check_keys() is about
+ * the others.  An error names the whole key; *out is untouched then. */
+bool model_key_has(const model *m, const char *suffix);
+/* The value as it is; NULL when absent. */
+const gguf_value *model_key_value(model *m, const char *suffix);
+/* Required, 1 .. max.  An array with one number per layer is read as its one number; different
+ * numbers are refused.  The next one does the same. */
+NODISCARD status model_key_count(model *m, const char *suffix, uint32_t max, uint32_t *out,
+                                 error *err);
+/* 0 .. max; an absent key gives the fallback. */
+NODISCARD status model_key_count_or(model *m, const char *suffix, uint32_t max, uint32_t fallback,
+                                    uint32_t *out, error *err);
+/* A finite number; an absent key gives the fallback. */
+NODISCARD status model_key_f32_or(model *m, const char *suffix, float fallback, float *out,
+                                  error *err);
+/* Required, above 0. */
+NODISCARD status model_key_positive(model *m, const char *suffix, float *out, error *err);
+NODISCARD status model_key_bool_or(model *m, const char *suffix, bool fallback, bool *out,
+                                   error *err);
+/* Empty when absent. */
+NODISCARD status model_key_str_or(model *m, const char *suffix, str *out, error *err);
+/* A key of the architecture that nobody read: a warning, or ERR_UNSUPPORTED when it is known to
+ * change the computation and does not hold the value at which it does nothing. */
+NODISCARD status model_check_keys(const model *m, error *err);
+
 /* --- bind.c: tensors of the file to fields of the model ------------------------
- * Both refuse another shape, naming the two numbers.  An optional tensor that is absent
- * leaves *out zeroed. */
-/* [rows, cols] of a computable type. */
-NODISCARD status model_bind_matrix(model *m, const char *name, uint32_t rows, uint32_t cols,
-                                   model_tensor *out, error *err);
-/* [cols] as f32. */
-NODISCARD status model_bind_vector(model *m, const char *name, uint32_t cols, bool optional,
-                                   model_tensor *out, error *err);
+ * `stem` is a tensor's name without "blk.LAYER." in front and, but for vectors, without ".weight"
+ * or ".bias" behind.  Another shape is refused, naming the two numbers.  An optional tensor that
+ * is absent leaves *out zeroed. */
+enum { MODEL_LAYER_NONE = UINT32_MAX };
+typedef enum model_need { MODEL_REQUIRED, MODEL_OPTIONAL } model_need;
+
+/* "STEM.weight" [rows, cols]. */
+NODISCARD status model_bind_matrix(model *m, uint32_t layer, const char *stem, uint32_t rows,
+                                   uint32_t cols, model_need need, model_tensor *out, error *err);
+/* The same, and "STEM.bias" [rows] as f32 where there is one. */
+NODISCARD status model_bind_linear(model *m, uint32_t layer, const char *stem, uint32_t rows,
+                                   uint32_t cols, model_need need, model_linear *out, error *err);
+/* "STEM.weight" and "STEM.bias" [cols] as f32.  A bias alone is refused. */
+NODISCARD status model_bind_norm(model *m, uint32_t layer, const char *stem, uint32_t cols,
+                                 model_need need, model_norm *out, error *err);
+/* The whole name behind "blk.LAYER.": [cols] as f32, also when it is stored as [rows, cols / rows]
+ * or so: only the number of elements counts. */
+NODISCARD status model_bind_vector(model *m, uint32_t layer, const char *name, uint32_t cols,
+                                   model_need need, model_tensor *out, error *err);
+/* "STEM.weight" [experts, rows, cols] as parts. */
+NODISCARD status model_bind_experts(model *m, uint32_t layer, const char *stem, uint32_t rows,
+                                    uint32_t cols, model_need need, model_tensor *out, error *err);
+/* "STEM.weight" [heads, rows, cols] as one matrix of heads * rows rows; required. */
+NODISCARD status model_bind_stack(model *m, uint32_t layer, const char *stem, uint32_t heads,
+                                  uint32_t rows, uint32_t cols, model_tensor *out, error *err);
+/* Rows that "STEM.weight" has in the file; 0 when it is absent. */
+uint64_t model_weight_rows(const model *m, uint32_t layer, const char *stem);
+/* Rows row0 .. row0 + rows - 1 of a matrix, or of a linear with its bias; nothing is copied. */
+model_tensor model_slice_rows(const model_tensor *from, uint32_t row0, uint32_t rows);
+model_linear model_slice_linear(const model_linear *from, uint32_t row0, uint32_t rows);
+
 /* Is every tensor of the file bound?  Otherwise an error that names the first one. */
 NODISCARD status model_check_bound(const model *m, error *err);
 
-/* --- llama.c ------------------------------------------------------------------- */
-NODISCARD status llama_describe(model *m, error *err);
+/* --- model_rope.c ------------------------------------------------------------------ */
+/* Fills `out` for positions turned by `base`^(-2i / dims), with the file's "rope.scaling.*" keys
+ * and its rope_freqs / rope_factors tensors applied when `scaled`.  An arch calls it once per
+ * scheme; what YaRN does to scores beyond positions is the architecture's to add. */
+NODISCARD status model_rope_init(model *m, model_rope *out, rope_pairs pairs, uint32_t dims,
+                                 float base, bool scaled, error *err);
+/* ln(factor) of YaRN, 0 without: for architectures that scale by more than positions. */
+NODISCARD status model_rope_yarn_log(model *m, double *out, error *err);
+/* hparams.alibi_*; hparams.heads is known. */
+NODISCARD status model_alibi_init(model *m, float bias_max, error *err);
+
+/* --- arch_*.c: families that are no row of traits (model/arch.h) -------------------------
+ * Reads hyper-parameters, allocates m->layers and binds every tensor.  m->hparams.arch, the
+ * vocabulary and, from the embedding's shape, hparams.vocab and n_embd are there already. */
+NODISCARD status arch_encoder_describe(model *m, error *err); /* bert, nomic-bert, jina-bert-v2 */
+NODISCARD status arch_mamba_describe(model *m, error *err);
+NODISCARD status arch_rwkv6_describe(model *m, error *err);
 
 /* --- vocab_gguf.c ------------------------------------------------------------------ */
 /* Fills m->vocab and m->chat_template. */

@@ -44,7 +44,8 @@ void step_plan_destroy(step_plan *p) {
 /* --- budgets -------------------- */
 
 static uint32_t row_budget(const sched *s) {
-    if (s->opt.step_ms_target == 0 || s->row_ns == 0) return s->opt.rows_max;
+    bool shrinks = s->opt.step_ms_target != 0 && s->row_ns != 0 && !s->opt.whole_prompts;
+    if (!shrinks) return s->opt.rows_max;
     uint64_t rows = (uint64_t)s->opt.step_ms_target * 1000000u / s->row_ns;
     uint32_t floor = s->running_count + ROWS_MIN; /* prompts advance beside the decodes */
     return num_min_u32((uint32_t)num_min_u64(num_max_u64(rows, floor), UINT32_MAX),
@@ -99,7 +100,10 @@ static bool make_room(planner *p, const seq *q, uint32_t blocks) {
 
 static void add_item(planner *p, seq *q, uint32_t from, uint32_t rows, uint32_t blocks) {
     p->plan->items[p->plan->items_count++] =
-        (plan_item){.seq = q, .from = from, .rows = rows, .wants_logits = from + rows == q->count};
+        (plan_item){.seq = q,
+                    .from = from,
+                    .rows = rows,
+                    .wants_logits = from + rows == q->count && !seq_is_vector(q)};
     p->plan->rows += rows;
     p->rows_left -= rows;
     p->blocks_free -= blocks;
@@ -138,8 +142,9 @@ static void plan_prefill(planner *p, seq *q) {
 
 /* Full blocks that a later choice can take over from its request's first one.  The last
  * prompt token is always computed, since its logits are wanted. */
-static uint32_t shareable_blocks(const seq *q) {
+static uint32_t shareable_blocks(const planner *p, const seq *q) {
     const seq *leader = &q->request->seqs[0];
+    if (p->s->opt.no_sharing) return 0;
     if (q == leader || !seq_is_running(leader) || q->computed != 0) return 0;
     uint32_t tokens = num_min_u32(q->request->prompt_count - 1, leader->computed);
     return tokens / KV_BLOCK_TOKENS;
@@ -171,11 +176,12 @@ static uint32_t blocks_spoken_for(const planner *p) {
 
 /* True when the sequence was admitted. */
 static bool plan_admission(planner *p, seq *q) {
-    uint32_t share = shareable_blocks(q);
+    uint32_t share = shareable_blocks(p, q);
     uint32_t need = kv_blocks_for(q->count) - share;
     if (p->blocks_free < need + blocks_spoken_for(p)) return false;
     uint32_t from = share * KV_BLOCK_TOKENS;
     uint32_t rows = chunk_rows(p, q, from, share);
+    if (p->s->opt.whole_prompts && rows < q->count) return false;
     p->plan->admits[p->plan->admits_count++] = (plan_admit){.seq = q, .share_blocks = share};
     if (rows > 0) add_item(p, q, from, rows, kv_blocks_for(from + rows) - share);
     return true;

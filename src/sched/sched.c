@@ -14,6 +14,12 @@
 
 /* --- life cycle -------------------- */
 
+/* The request is gone: so are its uses of adapters. */
+static void request_end(sched *s, sched_request *r) {
+    if (s->opt.loras != NULL) lora_table_give(s->opt.loras, &r->mix);
+    request_destroy(r);
+}
+
 status sched_create(sched **out, const sched_options *opt, kv_pool *kv, buf *events, error *err) {
     ASSERT(opt->seats > 0 && opt->rows_max >= opt->seats && opt->ctx_max > 1);
     sched *s = mem_try_calloc(1, sizeof *s);
@@ -23,8 +29,10 @@ status sched_create(sched **out, const sched_options *opt, kv_pool *kv, buf *eve
     s->events = events;
     s->running = mem_try_calloc(opt->seats, sizeof(seq *));
     s->seat_taken = mem_try_calloc(opt->seats, sizeof *s->seat_taken);
+    uint32_t vector_len = num_max_u32(opt->embed_dims, opt->rank_labels);
+    s->vector = mem_try_calloc(vector_len, sizeof *s->vector);
     status st = idmap_init(&s->requests, opt->queue_max + opt->seats, err);
-    if (s->running == NULL || s->seat_taken == NULL)
+    if (s->running == NULL || s->seat_taken == NULL || s->vector == NULL)
         st = error_set(err, ERR_NOMEM, "sched: no memory for %u seats", opt->seats);
     if (st != OK) {
         sched_destroy(s);
@@ -39,10 +47,11 @@ void sched_destroy(sched *s) {
     uint32_t at = 0;
     for (sched_request *r;
          s->requests.entries != NULL && (r = idmap_next(&s->requests, &at)) != NULL;)
-        request_destroy(r);
+        request_end(s, r);
     idmap_deinit(&s->requests);
     mem_free(s->running);
     mem_free(s->seat_taken);
+    mem_free(s->vector);
     mem_free(s);
 }
 
@@ -140,6 +149,7 @@ static void seat_leave(sched *s, seq *q) {
     s->seat_taken[q->seat] = false;
     q->seat = SEAT_NONE;
     q->computed = 0;
+    if (q->vector != NULL) memset(q->vector, 0, q->request->vector_len * sizeof *q->vector);
 }
 
 static bool never_ran(const sched_request *r) { return r->first_row_ns == 0; }
@@ -159,7 +169,7 @@ static void finish(sched *s, seq *q, gen_finish reason, uint64_t now_ns) {
     emit_usage(s, r, now_ns);
     if (never_ran(r)) s->waiting_requests--;
     (void)idmap_remove(&s->requests, r->id);
-    request_destroy(r);
+    request_end(s, r);
 }
 
 /* --- messages -------------------- */
@@ -175,16 +185,48 @@ static bool ids_are_valid(sched *s, const gen_request *g) {
     return true;
 }
 
+/* Values of the result; 0 for one that generates. */
+static uint32_t vector_len_of(const sched *s, const gen_request *g) {
+    if (g->kind == GEN_KIND_GENERATE) return 0;
+    return g->kind == GEN_KIND_EMBED ? s->opt.embed_dims : s->opt.rank_labels;
+}
+
+/* Can the model do that at all? */
+static bool kind_is_offered(sched *s, const gen_request *g) {
+    static const char *const does_not[GEN_KIND_END] = {
+        [GEN_KIND_GENERATE] = "generate text: it is an encoder, for embeddings or scores",
+        [GEN_KIND_EMBED] = "make embeddings here",
+        [GEN_KIND_RANK] = "score texts: it has no classification head",
+    };
+    bool offered = g->kind == GEN_KIND_GENERATE ? !s->opt.no_generate : vector_len_of(s, g) > 0;
+    if (!offered)
+        emit_error(s, g->id, ERR_UNSUPPORTED, GEN_FAULT_KIND, 0, 0, "the model does not %s",
+                   does_not[g->kind]);
+    return offered;
+}
+
+/* Does the prompt leave room for what is wanted? */
+static bool prompt_fits(sched *s, const gen_request *g) {
+    if (g->kind != GEN_KIND_GENERATE) {
+        if (g->ids.count <= s->opt.embed_tokens_max) return true;
+        emit_error(s, g->id, ERR_LIMIT, GEN_FAULT_INPUT_LENGTH, g->ids.count,
+                   s->opt.embed_tokens_max, "the input has %u tokens, at most %u are computed",
+                   g->ids.count, s->opt.embed_tokens_max);
+        return false;
+    }
+    if (g->ids.count < s->opt.ctx_max) return true;
+    emit_error(s, g->id, ERR_LIMIT, GEN_FAULT_CONTEXT_LENGTH, g->ids.count, s->opt.ctx_max,
+               "the prompt has %u tokens, the context holds %u and needs room for one more",
+               g->ids.count, s->opt.ctx_max);
+    return false;
+}
+
 /* False, with an ERROR event, when the request cannot be taken. */
 static bool may_enter(sched *s, const gen_request *g) {
     if (s->draining) {
         emit_error(s, g->id, ERR_BUSY, GEN_FAULT_DRAINING, 0, 0, "the server is stopping");
     } else if (g->prompt != GEN_PROMPT_IDS || g->ids.count == 0) {
         emit_error(s, g->id, ERR_INVALID, GEN_FAULT_PROMPT, 0, 1, "prompt: has no tokens");
-    } else if (g->ids.count >= s->opt.ctx_max) {
-        emit_error(s, g->id, ERR_LIMIT, GEN_FAULT_CONTEXT_LENGTH, g->ids.count, s->opt.ctx_max,
-                   "the prompt has %u tokens, the context holds %u and needs room for one more",
-                   g->ids.count, s->opt.ctx_max);
     } else if (s->waiting_requests >= s->opt.queue_max ||
                s->requests.count >= s->requests.count_max) {
         emit_error(s, g->id, ERR_BUSY, GEN_FAULT_QUEUE_FULL, s->waiting_requests, s->opt.queue_max,
@@ -194,9 +236,22 @@ static bool may_enter(sched *s, const gen_request *g) {
         emit_error(s, g->id, ERR_INTERNAL, GEN_FAULT_NONE, 0, 0, "request id %" PRIu64 " is in use",
                    g->id);
     } else {
-        return ids_are_valid(s, g);
+        return kind_is_offered(s, g) && prompt_fits(s, g) && ids_are_valid(s, g);
     }
     return false;
+}
+
+/* Hold the adapters that the request names; false, with an ERROR event, when one is not loaded. */
+static bool take_adapters(sched *s, const gen_request *g, lora_mix *mix) {
+    for (uint32_t i = 0; i < g->adapters.count; i++) {
+        uint32_t adapter = (uint32_t)wire_i32_at(g->adapters, i);
+        float scale = wire_f32_at(g->adapter_scales, i);
+        if (s->opt.loras != NULL && lora_table_use(s->opt.loras, adapter, scale, mix)) continue;
+        emit_error(s, g->id, ERR_NOT_FOUND, GEN_FAULT_ADAPTER, adapter, 0,
+                   "adapter %u is not loaded", adapter);
+        return false;
+    }
+    return true;
 }
 
 /* Prompt rows that are to be computed before a newcomer's first, at the measured pace. */
@@ -213,10 +268,16 @@ void sched_submit(sched *s, const gen_request *g, uint64_t now_ns) {
     if (!may_enter(s, g)) return;
     sched_request *r = NULL;
     error err = {0};
-    if (request_create(&r, g, s->opt.ctx_max, &err) != OK) {
+    if (request_create(&r, g, s->opt.ctx_max, vector_len_of(s, g), &err) != OK) {
         emit_error(s, g->id, ERR_NOMEM, GEN_FAULT_NONE, 0, 0, "%s", err.msg);
         return;
     }
+    if (!take_adapters(s, g, &r->mix)) {
+        request_end(s, r);
+        return;
+    }
+    if (r->pooling == GEN_POOLING_MODEL) r->pooling = s->opt.pooling;
+    if (r->kind == GEN_KIND_RANK) r->pooling = GEN_POOLING_FIRST; /* what the head is trained on */
     gen_event e = {.id = r->id, .kind = GEN_ACCEPTED};
     e.accepted.prompt_tokens = r->prompt_count;
     e.accepted.queue_position = s->waiting_count;
@@ -312,19 +373,27 @@ static void fail_request(sched *s, step_plan *plan, sched_request *r, const erro
     emit_error(s, r->id, why->code, GEN_FAULT_NONE, 0, 0, "%s", why->msg);
     if (never_ran(r)) s->waiting_requests--;
     (void)idmap_remove(&s->requests, r->id);
-    request_destroy(r);
+    request_end(s, r);
+}
+
+static engine_row row_of(const plan_item *it, uint32_t k) {
+    const seq *q = it->seq;
+    const sched_request *r = q->request;
+    uint32_t pos = it->from + k;
+    bool pools = seq_is_vector(q) && seq_pools(q, pos);
+    return (engine_row){.token = q->ids[pos],
+                        .pos = pos,
+                        .seat = q->seat,
+                        .wants_logits = (it->wants_logits && k + 1 == it->rows) ||
+                                        (pools && r->kind == GEN_KIND_RANK),
+                        .wants_hidden = pools && r->kind == GEN_KIND_EMBED,
+                        .lora = r->mix.count > 0 ? &r->mix : NULL};
 }
 
 static void fill_rows(const step_plan *plan, engine_row *rows) {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < plan->items_count; i++) {
-        const plan_item *it = &plan->items[i];
-        for (uint32_t k = 0; k < it->rows; k++)
-            rows[n++] = (engine_row){.token = it->seq->ids[it->from + k],
-                                     .pos = it->from + k,
-                                     .seat = it->seq->seat,
-                                     .wants_logits = it->wants_logits && k + 1 == it->rows};
-    }
+    for (uint32_t i = 0; i < plan->items_count; i++)
+        for (uint32_t k = 0; k < plan->items[i].rows; k++) rows[n++] = row_of(&plan->items[i], k);
     ASSERT(n == plan->rows);
 }
 
@@ -422,6 +491,18 @@ static void take_token(sched *s, seq *q, const sample_result *t, uint64_t now_ns
         park(s, q, now_ns);
 }
 
+/* All rows of the prompt are in the vector. */
+static void finish_vector(sched *s, seq *q, uint64_t now_ns) {
+    sched_request *r = q->request;
+    double share = r->pooling == GEN_POOLING_MEAN ? 1.0 / q->count : 1.0;
+    for (uint32_t i = 0; i < r->vector_len; i++) s->vector[i] = (float)(q->vector[i] * share);
+    gen_event e = {.id = r->id, .choice = q->choice, .kind = GEN_VECTOR};
+    e.vector = (wire_array){s->vector, r->vector_len};
+    emit(s, &e);
+    r->first_token_ns = r->last_token_ns = now_ns;
+    finish(s, q, GEN_FINISH_VECTOR, now_ns);
+}
+
 static void emit_progress(sched *s, const seq *q) {
     gen_event e = {.id = q->request->id, .choice = q->choice, .kind = GEN_PROGRESS};
     e.progress.done = q->computed;
@@ -447,6 +528,10 @@ void sched_apply(sched *s, const step_plan *plan, const sample_result *results, 
         seq *q = it->seq;
         if (q->state == SEQ_STATE_PREFILL) prefill_rows += it->rows;
         q->computed = it->from + it->rows;
+        if (seq_is_vector(q) && q->computed == q->count) {
+            finish_vector(s, q, now_ns);
+            continue;
+        }
         if (!it->wants_logits) {
             emit_progress(s, q);
             continue;

@@ -21,6 +21,7 @@
 #define SCHED_SCHED_H
 
 #include "engine/engine.h"
+#include "engine/lora.h"
 #include "engine/sampler.h"
 #include "sched/seq.h"
 #include "wire/wire.h"
@@ -37,6 +38,14 @@ typedef struct sched_options {
     uint32_t vocab;
     const int32_t *eog_ids; /* end of sequence or turn; borrowed */
     uint32_t eog_count;
+    bool no_generate;          /* the model has no head to sample tokens from */
+    bool no_sharing;           /* a choice cannot start with blocks of another (state models) */
+    bool whole_prompts;        /* encoders: all rows of a sequence in one step */
+    uint32_t embed_dims;       /* values of an EMBED vector; 0: not offered */
+    uint32_t rank_labels;      /* values of a RANK vector; 0: not offered */
+    uint32_t embed_tokens_max; /* of one prompt of EMBED or RANK */
+    gen_pooling pooling;       /* what GEN_POOLING_MODEL means */
+    lora_table *loras;         /* borrowed; NULL: no adapters */
 } sched_options;
 
 typedef struct sched_counters {
@@ -71,7 +80,7 @@ typedef struct plan_item {
     seq *seq;
     uint32_t from;     /* first token to compute */
     uint32_t rows;     /* how many, > 0 */
-    bool wants_logits; /* of the last one: the sequence's newest token */
+    bool wants_logits; /* of the last one: the sequence's newest token is followed by a sample */
 } plan_item;
 
 typedef struct plan_admit {
@@ -106,7 +115,9 @@ sample_history sched_history(const seq *q);
  * [eog_count + WIRE_STOP_IDS_MAX] were filled. */
 uint32_t sched_banned(const sched *s, const seq *q, int32_t *out);
 
-/* results: one per item that wants logits, in item order.  step_ns: how long the step took. */
+/* Before sched_apply(): the hidden state, or the scores, of a row of a sequence that makes a
+ * vector went into it by seq_vector_add().
+ * results: one per item that wants logits, in item order.  step_ns: how long the step took. */
 void sched_apply(sched *s, const step_plan *plan, const sample_result *results, uint64_t now_ns,
                  uint64_t step_ns);
 

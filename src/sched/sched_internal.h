@@ -18,11 +18,15 @@ struct sched {
     uint32_t waiting_count;
     uint32_t waiting_requests; /* requests that never had a seat */
     uint64_t admissions;
+    float *vector;   /* owned; room for the longest result of EMBED or RANK */
     uint64_t row_ns; /* smoothed cost of a prompt row; 0: not measured yet */
     bool draining;
     sched_counters counters;
     thread_owner owner;
 };
+
+/* Does it make a vector, not tokens? */
+static inline bool seq_is_vector(const seq *q) { return q->request->vector_len > 0; }
 
 static inline bool seq_is_running(const seq *q) {
     return q->state == SEQ_STATE_PREFILL || q->state == SEQ_STATE_DECODE;

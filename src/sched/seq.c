@@ -62,8 +62,33 @@ static status take_prompt(sched_request *r, const gen_request *g, error *err) {
     return OK;
 }
 
+bool seq_pools(const seq *s, uint32_t pos) {
+    switch (s->request->pooling) {
+    case GEN_POOLING_FIRST:
+        return pos == 0;
+    case GEN_POOLING_LAST:
+        return pos + 1 == s->count;
+    default:
+        return true;
+    }
+}
+
+void seq_vector_add(seq *s, const float *values) {
+    for (uint32_t i = 0; i < s->request->vector_len; i++) s->vector[i] += (double)values[i];
+}
+
+static status take_vector(seq *s, error *err) {
+    uint32_t len = s->request->vector_len;
+    if (len == 0 || s->vector != NULL) return OK;
+    s->vector = mem_try_calloc(len, sizeof *s->vector);
+    return s->vector != NULL
+               ? OK
+               : error_set(err, ERR_NOMEM, "sequence: no memory for a vector of %u values", len);
+}
+
 status seq_take_prompt(seq *s, error *err) {
     const sched_request *r = s->request;
+    TRY(take_vector(s, err));
     if (s->ids != NULL) return OK;
     uint32_t room = r->ctx_max > r->prompt_count ? r->ctx_max - r->prompt_count : 0;
     uint32_t output = num_min_u32(num_min_u32(r->tokens_max, room), OUTPUT_CAP_FIRST);
@@ -75,11 +100,15 @@ status seq_take_prompt(seq *s, error *err) {
     return OK;
 }
 
-status request_create(sched_request **out, const gen_request *g, uint32_t ctx_max, error *err) {
+status request_create(sched_request **out, const gen_request *g, uint32_t ctx_max,
+                      uint32_t vector_len, error *err) {
     ASSERT(g->ids.count > 0 && g->choices > 0);
     sched_request *r = mem_try_calloc(1, sizeof *r + g->choices * sizeof r->seqs[0]);
     if (r == NULL) return error_set(err, ERR_NOMEM, "request: no memory");
     r->id = g->id;
+    r->kind = g->kind;
+    r->pooling = g->pooling;
+    r->vector_len = vector_len;
     r->prompt_count = g->ids.count;
     r->ctx_max = ctx_max;
     r->tokens_max = g->sampling.tokens_max;
@@ -104,7 +133,10 @@ status request_create(sched_request **out, const gen_request *g, uint32_t ctx_ma
 
 void request_destroy(sched_request *r) {
     if (r == NULL) return;
-    for (uint32_t i = 0; i < r->choices; i++) mem_free(r->seqs[i].ids);
+    for (uint32_t i = 0; i < r->choices; i++) {
+        mem_free(r->seqs[i].ids);
+        mem_free(r->seqs[i].vector);
+    }
     mem_free(r->prompt);
     mem_free(r->stop_ids);
     mem_free(r->biases);

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/lora.h"
 #include "engine/sampler.h"
 #include "wire/wire.h"
 
@@ -38,12 +39,17 @@ struct seq {
     uint32_t count;
     uint32_t cap;
     uint64_t admitted; /* order of admission; larger is younger */
+    double *vector;    /* owned; [vector_len] EMBED, RANK: what its rows have added up to */
     seq *next;         /* in the waiting queue */
 };
 
 struct sched_request {
     uint64_t id;
-    int32_t *prompt; /* owned; [prompt_count], for choices that have no ids yet */
+    gen_kind kind;
+    gen_pooling pooling; /* EMBED: never MODEL; RANK: FIRST or LAST */
+    uint32_t vector_len; /* EMBED, RANK: values of the result; 0: GENERATE */
+    lora_mix mix;        /* adapters of all its rows */
+    int32_t *prompt;     /* owned; [prompt_count], for choices that have no ids yet */
     uint32_t prompt_count;
     uint32_t ctx_max;
     uint32_t tokens_max;
@@ -66,9 +72,9 @@ struct sched_request {
     seq seqs[]; /* [choices]; 0 leads: the others take its computed blocks */
 };
 
-/* r->ids is the prompt (at least one token).  ERR_NOMEM only. */
+/* r->ids is the prompt (at least one token).  vector_len: 0 for GENERATE.  ERR_NOMEM only. */
 NODISCARD status request_create(sched_request **out, const gen_request *r, uint32_t ctx_max,
-                                error *err);
+                                uint32_t vector_len, error *err);
 void request_destroy(sched_request *r);
 
 /* Asserts that the arrow exists. */
@@ -77,6 +83,11 @@ const char *seq_state_name(seq_state state);
 
 /* The sequence's own ids, with the prompt in front; harmless when it has them. */
 NODISCARD status seq_take_prompt(seq *s, error *err);
+/* Does the result depend on this row?  For EMBED and RANK. */
+bool seq_pools(const seq *s, uint32_t pos);
+/* Add a row's values [request->vector_len] to the result. */
+void seq_vector_add(seq *s, const float *values);
+
 /* Room for one more token; ERR_NOMEM leaves the sequence as it is. */
 NODISCARD status seq_reserve(seq *s, error *err);
 void seq_append(seq *s, int32_t id);

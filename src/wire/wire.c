@@ -160,8 +160,20 @@ static void walk_chat(codec *c, gen_chat *chat) {
     field_str(c, &chat->chat_template, WIRE_FRAME_BYTES_MAX, "chat_template");
 }
 
+static void walk_adapters(codec *c, gen_request *r) {
+    field_array(c, &r->adapters, 4, WIRE_ADAPTERS_MAX, "adapters");
+    field_array(c, &r->adapter_scales, 4, WIRE_ADAPTERS_MAX, "adapter scales");
+    if (r->adapters.count != r->adapter_scales.count)
+        bad(c, "%u scales for %u adapters", r->adapter_scales.count, r->adapters.count);
+    for (uint32_t i = 0; decoding(c) && c->st == OK && i < r->adapter_scales.count; i++)
+        if (!isfinite(wire_f32_at(r->adapter_scales, i)))
+            bad(c, "adapter scale %u is not finite", i);
+}
+
 static void walk_request(codec *c, gen_request *r) {
     FIELD(c, r->id);
+    FIELD_ENUM(c, r->kind, GEN_KIND_END, "kind");
+    FIELD_ENUM(c, r->pooling, GEN_POOLING_END, "pooling");
     FIELD_ENUM(c, r->prompt, GEN_PROMPT_END, "prompt kind");
     field_bool(c, &r->add_special, "add_special");
     field_bool(c, &r->parse_special, "parse_special");
@@ -169,8 +181,10 @@ static void walk_request(codec *c, gen_request *r) {
     FIELD(c, r->choices);
     FIELD(c, r->credits);
     field_str(c, &r->text, WIRE_FRAME_BYTES_MAX, "text");
+    field_str(c, &r->pair, WIRE_FRAME_BYTES_MAX, "pair");
     walk_chat(c, &r->chat);
     field_array(c, &r->ids, 4, WIRE_FRAME_BYTES_MAX / 4, "ids");
+    walk_adapters(c, r);
     FIELD(c, r->stops_count);
     if (r->stops_count > WIRE_STOPS_MAX) {
         bad(c, "%u stop strings, at most %d", r->stops_count, WIRE_STOPS_MAX);
@@ -183,6 +197,8 @@ static void walk_request(codec *c, gen_request *r) {
     walk_sampling(c, &r->sampling);
     if (r->choices == 0 || r->choices > WIRE_CHOICES_MAX)
         bad(c, "%u choices, want 1 to %d", r->choices, WIRE_CHOICES_MAX);
+    if (r->kind != GEN_KIND_GENERATE && r->choices > 1)
+        bad(c, "%u choices of a vector, want 1", r->choices);
     if (r->credits > WIRE_CREDITS_MAX)
         bad(c, "%u credits, at most %d", r->credits, WIRE_CREDITS_MAX);
 }
@@ -223,14 +239,42 @@ static void walk_model(codec *c, model_desc *d) {
     FIELD(c, d->layers);
     FIELD(c, d->ctx_train);
     FIELD(c, d->ctx_max);
+    FIELD(c, d->embed_tokens_max);
+    FIELD(c, d->embed_dims);
+    FIELD(c, d->rank_labels);
+    FIELD(c, d->adapter_rank_max);
     FIELD(c, d->parallel);
     FIELD(c, d->threads);
+    field_bool(c, &d->generates, "generates");
 }
 
 static void walk_loading(codec *c, model_loading *l) {
     FIELD_ENUM(c, l->phase, LOAD_PHASE_END, "load phase");
     FIELD(c, l->permille);
     if (l->permille > 1000) bad(c, "%u permille loaded, at most 1000", l->permille);
+}
+
+static void walk_adapter(codec *c, adapter_order *o) {
+    FIELD(c, o->adapter);
+    field_bool(c, &o->load, "load");
+    field_str(c, &o->path, WIRE_PATH_BYTES_MAX, "adapter path");
+    if (o->load && o->path.n == 0) bad(c, "an adapter to load without a path");
+}
+
+static void walk_adapter_state(codec *c, adapter_state *s) {
+    FIELD(c, s->adapter);
+    field_bool(c, &s->loaded, "loaded");
+    FIELD_ENUM(c, s->code, STATUS_COUNT, "adapter code");
+    FIELD(c, s->rank);
+    FIELD(c, s->weights);
+    FIELD(c, s->bytes);
+    field_str(c, &s->message, WIRE_PATH_BYTES_MAX, "adapter message");
+    if (s->loaded && s->code != OK) bad(c, "a loaded adapter with an error");
+}
+
+static void walk_vector(codec *c, wire_array *v) {
+    field_array(c, v, 4, WIRE_EMBEDDING_VALUES_MAX, "vector");
+    if (v->count == 0) bad(c, "a vector without values");
 }
 
 static void walk_tokens(codec *c, gen_event *e) {
@@ -297,6 +341,9 @@ static void walk_event(codec *c, gen_event *e) {
     case GEN_TEXT:
         walk_text(c, e);
         break;
+    case GEN_VECTOR:
+        walk_vector(c, &e->vector);
+        break;
     case GEN_PAUSED:
         FIELD_ENUM(c, e->paused, GEN_PAUSE_END, "pause");
         break;
@@ -348,6 +395,8 @@ DEFINE_PUT(wire_put_credit, gen_credit, WIRE_CREDIT, walk_credit)
 DEFINE_PUT(wire_put_status, engine_status, WIRE_STATUS, walk_status)
 DEFINE_PUT(wire_put_model, model_desc, WIRE_MODEL, walk_model)
 DEFINE_PUT(wire_put_loading, model_loading, WIRE_LOADING, walk_loading)
+DEFINE_PUT(wire_put_adapter, adapter_order, WIRE_ADAPTER, walk_adapter)
+DEFINE_PUT(wire_put_adapter_state, adapter_state, WIRE_ADAPTER_STATE, walk_adapter_state)
 
 void wire_put_drain(buf *out) { frame_end(out, frame_begin(out, WIRE_DRAIN)); }
 
@@ -404,6 +453,8 @@ DEFINE_GET(wire_get_credit, gen_credit, walk_credit)
 DEFINE_GET(wire_get_status, engine_status, walk_status)
 DEFINE_GET(wire_get_model, model_desc, walk_model)
 DEFINE_GET(wire_get_loading, model_loading, walk_loading)
+DEFINE_GET(wire_get_adapter, adapter_order, walk_adapter)
+DEFINE_GET(wire_get_adapter_state, adapter_state, walk_adapter_state)
 
 status wire_get_event(str *body, gen_event *out, bool *more, error *err) {
     *more = body->n > 0;

@@ -1,7 +1,8 @@
 /* wire.h - the messages between the front, the text role and the engine worker.
  *
- *   front ──REQUEST, CREDIT, CANCEL──▶ text ──the same, prompt as ids──▶ engine
- *   front ◀──EVENTS (text), STATUS, LOADING, MODEL── text ◀──EVENTS (ids), STATUS── engine
+ *   front ──REQUEST, CREDIT, CANCEL, ADAPTER──▶ text ──the same, prompt as ids──▶ engine
+ *   front ◀──EVENTS (text), STATUS, LOADING, MODEL, ADAPTER_STATE── text
+ *                                                   text ◀──EVENTS (ids), STATUS ...── engine
  *
  * Roles talk in these bytes only, also when they share a process.  No pointer crosses:
  * a decoded message holds views into the frame and is valid as long as the frame is.
@@ -24,7 +25,7 @@
 #include "base/str.h"
 
 enum {
-    WIRE_VERSION = 2,
+    WIRE_VERSION = 3,
     WIRE_HEADER_BYTES = 8,
     WIRE_FRAME_BYTES_MAX = 64 << 20,
     WIRE_CHOICES_MAX = 128,
@@ -34,18 +35,23 @@ enum {
     WIRE_BIASES_MAX = 1024,
     WIRE_TOP_LOGPROBS_MAX = 20,
     WIRE_STATUS_VALUES_MAX = 256,
+    WIRE_ADAPTERS_MAX = 8, /* of one request */
+    WIRE_PATH_BYTES_MAX = 4096,
+    WIRE_EMBEDDING_VALUES_MAX = 1 << 20,
     WIRE_CREDITS_MAX = 1 << 24, /* tokens in flight per request */
 };
 
 typedef enum wire_type {
-    WIRE_REQUEST = 1, /* gen_request */
-    WIRE_CANCEL,      /* gen_cancel */
-    WIRE_CREDIT,      /* gen_credit */
-    WIRE_EVENTS,      /* gen_event, many */
-    WIRE_STATUS,      /* engine_status */
-    WIRE_MODEL,       /* model_desc, once, when the role is ready */
-    WIRE_DRAIN,       /* no body: nobody is above any more; end what is left, then stop */
-    WIRE_LOADING,     /* model_loading, any number before MODEL */
+    WIRE_REQUEST = 1,   /* gen_request */
+    WIRE_CANCEL,        /* gen_cancel */
+    WIRE_CREDIT,        /* gen_credit */
+    WIRE_EVENTS,        /* gen_event, many */
+    WIRE_STATUS,        /* engine_status */
+    WIRE_MODEL,         /* model_desc, once, when the role is ready */
+    WIRE_DRAIN,         /* no body: nobody is above any more; end what is left, then stop */
+    WIRE_LOADING,       /* model_loading, any number before MODEL */
+    WIRE_ADAPTER,       /* adapter_order */
+    WIRE_ADAPTER_STATE, /* adapter_state: the answer to each order */
     WIRE_TYPE_END
 } wire_type;
 
@@ -97,10 +103,29 @@ typedef struct gen_sampling {
 
 gen_sampling gen_sampling_default(void);
 
+/* What is wanted of the prompt. */
+typedef enum gen_kind {
+    GEN_KIND_GENERATE, /* tokens that go on from it */
+    GEN_KIND_EMBED,    /* one vector: its final hidden states, pooled */
+    GEN_KIND_RANK,     /* the scores that the model's classification head gives it */
+    GEN_KIND_END
+} gen_kind;
+
+/* EMBED: how the hidden states of the tokens become one vector. */
+typedef enum gen_pooling {
+    GEN_POOLING_MODEL, /* as the model's file says; else LAST, or MEAN for an encoder */
+    GEN_POOLING_MEAN,
+    GEN_POOLING_FIRST,
+    GEN_POOLING_LAST,
+    GEN_POOLING_END
+} gen_pooling;
+
 typedef enum gen_prompt {
     GEN_PROMPT_TEXT, /* `text` is encoded as it stands */
     GEN_PROMPT_CHAT, /* `text` is the JSON array of messages, `chat` what goes with it */
     GEN_PROMPT_IDS,  /* `ids` is the prompt */
+    GEN_PROMPT_PAIR, /* `text` is a question, `pair` a document: put together as the model was
+                        trained to compare them */
     GEN_PROMPT_END
 } gen_prompt;
 
@@ -116,6 +141,8 @@ typedef struct gen_chat {
 
 typedef struct gen_request {
     uint64_t id; /* chosen by the front; unique among the requests in flight */
+    gen_kind kind;
+    gen_pooling pooling;
     gen_prompt prompt;
     bool add_special;   /* TEXT: add BOS/EOS the way the model wants them */
     bool parse_special; /* TEXT: special tokens written in the text become tokens */
@@ -123,8 +150,11 @@ typedef struct gen_request {
     uint16_t choices;   /* 1..WIRE_CHOICES_MAX */
     uint32_t credits;   /* tokens the engine may send before the first CREDIT */
     str text;
+    str pair;
     gen_chat chat;
-    wire_array ids; /* i32 */
+    wire_array ids;            /* i32 */
+    wire_array adapters;       /* u32, <= WIRE_ADAPTERS_MAX; by the numbers of adapter_order */
+    wire_array adapter_scales; /* f32, as many */
     uint32_t stops_count;
     str stops[WIRE_STOPS_MAX]; /* each 1..WIRE_STOP_BYTES_MAX bytes */
     gen_sampling sampling;
@@ -142,6 +172,13 @@ typedef struct gen_credit {
     uint32_t tokens;
 } gen_credit;
 
+/* Load or unload a low-rank adapter (LoRA). */
+typedef struct adapter_order {
+    uint32_t adapter; /* its number, chosen by the front; never used twice */
+    bool load;        /* else unload: requests that use it go on, new ones do not find it */
+    str path;         /* of its file or directory */
+} adapter_order;
+
 /* --- up: engine -> text -> front -------------------------------------------- */
 
 typedef enum gen_event_kind {
@@ -149,6 +186,7 @@ typedef enum gen_event_kind {
     GEN_PROGRESS, /* prompt tokens computed so far */
     GEN_TOKENS,   /* engine -> text */
     GEN_TEXT,     /* text -> front */
+    GEN_VECTOR,   /* the result of EMBED or RANK */
     GEN_PAUSED,   /* waiting for credits, or moved out of the cache for a while */
     GEN_FINISH,   /* this choice is complete */
     GEN_USAGE,    /* last event of a request that was accepted: all choices are complete */
@@ -162,6 +200,7 @@ typedef enum gen_event_kind {
     X(STOP_STRING) /* one of stops; found by the text role */             \
     X(LENGTH)      /* sampling.tokens_max reached */                      \
     X(CONTEXT)     /* the context is full */                              \
+    X(VECTOR)      /* EMBED, RANK: the vector is there */                 \
     X(CANCELED)
 typedef enum gen_finish {
 #define GEN_FINISH_ENUM(name) GEN_FINISH_##name,
@@ -180,6 +219,9 @@ typedef enum gen_fault {
     GEN_FAULT_PROMPT,         /* the messages or ids themselves are wrong */
     GEN_FAULT_TEMPLATE,       /* the model's chat template cannot be used, or refused (INVALID) */
     GEN_FAULT_DRAINING,       /* the server is stopping */
+    GEN_FAULT_INPUT_LENGTH,   /* of EMBED or RANK: have = tokens, limit = what is computed */
+    GEN_FAULT_KIND,           /* the model does not do what `kind` wants */
+    GEN_FAULT_ADAPTER,        /* have = number of an adapter that is not loaded */
     GEN_FAULT_END
 } gen_fault;
 
@@ -219,6 +261,7 @@ typedef struct gen_event {
             str text;        /* whole UTF-8 characters; may be empty */
             str logprobs;    /* wire_logprob entries, or empty */
         } text;
+        wire_array vector; /* f32 [values], not normalised; scores of RANK */
         gen_pause paused;
         struct {
             gen_finish reason;
@@ -261,9 +304,14 @@ typedef struct model_desc {
     uint32_t n_embd;
     uint32_t layers;
     uint32_t ctx_train;
-    uint32_t ctx_max; /* tokens per sequence here */
+    uint32_t ctx_max;          /* tokens per sequence here */
+    uint32_t embed_tokens_max; /* of one input to EMBED or RANK; 0: the model does neither */
+    uint32_t embed_dims;       /* values of an EMBED vector */
+    uint32_t rank_labels;      /* scores of a RANK vector; 0: no classification head */
+    uint32_t adapter_rank_max; /* of an adapter; 0: none can be loaded */
     uint32_t parallel;
     uint32_t threads;
+    bool generates; /* has a head to sample tokens from */
 } model_desc;
 
 /* X(id, what it says): the phases of loading, in their order. */
@@ -286,6 +334,17 @@ typedef struct model_loading {
     uint32_t permille; /* of the whole, 0..1000 */
 } model_loading;
 
+/* What became of an adapter_order. */
+typedef struct adapter_state {
+    uint32_t adapter;
+    bool loaded;
+    status code; /* OK, or why the order failed; the adapter is not loaded then */
+    uint32_t rank;
+    uint32_t weights; /* matrices it changes */
+    uint64_t bytes;
+    str message; /* of the failure */
+} adapter_state;
+
 /* The worker's heartbeat: sent between steps, about every 100 ms. */
 typedef struct engine_status {
     uint64_t steps;
@@ -303,6 +362,8 @@ void wire_put_credit(buf *out, const gen_credit *c);
 void wire_put_status(buf *out, const engine_status *s);
 void wire_put_model(buf *out, const model_desc *d);
 void wire_put_loading(buf *out, const model_loading *l);
+void wire_put_adapter(buf *out, const adapter_order *o);
+void wire_put_adapter_state(buf *out, const adapter_state *s);
 void wire_put_drain(buf *out);
 
 /* An EVENTS frame: begin, add, end.  Nothing is left in `out` when no event was added. */
@@ -325,6 +386,8 @@ NODISCARD status wire_get_credit(str body, gen_credit *out, error *err);
 NODISCARD status wire_get_status(str body, engine_status *out, error *err);
 NODISCARD status wire_get_model(str body, model_desc *out, error *err);
 NODISCARD status wire_get_loading(str body, model_loading *out, error *err);
+NODISCARD status wire_get_adapter(str body, adapter_order *out, error *err);
+NODISCARD status wire_get_adapter_state(str body, adapter_state *out, error *err);
 /* Take the next event off an EVENTS body; *more is false at its end. */
 NODISCARD status wire_get_event(str *body, gen_event *out, bool *more, error *err);
 

@@ -20,6 +20,7 @@ struct engine_worker {
     buf in;                 /* the frame being read */
     buf out;                /* frames not yet in the ring */
     metrics metrics;
+    uint32_t head_width; /* floats of a row of logits: tokens, or labels */
     uint64_t steps;
     uint64_t status_at_ns;
     bool draining;
@@ -41,6 +42,7 @@ status engine_worker_create(engine_worker **out, const engine_worker_options *op
     engine_worker *w = mem_try_calloc(1, sizeof *w);
     if (w == NULL) return error_set(err, ERR_NOMEM, "engine worker: no memory");
     w->opt = *opt;
+    w->head_width = opt->sched.no_generate ? opt->sched.rank_labels : opt->sched.vocab;
     buf_init(&w->in, WIRE_FRAME_BYTES_MAX);
     buf_init(&w->out, WIRE_FRAME_BYTES_MAX);
     metrics_init(&w->metrics);
@@ -71,6 +73,30 @@ void engine_worker_destroy(engine_worker *w) {
 }
 
 /* --- inbox -------------------- */
+
+/* Load or unload, and say what became of it. */
+static void take_adapter(engine_worker *w, const adapter_order *o) {
+    error err = {0};
+    lora_report report = {0};
+    char path[WIRE_PATH_BYTES_MAX + 1];
+    str_copy_c(path, sizeof path, o->path);
+    lora_table *t = w->opt.sched.loras;
+    status st = OK;
+    if (t == NULL)
+        st = error_set(&err, ERR_UNSUPPORTED, "lora: this server was started without adapters");
+    else if (o->load)
+        st = lora_table_load(t, o->adapter, path, &report, &err);
+    else
+        st = lora_table_unload(t, o->adapter, &err);
+    adapter_state s = {.adapter = o->adapter,
+                       .loaded = o->load && st == OK,
+                       .code = st,
+                       .rank = report.rank,
+                       .weights = report.weights,
+                       .bytes = report.bytes,
+                       .message = st == OK ? (str){0} : str_of(err.msg)};
+    wire_put_adapter_state(&w->out, &s);
+}
 
 static status take_message(engine_worker *w, wire_type type, str body, error *err) {
     gen_request r;
@@ -109,6 +135,12 @@ static bool drain_inbox(engine_worker *w) {
         wire_type type = WIRE_TYPE_END;
         str body = {0};
         if (st == OK) st = wire_open(buf_view(&w->in), &type, &body, &err);
+        if (st == OK && type == WIRE_ADAPTER) { /* its answer is a frame of its own */
+            adapter_order order;
+            st = wire_get_adapter(body, &order, &err);
+            if (st == OK) take_adapter(w, &order);
+            continue;
+        }
         size_t frame = wire_events_begin(&w->out);
         if (st == OK) st = take_message(w, type, body, &err);
         wire_events_end(&w->out, frame);
@@ -156,18 +188,31 @@ static void send_status(engine_worker *w) {
 
 /* --- stepping -------------------- */
 
-/* One token for every planned item that wants logits; they stand in item order. */
-static void sample(engine_worker *w, const float *logits) {
-    uint32_t n = 0;
-    mem_freeze("sample");
+static void sample(engine_worker *w, const seq *q, const float *logits, sample_result *out) {
+    uint32_t banned = sched_banned(w->sched, q, w->banned);
+    sampler_pick(w->sampler, logits, &q->request->sampling, sched_history(q), q->choice, w->banned,
+                 banned, out);
+}
+
+/* What the step made goes where it is wanted: rows with logits are sampled, or are scores; hidden
+ * states go into vectors.  Both stand in row order. */
+static void collect(engine_worker *w, const float *logits, const float *hidden) {
+    const sched_options *o = &w->opt.sched;
+    uint32_t sampled = 0;
+    const engine_row *row = w->rows;
+    mem_freeze("collect");
     for (uint32_t i = 0; i < w->plan->items_count; i++) {
-        const plan_item *it = &w->plan->items[i];
-        if (!it->wants_logits) continue;
-        uint32_t banned = sched_banned(w->sched, it->seq, w->banned);
-        sampler_pick(w->sampler, logits + (size_t)n * w->opt.sched.vocab,
-                     &it->seq->request->sampling, sched_history(it->seq), it->seq->choice,
-                     w->banned, banned, &w->results[n]);
-        n++;
+        seq *q = w->plan->items[i].seq;
+        for (uint32_t k = 0; k < w->plan->items[i].rows; k++, row++) {
+            if (row->wants_hidden)
+                seq_vector_add(q, hidden);
+            else if (row->wants_logits && q->request->kind == GEN_KIND_RANK)
+                seq_vector_add(q, logits);
+            else if (row->wants_logits)
+                sample(w, q, logits, &w->results[sampled++]);
+            if (row->wants_logits) logits += w->head_width;
+            if (hidden != NULL && (row->wants_logits || row->wants_hidden)) hidden += o->embed_dims;
+        }
     }
     mem_thaw();
 }
@@ -180,7 +225,9 @@ static bool step(engine_worker *w) {
     uint64_t start_ns = os_now_ns();
     sched_commit(w->sched, w->plan, start_ns, w->rows);
     if (w->plan->rows > 0) {
-        sample(w, w->opt.stepper.step(w->opt.stepper.ctx, w->rows, w->plan->rows));
+        const stepper *st = &w->opt.stepper;
+        const float *logits = st->step(st->ctx, w->rows, w->plan->rows);
+        collect(w, logits, st->hidden != NULL ? st->hidden(st->ctx) : NULL);
         uint64_t end_ns = os_now_ns();
         w->steps++;
         metrics_observe_ns(&w->metrics, METRIC_STEP_SECONDS, end_ns - start_ns);

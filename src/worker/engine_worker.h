@@ -1,4 +1,5 @@
 /* engine_worker.h - the engine role: the loop that schedules, steps, samples and answers.
+ * Adapters (engine/lora.h) are loaded and unloaded between two steps.
  *
  *   drain the inbox -> plan -> commit -> step -> sample -> apply -> one EVENTS frame
  *
@@ -17,7 +18,11 @@ enum { ENGINE_STATUS_MS = 100 };
 /* What computes a step: the engine, or a fake one in simulation. */
 typedef struct stepper {
     void *ctx;
+    /* logits [rows that want them, vocab] */
     const float *(*step)(void *ctx, const engine_row *rows, uint32_t count);
+    /* hidden states [rows that want them or logits, embed_dims] of the last step; NULL: the
+     * scheduler offers no embeddings */
+    const float *(*hidden)(void *ctx);
 } stepper;
 
 typedef struct engine_worker_options {

@@ -156,6 +156,8 @@ static status prompt_ids(text_worker *w, const gen_request *r, gen_fault *fault,
     case GEN_PROMPT_IDS:
         buf_put(&w->ids, r->ids.p, (size_t)r->ids.count * sizeof(int32_t));
         return buf_status(&w->ids, "prompt", err);
+    case GEN_PROMPT_PAIR:
+        return tok_encode_pair(w->opt.tok, r->text, r->pair, counted_max(w), &w->ids, err);
     default:
         break;
     }
@@ -181,7 +183,7 @@ static status forward_request(text_worker *w, const gen_request *r, uint32_t cou
     idmap_add(&w->requests, r->id, t);
     gen_request below = *r;
     below.prompt = GEN_PROMPT_IDS;
-    below.text = (str){0};
+    below.text = below.pair = (str){0};
     below.chat = (gen_chat){0};
     below.stops_count = 0;
     below.ids = (wire_array){ids, count};
@@ -194,9 +196,10 @@ static status forward_request(text_worker *w, const gen_request *r, uint32_t cou
 
 /* False, with an ERROR event, when the prompt is too long.  The engine would say so, too, but
  * the ring to it need not hold what it would refuse. */
-static bool prompt_fits(text_worker *w, uint64_t id, uint32_t count) {
+static bool prompt_fits(text_worker *w, gen_kind kind, uint64_t id, uint32_t count) {
     error err = {0};
     uint32_t ctx = w->opt.desc.ctx_max, limit = w->opt.prompt_tokens_max;
+    if (kind != GEN_KIND_GENERATE) return true; /* the engine's limit is not the context's */
     if (count >= ctx) {
         (void)error_set(
             &err, ERR_LIMIT,
@@ -234,7 +237,7 @@ static void take_request(text_worker *w, const gen_request *r) {
         send_error(w, r->id, st, fault, 0, w->opt.desc.ctx_max, err.msg);
         return;
     }
-    if (!prompt_fits(w, r->id, count)) return;
+    if (!prompt_fits(w, r->kind, r->id, count)) return;
     st = check_ids(w, (wire_array){w->ids.p, count}, "prompt", &err);
     if (st == OK) st = check_ids(w, r->sampling.bias_ids, "logit_bias", &err);
     if (st == OK) st = check_ids(w, r->sampling.stop_ids, "stop_token_ids", &err);
@@ -270,6 +273,7 @@ static status take_from_front(text_worker *w, wire_type type, str body, error *e
     gen_request r;
     gen_cancel cancel;
     gen_credit credit;
+    adapter_order order;
     switch (type) {
     case WIRE_REQUEST:
         if (wire_get_request(body, &r, err) != OK) return refuse_unread(w, body, err);
@@ -283,6 +287,10 @@ static status take_from_front(text_worker *w, wire_type type, str body, error *e
     case WIRE_CREDIT:
         TRY(wire_get_credit(body, &credit, err));
         wire_put_credit(&w->down, &credit);
+        return OK;
+    case WIRE_ADAPTER:
+        TRY(wire_get_adapter(body, &order, err));
+        wire_put_adapter(&w->down, &order);
         return OK;
     case WIRE_DRAIN:
         w->draining = true;
@@ -372,6 +380,7 @@ static void take_event(text_worker *w, gen_event *e) {
         break;
     case GEN_PROGRESS:
     case GEN_PAUSED:
+    case GEN_VECTOR:
         send_event(w, e);
         break;
     case GEN_USAGE:
@@ -389,7 +398,7 @@ static void take_event(text_worker *w, gen_event *e) {
 }
 
 static status take_from_engine(text_worker *w, wire_type type, str body, error *err) {
-    if (type == WIRE_STATUS) {
+    if (type == WIRE_STATUS || type == WIRE_ADAPTER_STATE) {
         buf_put_str(&w->up, buf_view(&w->in));
         return OK;
     }

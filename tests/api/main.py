@@ -14,6 +14,7 @@ TOPICS = (
     "oracle",
     "formats",
     "quantize",
+    "hf",
     "hostile",
     "server",
     "stream",

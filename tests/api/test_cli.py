@@ -14,8 +14,10 @@ COMMANDS = (
     "render",
     "logits",
     "perplexity",
+    "embed",
     "dequantize",
     "quantize",
+    "convert",
     "bench",
     "inspect",
 )

@@ -1,6 +1,7 @@
-/* fuzz_request.c - a request body of either OpenAI dialect is hostile bytes.
+/* fuzz_request.c - a request body of any dialect is hostile bytes.
  *
- * Input: one byte that selects the dialect (even: chat, odd: completions), then the body.
+ * Input: one byte that selects the dialect (its last two bits: chat, completions, embeddings,
+ * rerank), then the body.
  * A body that is refused has a fault with a message; what is accepted must travel: each of
  * its prompts encodes as a REQUEST frame that decodes again to the same fields. */
 #include "fuzz.h"
@@ -10,6 +11,7 @@
 
 static void check_same(const gen_request *a, const gen_request *b) {
     ASSERT(a->prompt == b->prompt && a->choices == b->choices && a->echo == b->echo);
+    ASSERT(a->kind == b->kind && str_eq(a->pair, b->pair));
     ASSERT(str_eq(a->text, b->text) && a->ids.count == b->ids.count);
     ASSERT(a->ids.count == 0 || memcmp(a->ids.p, b->ids.p, a->ids.count * 4u) == 0);
     ASSERT(a->stops_count == b->stops_count);
@@ -30,6 +32,7 @@ static void check_travels(const gen_spec *spec, uint32_t i) {
     sent.credits = 16;
     sent.prompt = spec->inputs[i].kind;
     sent.text = spec->inputs[i].text;
+    sent.pair = spec->inputs[i].pair;
     sent.ids = spec->inputs[i].ids;
     buf_init(&frame, WIRE_FRAME_BYTES_MAX);
     wire_put_request(&frame, &sent);
@@ -53,12 +56,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     api_fault fault = {.kind = API_OK};
     arena a;
     arena_init(&a, 16 * body.n + (64 << 10));
-    bool chat = data[0] % 2 == 0;
-    bool ok = chat ? openai_chat_parse(body, &a, &spec, &fault)
-                   : openai_completions_parse(body, &a, &spec, &fault);
+    static bool (*const parsers[])(str, arena *, gen_spec *, api_fault *) = {
+        openai_chat_parse, openai_completions_parse, openai_embeddings_parse, rerank_parse};
+    uint32_t dialect = data[0] % 4;
+    bool ok = parsers[dialect](body, &a, &spec, &fault);
     ASSERT(ok == (fault.kind == API_OK));
     ASSERT(ok || fault.message[0] != '\0');
-    ASSERT(!ok || (spec.inputs_count >= 1 && spec.inputs_count <= GEN_PROMPTS_MAX));
+    ASSERT(!ok || (spec.inputs_count >= 1 &&
+                   spec.inputs_count <= (dialect < 2 ? GEN_PROMPTS_MAX : GEN_INPUTS_MAX)));
     for (uint32_t i = 0; ok && i < spec.inputs_count; i++) check_travels(&spec, i);
     if (ok) check_ignored(&spec);
     arena_deinit(&a);

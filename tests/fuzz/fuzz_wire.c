@@ -65,6 +65,10 @@ static status recode(str frame, buf *out) {
         RECODE(model_desc, wire_get_model, wire_put_model);
     case WIRE_LOADING:
         RECODE(model_loading, wire_get_loading, wire_put_loading);
+    case WIRE_ADAPTER:
+        RECODE(adapter_order, wire_get_adapter, wire_put_adapter);
+    case WIRE_ADAPTER_STATE:
+        RECODE(adapter_state, wire_get_adapter_state, wire_put_adapter_state);
     case WIRE_EVENTS:
         return recode_events(body, out);
     case WIRE_DRAIN:

@@ -53,9 +53,9 @@ void krig_shuffle(krig_random *r, uint32_t *ids, uint32_t n) {
 
 /* --- weights -------------------- */
 
-static void *own(krig_weights *list, size_t bytes) {
+void *krig_memory(krig_weights *list, size_t bytes) {
     ASSERT(list->count < sizeof list->owned / sizeof list->owned[0]);
-    void *p = calloc(1, bytes);
+    void *p = calloc(1, bytes > 0 ? bytes : 1);
     ASSERT(p != NULL);
     return list->owned[list->count++] = p;
 }
@@ -79,24 +79,33 @@ weight krig_weight(krig_weights *list, krig_random *r, dtype type, uint32_t rows
     uint64_t row_bytes = 0;
     bool whole = dtype_row_bytes(type, cols, &row_bytes);
     ASSERT(whole);
-    char *data = own(list, (size_t)row_bytes * rows);
+    char *data = krig_memory(list, (size_t)row_bytes * rows);
     for (uint32_t j = 0; j < rows; j++) fill_weight_row(r, type, j, cols, data + row_bytes * j);
-    return (weight){type, rows, cols, data};
+    return (weight){.type = type, .rows = rows, .cols = cols, .data = data};
 }
 
 weight krig_table(krig_weights *list, krig_random *r, uint32_t rows, uint32_t cols) {
-    float *data = own(list, (size_t)rows * cols * sizeof *data);
+    float *data = krig_memory(list, (size_t)rows * cols * sizeof *data);
     krig_normal(r, data, (size_t)rows * cols);
-    return (weight){DTYPE_F32, rows, cols, data};
+    return (weight){.type = DTYPE_F32, .rows = rows, .cols = cols, .data = data};
 }
 
 weight krig_table_of(krig_weights *list, const float *values, uint32_t rows, uint32_t cols) {
     size_t bytes = (size_t)rows * cols * sizeof *values;
-    return (weight){DTYPE_F32, rows, cols, memcpy(own(list, bytes), values, bytes)};
+    const void *data = memcpy(krig_memory(list, bytes), values, bytes);
+    return (weight){.type = DTYPE_F32, .rows = rows, .cols = cols, .data = data};
 }
 
 const float *krig_vector(krig_weights *list, krig_random *r, uint32_t count) {
     return krig_table(list, r, 1, count).data;
+}
+
+op_rope krig_rope(krig_weights *list, uint32_t heads, uint32_t head_dim, uint32_t dims,
+                  double base) {
+    double *freqs = krig_memory(list, dims / 2 * sizeof *freqs);
+    for (uint32_t i = 0; i < dims / 2; i++) freqs[i] = pow(base, -2.0 * i / dims);
+    return (op_rope){
+        .heads = heads, .head_dim = head_dim, .dims = dims, .freqs = freqs, .magnitude = 1.0f};
 }
 
 void krig_weights_deinit(krig_weights *list) {
@@ -134,16 +143,33 @@ void krig_batch_deinit(krig_batch *b) {
 
 program *krig_program(uint32_t ctx_max) {
     program *p = NULL;
-    status st = program_create(&p, RIG_ROWS_MAX, RIG_ROWS_MAX, ctx_max, NULL);
+    program_limits max = {.rows = RIG_ROWS_MAX,
+                          .taken = RIG_ROWS_MAX,
+                          .head = RIG_ROWS_MAX,
+                          .ctx = ctx_max,
+                          .lora_rank = RIG_LORA_RANK};
+    status st = program_create(&p, &max, NULL);
     ASSERT(st == OK);
     return p;
 }
 
 uint32_t krig_finish(program *p, value_id v) {
     value_id out = pg_take_rows(p, v);
-    status st = program_finish(p, out, NULL);
+    status st = program_finish(p, out, VALUE_NONE, NULL);
     ASSERT(st == OK);
-    return p->values[out].cols;
+    return krig_cols(p);
+}
+
+uint32_t krig_cols(const program *p) { return p->values[p->hidden].cols; }
+
+value_id krig_norm_rms(program *p, value_id x, const float *gain) {
+    uint32_t cols = p->values[x].cols;
+    op_norm norm = {.group = cols, .eps = 1e-5f, .gain = gain, .gain_len = cols};
+    return pg_norm(p, x, norm);
+}
+
+value_id krig_silu_mul(program *p, value_id gate, value_id up) {
+    return pg_act_mul(p, gate, up, (op_act){.kind = ACT_SILU});
 }
 
 backend *krig_open(const krig_machine *m, const program *p) {
@@ -155,22 +181,45 @@ backend *krig_open(const krig_machine *m, const program *p) {
     return b;
 }
 
-const float *krig_logits(const krig_machine *m, backend *b, const krig_batch *in) {
-    batch view = {.rows = in->rows,
+static uint32_t find_runs(const krig_batch *in, batch_run *runs) {
+    uint32_t count = 0;
+    for (uint32_t r = 0; r < in->rows; r++) {
+        if (r > 0 && in->seats[r] == in->seats[r - 1] && in->pos[r] == in->pos[r - 1] + 1)
+            runs[count - 1].rows++;
+        else
+            runs[count++] =
+                (batch_run){.row0 = r, .rows = 1, .seat = in->seats[r], .pos0 = in->pos[r]};
+    }
+    return count;
+}
+
+step_result krig_step_both(const krig_machine *m, backend *b, const krig_batch *in) {
+    batch_run runs[RIG_ROWS_MAX];
+    batch view = {.runs_count = find_runs(in, runs),
+                  .runs = runs,
+                  .rows = in->rows,
                   .tokens = in->tokens,
                   .pos = in->pos,
                   .seats = in->seats,
                   .taken_rows = in->taken_rows,
                   .taken = in->taken,
+                  .head_rows = in->head_rows,
+                  .head = in->head,
+                  .states = in->states,
+                  .loras = in->use_loras ? in->loras : NULL,
                   .kv = in->kv};
     return m->ops->step(b, &view);
 }
 
+const float *krig_step(const krig_machine *m, backend *b, const krig_batch *in) {
+    return krig_step_both(m, b, in).hidden;
+}
+
 float *krig_run(const krig_machine *m, const program *p, const krig_batch *in) {
     backend *b = krig_open(m, p);
-    size_t bytes = (size_t)in->taken_rows * p->values[p->logits].cols * sizeof(float);
+    size_t bytes = (size_t)in->taken_rows * krig_cols(p) * sizeof(float);
     float *out = malloc(bytes);
-    memcpy(out, krig_logits(m, b, in), bytes);
+    memcpy(out, krig_step(m, b, in), bytes);
     m->ops->close(b);
     return out;
 }
@@ -186,7 +235,7 @@ double krig_nmse(const float *a, const float *b, size_t count) {
 }
 
 void krig_check_all(const program *p, const krig_batch *in, double nmse_max, const char *what) {
-    size_t count = (size_t)in->taken_rows * p->values[p->logits].cols;
+    size_t count = (size_t)in->taken_rows * krig_cols(p);
     float *want = krig_run(&krig_machines[0], p, in);
     for (int i = 1; i < RIG_MACHINES; i += 2) {
         float *one = krig_run(&krig_machines[i], p, in);

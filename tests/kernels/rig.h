@@ -1,7 +1,8 @@
 /* rig.h - small recorded programs on every backend, for the tests of the kernels.
  *
  * Inputs enter a program through pg_embed() over an F32 table whose row is the wanted
- * activation row; the value under test leaves through pg_take_rows().  The same program
+ * activation row; the value under test leaves through pg_take_rows() as the hidden rows, or as
+ * the logits where a test wants both.  The same program
  * then runs on each machine: backend_ref, whose doubles are the truth, and backend_cpu
  * by instruction-set class and thread count. */
 #ifndef KERNELS_RIG_H
@@ -12,7 +13,7 @@
 
 #include "backend/backend.h"
 
-enum { RIG_ROWS_MAX = 64, RIG_SEATS_MAX = 8, RIG_MACHINES = 5 };
+enum { RIG_ROWS_MAX = 64, RIG_LORA_RANK = 16, RIG_MACHINES = 5 };
 
 typedef struct krig_machine {
     const char *name;
@@ -35,7 +36,7 @@ void krig_shuffle(krig_random *r, uint32_t *ids, uint32_t n); /* 0..n-1 in rando
 
 /* --- weights: owned by the list, freed together ------------------------------ */
 typedef struct krig_weights {
-    void *owned[64];
+    void *owned[1024];
     uint32_t count;
 } krig_weights;
 
@@ -47,6 +48,11 @@ weight krig_table(krig_weights *list, krig_random *r, uint32_t rows, uint32_t co
 weight krig_table_of(krig_weights *list, const float *values, uint32_t rows, uint32_t cols);
 /* [count] f32 of variance 1. */
 const float *krig_vector(krig_weights *list, krig_random *r, uint32_t count);
+/* Zeroed memory that goes with the list. */
+void *krig_memory(krig_weights *list, size_t bytes);
+/* `dims` of each head, base^(-2i/dims) radians per position. */
+op_rope krig_rope(krig_weights *list, uint32_t heads, uint32_t head_dim, uint32_t dims,
+                  double base);
 void krig_weights_deinit(krig_weights *list);
 
 /* --- batches ------------------------------------------------------------------ */
@@ -57,10 +63,15 @@ typedef struct krig_batch {
     uint32_t seats[RIG_ROWS_MAX];
     uint32_t taken[RIG_ROWS_MAX];
     uint32_t taken_rows;
-    kv_view kv; /* blocks and tables owned */
+    uint32_t head[RIG_ROWS_MAX];
+    uint32_t head_rows;
+    kv_view kv;                          /* blocks and tables owned */
+    float *states;                       /* borrowed */
+    const lora_mix *loras[RIG_ROWS_MAX]; /* where use_loras */
+    bool use_loras;
 } krig_batch;
 
-/* Rows 0..rows-1: token r, position 0, seat 0, all taken, no KV. */
+/* Rows 0..rows-1: token r, position 0, seat 0, all taken and no head rows, no KV. */
 void krig_batch_init(krig_batch *b, uint32_t rows);
 /* Give it a KV cache of shuffled blocks for `seats` sequences of `tokens` tokens. */
 void krig_batch_kv(krig_batch *b, krig_random *r, kv_layout layout, uint32_t seats,
@@ -72,10 +83,17 @@ void krig_batch_deinit(krig_batch *b);
 program *krig_program(uint32_t ctx_max);
 /* Take all rows of `v` and finish; returns how wide the result is. */
 uint32_t krig_finish(program *p, value_id v);
+/* How wide the result of a finished program is. */
+uint32_t krig_cols(const program *p);
+value_id krig_norm_rms(program *p, value_id x, const float *gain);
+value_id krig_silu_mul(program *p, value_id gate, value_id up);
 
 backend *krig_open(const krig_machine *m, const program *p);
-/* One step; [taken_rows, cols], valid until the next. */
-const float *krig_logits(const krig_machine *m, backend *b, const krig_batch *in);
+/* One step, valid until the next.  Neighbouring rows of one seat whose positions follow each
+ * other are a run. */
+step_result krig_step_both(const krig_machine *m, backend *b, const krig_batch *in);
+/* The same; [taken_rows, cols] */
+const float *krig_step(const krig_machine *m, backend *b, const krig_batch *in);
 /* One step on a fresh instance; [taken_rows, cols] on the heap, the caller frees. */
 float *krig_run(const krig_machine *m, const program *p, const krig_batch *in);
 

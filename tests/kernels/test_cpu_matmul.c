@@ -38,7 +38,7 @@ static unsigned smaller_batches_differ(const krig_machine *m, backend *b, const 
     for (size_t i = 0; i < sizeof row_counts / sizeof row_counts[0]; i++) {
         krig_batch in;
         krig_batch_init(&in, row_counts[i]);
-        const float *got = krig_logits(m, b, &in);
+        const float *got = krig_step(m, b, &in);
         wrong += memcmp(got, all, (size_t)row_counts[i] * cols * sizeof *got) != 0;
     }
     return wrong;
@@ -55,7 +55,7 @@ static unsigned other_orders_differ(const krig_machine *m, backend *b, const flo
         krig_batch_init(&in, n);
         krig_shuffle(&random, order, RIG_ROWS_MAX);
         for (uint32_t r = 0; r < n; r++) in.tokens[r] = (int32_t)order[r];
-        const float *got = krig_logits(m, b, &in);
+        const float *got = krig_step(m, b, &in);
         for (uint32_t r = 0; r < n; r++)
             wrong += memcmp(got + (size_t)r * cols, all + (size_t)order[r] * cols,
                             cols * sizeof *got) != 0;
@@ -78,7 +78,7 @@ static void check_shape(dtype type, uint32_t cols, uint32_t weight_rows) {
         const krig_machine *m = &krig_machines[i];
         backend *b = krig_open(m, p);
         float *all = malloc(count * sizeof *all);
-        memcpy(all, krig_logits(m, b, &in), count * sizeof *all);
+        memcpy(all, krig_step(m, b, &in), count * sizeof *all);
         double nmse = krig_nmse(all, want, count);
         unsigned batches = i == 0 ? 0 : smaller_batches_differ(m, b, all, weight_rows);
         unsigned orders = i == 0 ? 0 : other_orders_differ(m, b, all, weight_rows);
@@ -215,8 +215,7 @@ TEST(kernel_products_of_one_input_side_by_side) {
     krig_batch in;
     program *p = krig_program(1);
     value_id y[PRODUCTS], x = pg_embed(p, krig_table(&list, &random, RIG_ROWS_MAX, COLS));
-    weight norm = {DTYPE_F32, 1, COLS, krig_vector(&list, &random, COLS)};
-    value_id n = pg_norm_rms(p, x, norm, 1e-5f);
+    value_id n = krig_norm_rms(p, x, krig_vector(&list, &random, COLS));
     for (int i = 0; i < PRODUCTS; i++)
         y[i] = pg_matmul(p, n, krig_weight(&list, &random, mixed[i], 40, COLS), NULL);
     for (int i = 1; i < PRODUCTS; i++) y[0] = pg_add(p, y[0], y[i]);
@@ -234,13 +233,13 @@ TEST(kernel_int16_forms_follow_their_values) {
     krig_weights list = {0};
     krig_batch in;
     program *p = krig_program(1);
-    weight norm = {DTYPE_F32, 1, 64, krig_vector(&list, &random, 64)};
+    const float *gain = krig_vector(&list, &random, 64);
     value_id x = pg_embed(p, krig_table(&list, &random, RIG_ROWS_MAX, 64));
     value_id other = pg_embed(p, krig_table(&list, &random, RIG_ROWS_MAX, 64));
-    value_id n = pg_norm_rms(p, x, norm, 1e-5f);
+    value_id n = krig_norm_rms(p, x, gain);
     value_id a = pg_matmul(p, other, krig_weight(&list, &random, DTYPE_Q8_0, 64, 64), NULL);
     value_id b = pg_matmul(p, n, krig_weight(&list, &random, DTYPE_Q4_0, 64, 64), NULL);
-    value_id c = pg_act_mul(p, a, b);
+    value_id c = krig_silu_mul(p, a, b);
     value_id d = pg_matmul(p, c, krig_weight(&list, &random, DTYPE_Q8_0, 64, 64), NULL);
     (void)krig_finish(p, pg_add(p, n, pg_add(p, x, d)));
     krig_batch_init(&in, 5);

@@ -52,8 +52,7 @@ TEST(kernel_norm_in_odd_widths) {
         krig_weights list = {0};
         program *p = krig_program(1);
         value_id x = pg_embed(p, krig_table(&list, &random, RIG_ROWS_MAX, widths[i]));
-        weight w = {DTYPE_F32, 1, widths[i], krig_vector(&list, &random, widths[i])};
-        (void)krig_finish(p, pg_norm_rms(p, x, w, 1e-5f));
+        (void)krig_finish(p, krig_norm_rms(p, x, krig_vector(&list, &random, widths[i])));
         check_rows(p, float_nmse_max, "norm");
         program_destroy(p);
         krig_weights_deinit(&list);
@@ -70,7 +69,7 @@ TEST(kernel_norm_of_extreme_rows_is_finite) {
     for (int i = 0; i < COLS; i++) ones[i] = 1.0f;
     program *p = krig_program(1);
     value_id x = pg_embed(p, krig_table_of(&list, values, 5, COLS));
-    (void)krig_finish(p, pg_norm_rms(p, x, (weight){DTYPE_F32, 1, COLS, ones}, 1e-5f));
+    (void)krig_finish(p, krig_norm_rms(p, x, ones));
     krig_batch_init(&in, 5);
     krig_check_all(p, &in, float_nmse_max, "norm of extremes");
     float *out = krig_run(&krig_machines[3], p, &in);
@@ -88,7 +87,7 @@ TEST(kernel_act_mul_in_odd_widths) {
         program *p = krig_program(1);
         value_id gate = pg_embed(p, krig_table(&list, &random, RIG_ROWS_MAX, widths[i]));
         value_id up = pg_embed(p, krig_table(&list, &random, RIG_ROWS_MAX, widths[i]));
-        (void)krig_finish(p, pg_act_mul(p, gate, up));
+        (void)krig_finish(p, krig_silu_mul(p, gate, up));
         check_rows(p, float_nmse_max, "act_mul");
         program_destroy(p);
         krig_weights_deinit(&list);
@@ -119,9 +118,14 @@ TEST(kernel_take_rows_takes_any_ascending_rows) {
 
 /* --- rope -------------------- */
 
-static void check_rope(op_rope rope, bool in_place) {
+/* Table of frequencies that `weird` makes uneven. */
+static void check_rope(op_rope rope, double base, bool weird, bool in_place) {
     krig_random random = {rope.dims + rope.heads};
     krig_weights list = {0};
+    double *freqs = krig_memory(&list, rope.dims * sizeof *freqs);
+    for (uint32_t i = 0; i < rope.dims / 2; i++)
+        freqs[i] = pow(base, -2.0 * i / rope.dims) / (weird ? 1.0 + i % 4 : 1.0);
+    rope.freqs = freqs;
     program *p = krig_program(1);
     uint32_t cols = rope.heads * rope.head_dim;
     value_id x = pg_embed(p, krig_table(&list, &random, RIG_ROWS_MAX, cols));
@@ -133,20 +137,42 @@ static void check_rope(op_rope rope, bool in_place) {
 }
 
 TEST(kernel_rope_rotates_part_of_a_head) {
-    static const float freqs[32] = {1, 1, 2, 4, 8, 8, 8, 8, 1, 1, 2, 4, 8, 8, 8, 8,
-                                    1, 1, 2, 4, 8, 8, 8, 8, 1, 1, 2, 4, 8, 8, 8, 8};
-    static const uint32_t shapes[][3] = {/* heads, head_dim, dims */
-                                         {1, 2, 2},  {3, 8, 8},   {3, 8, 6},
-                                         {2, 20, 4}, {4, 64, 64}, {2, 80, 32}};
+    static const uint32_t shapes[][4] = {
+        /* heads, head_dim, first, dims */
+        {1, 2, 0, 2},   {3, 8, 0, 8},   {3, 8, 0, 6},   {2, 20, 0, 4},  {4, 64, 0, 64},
+        {2, 80, 0, 32}, {3, 24, 16, 8}, {2, 20, 3, 10}, {1, 12, 10, 2}, {2, 48, 8, 22}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        op_rope rope = {shapes[i][0], shapes[i][1], shapes[i][2], 10000.0f, 1.0f, NULL};
-        check_rope(rope, true);
-        check_rope(rope, false);
-        rope.scale = 4.0f;
-        rope.base = 500000.0f;
-        rope.freqs = freqs;
-        check_rope(rope, true);
+        for (int pairs = ROPE_ADJACENT; pairs <= ROPE_HALVES; pairs++) {
+            op_rope rope = {.heads = shapes[i][0],
+                            .head_dim = shapes[i][1],
+                            .first = shapes[i][2],
+                            .dims = shapes[i][3],
+                            .pairs = (rope_pairs)pairs,
+                            .magnitude = 1.0f};
+            check_rope(rope, 10000.0, false, true);
+            check_rope(rope, 10000.0, false, false);
+            rope.magnitude = 1.19f;
+            check_rope(rope, 500000.0, true, true);
+        }
     }
+}
+
+/* Equal frequencies share a table, others do not. */
+TEST(kernel_ropes_of_several_kinds_in_one_program) {
+    krig_random random = {31};
+    krig_weights list = {0};
+    program *p = krig_program(1);
+    value_id sum = VALUE_NONE;
+    for (int i = 0; i < 7; i++) {
+        op_rope rope = krig_rope(&list, 2, 16, i % 2 != 0 ? 16 : 8, i < 4 ? 1e4 : 1e6);
+        if (i == 6) rope.magnitude = 0.75f;
+        value_id x = pg_rope(p, pg_embed(p, krig_table(&list, &random, RIG_ROWS_MAX, 32)), rope);
+        sum = i == 0 ? x : pg_add(p, sum, x);
+    }
+    (void)krig_finish(p, sum);
+    check_rows(p, rope_nmse_max, "several ropes");
+    program_destroy(p);
+    krig_weights_deinit(&list);
 }
 
 TEST(kernel_rope_at_position_zero_changes_nothing) {
@@ -156,7 +182,7 @@ TEST(kernel_rope_at_position_zero_changes_nothing) {
     program *p = krig_program(1);
     weight table = krig_table(&list, &random, 4, 24);
     value_id x = pg_embed(p, table);
-    (void)krig_finish(p, pg_rope(p, x, (op_rope){3, 8, 8, 10000.0f, 1.0f, NULL}));
+    (void)krig_finish(p, pg_rope(p, x, krig_rope(&list, 3, 8, 8, 10000.0)));
     krig_batch_init(&in, 4);
     for (int i = 0; i < RIG_MACHINES; i++) {
         float *out = krig_run(&krig_machines[i], p, &in);
@@ -185,7 +211,7 @@ TEST(kernel_silu_extremes) {
     find_tables();
     for (int i = 0; i < N; i++) up[i] = 1.0f;
     for (int k = 0; k < 2; k++) {
-        tables[k]->silu_mul(gates, up, y, N);
+        tables[k]->act(&(op_act){.kind = ACT_SILU}, gates, up, y, N);
         for (int i = 0; i < N; i++) {
             double g = (double)gates[i], want = g / (1.0 + exp(-g));
             if (g < -700) want = 0;

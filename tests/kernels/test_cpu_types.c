@@ -119,7 +119,9 @@ static void check_matvec(dtype t, const float *x) {
     CHECK(bytes > 0 && bytes < sizeof w);
     program *p = krig_program(1);
     value_id v = pg_embed(p, krig_table_of(&list, x, 1, MATVEC_COLS));
-    (void)krig_finish(p, pg_matmul(p, v, (weight){t, MATVEC_ROWS, MATVEC_COLS, w}, NULL));
+    (void)krig_finish(
+        p, pg_matmul(p, v, (weight){.type = t, .rows = MATVEC_ROWS, .cols = MATVEC_COLS, .data = w},
+                     NULL));
     krig_batch_init(&in, 1);
     size_t got_bytes = read_recorded(dtype_name(t), ".matvec.exact.f32", want, sizeof want);
     for (int i = 0; i < RIG_MACHINES && got_bytes == sizeof want; i++) {

@@ -6,16 +6,14 @@
  * compute one weight row against up to TILE activation rows, each with accumulators of
  * its own, so an element is the same in every tile. */
 #if defined(__x86_64__)
-#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
 #include "backend/cpu/cpu_kernels.h"
+#include "backend/cpu/cpu_math_avx2.h"
 #include "tensor/convert.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
-enum { TILE = 4, LANES = 8 };
+enum { TILE = 4 };
 
 /* --- loads -------------------- */
 INLINE __m256 load_f32(const void *p, size_t i) { return _mm256_loadu_ps((const float *)p + i); }
@@ -40,12 +38,6 @@ INLINE float one_bf16(const void *p, size_t i) {
     uint16_t v;
     memcpy(&v, (const char *)p + i * sizeof v, sizeof v);
     return convert_bf16_to_f32(v);
-}
-
-INLINE float sum_lanes(__m256 v) {
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
 INLINE void store(const matmul_args *a, uint32_t r, uint32_t j, float v) {
@@ -186,12 +178,6 @@ INLINE __m256i dot_i16(block_i16 w, const int16_t *x) {
 DEFINE_MATMUL_BLOCK(q8_0, 34)
 DEFINE_MATMUL_BLOCK(q4_0, 18)
 
-INLINE float max_lanes(__m256 v) {
-    __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
-}
-
 static void quantize(const float *x, int16_t *q, float *scales, uint32_t cols) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     for (uint32_t b = 0; b < cols / ACT_BLOCK; b++, x += ACT_BLOCK, q += ACT_BLOCK) {
@@ -213,66 +199,80 @@ static void quantize(const float *x, int16_t *q, float *scales, uint32_t cols) {
     }
 }
 
-/* --- element-wise -------------------- */
-/* exp(x): x = n ln 2 + r, degree-6 polynomial on |r| <= ln 2 / 2, relative error < 2e-7.
- * Coefficients: Taylor terms 1/k!, whose first omitted one is below 2^-25 there. */
-INLINE __m256 exp8(__m256 x) {
-    x = _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(-87.3f)), _mm256_set1_ps(88.7f));
-    __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
-                               _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
-    __m256 p = _mm256_set1_ps(1.0f / 5040);
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 720));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 120));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 24));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 6));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-    /* 2^n in two halves: n may be 128 or below -126 */
-    __m256i i = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(i, 1);
-    __m256i rest = _mm256_sub_epi32(i, half), bias = _mm256_set1_epi32(127);
-    p = _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23)));
-    return _mm256_mul_ps(p,
-                         _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23)));
+/* --- norms -------------------- */
+INLINE __m256d low_doubles(__m256 v) { return _mm256_cvtps_pd(_mm256_castps256_ps128(v)); }
+INLINE __m256d high_doubles(__m256 v) { return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)); }
+
+INLINE double sum_doubles(__m256d s0, __m256d s1) {
+    double lane[4];
+    _mm256_storeu_pd(lane, _mm256_add_pd(s0, s1));
+    return (lane[0] + lane[1]) + (lane[2] + lane[3]);
 }
 
-static void norm_rms(const float *x, const float *w, float *y, uint32_t cols, float eps) {
+static void norm_rms(const float *x, const float *gain, float *y, uint32_t cols, float eps) {
     __m256d s0 = _mm256_setzero_pd(), s1 = s0;
     uint32_t c = 0;
     for (; c + LANES <= cols; c += LANES) {
         __m256 v = _mm256_loadu_ps(x + c);
-        __m256d lo = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
-        __m256d hi = _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
-        s0 = _mm256_fmadd_pd(lo, lo, s0);
-        s1 = _mm256_fmadd_pd(hi, hi, s1);
+        __m256d low = low_doubles(v), high = high_doubles(v);
+        s0 = _mm256_fmadd_pd(low, low, s0);
+        s1 = _mm256_fmadd_pd(high, high, s1);
     }
-    double lane[4];
-    _mm256_storeu_pd(lane, _mm256_add_pd(s0, s1));
-    double sum = (lane[0] + lane[1]) + (lane[2] + lane[3]);
-    for (uint32_t t = c; t < cols; t++) sum += (double)x[t] * x[t];
+    double sum = sum_doubles(s0, s1);
+    for (; c < cols; c++) sum += (double)x[c] * x[c];
     float scale = (float)(1.0 / sqrt(sum / cols + (double)eps));
     for (c = 0; c + LANES <= cols; c += LANES) {
         __m256 v = _mm256_mul_ps(_mm256_loadu_ps(x + c), _mm256_set1_ps(scale));
-        _mm256_storeu_ps(y + c, _mm256_mul_ps(v, _mm256_loadu_ps(w + c)));
+        if (gain != NULL) v = _mm256_mul_ps(v, _mm256_loadu_ps(gain + c));
+        _mm256_storeu_ps(y + c, v);
     }
-    for (; c < cols; c++) y[c] = x[c] * scale * w[c];
+    for (; c < cols; c++) y[c] = gain != NULL ? x[c] * scale * gain[c] : x[c] * scale;
 }
 
-/* Columns past the last whole vector go through a padded copy, so that an element is the
- * same wherever it stands in its row. */
-static void silu_mul(const float *gate, const float *up, float *y, uint32_t cols) {
-    for (uint32_t c = 0; c < cols; c += LANES) {
-        uint32_t n = cols - c < LANES ? cols - c : LANES;
-        float g[LANES] = {0}, u[LANES] = {0};
-        memcpy(g, gate + c, n * sizeof g[0]);
-        memcpy(u, up + c, n * sizeof u[0]);
-        __m256 x = _mm256_loadu_ps(g);
-        __m256 e = exp8(_mm256_sub_ps(_mm256_setzero_ps(), x));
-        __m256 s = _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1.0f), e));
-        _mm256_storeu_ps(g, _mm256_mul_ps(s, _mm256_loadu_ps(u)));
-        memcpy(y + c, g, n * sizeof g[0]);
+static double mean_of(const float *x, uint32_t cols) {
+    __m256d s0 = _mm256_setzero_pd(), s1 = s0;
+    uint32_t c = 0;
+    for (; c + LANES <= cols; c += LANES) {
+        __m256 v = _mm256_loadu_ps(x + c);
+        s0 = _mm256_add_pd(s0, low_doubles(v));
+        s1 = _mm256_add_pd(s1, high_doubles(v));
+    }
+    double sum = sum_doubles(s0, s1);
+    for (; c < cols; c++) sum += (double)x[c];
+    return sum / cols;
+}
+
+static double variance_of(const float *x, double mean, uint32_t cols) {
+    __m256d s0 = _mm256_setzero_pd(), s1 = s0, m = _mm256_set1_pd(mean);
+    uint32_t c = 0;
+    for (; c + LANES <= cols; c += LANES) {
+        __m256 v = _mm256_loadu_ps(x + c);
+        __m256d low = _mm256_sub_pd(low_doubles(v), m), high = _mm256_sub_pd(high_doubles(v), m);
+        s0 = _mm256_fmadd_pd(low, low, s0);
+        s1 = _mm256_fmadd_pd(high, high, s1);
+    }
+    double sum = sum_doubles(s0, s1);
+    for (; c < cols; c++) sum += ((double)x[c] - mean) * ((double)x[c] - mean);
+    return sum / cols;
+}
+
+/* The difference to the mean is taken in double: the mean may be much larger than it. */
+static void norm_layer(const float *x, const float *gain, float *y, uint32_t cols, float eps) {
+    double mean = mean_of(x, cols);
+    double scale = 1.0 / sqrt(variance_of(x, mean, cols) + (double)eps);
+    __m256d m = _mm256_set1_pd(mean), s = _mm256_set1_pd(scale);
+    uint32_t c = 0;
+    for (; c + LANES <= cols; c += LANES) {
+        __m256 v = _mm256_loadu_ps(x + c);
+        __m128 low = _mm256_cvtpd_ps(_mm256_mul_pd(_mm256_sub_pd(low_doubles(v), m), s));
+        __m128 high = _mm256_cvtpd_ps(_mm256_mul_pd(_mm256_sub_pd(high_doubles(v), m), s));
+        v = _mm256_set_m128(high, low);
+        if (gain != NULL) v = _mm256_mul_ps(v, _mm256_loadu_ps(gain + c));
+        _mm256_storeu_ps(y + c, v);
+    }
+    for (; c < cols; c++) {
+        float v = (float)(((double)x[c] - mean) * scale);
+        y[c] = gain != NULL ? v * gain[c] : v;
     }
 }
 
@@ -294,29 +294,81 @@ static float softmax(float *s, uint32_t n) {
     return sum_lanes(sum);
 }
 
-#define DEFINE_ATTENTION(type, elem_bytes)                                                       \
-    static void scores_##type(const float *q, const void *k, uint32_t dim, uint32_t n,           \
-                              float scale, float *out) {                                         \
-        for (uint32_t t = 0; t < n; t++) {                                                       \
-            dots_##type(q, (const char *)k + (size_t)t * dim * (elem_bytes), dim, 1, out + t);   \
-            out[t] *= scale;                                                                     \
-        }                                                                                        \
-    }                                                                                            \
-    static void mix_##type(const float *p, const void *v, uint32_t dim, uint32_t n, float *y) {  \
-        uint32_t c = 0;                                                                          \
-        for (; c + LANES <= dim; c += LANES) {                                                   \
-            __m256 acc = _mm256_loadu_ps(y + c);                                                 \
-            for (uint32_t t = 0; t < n; t++)                                                     \
-                acc = _mm256_fmadd_ps(_mm256_set1_ps(p[t]), load_##type(v, (size_t)t * dim + c), \
-                                      acc);                                                      \
-            _mm256_storeu_ps(y + c, acc);                                                        \
-        }                                                                                        \
-        for (; c < dim; c++)                                                                     \
-            for (uint32_t t = 0; t < n; t++)                                                     \
-                y[c] = fmaf(p[t], one_##type(v, (size_t)t * dim + c), y[c]);                     \
+#define DEFINE_ATTENTION(type, elem_bytes)                                                     \
+    static void scores_##type(const float *q, const void *k, uint32_t dim, uint32_t n,         \
+                              float scale, float *out) {                                       \
+        for (uint32_t t = 0; t < n; t++) {                                                     \
+            dots_##type(q, (const char *)k + (size_t)t * dim * (elem_bytes), dim, 1, out + t); \
+            out[t] *= scale;                                                                   \
+        }                                                                                      \
+    }                                                                                          \
+    static void mix_##type(const float *p, const void *v, uint32_t stride, uint32_t dim,       \
+                           uint32_t n, float *y) {                                             \
+        uint32_t c = 0;                                                                        \
+        for (; c + LANES <= dim; c += LANES) {                                                 \
+            __m256 acc = _mm256_loadu_ps(y + c);                                               \
+            for (uint32_t t = 0; t < n; t++)                                                   \
+                acc = _mm256_fmadd_ps(_mm256_set1_ps(p[t]),                                    \
+                                      load_##type(v, (size_t)t * stride + c), acc);            \
+            _mm256_storeu_ps(y + c, acc);                                                      \
+        }                                                                                      \
+        for (; c < dim; c++)                                                                   \
+            for (uint32_t t = 0; t < n; t++)                                                   \
+                y[c] = fmaf(p[t], one_##type(v, (size_t)t * stride + c), y[c]);                \
     }
 DEFINE_ATTENTION(f32, 4)
 DEFINE_ATTENTION(f16, 2)
+
+/* --- states -------------------- */
+INLINE __m256 scan8(float *h, __m256 a, __m256 b, __m256 dt, __m256 dx) {
+    __m256 kept = _mm256_mul_ps(exp8(_mm256_mul_ps(dt, a)), _mm256_loadu_ps(h));
+    __m256 v = _mm256_fmadd_ps(b, dx, kept);
+    _mm256_storeu_ps(h, v);
+    return v;
+}
+
+static float scan(float *h, const float *a, const float *b, const float *c, float dt, float dx,
+                  uint32_t states) {
+    __m256 acc = _mm256_setzero_ps(), vdt = _mm256_set1_ps(dt), vdx = _mm256_set1_ps(dx);
+    uint32_t s = 0;
+    for (; s + LANES <= states; s += LANES) {
+        __m256 v = scan8(h + s, _mm256_loadu_ps(a + s), _mm256_loadu_ps(b + s), vdt, vdx);
+        acc = _mm256_fmadd_ps(_mm256_loadu_ps(c + s), v, acc);
+    }
+    if (s < states) {
+        float rest[4][LANES] = {{0}}; /* h, a, b, c; what is behind them adds 0 */
+        const float *from[4] = {h + s, a + s, b + s, c + s};
+        for (int i = 0; i < 4; i++) memcpy(rest[i], from[i], (states - s) * sizeof *h);
+        __m256 v = scan8(rest[0], _mm256_loadu_ps(rest[1]), _mm256_loadu_ps(rest[2]), vdt, vdx);
+        acc = _mm256_fmadd_ps(_mm256_loadu_ps(rest[3]), v, acc);
+        memcpy(h + s, rest[0], (states - s) * sizeof *h);
+    }
+    return sum_lanes(acc);
+}
+
+/* Row i of the state against all of v. */
+INLINE void wkv_row(const wkv_args *a, uint32_t i) {
+    float *state = a->state + (size_t)i * a->dim;
+    const float r = a->r[i], k = a->k[i], decay = a->decay[i], bonus = a->first[i] * k;
+    __m256 vr = _mm256_set1_ps(r), vk = _mm256_set1_ps(k), vbonus = _mm256_set1_ps(bonus);
+    uint32_t j = 0;
+    for (; j + LANES <= a->dim; j += LANES) {
+        __m256 s = _mm256_loadu_ps(state + j), v = _mm256_loadu_ps(a->v + j);
+        __m256 seen = _mm256_fmadd_ps(vbonus, v, s), out = _mm256_loadu_ps(a->out + j);
+        _mm256_storeu_ps(a->out + j, _mm256_fmadd_ps(vr, seen, out));
+        s = _mm256_fmadd_ps(_mm256_set1_ps(decay), s, _mm256_mul_ps(vk, v));
+        _mm256_storeu_ps(state + j, s);
+    }
+    for (; j < a->dim; j++) {
+        a->out[j] = fmaf(r, fmaf(bonus, a->v[j], state[j]), a->out[j]);
+        state[j] = fmaf(decay, state[j], k * a->v[j]);
+    }
+}
+
+static void wkv(const wkv_args *a) {
+    memset(a->out, 0, a->dim * sizeof *a->out);
+    for (uint32_t i = 0; i < a->dim; i++) wkv_row(a, i);
+}
 
 const cpu_kernels cpu_kernels_avx2 = {
     .isa = "avx2",
@@ -328,12 +380,15 @@ const cpu_kernels cpu_kernels_avx2 = {
     .dequant = cpu_dequant_avx2,
     .quantize = quantize,
     .norm_rms = norm_rms,
-    .silu_mul = silu_mul,
+    .norm_layer = norm_layer,
+    .act = cpu_act_avx2,
     .scores_f32 = scores_f32,
     .scores_f16 = scores_f16,
     .softmax = softmax,
     .mix_f32 = mix_f32,
     .mix_f16 = mix_f16,
+    .scan = scan,
+    .wkv = wkv,
 };
 #else
 typedef int cpu_kernels_avx2_is_for_x86_only; /* a translation unit holds a declaration */

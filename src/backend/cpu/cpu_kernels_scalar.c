@@ -114,15 +114,24 @@ static void quantize(const float *x, int16_t *q, float *scales, uint32_t cols) {
     }
 }
 
-static void norm_rms(const float *x, const float *w, float *y, uint32_t cols, float eps) {
+static void norm_rms(const float *x, const float *gain, float *y, uint32_t cols, float eps) {
     double sum = 0;
     for (uint32_t c = 0; c < cols; c++) sum += (double)x[c] * x[c];
     float scale = (float)(1.0 / sqrt(sum / cols + (double)eps));
-    for (uint32_t c = 0; c < cols; c++) y[c] = x[c] * scale * w[c];
+    for (uint32_t c = 0; c < cols; c++) y[c] = gain != NULL ? x[c] * scale * gain[c] : x[c] * scale;
 }
 
-static void silu_mul(const float *gate, const float *up, float *y, uint32_t cols) {
-    for (uint32_t c = 0; c < cols; c++) y[c] = gate[c] / (1.0f + expf(-gate[c])) * up[c];
+/* The difference to the mean is taken in double: the mean may be much larger than it. */
+static void norm_layer(const float *x, const float *gain, float *y, uint32_t cols, float eps) {
+    double sum = 0, squares = 0;
+    for (uint32_t c = 0; c < cols; c++) sum += (double)x[c];
+    double mean = sum / cols;
+    for (uint32_t c = 0; c < cols; c++) squares += ((double)x[c] - mean) * ((double)x[c] - mean);
+    double scale = 1.0 / sqrt(squares / cols + (double)eps);
+    for (uint32_t c = 0; c < cols; c++) {
+        float v = (float)(((double)x[c] - mean) * scale);
+        y[c] = gain != NULL ? v * gain[c] : v;
+    }
 }
 
 static float softmax(float *s, uint32_t n) {
@@ -132,18 +141,41 @@ static float softmax(float *s, uint32_t n) {
     return sum;
 }
 
-#define DEFINE_ATTENTION(scores, mix, dot, get, elem_bytes)                                  \
-    static void scores(const float *q, const void *k, uint32_t dim, uint32_t n, float scale, \
-                       float *out) {                                                         \
-        for (uint32_t t = 0; t < n; t++)                                                     \
-            out[t] = dot(q, (const char *)k + (size_t)t * dim * (elem_bytes), dim) * scale;  \
-    }                                                                                        \
-    static void mix(const float *p, const void *v, uint32_t dim, uint32_t n, float *y) {     \
-        for (uint32_t t = 0; t < n; t++)                                                     \
-            for (uint32_t i = 0; i < dim; i++) y[i] += p[t] * get(v, t * dim + i);           \
+#define DEFINE_ATTENTION(scores, mix, dot, get, elem_bytes)                                   \
+    static void scores(const float *q, const void *k, uint32_t dim, uint32_t n, float scale,  \
+                       float *out) {                                                          \
+        for (uint32_t t = 0; t < n; t++)                                                      \
+            out[t] = dot(q, (const char *)k + (size_t)t * dim * (elem_bytes), dim) * scale;   \
+    }                                                                                         \
+    static void mix(const float *p, const void *v, uint32_t stride, uint32_t dim, uint32_t n, \
+                    float *y) {                                                               \
+        for (uint32_t t = 0; t < n; t++)                                                      \
+            for (uint32_t i = 0; i < dim; i++) y[i] += p[t] * get(v, t * stride + i);         \
     }
 DEFINE_ATTENTION(scores_f32, mix_f32, dot_f32, get_f32, 4)
 DEFINE_ATTENTION(scores_f16, mix_f16, dot_f16, get_f16, 2)
+
+static float scan(float *h, const float *a, const float *b, const float *c, float dt, float dx,
+                  uint32_t states) {
+    float sum = 0;
+    for (uint32_t s = 0; s < states; s++) {
+        h[s] = expf(dt * a[s]) * h[s] + b[s] * dx;
+        sum += c[s] * h[s];
+    }
+    return sum;
+}
+
+static void wkv(const wkv_args *a) {
+    memset(a->out, 0, a->dim * sizeof *a->out);
+    for (uint32_t i = 0; i < a->dim; i++) {
+        float *state = a->state + (size_t)i * a->dim;
+        const float bonus = a->first[i] * a->k[i];
+        for (uint32_t j = 0; j < a->dim; j++) {
+            a->out[j] += a->r[i] * (bonus * a->v[j] + state[j]);
+            state[j] = a->decay[i] * state[j] + a->k[i] * a->v[j];
+        }
+    }
+}
 
 const cpu_kernels cpu_kernels_scalar = {
     .isa = "scalar",
@@ -155,10 +187,13 @@ const cpu_kernels cpu_kernels_scalar = {
     .dequant = dequant_row,
     .quantize = quantize,
     .norm_rms = norm_rms,
-    .silu_mul = silu_mul,
+    .norm_layer = norm_layer,
+    .act = cpu_act_scalar,
     .scores_f32 = scores_f32,
     .scores_f16 = scores_f16,
     .softmax = softmax,
     .mix_f32 = mix_f32,
     .mix_f16 = mix_f16,
+    .scan = scan,
+    .wkv = wkv,
 };

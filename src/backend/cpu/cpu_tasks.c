@@ -4,19 +4,28 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 
-bool cpu_weight_is_block(dtype t) { return t == DTYPE_Q8_0 || t == DTYPE_Q4_0; }
+bool cpu_weight_is_block(const weight *w) {
+    return w->packed == NULL && (w->type == DTYPE_Q8_0 || w->type == DTYPE_Q4_0);
+}
 
 void cpu_tasks_destroy(task_list *l) {
     mem_free(l->tasks);
     *l = (task_list){0};
 }
 
-/* Does any matmul read the int16 form of v? */
+/* --- patterns -------------------- */
+
+/* Does the op read the int16 form of its input? */
+static bool reads_int16(const op *o) {
+    if (o->kind == OP_MATMUL) return cpu_weight_is_block(&o->w);
+    return o->kind == OP_EXPERTS && cpu_weight_is_block(&o->experts.w[0]);
+}
+
+/* Does any op read the int16 form of v? */
 static bool wants_int16(const program *p, value_id v) {
-    for (uint32_t i = 0; i < p->ops_count; i++)
-        if (p->ops[i].kind == OP_MATMUL && p->ops[i].in[0] == v &&
-            cpu_weight_is_block(p->ops[i].w.type))
-            return true;
+    if (v == VALUE_NONE) return false;
+    for (uint32_t i = p->values[v].op_def; i < p->ops_count && i <= p->values[v].op_end; i++)
+        if (reads_int16(&p->ops[i]) && p->ops[i].in[0] == v) return true;
     return false;
 }
 
@@ -35,84 +44,150 @@ static bool add_follows(const program *p, uint32_t i) {
            in_place(p, sum->out, sum->in[0]);
 }
 
+/* The rotated part of the key is all of it, or the one behind the latent (batch.h, v_in_k). */
 static bool rope_kv_follows(const program *p, uint32_t i) {
     if (i + 2 >= p->ops_count) return false;
     const op *q = &p->ops[i], *k = &p->ops[i + 1], *w = &p->ops[i + 2];
     return q->kind == OP_ROPE && k->kind == OP_ROPE && w->kind == OP_KV_WRITE &&
-           w->in[0] == k->out && in_place(p, q->out, q->in[0]) && in_place(p, k->out, k->in[0]);
+           (w->in[0] == k->out || w->in[1] == k->out) && k->in[0] != q->out &&
+           in_place(p, q->out, q->in[0]) && in_place(p, k->out, k->in[0]);
 }
 
-/* How many matmuls from i on read the same value? */
+/* How many matmuls from i on read the same value?  A product that nobody reads lends its memory
+ * to the next one, so it must be done before that begins. */
 static uint32_t matmul_group(const program *p, uint32_t i) {
     uint32_t n = 1;
     while (n < TASK_OPS_MAX && i + n < p->ops_count && p->ops[i + n].kind == OP_MATMUL &&
-           p->ops[i + n].in[0] == p->ops[i].in[0])
+           p->ops[i + n].in[0] == p->ops[i].in[0] &&
+           p->values[p->ops[i + n - 1].out].op_end > i + n - 1)
         n++;
     return n;
 }
 
-static task *append(task_list *l, task_kind kind, const program *p, uint32_t i, uint32_t count) {
-    task *t = &l->tasks[l->count++];
+/* --- building -------------------- */
+
+typedef struct builder {
+    task_list l;
+    const program *p;
+    bool *has_int16;  /* [values_count] its int16 form is there, and stays while it lives: what
+                          lives at the same time has other memory */
+    value_id grouped; /* the routed value that the last GROUP task sorted */
+    bool tables_made;
+} builder;
+
+static task *append(builder *b, task_kind kind, uint32_t i, uint32_t count) {
+    task *t = &b->l.tasks[b->l.count++];
+    const op *o = &b->p->ops[i];
     *t = (task){.kind = kind, .ops_count = count};
-    for (uint32_t k = 0; k < count; k++) t->ops[k] = &p->ops[i + k];
-    const op *o = t->ops[0];
-    t->taken = o->out != VALUE_NONE && p->values[o->out].taken;
-    l->ops_unfused++;
-    l->ops_fused += count - 1;
+    for (uint32_t k = 0; k < count; k++) t->ops[k] = o + k;
+    t->rows = b->p->values[o->out != VALUE_NONE ? o->out : o->in[0]].rows;
+    b->l.ops_unfused++;
+    b->l.ops_fused += count - 1;
     return t;
 }
 
+/* A task that is part of the op at i, and no primitive. */
+static void append_helper(builder *b, task_kind kind, uint32_t i, uint32_t count) {
+    task *t = append(b, kind, i, count);
+    t->rows = b->p->values[b->p->ops[i].in[0]].rows;
+    b->l.ops_unfused--;
+    b->l.ops_fused -= count - 1;
+}
+
+static void need_int16(builder *b, uint32_t i) {
+    const op *o = &b->p->ops[i];
+    b->l.any_quantized = true;
+    if (b->has_int16[o->in[0]]) return;
+    append_helper(b, TASK_QUANTIZE, i, 1);
+    b->has_int16[o->in[0]] = true;
+}
+
 /* Tasks for the op at i; returns how many ops they cover. */
-static uint32_t build_matmul(task_list *l, const program *p, uint32_t i) {
-    const op *o = &p->ops[i];
+static uint32_t build_matmul(builder *b, uint32_t i) {
+    const program *p = b->p;
     uint32_t n = matmul_group(p, i);
-    bool block = false;
-    for (uint32_t k = 0; k < n; k++) block |= cpu_weight_is_block(p->ops[i + k].w.type);
-    const task *maker = l->count > 0 ? &l->tasks[l->count - 1] : NULL;
-    bool made = maker != NULL && maker->quantize && maker->ops[0]->out == o->in[0];
-    if (block && !made) {
-        task *q = append(l, TASK_QUANTIZE, p, i, 1);
-        q->taken = p->values[o->in[0]].taken;
-        l->ops_unfused--; /* part of the matmul, not a primitive */
+    bool block = false, adaptable = false;
+    for (uint32_t k = 0; k < n; k++) {
+        block |= reads_int16(&p->ops[i + k]);
+        adaptable |= p->ops[i + k].lora_slot != LORA_SLOT_NONE;
     }
-    task *t = append(l, TASK_MATMUL, p, i, n);
+    if (block) need_int16(b, i);
+    if (adaptable && p->max.lora_rank > 0) append_helper(b, TASK_LORA, i, n);
+    task *t = append(b, TASK_MATMUL, i, n);
     if (n == 1 && add_follows(p, i)) {
         t->add_op = &p->ops[i + 1];
-        l->ops_fused++;
+        b->l.ops_fused++;
         return 2;
     }
     return n;
 }
 
-static uint32_t build_next(task_list *l, const program *p, uint32_t i) {
-    const op *o = &p->ops[i];
+static uint32_t build_experts(builder *b, uint32_t i) {
+    const op *o = &b->p->ops[i];
+    if (reads_int16(o)) need_int16(b, i);
+    if (b->grouped != o->in[1]) append_helper(b, TASK_GROUP, i, 1);
+    b->grouped = o->in[1];
+    (void)append(b, TASK_EXPERTS, i, 1);
+    return 1;
+}
+
+/* Tasks whose unit is a whole row of the result. */
+static bool is_by_rows(task_kind kind) {
+    switch (kind) {
+    case TASK_HEADS_MATMUL:
+    case TASK_ATTENTION:
+    case TASK_CONV:
+    case TASK_SCAN:
+    case TASK_SHIFT:
+    case TASK_WKV:
+    case TASK_KV_WRITE:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static uint32_t build_next(builder *b, uint32_t i) {
     static const task_kind simple[OP_KIND_COUNT] = {
-        [OP_EMBED] = TASK_EMBED,         [OP_NORM_RMS] = TASK_NORM,   [OP_KV_WRITE] = TASK_KV_WRITE,
-        [OP_ATTENTION] = TASK_ATTENTION, [OP_ACT_MUL] = TASK_ACT_MUL, [OP_ADD] = TASK_ADD,
-        [OP_TAKE_ROWS] = TASK_TAKE_ROWS, [OP_ROPE] = TASK_ROPE,
+        [OP_EMBED] = TASK_EMBED,         [OP_EMBED_POS] = TASK_EMBED_POS,
+        [OP_NORM] = TASK_NORM,           [OP_HEADS_MATMUL] = TASK_HEADS_MATMUL,
+        [OP_ROPE] = TASK_ROPE,           [OP_KV_WRITE] = TASK_KV_WRITE,
+        [OP_ATTENTION] = TASK_ATTENTION, [OP_ACT] = TASK_ACT,
+        [OP_ACT_MUL] = TASK_ACT_MUL,     [OP_ADD] = TASK_ADD,
+        [OP_ADD_ROW] = TASK_ADD_ROW,     [OP_MUL] = TASK_MUL,
+        [OP_MUL_ROW] = TASK_MUL_ROW,     [OP_MUL_COL] = TASK_MUL_COL,
+        [OP_ROUTE] = TASK_ROUTE,         [OP_EXPERTS_SUM] = TASK_EXPERTS_SUM,
+        [OP_CONV] = TASK_CONV,           [OP_SCAN] = TASK_SCAN,
+        [OP_SHIFT] = TASK_SHIFT,         [OP_WKV] = TASK_WKV,
+        [OP_TAKE_ROWS] = TASK_TAKE_ROWS,
     };
-    if (o->kind == OP_MATMUL) return build_matmul(l, p, i);
-    if (rope_kv_follows(p, i)) {
-        (void)append(l, TASK_ROPE_KV, p, i, 3);
+    const op *o = &b->p->ops[i];
+    if (o->kind == OP_MATMUL) return build_matmul(b, i);
+    if (o->kind == OP_EXPERTS) return build_experts(b, i);
+    if (rope_kv_follows(b->p, i)) {
+        (void)append(b, TASK_ROPE_KV, i, 3);
         return 3;
     }
-    task *t = append(l, simple[o->kind], p, i, 1);
-    if (o->kind == OP_NORM_RMS || o->kind == OP_ACT_MUL) {
-        /* only when the next op is the reader, so that the shadow is still whole then */
-        const op *next = i + 1 < p->ops_count ? &p->ops[i + 1] : NULL;
-        t->quantize = next != NULL && next->kind == OP_MATMUL && next->in[0] == o->out &&
-                      wants_int16(p, o->out);
-    }
+    task *t = append(b, simple[o->kind], i, 1);
+    if (is_by_rows(t->kind) && wants_int16(b->p, o->out)) t->quantize = b->has_int16[o->out] = true;
+    bool embeds = o->kind == OP_EMBED || o->kind == OP_EMBED_POS;
+    t->tables = embeds && !b->tables_made;
+    b->tables_made |= embeds;
     return 1;
 }
 
 status cpu_tasks_build(task_list *out, const program *p, error *err) {
-    /* a matmul may need a quantize task before it */
-    task_list l = {.tasks = mem_try_calloc((size_t)p->ops_count * 2, sizeof(task))};
-    if (l.tasks == NULL) return error_set(err, ERR_NOMEM, "cpu: no memory for the tasks");
-    for (uint32_t i = 0; i < p->ops_count;) i += build_next(&l, p, i);
-    for (uint32_t i = 0; i < p->ops_count; i++)
-        if (p->ops[i].kind == OP_MATMUL) l.any_quantized |= cpu_weight_is_block(p->ops[i].w.type);
-    *out = l;
+    /* an op may need two helpers before it */
+    builder b = {.p = p, .grouped = VALUE_NONE};
+    b.l.tasks = mem_try_calloc((size_t)p->ops_count * 3, sizeof(task));
+    b.has_int16 = mem_try_calloc((size_t)p->values_count + 1, sizeof *b.has_int16);
+    if (b.l.tasks == NULL || b.has_int16 == NULL) {
+        mem_free(b.l.tasks);
+        mem_free(b.has_int16);
+        return error_set(err, ERR_NOMEM, "cpu: no memory for the tasks");
+    }
+    for (uint32_t i = 0; i < p->ops_count;) i += build_next(&b, i);
+    mem_free(b.has_int16);
+    *out = b.l;
     return OK;
 }

@@ -6,7 +6,7 @@
  *   matmuls of one input side by side      one phase over all their output rows
  *   matmul, then add into the residual     the add is the store
  *   rope(q), rope(k), kv_write(k, v)       one pass per row
- *   norm or act_mul feeding block weights  the row is quantized where it is made
+ *   any op by rows feeding block weights   the row is quantized where it is made
  *
  * What matches no pattern runs as a task of its own and is counted as unfused. */
 #ifndef BACKEND_CPU_CPU_TASKS_H
@@ -16,18 +16,41 @@
 
 #include "backend/program.h"
 
+/* X(name): units in brackets */
+#define TASK_KINDS(X)                                                                         \
+    X(EMBED)        /* [row]; the first of a program also makes the rope tables of its row */ \
+    X(EMBED_POS)    /* [row]; the same */                                                     \
+    X(NORM)         /* [row] */                                                               \
+    X(QUANTIZE)     /* [row] int16 form of ops[0]->in[0] */                                   \
+    X(LORA)         /* [row, op] what the adapters' A makes of ops[0]->in[0] */               \
+    X(MATMUL)       /* [weight rows] ops share in[0]; add_op is fused into ops[0] */          \
+    X(HEADS_MATMUL) /* [head] */                                                              \
+    X(ROPE)         /* [row] */                                                               \
+    X(ROPE_KV)      /* [row] ops: rope q, rope k, kv_write */                                 \
+    X(KV_WRITE)     /* [row] */                                                               \
+    X(ATTENTION)    /* [row, query heads of one KV head] */                                   \
+    X(ACT)          /* [row] */                                                               \
+    X(ACT_MUL)      /* [row] */                                                               \
+    X(ADD)          /* [row] */                                                               \
+    X(ADD_ROW)      /* [row] */                                                               \
+    X(MUL)          /* [row] */                                                               \
+    X(MUL_ROW)      /* [row] */                                                               \
+    X(MUL_COL)      /* [row] */                                                               \
+    X(ROUTE)        /* [row] */                                                               \
+    X(GROUP)        /* one unit: which rows each expert has, of ops[0]->in[1] */              \
+    X(EXPERTS)      /* [expert with rows, weight rows] */                                     \
+    X(EXPERTS_SUM)  /* [row] */                                                               \
+    X(CONV)         /* [run, columns] */                                                      \
+    X(SCAN)         /* [run, columns] */                                                      \
+    X(SHIFT)        /* [run] */                                                               \
+    X(WKV)          /* [run, head] */                                                         \
+    X(TAKE_ROWS)    /* [row] */
+
 typedef enum task_kind {
-    TASK_EMBED, /* also makes the rope tables of its row */
-    TASK_NORM,
-    TASK_QUANTIZE, /* int16 form of ops[0]->in[0] */
-    TASK_MATMUL,   /* ops[0..count) share in[0]; add_op is fused into ops[0] */
-    TASK_ROPE,
-    TASK_ROPE_KV, /* ops: rope q, rope k, kv_write */
-    TASK_KV_WRITE,
-    TASK_ATTENTION,
-    TASK_ACT_MUL,
-    TASK_ADD,
-    TASK_TAKE_ROWS,
+#define TASK_KIND_ENUM(name) TASK_##name,
+    TASK_KINDS(TASK_KIND_ENUM)
+#undef TASK_KIND_ENUM
+        TASK_KIND_COUNT
 } task_kind;
 
 enum { TASK_OPS_MAX = 4 };
@@ -37,8 +60,9 @@ typedef struct task {
     const op *ops[TASK_OPS_MAX]; /* borrowed from the program */
     uint32_t ops_count;
     const op *add_op; /* MATMUL: the ADD that takes its result, or NULL */
-    bool quantize;    /* NORM, ACT_MUL: also make the int16 form of the result */
-    bool taken;       /* its rows are the taken rows */
+    bool quantize;    /* by rows: also make the int16 form of the result */
+    bool tables;      /* EMBED, EMBED_POS: also make the rope tables */
+    row_set rows;
 } task;
 
 typedef struct task_list {
@@ -53,6 +77,6 @@ NODISCARD status cpu_tasks_build(task_list *out, const program *p, error *err);
 void cpu_tasks_destroy(task_list *l);
 
 /* Does the weight take int16 activations? */
-bool cpu_weight_is_block(dtype t);
+bool cpu_weight_is_block(const weight *w);
 
 #endif

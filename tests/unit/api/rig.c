@@ -80,6 +80,9 @@ void rig_model(rig *r) {
                     .kv_type = "f32",
                     .vocab = 256,
                     .ctx_max = 128,
+                    .embed_dims = 3,
+                    .embed_tokens_max = 128,
+                    .generates = true,
                     .parallel = 4};
     wire_put_model(&r->out, &d);
     send_up(r);

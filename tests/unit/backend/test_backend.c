@@ -145,28 +145,41 @@ TEST(cpu_pool_without_threads_or_memory_is_an_error) {
 
 /* --- a small llama layer -------------------- */
 
-static weight w_of(dtype t, uint32_t rows, uint32_t cols) { return (weight){t, rows, cols, data}; }
+static const program_limits limits = {.rows = 4, .taken = 2, .head = 2, .ctx = 32};
+static const double freqs[16] = {1, 0.5, 0.25, 0.125};
+
+static weight w_of(dtype t, uint32_t rows, uint32_t cols) {
+    return (weight){.type = t, .rows = rows, .cols = cols, .data = data};
+}
+
+static value_id norm_of(program *p, value_id x) {
+    return pg_norm(p, x, (op_norm){.group = 64, .eps = 1e-5f, .gain = data, .gain_len = 64});
+}
 
 static program *record_layer(dtype t) {
     program *p = NULL;
-    status st = program_create(&p, 4, 2, 32, NULL);
+    status st = program_create(&p, &limits, NULL);
     CHECK_EQ(st, OK);
-    op_rope rope = {2, 32, 32, 1e4f, 1.0f, NULL};
+    op_rope rope = {.heads = 2, .head_dim = 32, .dims = 32, .freqs = freqs, .magnitude = 1};
+    op_attention attn = {
+        .heads = 2, .kv_heads = 2, .key_dim = 32, .value_dim = 32, .scale = 0.1f, .causal = true};
     value_id x = pg_embed(p, w_of(DTYPE_F32, 8, 64));
-    value_id n = pg_norm_rms(p, x, w_of(DTYPE_F32, 1, 64), 1e-5f);
+    value_id n = norm_of(p, x);
     value_id q = pg_matmul(p, n, w_of(t, 64, 64), NULL);
     value_id k = pg_matmul(p, n, w_of(t, 64, 64), NULL);
     value_id v = pg_matmul(p, n, w_of(t, 64, 64), NULL);
     q = pg_rope(p, q, rope);
     k = pg_rope(p, k, rope);
     pg_kv_write(p, k, v);
-    value_id a = pg_attention(p, q, (op_attention){2, 2, 32, 0.1f});
+    value_id a = pg_attention(p, q, attn);
     x = pg_add(p, x, pg_matmul(p, a, w_of(t, 64, 64), NULL));
-    n = pg_norm_rms(p, x, w_of(DTYPE_F32, 1, 64), 1e-5f);
+    n = norm_of(p, x);
     value_id gate = pg_matmul(p, n, w_of(t, 64, 64), NULL);
     value_id up = pg_matmul(p, n, w_of(t, 64, 64), NULL);
-    x = pg_add(p, x, pg_matmul(p, pg_act_mul(p, gate, up), w_of(t, 64, 64), NULL));
-    st = program_finish(p, pg_take_rows(p, x), NULL);
+    x = pg_add(
+        p, x,
+        pg_matmul(p, pg_act_mul(p, gate, up, (op_act){.kind = ACT_SILU}), w_of(t, 64, 64), NULL));
+    st = program_finish(p, pg_take_rows(p, x), VALUE_NONE, NULL);
     CHECK_EQ(st, OK);
     return p;
 }
@@ -188,7 +201,7 @@ TEST(cpu_tasks_fuse_a_llama_layer) {
     CHECK_EQ(count_kind(&l, TASK_ROPE_KV), 1);
     CHECK_EQ(count_kind(&l, TASK_ADD) + count_kind(&l, TASK_ROPE), 0);
     CHECK(!l.any_quantized);
-    CHECK(l.tasks[10].taken && !l.tasks[9].taken);
+    CHECK(l.tasks[10].rows == ROWS_TAKEN && l.tasks[9].rows == ROWS_ALL);
     cpu_tasks_destroy(&l);
     program_destroy(p);
 }
@@ -205,6 +218,69 @@ TEST(cpu_tasks_quantize_where_the_row_is_made) {
     CHECK_EQ(l.ops_fused + l.ops_unfused, p->ops_count);
     cpu_tasks_destroy(&l);
     program_destroy(p);
+}
+
+/* A product that nobody reads gives its memory to the next one: not in the same phase. */
+TEST(cpu_tasks_keep_products_that_share_memory_apart) {
+    program *p = NULL;
+    task_list l;
+    CHECK_EQ(program_create(&p, &limits, NULL), OK);
+    value_id x = pg_embed(p, w_of(DTYPE_F32, 8, 64));
+    (void)pg_matmul(p, x, w_of(DTYPE_F32, 64, 64), NULL);
+    value_id a = pg_matmul(p, x, w_of(DTYPE_F32, 64, 64), NULL);
+    value_id b = pg_matmul(p, x, w_of(DTYPE_F32, 64, 64), NULL);
+    CHECK_EQ(program_finish(p, pg_take_rows(p, pg_mul(p, a, b)), VALUE_NONE, NULL), OK);
+    CHECK_EQ(cpu_tasks_build(&l, p, NULL), OK);
+    CHECK_EQ(count_kind(&l, TASK_MATMUL), 2);
+    CHECK_EQ(l.ops_fused, 1);
+    cpu_tasks_destroy(&l);
+    program_destroy(p);
+}
+
+/* One mixture layer: the input is made int16 once for two products, the rows are sorted once for
+ * three. */
+TEST(cpu_tasks_prepare_a_mixture_once) {
+    static weight w[4];
+    program *p = NULL;
+    task_list l;
+    for (int e = 0; e < 4; e++) w[e] = w_of(DTYPE_Q8_0, 64, 64);
+    op_experts experts = {.w = w, .experts = 4, .used = 2, .shared_in = true}, down = experts;
+    down.shared_in = false;
+    CHECK_EQ(program_create(&p, &limits, NULL), OK);
+    value_id n = norm_of(p, pg_embed(p, w_of(DTYPE_F32, 8, 64)));
+    value_id logits = pg_matmul(p, n, w_of(DTYPE_F32, 4, 64), NULL);
+    value_id routed = pg_route(p, logits, (op_route){.experts = 4, .used = 2, .scale = 1});
+    value_id gate = pg_experts(p, n, routed, experts), up = pg_experts(p, n, routed, experts);
+    value_id y = pg_act_mul(p, gate, up, (op_act){.kind = ACT_GELU});
+    y = pg_experts_sum(p, pg_experts(p, y, routed, down), routed, 2);
+    CHECK_EQ(program_finish(p, pg_take_rows(p, y), VALUE_NONE, NULL), OK);
+    CHECK_EQ(cpu_tasks_build(&l, p, NULL), OK);
+    CHECK_EQ(count_kind(&l, TASK_GROUP), 1);
+    CHECK_EQ(count_kind(&l, TASK_QUANTIZE), 0);
+    CHECK_EQ(count_kind(&l, TASK_EXPERTS), 3);
+    CHECK_EQ(l.ops_fused + l.ops_unfused, p->ops_count);
+    cpu_tasks_destroy(&l);
+    program_destroy(p);
+}
+
+/* Adapters cost a task only where the program has room for them and the weight has a name. */
+TEST(cpu_tasks_for_adapters_only_where_they_can_be) {
+    for (uint32_t i = 0; i < 4; i++) {
+        program *p = NULL;
+        task_list l;
+        program_limits max = limits;
+        weight w = w_of(DTYPE_F32, 64, 64);
+        max.lora_rank = i % 2 * 8;
+        if (i >= 2) w.name = S("blk.0.attn_q.weight");
+        CHECK_EQ(program_create(&p, &max, NULL), OK);
+        value_id y = pg_matmul(p, pg_embed(p, w_of(DTYPE_F32, 8, 64)), w, NULL);
+        CHECK_EQ(program_finish(p, pg_take_rows(p, y), VALUE_NONE, NULL), OK);
+        CHECK_EQ(cpu_tasks_build(&l, p, NULL), OK);
+        CHECK_EQ(count_kind(&l, TASK_LORA), i == 3);
+        CHECK_EQ(l.ops_fused + l.ops_unfused, p->ops_count);
+        cpu_tasks_destroy(&l);
+        program_destroy(p);
+    }
 }
 
 /* A failed open leaks nothing (the sanitizer looks) and says why. */
@@ -244,7 +320,7 @@ TEST(backend_plan_grows_with_rows_context_and_threads) {
     CHECK_EQ(backend_cpu.plan(p, &(backend_options){2, CPU_ISA_AUTO}, &two, NULL), OK);
     CHECK(one >= p->workspace_floats * sizeof(float));
     CHECK(two > one);
-    p->ctx_max = 4096;
+    p->max.ctx = 4096;
     CHECK_EQ(backend_cpu.plan(p, &(backend_options){2, CPU_ISA_AUTO}, &one, NULL), OK);
     CHECK(one > two + 2 * 4000 * sizeof(float));
     program_destroy(p);
@@ -273,12 +349,16 @@ TEST(backend_reports_what_it_is) {
 /* An embedding that is the output as well, and two matrices of another type between. */
 static program *record_tied(void) {
     program *p = NULL;
-    status st = program_create(&p, 4, 2, 32, NULL);
+    status st = program_create(&p, &limits, NULL);
     CHECK_EQ(st, OK);
     weight table = w_of(DTYPE_F32, 8, 64);
-    weight a = {DTYPE_Q5_1, 64, 64, data + 1024}, b = {DTYPE_Q5_1, 64, 64, data + 2048};
+    weight a = w_of(DTYPE_Q5_1, 64, 64), b = a;
+    a.data = data + 1024;
+    b.data = data + 2048;
     value_id x = pg_matmul(p, pg_matmul(p, pg_embed(p, table), a, NULL), b, NULL);
-    st = program_finish(p, pg_matmul(p, pg_take_rows(p, x), table, NULL), NULL);
+    value_id hidden = pg_take_rows(p, x);
+    value_id logits = pg_matmul(p, pg_take_rows(p, hidden), table, NULL);
+    st = program_finish(p, hidden, logits, NULL);
     CHECK_EQ(st, OK);
     return p;
 }

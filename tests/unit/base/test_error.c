@@ -25,7 +25,7 @@ TEST(error_can_be_put_into_itself) {
     (void)error_set(&err, ERR_IO, "inner");
     (void)error_set(&err, ERR_FORMAT, "outer: %s", err.msg);
     CHECK_STR(err.msg, "outer: inner");
-    for (int i = 0; i < 100; i++) (void)error_set(&err, ERR_FORMAT, "again: %s", err.msg);
+    for (int i = 0; i < 200; i++) (void)error_set(&err, ERR_FORMAT, "again: %s", err.msg);
     CHECK_EQ(strlen(err.msg), sizeof err.msg - 1);
     CHECK_HAS(err.msg, "again: again: ");
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "test.h"
+#include "golden_paths.h"
 
 #if defined(__x86_64__)
 #define BEST CPU_ISA_AVX2
@@ -32,46 +32,94 @@ engine_options rig_options(const rig_engine *e, dtype kv_type, uint32_t ctx_max)
                             .taken_rows_max = RIG_TOKENS_MAX};
 }
 
+/* The rows of a step, sequence after sequence, and whose they are. */
+static uint32_t fill_rows(const rig_sequence *list, uint32_t count, uint32_t rows,
+                          engine_row *step_rows, uint32_t *owner) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const rig_sequence *s = &list[i];
+        for (uint32_t at = s->done; at < s->count && at < s->done + rows; at++) {
+            ASSERT(n < RIG_TOKENS_MAX);
+            step_rows[n] =
+                (engine_row){.token = s->ids[at], .pos = at, .seat = s->seat, .wants_logits = true};
+            owner[n++] = i;
+        }
+    }
+    return n;
+}
+
 void rig_advance(engine *e, rig_sequence *list, uint32_t count, uint32_t rows) {
     static engine_row step_rows[RIG_TOKENS_MAX];
     static uint32_t owner[RIG_TOKENS_MAX];
-    uint32_t n = 0;
-    size_t vocab = engine_vocab(e);
+    size_t vocab = engine_logits_cols(e), n_embd = engine_hidden_cols(e);
     for (uint32_t i = 0; i < count; i++) {
         rig_sequence *s = &list[i];
         uint32_t end = s->count - s->done < rows ? s->count : s->done + rows;
         status st = kv_seat_grow(engine_kv(e), s->seat, end, NULL);
         ASSERT(st == OK);
     }
-    for (uint32_t r = 0; r < rows; r++) {
-        for (uint32_t i = 0; i < count; i++) {
-            rig_sequence *s = &list[i];
-            if (s->done + r >= s->count) continue;
-            ASSERT(n < RIG_TOKENS_MAX);
-            step_rows[n] = (engine_row){s->ids[s->done + r], s->done + r, s->seat, true};
-            owner[n++] = i;
-        }
-    }
+    uint32_t n = fill_rows(list, count, rows, step_rows, owner);
     if (n == 0) return;
-    const float *logits = engine_step(e, step_rows, n);
+    const float *logits = engine_step(e, step_rows, n), *hidden = engine_hidden(e);
     for (uint32_t r = 0; r < n; r++) {
         rig_sequence *s = &list[owner[r]];
-        memcpy(s->logits + step_rows[r].pos * vocab, logits + r * vocab, vocab * sizeof *logits);
-        if (step_rows[r].pos >= s->done) s->done = step_rows[r].pos + 1;
+        size_t pos = step_rows[r].pos;
+        if (s->logits != NULL)
+            memcpy(s->logits + pos * vocab, logits + r * vocab, vocab * sizeof *logits);
+        if (s->hidden != NULL)
+            memcpy(s->hidden + pos * n_embd, hidden + r * n_embd, n_embd * sizeof *hidden);
+        s->done = (uint32_t)pos + 1;
     }
 }
 
-float *rig_all_logits(const model *m, const engine_options *opt, const int32_t *ids, uint32_t count,
-                      uint32_t chunk) {
+static engine *open_or_fail(const model *m, const engine_options *opt) {
     engine *e = NULL;
     error err = {0};
     status st = engine_open(&e, m, opt, &err);
     if (st != OK) (void)fprintf(stderr, "%s\n", err.msg);
     CHECK_EQ(st, OK);
-    if (st != OK) return NULL;
+    return e;
+}
+
+float *rig_all_logits(const model *m, const engine_options *opt, const int32_t *ids, uint32_t count,
+                      uint32_t chunk) {
+    engine *e = open_or_fail(m, opt);
+    if (e == NULL) return NULL;
     rig_sequence s = {.ids = ids, .count = count, .seat = 3};
-    s.logits = calloc((size_t)count * engine_vocab(e), sizeof *s.logits);
+    s.logits = calloc((size_t)count * engine_logits_cols(e), sizeof *s.logits);
     while (s.done < count) rig_advance(e, &s, 1, chunk);
     engine_close(e);
     return s.logits;
+}
+
+float *rig_all_hidden(const model *m, const engine_options *opt, const int32_t *ids, uint32_t count,
+                      uint32_t chunk) {
+    engine *e = open_or_fail(m, opt);
+    if (e == NULL) return NULL;
+    rig_sequence s = {.ids = ids, .count = count, .seat = 3};
+    s.hidden = calloc((size_t)count * engine_hidden_cols(e), sizeof *s.hidden);
+    while (s.done < count) rig_advance(e, &s, 1, chunk);
+    engine_close(e);
+    return s.hidden;
+}
+
+/* --- reference data -------------------- */
+
+size_t rig_read_file(const char *relative, void *out, size_t bytes_max) {
+    const char *path = shared_path(relative);
+    FILE *fp = path != NULL ? fopen(path, "rb") : NULL;
+    if (fp == NULL) return 0;
+    size_t n = fread(out, 1, bytes_max, fp);
+    (void)fclose(fp);
+    return n / 4;
+}
+
+double rig_nmse(const float *a, const float *b, size_t count) {
+    double wrong = 0, all = 0;
+    for (size_t i = 0; i < count; i++) {
+        double d = (double)a[i] - (double)b[i];
+        wrong += d * d;
+        all += (double)b[i] * (double)b[i];
+    }
+    return wrong / all;
 }

@@ -19,7 +19,7 @@ typedef struct rig_engine {
 /* [0] is the reference; then scalar and the best class, each with 1 and 2 threads. */
 extern const rig_engine rig_engines[RIG_ENGINES];
 
-/* Options for one of them: 8 seats, 64 rows, all of which may want logits. */
+/* Options for one of them: 8 seats, RIG_TOKENS_MAX rows, all of which may want logits. */
 engine_options rig_options(const rig_engine *e, dtype kv_type, uint32_t ctx_max);
 
 /* A sequence being computed: which ids, how far, and where its logits go. */
@@ -28,16 +28,24 @@ typedef struct rig_sequence {
     uint32_t count; /* ids */
     uint32_t seat;
     uint32_t done;
-    float *logits; /* [count, vocab], filled as it goes */
+    float *logits; /* [count, vocab], filled as it goes; or NULL */
+    float *hidden; /* [count, n_embd], the same */
 } rig_sequence;
 
-/* Compute up to `rows` further tokens of each sequence in one step, interleaved, and
- * keep their logits. */
+/* Compute up to `rows` further tokens of each sequence in one step, and keep what they give. */
 void rig_advance(engine *e, rig_sequence *list, uint32_t count, uint32_t rows);
 
 /* Logits [count, vocab] of all positions in chunks of `chunk` rows on a fresh engine; the
  * caller frees.  NULL, after a failed CHECK, when the engine does not open. */
 float *rig_all_logits(const model *m, const engine_options *opt, const int32_t *ids, uint32_t count,
                       uint32_t chunk);
+/* The same for hidden states [count, n_embd]. */
+float *rig_all_hidden(const model *m, const engine_options *opt, const int32_t *ids, uint32_t count,
+                      uint32_t chunk);
+
+/* 4-byte numbers of a file below the shared data; 0 when it is not there. */
+size_t rig_read_file(const char *relative, void *out, size_t bytes_max);
+/* sum((a - b)^2) / sum(b^2) */
+double rig_nmse(const float *a, const float *b, size_t count);
 
 #endif

@@ -2,7 +2,7 @@
 #include "base/alloc.h"
 #include "base/os.h"
 #include "engine/engine_rig.h"
-#include "test.h"
+#include "golden_paths.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -18,8 +18,16 @@ static model *tiny(void) {
 
 static uint64_t block_bytes(const model *m, dtype kv_type) {
     const model_hparams *h = &m->hparams;
-    kv_layout layout = {kv_type, h->layers, h->kv_heads, h->head_dim};
+    kv_layout layout = {.type = kv_type,
+                        .layers = h->layers,
+                        .kv_heads = h->kv_heads,
+                        .key_dim = h->head_dim,
+                        .value_dim = h->head_dim};
     return kv_block_bytes(&layout);
+}
+
+static engine_row row_at(int32_t token, uint32_t pos, uint32_t seat, bool wants_logits) {
+    return (engine_row){.token = token, .pos = pos, .seat = seat, .wants_logits = wants_logits};
 }
 
 static engine_options small_options(void) {
@@ -143,7 +151,7 @@ TEST(engine_returns_logits_of_the_rows_that_want_them) {
     float *all = rig_all_logits(m, &opt, ids, 8, 8);
     CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
     CHECK_EQ(kv_seat_grow(engine_kv(e), 0, 8, NULL), OK);
-    for (uint32_t i = 0; i < 8; i++) rows[i] = (engine_row){ids[i], i, 0, i == 2 || i == 7};
+    for (uint32_t i = 0; i < 8; i++) rows[i] = row_at(ids[i], i, 0, i == 2 || i == 7);
     const float *logits = engine_step(e, rows, 8);
     CHECK(memcmp(logits, all + 2 * vocab, vocab * sizeof *all) == 0);
     CHECK(memcmp(logits + vocab, all + 7 * vocab, vocab * sizeof *all) == 0);
@@ -165,6 +173,11 @@ TEST(engine_returns_logits_of_the_rows_that_want_them) {
 
 /* --- our own mistakes die at once -------------------- */
 
+static void step_one(engine *e, int32_t token, uint32_t pos, uint32_t seat) {
+    engine_row row = row_at(token, pos, seat, true);
+    (void)engine_step(e, &row, 1);
+}
+
 /* Run it in a child; true when that was killed. */
 static bool dies(void (*run)(engine *e), engine *e) {
     pid_t pid = fork();
@@ -178,14 +191,198 @@ static bool dies(void (*run)(engine *e), engine *e) {
     return WIFSIGNALED(wait_status);
 }
 
-static void step_id_out_of_vocabulary(engine *e) {
-    (void)engine_step(e, &(engine_row){(int32_t)engine_vocab(e), 0, 0, true}, 1);
+static void step_id_out_of_vocabulary(engine *e) { step_one(e, (int32_t)engine_vocab(e), 0, 0); }
+static void step_negative_id(engine *e) { step_one(e, -1, 0, 0); }
+static void step_beyond_the_seat(engine *e) { step_one(e, 1, 16, 0); }
+static void step_seat_that_is_none(engine *e) { step_one(e, 1, 0, 8); }
+static void step_well(engine *e) { step_one(e, 1, 0, 0); }
+static void step_seat_twice(engine *e) {
+    engine_row rows[] = {row_at(1, 0, 0, true), row_at(1, 0, 1, true), row_at(1, 1, 0, true)};
+    (void)engine_step(e, rows, 3);
 }
-static void step_negative_id(engine *e) { (void)engine_step(e, &(engine_row){-1, 0, 0, true}, 1); }
-static void step_beyond_the_seat(engine *e) {
-    (void)engine_step(e, &(engine_row){1, 16, 0, true}, 1);
+static void step_with_a_gap(engine *e) {
+    engine_row rows[] = {row_at(1, 0, 0, true), row_at(1, 2, 0, true)};
+    (void)engine_step(e, rows, 2);
 }
-static void step_well(engine *e) { (void)engine_step(e, &(engine_row){1, 0, 0, true}, 1); }
+static void step_with_an_adapter(engine *e) {
+    lora_mix mix = {0};
+    engine_row row = row_at(1, 0, 0, true);
+    row.lora = &mix;
+    (void)engine_step(e, &row, 1);
+}
+
+/* --- hidden states and adapters -------------------- */
+
+TEST(engine_returns_hidden_states_of_the_rows_that_want_them) {
+    model *m = tiny();
+    engine *e = NULL;
+    engine_options opt = small_options();
+    int32_t ids[8] = {1, 5, 9, 13, 17, 21, 25, 29};
+    engine_row rows[8];
+    size_t vocab = m->hparams.vocab, n_embd = m->hparams.n_embd;
+    float *all = rig_all_logits(m, &opt, ids, 8, 8), *states = rig_all_hidden(m, &opt, ids, 8, 8);
+    opt.taken_rows_max = 1;
+    opt.hidden_rows_max = 3;
+    CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+    CHECK_EQ(engine_hidden_cols(e), n_embd);
+    CHECK_EQ(engine_logits_cols(e), vocab);
+    CHECK(engine_can_share(e) && !engine_is_encoder(e));
+    CHECK_EQ(kv_seat_grow(engine_kv(e), 0, 8, NULL), OK);
+    for (uint32_t i = 0; i < 8; i++) {
+        rows[i] = row_at(ids[i], i, 0, i == 5); /* its hidden state comes with the logits */
+        rows[i].wants_hidden = i == 2 || i == 7;
+    }
+    const float *logits = engine_step(e, rows, 8), *hidden = engine_hidden(e);
+    CHECK(memcmp(logits, all + 5 * vocab, vocab * sizeof *all) == 0);
+    CHECK(memcmp(hidden, states + 2 * n_embd, n_embd * sizeof *all) == 0);
+    CHECK(memcmp(hidden + n_embd, states + 5 * n_embd, n_embd * sizeof *all) == 0);
+    CHECK(memcmp(hidden + 2 * n_embd, states + 7 * n_embd, n_embd * sizeof *all) == 0);
+    free(all);
+    free(states);
+    engine_close(e);
+    model_close(m);
+}
+
+TEST(engine_names_what_adapters_can_change) {
+    model *m = tiny();
+    engine *e = NULL;
+    engine_options opt = small_options();
+    CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+    CHECK_EQ(engine_lora_slots(e), 0);
+    engine_close(e);
+    opt.lora_rank_max = 4;
+    CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+    CHECK_EQ(engine_lora_slots(e), 7 * m->hparams.layers + 1); /* q k v o gate up down; output */
+    bool found = false;
+    for (uint32_t i = 0; i < engine_lora_slots(e); i++) {
+        lora_slot slot = engine_lora_slot(e, i);
+        CHECK(slot.tensor.n > 0 && slot.rows > 0 && slot.cols > 0);
+        if (!str_eq(slot.tensor, S("blk.1.ffn_up.weight"))) continue;
+        found = true;
+        CHECK(slot.rows == m->hparams.n_ff && slot.cols == m->hparams.n_embd && slot.row0 == 0);
+    }
+    CHECK(found);
+    engine_close(e);
+    model_close(m);
+}
+
+/* --- models without a KV cache, or without logits -------------------- */
+
+/* Of the reference data; the caller has seen that it is there. */
+static model *of_family(const char *name) {
+    char path[256];
+    model *m = NULL;
+    error err = {0};
+    (void)snprintf(path, sizeof path, "oracle/public/models/%s/model-f32.gguf", name);
+    CHECK_EQ(model_open(&m, shared_path(path), &err), OK);
+    return m;
+}
+
+static void step_behind_the_state(engine *e) { step_one(e, 1, 2, 0); }
+static void step_after_the_state(engine *e) { step_one(e, 1, 4, 0); }
+
+/* One thread, for the children. */
+TEST(engine_states_are_planned_and_begin_anew) {
+    SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
+    enum { TOKENS = 12 };
+    CHECK(index != NULL);
+    model *m = of_family("mamba");
+    engine *e = NULL;
+    int32_t ids[TOKENS] = {1, 5, 9, 13, 17, 21, 25, 29, 33, 37, 41, 45};
+    if (m == NULL) return;
+    const model_hparams *h = &m->hparams;
+    engine_options opt = small_options();
+    size_t floats = (size_t)h->layers * h->ssm_inner * (h->ssm_conv - 1 + h->ssm_state);
+    size_t bytes = TOKENS * h->vocab * sizeof(float);
+    opt.taken_rows_max = 32;
+    CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+    const mem_plan *plan = engine_mem_plan(e);
+    CHECK(plan->kv_bytes == 0 && plan->kv_blocks == 8 * 7 && !plan->kv_cut);
+    CHECK_EQ(plan->state_bytes, 8 * floats * sizeof(float));
+    CHECK(!engine_can_share(e) && !engine_is_encoder(e));
+    float *want = rig_all_logits(m, &opt, ids, TOKENS, TOKENS);
+    rig_sequence s = {.ids = ids, .count = TOKENS, .logits = malloc(bytes)};
+    rig_advance(e, &s, 1, 7); /* preempted in the middle: all over again, on the same seat */
+    kv_seat_clear(engine_kv(e), 0);
+    s.done = 0;
+    while (s.done < TOKENS) rig_advance(e, &s, 1, 3);
+    CHECK(memcmp(s.logits, want, bytes) == 0);
+    kv_seat_clear(engine_kv(e), 0);
+    s.done = 0;
+    rig_advance(e, &s, 1, 3);
+    CHECK_EQ(kv_seat_grow(engine_kv(e), 0, 5, NULL), OK);
+    CHECK(dies(step_behind_the_state, e));
+    CHECK(dies(step_after_the_state, e));
+    CHECK(!dies(step_well, e));
+    free(want);
+    free(s.logits);
+    engine_close(e);
+    opt.seats = UINT32_MAX; /* such states fit nowhere */
+    opt.rows_max = opt.taken_rows_max = 1;
+    error err = {0};
+    CHECK_EQ(engine_plan(m, &opt, &(mem_plan){0}, &err), ERR_NOMEM);
+    CHECK_HAS(err.msg, "states of 4294967295 sequences");
+    model_close(m);
+}
+
+static void step_half_a_sequence(engine *e) { step_one(e, 1, 0, 0); }
+
+TEST(engine_encoders_take_whole_sequences) {
+    SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
+    CHECK(index != NULL);
+    model *m = of_family("bert");
+    engine *e = NULL;
+    if (m == NULL) return;
+    engine_options opt = small_options();
+    opt.hidden_rows_max = 2;
+    CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+    CHECK_EQ(engine_mem_plan(e)->ctx_max, opt.rows_max); /* not 100 */
+    CHECK(engine_is_encoder(e) && !engine_can_share(e));
+    CHECK_EQ(engine_logits_cols(e), 0);
+    CHECK_EQ(kv_seat_grow(engine_kv(e), 0, 2, NULL), OK);
+    engine_row rows[] = {row_at(2, 0, 0, false), row_at(3, 1, 0, false)};
+    rows[0].wants_hidden = true;
+    CHECK(engine_step(e, rows, 2) == NULL);
+    CHECK(engine_hidden(e) != NULL);
+    CHECK(dies(step_half_a_sequence, e));
+    kv_seat_clear(engine_kv(e), 0);
+    CHECK_EQ(engine_warm_up(e, NULL), OK);
+    engine_close(e);
+    model_close(m);
+}
+
+TEST(engine_context_ends_with_the_learned_positions) {
+    SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
+    CHECK(index != NULL);
+    model *m = of_family("gpt2");
+    mem_plan plan;
+    error err = {0};
+    if (m == NULL) return;
+    engine_options opt = small_options();
+    opt.ctx_max = 192;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), OK);
+    opt.ctx_max = 193;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_LIMIT);
+    CHECK_HAS(err.msg, "193");
+    CHECK_HAS(err.msg, "192");
+    model_close(m);
+}
+
+TEST(engine_latent_cache_holds_one_row_for_all_heads) {
+    SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
+    CHECK(index != NULL);
+    model *m = of_family("deepseek2");
+    mem_plan plan;
+    if (m == NULL) return;
+    const model_hparams *h = &m->hparams;
+    engine_options opt = small_options();
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    uint64_t row_bytes = (h->kv_rank + h->head_dim - h->nope_dim) * 2; /* F16 */
+    CHECK_EQ(plan.kv_bytes, row_bytes * h->layers * KV_BLOCK_TOKENS * plan.kv_blocks);
+    model_close(m);
+}
+
+/* --- what callers promise -------------------- */
 
 /* One thread: a child has only the thread that forked. */
 TEST(engine_asserts_its_callers_promises) {
@@ -198,15 +395,20 @@ TEST(engine_asserts_its_callers_promises) {
     CHECK(dies(step_id_out_of_vocabulary, e));
     CHECK(dies(step_negative_id, e));
     CHECK(dies(step_beyond_the_seat, e));
+    CHECK(dies(step_seat_that_is_none, e));
+    CHECK(dies(step_with_a_gap, e));
+    CHECK(dies(step_with_an_adapter, e));
+    CHECK_EQ(kv_seat_grow(engine_kv(e), 1, 16, NULL), OK);
+    CHECK(dies(step_seat_twice, e));
     engine_close(e);
     model_close(m);
 }
 
 /* A backend whose step allocates must be found out by the frozen heap. */
-static const float *greedy_step(backend *b, const batch *in) {
+static step_result greedy_step(backend *b, const batch *in) {
     (void)b;
     (void)in;
-    return mem_try_alloc(4);
+    return (step_result){.logits = mem_try_alloc(4)};
 }
 
 TEST(engine_step_runs_with_the_heap_frozen) {

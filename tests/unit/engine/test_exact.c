@@ -2,9 +2,10 @@
  *
  * Logits of a prompt must not depend on how it was cut into chunks, on the number of
  * threads, or on the sequences that were computed beside it: for every weight type, both
- * KV types, the reference and every instruction-set class. */
+ * KV types, the reference and every instruction-set class; and for every way of mixing tokens and
+ * channels, with the tiny models of the reference data. */
 #include "engine/engine_rig.h"
-#include "test.h"
+#include "golden_paths.h"
 
 #include <stdlib.h>
 
@@ -13,6 +14,25 @@ enum { PROMPT = 100, CROWD = 7, CROWD_TOKENS = 40 };
 static const char *const specs[] = {"synth:tiny:f32",  "synth:tiny:f16",  "synth:tiny:bf16",
                                     "synth:tiny:q8_0", "synth:tiny:q4_0", "synth:tiny:q4_k_m"};
 enum { SPECS = 6 };
+
+/* Experts, sliding windows, latent attention with experts, attention sinks with experts in another
+ * type, states; learned positions. */
+static const char *const families[] = {
+    "mixtral/model-f32.gguf", "gemma2/model-f32.gguf",           "deepseek2/model-f32.gguf",
+    "mamba/model-f32.gguf",   "deepseek2/quant/model-Q8_0.gguf", "gpt-oss/quant/model-MXFP4.gguf",
+    "gpt2/model-f32.gguf"};
+enum { FAMILIES = sizeof families / sizeof *families };
+
+static model *open_family(const char *file) {
+    char path[256];
+    model *m = NULL;
+    error err = {0};
+    (void)snprintf(path, sizeof path, "oracle/public/models/%s", file);
+    status st = model_open(&m, shared_path(path), &err);
+    if (st != OK) (void)fprintf(stderr, "%s: %s\n", file, err.msg);
+    CHECK_EQ(st, OK);
+    return m;
+}
 
 static void fill_prompt(int32_t *ids, uint32_t count, uint32_t vocab, uint32_t seed) {
     uint64_t state = seed;
@@ -78,7 +98,18 @@ TEST(exact_chunks_and_threads_do_not_change_a_bit) {
     }
 }
 
-/* Eight sequences of different lengths and starts, interleaved in every step; the first
+TEST(exact_chunks_do_not_change_a_bit_of_any_family) {
+    SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
+    CHECK(index != NULL);
+    for (int i = 0; i < FAMILIES; i++) {
+        model *m = open_family(families[i]);
+        if (m == NULL) continue;
+        check_model(m, families[i], DTYPE_F32);
+        model_close(m);
+    }
+}
+
+/* Eight sequences of different lengths and starts, all in every step; the first
  * one must have the bits it has alone. */
 static void check_crowd(const model *m, const engine_options *opt, const char *what) {
     static int32_t ids[CROWD + 1][CROWD_TOKENS];
@@ -114,6 +145,20 @@ TEST(exact_a_crowd_does_not_change_a_bit) {
             engine_options f16 = rig_options(&rig_engines[k], DTYPE_F16, 64);
             check_crowd(m, &f32, rig_engines[k].name);
             check_crowd(m, &f16, rig_engines[k].name);
+        }
+        model_close(m);
+    }
+}
+
+TEST(exact_a_crowd_does_not_change_a_bit_of_any_family) {
+    SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
+    CHECK(index != NULL);
+    for (int i = 0; i < FAMILIES; i++) {
+        model *m = open_family(families[i]);
+        if (m == NULL) continue;
+        for (int k = 0; k < RIG_ENGINES; k += 2) {
+            engine_options opt = rig_options(&rig_engines[k], DTYPE_F16, 64);
+            check_crowd(m, &opt, families[i]);
         }
         model_close(m);
     }

@@ -193,7 +193,7 @@ TEST(inspect_says_how_each_type_is_computed) {
     buf_deinit(&out);
 }
 
-TEST(inspect_shows_the_tokenizer_of_a_directory) {
+TEST(inspect_shows_the_whole_of_a_directory) {
     SHARED_OR_SKIP(folder, "oracle/public/stories260k/hf-f32");
     buf out;
     error err = {0};
@@ -202,7 +202,8 @@ TEST(inspect_shows_the_tokenizer_of_a_directory) {
     CHECK_STR(err.msg, "");
     buf_put_char(&out, '\0');
     CHECK_HAS(out.p, ", 512 tokens, ");
-    CHECK_HAS(out.p, "cannot be run by this version: ");
+    CHECK_HAS(out.p, "architecture  llama\n");
+    CHECK_HAS(out.p, "\ncan be run by this version\n");
     buf_deinit(&out);
 }
 
@@ -231,18 +232,44 @@ TEST(inspect_every_allocation_may_fail) {
     CHECK(n > 10 && n < 1000);
 }
 
+/* The report of a recorded model. */
+static void inspect_recorded(const char *folder, const char *name, buf *out) {
+    char path[1200];
+    error err = {0};
+    (void)snprintf(path, sizeof path, "%s/%s/model-f32.gguf", folder, name);
+    buf_init(out, 4 << 20);
+    CHECK_EQ(model_inspect(path, false, out, &err), OK);
+    buf_put_char(out, '\0');
+}
+
 TEST(inspect_reports_on_every_recorded_architecture) {
     SHARED_OR_SKIP(folder, "oracle/public/models");
     static const char *const archs[] = {"bert", "gemma3", "gpt-oss", "mamba", "mixtral", "qwen3"};
     for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) {
-        char path[1200];
         buf out;
-        error err = {0};
-        (void)snprintf(path, sizeof path, "%s/%s/model-f32.gguf", folder, archs[i]);
-        buf_init(&out, 4 << 20);
-        CHECK_EQ(model_inspect(path, false, &out, &err), OK);
-        buf_put_char(&out, '\0');
-        CHECK_HAS(out.p, "cannot be run by this version: model: ");
+        inspect_recorded(folder, archs[i], &out);
+        CHECK_HAS(out.p, "\ncan be run by this version\n");
         buf_deinit(&out);
     }
+}
+
+TEST(inspect_tells_experts_windows_and_rope) {
+    SHARED_OR_SKIP(folder, "oracle/public/models");
+    buf out;
+    inspect_recorded(folder, "gpt-oss", &out);
+    CHECK_HAS(out.p, "experts              4\n");
+    CHECK_HAS(out.p, "experts_used         2\n");
+    CHECK_HAS(out.p, "window               20\n");
+    CHECK_HAS(out.p, "layers_with_window   1\n");
+    CHECK_HAS(out.p, "rope_magnitude       1.20794\n");
+    CHECK_HAS(out.p, "rope_base            150000\n");
+    buf_deinit(&out);
+    inspect_recorded(folder, "deepseek2", &out);
+    CHECK_HAS(out.p, "kv_rank              32\n");
+    /* 2 layers x (latent 32 + rotary key 16) x 2 bytes x 1024 tokens */
+    CHECK_HAS(out.p, "KV cache in f16 192.0 KiB per 1024 tokens");
+    buf_deinit(&out);
+    inspect_recorded(folder, "mamba", &out);
+    CHECK(strstr(out.p, "KV cache") == NULL && strstr(out.p, "heads") == NULL);
+    buf_deinit(&out);
 }

@@ -36,13 +36,13 @@ TEST(synth_tiny_is_a_complete_model_in_every_type_of_short_blocks) {
     for (size_t i = 0; i < TYPES; i++) {
         model *m = open_tiny(types[i]);
         if (m == NULL) continue;
-        CHECK(str_eq_nocase(str_of(dtype_name(m->layers[1].w_down.type)), str_of(types[i])));
+        CHECK(str_eq_nocase(str_of(dtype_name(m->layers[1].down.w.type)), str_of(types[i])));
         CHECK_EQ(m->hparams.layers, 2);
         CHECK_EQ(m->hparams.n_ff, 160);
         CHECK_EQ(m->vocab.count, 512);
         CHECK(!m->hparams.tied_output);
         CHECK(m->file_bytes < 2000000);
-        CHECK(((const float *)m->output_norm.data)[63] == 1.0f);
+        CHECK(((const float *)m->output_norm.gain.data)[63] == 1.0f);
         model_close(m);
     }
 }
@@ -102,8 +102,8 @@ TEST(synth_mixes_are_those_of_real_files) {
         model *m = open_synth("small", want[i].type);
         if (m == NULL) continue;
         CHECK_EQ(m->token_embd.type, want[i].embd);
-        CHECK_EQ(m->layers[1].w_down.type, want[i].down);
-        CHECK_EQ(m->output.type, want[i].output);
+        CHECK_EQ(m->layers[1].down.w.type, want[i].down);
+        CHECK_EQ(m->output.w.type, want[i].output);
         CHECK_EQ(file_type_in(m), want[i].file_type);
         model_close(m);
     }
@@ -112,16 +112,16 @@ TEST(synth_mixes_are_those_of_real_files) {
 TEST(synth_rows_that_are_no_whole_blocks_get_stand_ins) {
     model *m = open_tiny("q4_k_m");
     if (m == NULL) return;
-    CHECK_EQ(m->layers[0].wq.type, DTYPE_Q5_0);
-    CHECK_EQ(m->output.type, DTYPE_Q8_0);
+    CHECK_EQ(m->layers[0].q.w.type, DTYPE_Q5_0);
+    CHECK_EQ(m->output.w.type, DTYPE_Q8_0);
     model_close(m);
 }
 
 TEST(synth_the_same_spec_gives_the_same_bytes) {
     model *a = open_tiny("q4_0"), *b = open_tiny("q4_0");
     CHECK_EQ(a->file_bytes, b->file_bytes);
-    CHECK(memcmp(a->output.data, b->output.data, a->output.bytes) == 0);
-    CHECK(memcmp(a->layers[0].wq.data, a->layers[1].wq.data, a->layers[0].wq.bytes) != 0);
+    CHECK(memcmp(a->output.w.data, b->output.w.data, a->output.w.bytes) == 0);
+    CHECK(memcmp(a->layers[0].q.w.data, a->layers[1].q.w.data, a->layers[0].q.w.bytes) != 0);
     model_close(a);
     model_close(b);
 }

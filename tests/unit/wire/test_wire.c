@@ -3,6 +3,8 @@
 #include "wire/wire.h"
 #include "wire/wire_samples.h"
 
+#include <math.h>
+
 enum { ROUNDS = 200 };
 
 static sample_bytes samples;
@@ -37,6 +39,9 @@ static void check_request(const gen_request *a, const gen_request *b) {
     CHECK(a->id == b->id && a->prompt == b->prompt && a->choices == b->choices);
     CHECK(a->add_special == b->add_special && a->parse_special == b->parse_special);
     CHECK(a->echo == b->echo && a->credits == b->credits);
+    CHECK(a->kind == b->kind && a->pooling == b->pooling && str_eq(a->pair, b->pair));
+    CHECK(same_array(a->adapters, b->adapters, 4));
+    CHECK(same_array(a->adapter_scales, b->adapter_scales, 4));
     CHECK(str_eq(a->text, b->text) && same_array(a->ids, b->ids, 4));
     CHECK(a->chat.add_generation_prompt == b->chat.add_generation_prompt);
     CHECK(a->chat.continue_final == b->chat.continue_final);
@@ -118,8 +123,64 @@ TEST(wire_status_and_model_come_back_as_they_were) {
         wire_put_model(&out, &model);
         CHECK_EQ(wire_get_model(body_of(&out, WIRE_MODEL), &model_got, NULL), OK);
         CHECK(memcmp(&model, &model_got, offsetof(model_desc, threads) + 4) == 0);
+        CHECK(model.generates == model_got.generates);
         buf_deinit(&out);
     }
+}
+
+TEST(wire_adapter_messages_come_back_as_they_were) {
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        buf out;
+        sample_init(&samples, i);
+        buf_init(&out, WIRE_FRAME_BYTES_MAX);
+        adapter_order sent = sample_adapter(&samples), got = {0};
+        wire_put_adapter(&out, &sent);
+        CHECK_EQ(wire_get_adapter(body_of(&out, WIRE_ADAPTER), &got, NULL), OK);
+        CHECK(got.adapter == sent.adapter && got.load == sent.load && str_eq(got.path, sent.path));
+        buf_clear(&out);
+        adapter_state said = sample_adapter_state(&samples), heard = {0};
+        wire_put_adapter_state(&out, &said);
+        CHECK_EQ(wire_get_adapter_state(body_of(&out, WIRE_ADAPTER_STATE), &heard, NULL), OK);
+        CHECK(heard.adapter == said.adapter && heard.loaded == said.loaded);
+        CHECK(heard.code == said.code && heard.rank == said.rank && heard.bytes == said.bytes);
+        CHECK(heard.weights == said.weights && str_eq(heard.message, said.message));
+        buf_deinit(&out);
+    }
+}
+
+TEST(wire_adapters_that_contradict_themselves_are_an_error) {
+    buf out;
+    adapter_order order = {0};
+    adapter_state state = {0};
+    error err = {0};
+    buf_init(&out, WIRE_FRAME_BYTES_MAX);
+    wire_put_adapter(&out, &(adapter_order){.load = true});
+    CHECK_EQ(wire_get_adapter(body_of(&out, WIRE_ADAPTER), &order, &err), ERR_FORMAT);
+    CHECK_HAS(err.msg, "without a path");
+    buf_clear(&out);
+    wire_put_adapter_state(&out, &(adapter_state){.loaded = true, .code = ERR_FORMAT});
+    CHECK_EQ(wire_get_adapter_state(body_of(&out, WIRE_ADAPTER_STATE), &state, &err), ERR_FORMAT);
+    buf_clear(&out);
+    float nan_scale = NAN;
+    uint32_t id = 1;
+    gen_request r = {.choices = 1, .sampling = gen_sampling_default()};
+    r.adapters = (wire_array){&id, 1};
+    wire_put_request(&out, &r);
+    CHECK_EQ(wire_get_request(body_of(&out, WIRE_REQUEST), &r, &err), ERR_FORMAT);
+    CHECK_HAS(err.msg, "0 scales for 1 adapters");
+    buf_clear(&out);
+    r = (gen_request){.choices = 1, .sampling = gen_sampling_default()};
+    r.adapters = (wire_array){&id, 1};
+    r.adapter_scales = (wire_array){&nan_scale, 1};
+    wire_put_request(&out, &r);
+    CHECK_EQ(wire_get_request(body_of(&out, WIRE_REQUEST), &r, &err), ERR_FORMAT);
+    CHECK_HAS(err.msg, "not finite");
+    buf_clear(&out);
+    r = (gen_request){.kind = GEN_KIND_EMBED, .choices = 2, .sampling = gen_sampling_default()};
+    wire_put_request(&out, &r);
+    CHECK_EQ(wire_get_request(body_of(&out, WIRE_REQUEST), &r, &err), ERR_FORMAT);
+    CHECK_HAS(err.msg, "2 choices of a vector");
+    buf_deinit(&out);
 }
 
 /* --- events -------------------- */
@@ -144,6 +205,9 @@ static void check_event(const gen_event *a, const gen_event *b) {
     case GEN_TEXT:
         CHECK_EQ(a->text.tokens, b->text.tokens);
         CHECK(str_eq(a->text.text, b->text.text) && str_eq(a->text.logprobs, b->text.logprobs));
+        break;
+    case GEN_VECTOR:
+        CHECK(same_array(a->vector, b->vector, 4));
         break;
     case GEN_PAUSED:
         CHECK_EQ(a->paused, b->paused);

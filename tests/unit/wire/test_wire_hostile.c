@@ -21,6 +21,8 @@ static status decode(str frame, error *err) {
         engine_status status;
         model_desc model;
         model_loading loading;
+        adapter_order order;
+        adapter_state adapter;
         gen_event event;
     } m;
     wire_type type = WIRE_TYPE_END;
@@ -40,6 +42,10 @@ static status decode(str frame, error *err) {
         return wire_get_model(body, &m.model, err);
     case WIRE_LOADING:
         return wire_get_loading(body, &m.loading, err);
+    case WIRE_ADAPTER:
+        return wire_get_adapter(body, &m.order, err);
+    case WIRE_ADAPTER_STATE:
+        return wire_get_adapter_state(body, &m.adapter, err);
     case WIRE_EVENTS:
         while (more) TRY(wire_get_event(&body, &m.event, &more, err));
         return OK;
@@ -73,6 +79,8 @@ static void put_sample(buf *out, wire_type type, uint64_t seed) {
     gen_request request = sample_request(&samples);
     engine_status st = sample_status(&samples);
     model_desc model = sample_model(&samples);
+    adapter_order order = sample_adapter(&samples);
+    adapter_state adapter = sample_adapter_state(&samples);
     size_t begun = 0;
     switch (type) {
     case WIRE_REQUEST:
@@ -92,6 +100,12 @@ static void put_sample(buf *out, wire_type type, uint64_t seed) {
         break;
     case WIRE_LOADING:
         wire_put_loading(out, &(model_loading){.phase = LOAD_PHASE_MEMORY, .permille = 250});
+        break;
+    case WIRE_ADAPTER:
+        wire_put_adapter(out, &order);
+        break;
+    case WIRE_ADAPTER_STATE:
+        wire_put_adapter_state(out, &adapter);
         break;
     case WIRE_EVENTS:
         begun = wire_events_begin(out);
@@ -180,16 +194,16 @@ TEST(wire_header_errors_name_what_is_wrong) {
         const char *words;
     } cases[] = {
         {"", 0, ERR_FORMAT, "0 bytes"},
-        {"\0\0\0\0\2\7\0", 7, ERR_FORMAT, "7 bytes"},
-        {"\1\0\0\0\2\7\0\0", 8, ERR_FORMAT, "says 1 bytes"},
-        {"\xFF\xFF\xFF\xFF\2\7\0\0", 8, ERR_FORMAT, "4294967295"},
+        {"\0\0\0\0\3\7\0", 7, ERR_FORMAT, "7 bytes"},
+        {"\1\0\0\0\3\7\0\0", 8, ERR_FORMAT, "says 1 bytes"},
+        {"\xFF\xFF\xFF\xFF\3\7\0\0", 8, ERR_FORMAT, "4294967295"},
         {"\0\0\0\0\1\7\0\0", 8, ERR_UNSUPPORTED, "version 1"},
         {"\0\0\0\0\0\7\0\0", 8, ERR_UNSUPPORTED, "version 0"},
-        {"\0\0\0\0\2\0\0\0", 8, ERR_FORMAT, "type 0"},
-        {"\0\0\0\0\2\11\0\0", 8, ERR_FORMAT, "type 9"},
-        {"\0\0\0\0\2\7\1\0", 8, ERR_FORMAT, "type"},
-        {"\0\0\0\0\2\7\0\1", 8, ERR_FORMAT, "type"},
-        {"\0\0\0\0\2\7\0\0", 8, OK, ""},
+        {"\0\0\0\0\3\0\0\0", 8, ERR_FORMAT, "type 0"},
+        {"\0\0\0\0\3\13\0\0", 8, ERR_FORMAT, "type 11"},
+        {"\0\0\0\0\3\7\1\0", 8, ERR_FORMAT, "type"},
+        {"\0\0\0\0\3\7\0\1", 8, ERR_FORMAT, "type"},
+        {"\0\0\0\0\3\7\0\0", 8, OK, ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         error err = {0};
@@ -307,10 +321,10 @@ TEST(wire_lengths_beyond_the_frame_are_refused) {
     gen_request r = valid_request();
     buf_init(&out, WIRE_FRAME_BYTES_MAX);
     wire_put_request(&out, &r);
-    /* id 8, kind and flags 4, choices 2, credits 4: then the text's length, two flags of the chat
-     * and the lengths of its four texts */
-    size_t text_at = WIRE_HEADER_BYTES + 18, chat_at = text_at + 4 + 2, ids_at = chat_at + 18;
-    size_t stops_at = ids_at + 4;
+    /* id 8, kinds and flags 6, choices 2, credits 4: then the lengths of text and pair, two flags
+     * of the chat and the lengths of its four texts, ids, adapters and their scales */
+    size_t text_at = WIRE_HEADER_BYTES + 20, chat_at = text_at + 4 + 2 + 4, ids_at = chat_at + 18;
+    size_t stops_at = ids_at + 12;
     check_patched(&out, chat_at, 2, "add_generation_prompt is 2");
     check_patched(&out, chat_at + 2, 1000, "tools has 1000 bytes");
     check_patched(&out, chat_at + 14, UINT32_MAX, "chat_template has 4294967295 bytes");

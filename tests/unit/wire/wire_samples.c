@@ -90,8 +90,11 @@ static gen_sampling any_sampling(sample_bytes *s) {
 }
 
 gen_request sample_request(sample_bytes *s) {
+    uint32_t adapters = sample_u32(s, WIRE_ADAPTERS_MAX + 1);
     gen_request r = {
         .id = next_random(s),
+        .kind = (gen_kind)sample_u32(s, GEN_KIND_END),
+        .pooling = (gen_pooling)sample_u32(s, GEN_POOLING_END),
         .prompt = (gen_prompt)sample_u32(s, GEN_PROMPT_END),
         .add_special = any_bool(s),
         .parse_special = any_bool(s),
@@ -99,6 +102,7 @@ gen_request sample_request(sample_bytes *s) {
         .choices = (uint16_t)(1 + sample_u32(s, WIRE_CHOICES_MAX)),
         .credits = sample_u32(s, WIRE_CREDITS_MAX + 1),
         .text = sample_str(s, 300),
+        .pair = sample_str(s, 60),
         .chat = {.add_generation_prompt = any_bool(s),
                  .continue_final = any_bool(s),
                  .tools = sample_str(s, 100),
@@ -106,9 +110,12 @@ gen_request sample_request(sample_bytes *s) {
                  .variables = sample_str(s, 50),
                  .chat_template = sample_str(s, 50)},
         .ids = u32_array(s, sample_u32(s, 100)),
+        .adapters = u32_array(s, adapters),
+        .adapter_scales = f32_array(s, adapters),
         .stops_count = sample_u32(s, WIRE_STOPS_MAX + 1),
         .sampling = any_sampling(s),
     };
+    if (r.kind != GEN_KIND_GENERATE) r.choices = 1;
     for (uint32_t i = 0; i < r.stops_count; i++) {
         r.stops[i] = sample_str(s, WIRE_STOP_BYTES_MAX - 1);
         if (r.stops[i].n == 0) r.stops[i] = S("stop");
@@ -167,6 +174,9 @@ gen_event sample_event(sample_bytes *s, gen_event_kind kind) {
         e.text.text = sample_str(s, 100);
         e.text.logprobs = any_logprobs(s);
         break;
+    case GEN_VECTOR:
+        e.vector = f32_array(s, 1 + sample_u32(s, 50));
+        break;
     case GEN_PAUSED:
         e.paused = (gen_pause)(a % GEN_PAUSE_END);
         break;
@@ -204,6 +214,23 @@ static void any_chars(sample_bytes *s, char *out, size_t bytes) {
     for (size_t i = 0; i < n; i++) out[i] = (char)('a' + sample_u32(s, 26));
 }
 
+adapter_order sample_adapter(sample_bytes *s) {
+    adapter_order o = {.adapter = any_u32(s), .load = any_bool(s), .path = sample_str(s, 80)};
+    if (o.path.n == 0) o.path = S("adapter.gguf");
+    return o;
+}
+
+adapter_state sample_adapter_state(sample_bytes *s) {
+    adapter_state a = {.adapter = any_u32(s),
+                       .loaded = any_bool(s),
+                       .rank = any_u32(s),
+                       .weights = any_u32(s),
+                       .bytes = next_random(s),
+                       .message = sample_str(s, 100)};
+    if (!a.loaded) a.code = (status)sample_u32(s, STATUS_COUNT);
+    return a;
+}
+
 model_desc sample_model(sample_bytes *s) {
     model_desc d = {.params = next_random(s),
                     .file_bytes = next_random(s),
@@ -213,6 +240,11 @@ model_desc sample_model(sample_bytes *s) {
                     .layers = any_u32(s),
                     .ctx_train = any_u32(s),
                     .ctx_max = any_u32(s),
+                    .embed_tokens_max = any_u32(s),
+                    .embed_dims = any_u32(s),
+                    .rank_labels = any_u32(s),
+                    .generates = any_bool(s),
+                    .adapter_rank_max = any_u32(s),
                     .parallel = any_u32(s),
                     .threads = any_u32(s)};
     any_chars(s, d.name, sizeof d.name);

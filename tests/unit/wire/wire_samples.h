@@ -25,6 +25,8 @@ str sample_str(sample_bytes *s, uint32_t bytes_max);
 gen_request sample_request(sample_bytes *s);
 gen_event sample_event(sample_bytes *s, gen_event_kind kind);
 engine_status sample_status(sample_bytes *s);
+adapter_order sample_adapter(sample_bytes *s);
+adapter_state sample_adapter_state(sample_bytes *s);
 model_desc sample_model(sample_bytes *s);
 
 #endif

@@ -1,0 +1,345 @@
+"""hf_inverse.py - an F32 GGUF file taken apart into the Hugging Face directory it could come from.
+
+The tables are written from the modeling files of transformers, not from those of the program under
+test.  Norms get one subtracted, rows of rotary pairs go half a head apart, Conv1D matrices are
+transposed, where the class stores them so.
+"""
+import array
+import json
+import math
+import os
+import re
+import struct
+
+LAYER = "model.layers.#."
+HEAD = "transformer.h.#."
+MPT = "transformer.blocks.#."
+MIXER = "backbone.layers.#.mixer."
+ATTENTION = LAYER + "self_attn."
+MLP = LAYER + "mlp."
+
+COMMON = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+    "attn_norm": LAYER + "input_layernorm",
+    "attn_q": ATTENTION + "q_proj",
+    "attn_k": ATTENTION + "k_proj",
+    "attn_v": ATTENTION + "v_proj",
+    "attn_output": ATTENTION + "o_proj",
+    "attn_q_norm": ATTENTION + "q_norm",
+    "attn_k_norm": ATTENTION + "k_norm",
+    "ffn_norm": LAYER + "post_attention_layernorm",
+    "ffn_gate": MLP + "gate_proj",
+    "ffn_up": MLP + "up_proj",
+    "ffn_down": MLP + "down_proj",
+    "ffn_gate_inp": MLP + "gate",
+    "ffn_gate_exps": MLP + "experts.@.gate_proj",
+    "ffn_up_exps": MLP + "experts.@.up_proj",
+    "ffn_down_exps": MLP + "experts.@.down_proj",
+}
+
+
+def shared_expert(name):
+    return {f"ffn_{part}_shexp": f"{MLP}{name}.{part}_proj" for part in ("gate", "up", "down")}
+
+
+GEMMA = {
+    "post_attention_norm": LAYER + "post_attention_layernorm",
+    "ffn_norm": LAYER + "pre_feedforward_layernorm",
+    "post_ffw_norm": LAYER + "post_feedforward_layernorm",
+}
+
+# model of the reference data: class, names, how rows are stored, members of config.json
+CLASSES = {
+    "gemma2": (
+        "Gemma2ForCausalLM",
+        GEMMA,
+        "minus one",
+        {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 32}
+        | {"attn_logit_softcapping": 6.0, "final_logit_softcapping": 8.0},
+    ),
+    "gemma3": (
+        "Gemma3ForCausalLM",
+        GEMMA,
+        "minus one",
+        {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 24},
+    ),
+    "granite": (
+        "GraniteForCausalLM",
+        {},
+        "halves",
+        {"attention_multiplier": 0.4, "embedding_multiplier": 3.0}
+        | {"residual_multiplier": 0.6, "logits_scaling": 2.0},
+    ),
+    "olmo2": (
+        "Olmo2ForCausalLM",
+        {
+            "post_attention_norm": LAYER + "post_attention_layernorm",
+            "post_ffw_norm": LAYER + "post_feedforward_layernorm",
+        },
+        "",
+        {},
+    ),
+    "command-r": ("CohereForCausalLM", {}, "", {"logit_scale": 0.25}),
+    "stablelm": ("StableLmForCausalLM", {}, "", {"partial_rotary_factor": 0.5}),
+    "starcoder2": (
+        "Starcoder2ForCausalLM",
+        {"ffn_up": MLP + "c_fc", "ffn_down": MLP + "c_proj"},
+        "",
+        {"hidden_act": "gelu_pytorch_tanh"},
+    ),
+    "glm4": (
+        "Glm4ForCausalLM",
+        {
+            "post_attention_norm": LAYER + "post_self_attn_layernorm",
+            "post_ffw_norm": LAYER + "post_mlp_layernorm",
+            "ffn_up": MLP + "gate_up_proj",
+        },
+        "",
+        {"partial_rotary_factor": 0.5},
+    ),
+    "qwen2moe": (
+        "Qwen2MoeForCausalLM",
+        shared_expert("shared_expert") | {"ffn_gate_inp_shexp": MLP + "shared_expert_gate"},
+        "",
+        {"num_experts": 5, "num_experts_per_tok": 2}
+        | {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 48},
+    ),
+    "qwen3moe": (
+        "Qwen3MoeForCausalLM",
+        {},
+        "",
+        {"num_experts": 8, "num_experts_per_tok": 2, "norm_topk_prob": True}
+        | {"moe_intermediate_size": 32, "head_dim": 32},
+    ),
+    "deepseek": (
+        "DeepseekForCausalLM",
+        shared_expert("shared_experts"),
+        "halves",
+        {"n_routed_experts": 5, "num_experts_per_tok": 3, "n_shared_experts": 2}
+        | {"moe_intermediate_size": 16, "first_k_dense_replace": 1},
+    ),
+    "deepseek2": (
+        "DeepseekV2ForCausalLM",
+        shared_expert("shared_experts")
+        | {
+            "attn_q_a": ATTENTION + "q_a_proj",
+            "attn_q_b": ATTENTION + "q_b_proj",
+            "attn_q_a_norm": ATTENTION + "q_a_layernorm",
+            "attn_kv_a_mqa": ATTENTION + "kv_a_proj_with_mqa",
+            "attn_kv_a_norm": ATTENTION + "kv_a_layernorm",
+            "attn_kv_b": ATTENTION + "kv_b_proj",
+        },
+        "",
+        {"n_routed_experts": 6, "num_experts_per_tok": 2, "n_shared_experts": 1}
+        | {"moe_intermediate_size": 32, "first_k_dense_replace": 1, "norm_topk_prob": False}
+        | {"q_lora_rank": 64, "kv_lora_rank": 32, "v_head_dim": 24}
+        | {"qk_nope_head_dim": 32, "qk_rope_head_dim": 16},
+    ),
+    "phi3-longrope": (
+        "Phi3ForCausalLM",
+        {"attn_qkv": ATTENTION + "qkv_proj", "ffn_up": MLP + "gate_up_proj"},
+        "",
+        {"sliding_window": 40, "original_max_position_embeddings": 256},
+    ),
+    "gpt2": (
+        "GPT2LMHeadModel",
+        {
+            "token_embd": "transformer.wte",
+            "position_embd": "transformer.wpe",
+            "attn_norm": HEAD + "ln_1",
+            "attn_qkv": HEAD + "attn.c_attn",
+            "attn_output": HEAD + "attn.c_proj",
+            "ffn_norm": HEAD + "ln_2",
+            "ffn_up": HEAD + "mlp.c_fc",
+            "ffn_down": HEAD + "mlp.c_proj",
+            "output_norm": "transformer.ln_f",
+        },
+        "transposed",
+        {},
+    ),
+    "falcon": (
+        "FalconForCausalLM",
+        {
+            "token_embd": "transformer.word_embeddings",
+            "attn_norm": HEAD + "input_layernorm",
+            "attn_qkv": HEAD + "self_attention.query_key_value",
+            "attn_output": HEAD + "self_attention.dense",
+            "ffn_up": HEAD + "mlp.dense_h_to_4h",
+            "ffn_down": HEAD + "mlp.dense_4h_to_h",
+            "output_norm": "transformer.ln_f",
+        },
+        "",
+        {"multi_query": True},
+    ),
+    "mpt": (
+        "MPTForCausalLM",
+        {
+            "token_embd": "transformer.wte",
+            "attn_norm": MPT + "norm_1",
+            "ffn_norm": MPT + "norm_2",
+            "attn_qkv": MPT + "attn.Wqkv",
+            "attn_output": MPT + "attn.out_proj",
+            "ffn_up": MPT + "ffn.up_proj",
+            "ffn_down": MPT + "ffn.down_proj",
+            "output_norm": "transformer.norm_f",
+        },
+        "",
+        {"expansion_ratio": 2}
+        | {"attn_config": {"alibi": True, "alibi_bias_max": 8, "clip_qkv": 2.0}},
+    ),
+    "mamba": (
+        "MambaForCausalLM",
+        {
+            "token_embd": "backbone.embeddings",
+            "output_norm": "backbone.norm_f",
+            "attn_norm": "backbone.layers.#.norm",
+            "ssm_in": MIXER + "in_proj",
+            "ssm_conv1d": MIXER + "conv1d",
+            "ssm_x": MIXER + "x_proj",
+            "ssm_dt": MIXER + "dt_proj",
+            "ssm_out": MIXER + "out_proj",
+            "ssm_a": MIXER + "A_log",
+            "ssm_d": MIXER + "D",
+        },
+        "",
+        {"state_size": 16, "conv_kernel": 4, "time_step_rank": 4, "intermediate_size": 64},
+    ),
+}
+
+SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd"))
+
+
+class Gguf:
+    """Keys and F32 tensors: name to (dims innermost first, numbers)."""
+
+    def __init__(self, path):
+        with open(path, "rb") as self.f:
+            self.f.read(8)
+            tensors, keys = self.read("QQ")
+            self.keys = {self.text(): self.value(self.read("I")[0]) for _ in range(keys)}
+            infos = [self.info() for _ in range(tensors)]
+            base = (self.f.tell() + 31) // 32 * 32
+            self.tensors = {name: (dims, self.floats(base + at, dims)) for name, dims, at in infos}
+
+    def read(self, form):
+        return struct.unpack("<" + form, self.f.read(struct.calcsize("<" + form)))
+
+    def text(self):
+        return self.f.read(self.read("Q")[0]).decode("utf-8", "replace")
+
+    def value(self, kind):
+        if kind in SCALARS:
+            return self.read(SCALARS[kind])[0]
+        if kind == 8:
+            return self.text()
+        kind, count = self.read("IQ")
+        return [self.value(kind) for _ in range(count)]
+
+    def info(self):
+        name = self.text()
+        dims = self.read(f"{self.read('I')[0]}Q")
+        kind, at = self.read("IQ")
+        assert kind == 0, f"{name} is no F32"
+        return name, dims, at
+
+    def floats(self, at, dims):
+        numbers = array.array("f")
+        self.f.seek(at)
+        numbers.frombytes(self.f.read(4 * math.prod(dims)))
+        return numbers
+
+    def key(self, name, default=None):
+        return self.keys.get(self.keys["general.architecture"] + "." + name, default)
+
+
+def rows_in_halves(numbers, heads, cols):
+    """Row 2i of a head goes to i, row 2i + 1 to half + i."""
+    out, size = array.array("f"), len(numbers) // cols // heads
+    for head in range(heads):
+        for row in list(range(0, size, 2)) + list(range(1, size, 2)):
+            at = (head * size + row) * cols
+            out += numbers[at : at + cols]
+    return out
+
+
+def stored(gguf, mode, stem, kind, dims, numbers):
+    """Shape (outermost first) and numbers as the class has them."""
+    shape = list(reversed(dims))
+    if mode == "minus one" and "norm" in stem:
+        numbers = array.array("f", (x - 1 for x in numbers))
+    if mode == "halves" and stem in ("attn_q", "attn_k"):
+        heads = gguf.key("attention.head_count" + ("_kv" if stem == "attn_k" else ""))
+        numbers = rows_in_halves(numbers, heads, dims[0])
+    matrices = ("attn_qkv", "attn_output", "ffn_up", "ffn_down")
+    if mode == "transposed" and kind == "weight" and stem in matrices:
+        numbers = array.array("f", (x for i in range(dims[0]) for x in numbers[i :: dims[0]]))
+        shape = list(dims)
+    if stem == "ssm_a":
+        numbers = array.array("f", (math.log(-x) for x in numbers))
+    if stem == "ssm_conv1d" and kind == "weight":
+        shape.insert(1, 1)
+    if stem == "ffn_gate_inp_shexp":
+        shape.insert(0, 1)
+    return shape, numbers
+
+
+def config_of(gguf, class_name, members):
+    heads = gguf.key("attention.head_count") or 1
+    config = {
+        "architectures": [class_name],
+        "hidden_size": gguf.key("embedding_length"),
+        "num_hidden_layers": gguf.key("block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": gguf.key("attention.head_count_kv", heads),
+        "intermediate_size": gguf.key("feed_forward_length"),
+        "max_position_embeddings": gguf.key("context_length"),
+        "rope_theta": gguf.key("rope.freq_base", 10000.0),
+        "tie_word_embeddings": "output.weight" not in gguf.tensors,
+    }
+    config["rms_norm_eps"] = gguf.key("attention.layer_norm_rms_epsilon") or gguf.key(
+        "attention.layer_norm_epsilon"
+    )
+    for length in ("long", "short"):
+        factors = gguf.tensors.pop(f"rope_factors_{length}.weight", None)
+        if factors is not None:
+            scaling = config.setdefault("rope_scaling", {"type": "longrope"})
+            scaling[length + "_factor"] = list(factors[1])
+    return config | members
+
+
+def write_dir(model, gguf_path, out):
+    """config.json and model.safetensors of a row of CLASSES, from its GGUF file."""
+    class_name, names, mode, members = CLASSES[model]
+    gguf, names = Gguf(gguf_path), COMMON | names
+    config = config_of(gguf, class_name, members)
+    parts = {}
+    for name, (dims, numbers) in gguf.tensors.items():
+        layer, stem, kind = re.match(r"(?:blk\.(\d+)\.)?(.*?)(?:\.(weight|bias))?$", name).groups()
+        shape, numbers = stored(gguf, mode, stem, kind, dims, numbers)
+        hf = names[stem].replace("#", layer or "") + (f".{kind}" if kind else "")
+        if "@" not in hf:
+            parts[hf] = (shape, numbers)
+            continue
+        size = dims[0] * dims[1]
+        for e in range(dims[2]):
+            parts[hf.replace("@", str(e))] = (shape[1:], numbers[e * size : (e + 1) * size])
+    tensors = {name: ("F32", shape, numbers.tobytes()) for name, (shape, numbers) in parts.items()}
+    write_safetensors(os.path.join(out, "model.safetensors"), tensors)
+    with open(os.path.join(out, "config.json"), "w", encoding="utf-8") as f:
+        json.dump(config, f)
+
+
+def write_safetensors(path, tensors):
+    """tensors: name to (type, shape, bytes)"""
+    header, at = {}, 0
+    for name, (kind, shape, data) in tensors.items():
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text)
+        for _, _, data in tensors.values():
+            f.write(data)
