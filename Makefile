@@ -5,6 +5,7 @@
 # make lint       layers, headers, house rules, clang-format, clang-tidy
 # make format     clang-format in place
 # make docs       regenerate docs/config.md, docs/metrics.md and gantry.example.yaml
+# make docs-models   measure docs/models.md anew (needs the reference data in ../shared)
 # make bench      speed of the CPU kernels and of a synthetic model
 # make fuzz       libFuzzer binaries (clang);  make fuzz-run SECONDS=60 runs each
 # make cover      lines and branches of the parsers that unit tests and fuzz corpora reach (clang)
@@ -69,7 +70,7 @@ LDLIBS      += $(LIB_LDLIBS) -lm -ldl -pthread
 
 SRC     := $(sort $(shell find src -name '*.c'))
 LIBSRC  := $(filter-out src/main.c,$(SRC))
-TESTS   := $(sort $(shell find tests/unit tests/kernels tests/sim -name '*.c' 2>/dev/null))
+TESTS   := $(filter-out tests/unit/train/%,$(sort $(shell find tests/unit tests/kernels tests/sim -name '*.c' 2>/dev/null)))
 FUZZ    := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 LIBOBJ  := $(LIBSRC:%.c=$(B)/%.o) $(B)/gen/cuda_blobs.o
 KERNELS := $(if $(NVCC),$(patsubst cuda/%.cu,build/cuda/%.fatbin,$(wildcard cuda/*.cu)))
@@ -155,6 +156,8 @@ docs: $(B)/$(NAME)
 	$(B)/$(NAME) docs config > docs/config.md
 	$(B)/$(NAME) docs example > gantry.example.yaml
 	$(B)/$(NAME) docs metrics > docs/metrics.md
+docs-models: $(B)/$(NAME)
+	python3 -B tools/gen_models_doc.py $(B)/$(NAME) > docs/models.md.tmp && mv docs/models.md.tmp docs/models.md || { rm -f docs/models.md.tmp; exit 1; }
 
 # --- lint ------------------------------------------------------------------
 C_FILES := $(sort $(shell find src cuda tests -name '*.[ch]'))
@@ -166,6 +169,7 @@ lint-headers:
 lint-house:
 	LC_ALL=C awk -f tools/tidy.awk $$(find src cuda tests -name '*.[ch]' -o -name '*.cu')
 	sh tools/check_words.sh
+	sh tools/check_models_doc.sh
 # clang-format's output differs between major versions; the tree is formatted with 14.
 lint-format:
 	@if clang-format --version 2>/dev/null | grep -q 'version 14'; then \
@@ -197,7 +201,7 @@ clean:
 help:
 	@sed -n '1,/^NAME/{/^#/p}' Makefile
 
-.PHONY: all check check-api fuzz fuzz-run cover cover-report bench docs lint lint-layers lint-headers lint-house lint-format \
+.PHONY: all check check-api fuzz fuzz-run cover cover-report bench docs docs-models lint lint-layers lint-headers lint-house lint-format \
         lint-tidy lint-tidy-files format install clean help
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

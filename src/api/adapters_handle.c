@@ -122,7 +122,7 @@ void adapters_look_at_clock(front *f) {
     }
 }
 
-/* --- orders ------------------------------------------------------------------------------------ */
+/* --- orders ----------------------------------------------------------------------------- */
 
 /* What both bodies may say; views into the document. */
 typedef struct order_body {
@@ -255,7 +255,7 @@ void adapters_unload_handle(front *f, http_call *c, str tail) {
     json_doc_deinit(&b.doc);
 }
 
-/* --- /lora-adapters ---------------------------------------------------------------------------- */
+/* --- /lora-adapters ---------------------------------------------------------------------- */
 
 static void write_adapter(json_writer *w, const adapter_entry *a) {
     json_begin_object(w);

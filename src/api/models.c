@@ -9,7 +9,7 @@ static str chat_note(const model_desc *d) {
     if (str_eq(kind, S("plain")))
         return S("chats are written as 'User: ...' and 'Assistant: ...' lines; the model's own "
                  "template is not used");
-    return S("no chat template; use completions");
+    return S("no chats: the model does not generate");
 }
 
 /* "system, tools" as ["system","tools"]. */
@@ -23,6 +23,17 @@ static void write_caps(json_writer *w, str caps) {
         while (caps.n > 0 && (caps.p[0] == ',' || caps.p[0] == ' ')) caps = str_skip(caps, 1);
     }
     json_end_array(w);
+}
+
+/* What can be asked of it, and the sizes of vectors. */
+static void write_capabilities(json_writer *w, const model_desc *d) {
+    json_kv_array(w, "capabilities");
+    if (d->generates) json_str(w, S("completion"));
+    if (d->embed_tokens_max > 0) json_str(w, S("embedding"));
+    if (d->rank_labels > 0) json_str(w, S("rerank"));
+    json_end_array(w);
+    json_kv_uint(w, "embedding_dimensions", d->embed_dims);
+    json_kv_uint(w, "embedding_tokens_max", d->embed_tokens_max);
 }
 
 static void write_meta(json_writer *w, const model_desc *d) {
@@ -43,6 +54,7 @@ static void write_meta(json_writer *w, const model_desc *d) {
     json_kv_uint(w, "threads", d->threads);
     json_kv_str(w, "backend", str_of(d->backend));
     json_kv_str(w, "numerics", str_of(d->numerics));
+    write_capabilities(w, d);
     json_kv_str(w, "chat_template", str_of(d->chat));
     json_kv_str(w, "chat_template_note", chat_note(d));
     json_kv_str(w, "chat_template_check", str_of(d->chat_check));

@@ -22,12 +22,12 @@ static const route TABLE[] = {
     {"POST", "/completions", ROUTE_INFERENCE, E(COMPLETIONS), 0, openai_completions_handle},
     {"POST", "/embeddings", ROUTE_INFERENCE, E(EMBEDDINGS), 0, openai_embeddings_handle},
     {"POST", "/rerank", ROUTE_INFERENCE, E(EMBEDDINGS), 0, rerank_handle},
+    {"POST", "/reranking", ROUTE_INFERENCE, E(EMBEDDINGS), 0, rerank_handle},
     {"GET", "/lora-adapters", ROUTE_ADMIN, E(ADMIN), NO_BODY_BYTES, adapters_list_handle},
     {"POST", "/lora-adapters", ROUTE_ADMIN, E(ADMIN), ADMIN_BODY_BYTES, adapters_scale_handle},
     {"POST", "/load_lora_adapter", ROUTE_ADMIN, E(ADMIN), ADMIN_BODY_BYTES, adapters_load_handle},
     {"POST", "/unload_lora_adapter", ROUTE_ADMIN, E(ADMIN), ADMIN_BODY_BYTES,
      adapters_unload_handle},
-    {"POST", "/reranking", ROUTE_INFERENCE, E(EMBEDDINGS), 0, rerank_handle},
 };
 #undef E
 enum { TABLE_COUNT = sizeof TABLE / sizeof TABLE[0] };

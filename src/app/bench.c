@@ -162,6 +162,18 @@ static uint64_t bytes_per_step(const model *m) {
     return m->weight_bytes - num_min_u64(unread, m->weight_bytes);
 }
 
+/* An encoder has a prompt test only, and reads the prompt in one step. */
+static status check_encoder_tests(const config *c, error *err) {
+    if (config_is_given(c, "batch") || (config_is_given(c, "tokens") && c->bench_tokens > 0))
+        return error_set(err, ERR_INVALID,
+                         "the model is an encoder and generates nothing: -n and --batch have no "
+                         "meaning");
+    if (c->bench_prompt_tokens > 0 && c->bench_prompt_tokens <= ROWS_MAX) return OK;
+    return error_set(err, ERR_INVALID,
+                     "a prompt of %u tokens, want 1 to %d: an encoder reads it in one step",
+                     c->bench_prompt_tokens, ROWS_MAX);
+}
+
 static status open_bench(bench *b, const char *path, error *err) {
     const config *c = b->c;
     engine_options opt = {0};
@@ -173,10 +185,10 @@ static status open_bench(bench *b, const char *path, error *err) {
     opt.seats = opt.taken_rows_max = batch_max(c);
     opt.rows_max = ROWS_MAX;
     opt.ctx_max = num_max_u32(c->bench_prompt_tokens, c->bench_tokens) + 1;
-    if (b->model->hparams.is_encoder && c->bench_prompt_tokens > ROWS_MAX)
-        return error_set(err, ERR_INVALID,
-                         "a prompt of %u tokens, at most %d: an encoder reads it in one step",
-                         c->bench_prompt_tokens, ROWS_MAX);
+    if (b->model->hparams.is_encoder) {
+        TRY(check_encoder_tests(c, err));
+        opt.ctx_max = c->bench_prompt_tokens;
+    }
     TRY(engine_open(&b->engine, b->model, &opt, err));
     b->threads = opt.threads;
     engine_report(b->engine, &report);

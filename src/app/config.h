@@ -162,21 +162,18 @@ typedef struct config {
     bool trust_content;     /* serve, too: --parse-special-in-content */
     bool request_templates; /* serve: --allow-request-template */
     bool jsonl;             /* render */
+    bool no_special;        /* tokenize */
+    bool no_parse_special;  /* tokenize */
+    bool last;              /* logits */
+    bool normalize;         /* embed */
 
-    /* tokenize */
-    bool no_special;
-    bool no_parse_special;
-
-    /* logits */
-    str token_ids; /* --tokens 1,2,3 */
-    bool last;
+    str token_ids; /* logits --tokens 1,2,3 */
 
     /* logits -o, perplexity -f, bench --export */
     str out_file;
     str template_file; /* render --template */
     str text_file;
-    str reference;  /* perplexity --reference MODEL; empty: none */
-    bool normalize; /* embed */
+    str reference; /* perplexity --reference MODEL; empty: none */
     str export_file;
 
     /* bench */

@@ -173,10 +173,17 @@ static status read_text(comparison *c, const config *cfg, error *err) {
     return st;
 }
 
+static status check_predicts(const model_hparams *h, error *err) {
+    if (!h->is_encoder) return OK;
+    return error_set(err, ERR_UNSUPPORTED, "model: '%s' is an encoder and predicts no text",
+                     h->arch);
+}
+
 static status open_reference(comparison *c, const config *cfg, uint32_t ctx, error *err) {
     if (cfg->reference.n == 0) return OK;
     evaluation *r = &c->reference;
     TRY(evaluation_model(r, cfg, cfg->reference.p, err));
+    TRY(check_predicts(&r->model->hparams, err));
     if (r->model->hparams.vocab != c->vocab)
         return error_set(err, ERR_INVALID,
                          "perplexity: the reference has %u tokens, the model %u: their "
@@ -195,9 +202,7 @@ static status open_reference(comparison *c, const config *cfg, uint32_t ctx, err
 static status run(comparison *c, const config *cfg, error *err) {
     TRY(read_text(c, cfg, err));
     const model_hparams *h = &c->model.model->hparams;
-    if (h->is_encoder)
-        return error_set(err, ERR_UNSUPPORTED, "model: '%s' is an encoder and predicts no text",
-                         h->arch);
+    TRY(check_predicts(h, err));
     uint32_t ctx = cfg->ctx_tokens != 0 ? cfg->ctx_tokens : h->ctx_train;
     uint32_t count = evaluation_count(&c->model);
     if (ctx < 2 || count < 2)

@@ -220,7 +220,10 @@ status command_serve(const config *c, error *err) {
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
     (void)sigaddset(&signals, SIGINT);
-    status st = create_stacks(&s, err);
+    status st = OK;
+    if (c->pooling == CONFIG_POOLING_NONE)
+        st = error_set(err, ERR_INVALID, "usage: --pooling none: a server gives texts one vector");
+    if (st == OK) st = create_stacks(&s, err);
     (void)sigprocmask(SIG_BLOCK, &signals, NULL);
     if (st == OK) st = open_front(&s, err);
     if (st == OK) st = start_all(&s, err);

@@ -123,6 +123,12 @@ static gen_pooling pooling_of(const stack *s) {
     }
 }
 
+/* Numbers that the head of a reranker gives; 0 without one. */
+static uint32_t labels_of(const model *m) {
+    const model_tensor *head = model_has(&m->cls_out.w) ? &m->cls_out.w : &m->cls_dense.w;
+    return m->hparams.is_encoder && model_has(head) ? head->rows : 0;
+}
+
 /* What besides generating it does. */
 static void describe_vectors(stack *s, const engine_options *opt) {
     const model *m = s->model;
@@ -131,13 +137,18 @@ static void describe_vectors(stack *s, const engine_options *opt) {
     d->generates = !encoder;
     d->embed_dims = m->hparams.n_embd;
     d->embed_tokens_max = encoder ? num_min_u32(opt->rows_max, d->ctx_max) : d->ctx_max;
-    d->rank_labels = encoder && model_has(&m->cls_out.w) ? m->cls_out.w.rows : 0;
+    d->rank_labels = labels_of(m);
     d->adapter_rank_max = s->loras != NULL ? opt->lora_rank_max : 0;
 }
 
 /* What the template is and can do, for the front. */
 static void describe_chat(stack *s) {
     model_desc *d = &s->desc;
+    if (s->model->hparams.is_encoder) { /* nothing to say to it */
+        str_copy_c(d->chat, sizeof d->chat, S("none"));
+        str_copy_c(d->chat_check, sizeof d->chat_check, S("ok"));
+        return;
+    }
     bool plain = chat_template_kind(s->chat) == CHAT_KIND_PLAIN;
     str_copy_c(d->chat, sizeof d->chat, plain ? S("plain") : S("jinja"));
     str_copy_c(d->chat_check, sizeof d->chat_check, str_of(chat_template_check(s->chat)));
@@ -176,7 +187,7 @@ static void describe(stack *s, const engine_options *opt) {
 /* Other commands tell people in words of their own. */
 static void log_chat(const stack *s) {
     const model_desc *d = &s->desc;
-    if (s->c->cmd != COMMAND_SERVE) return;
+    if (s->c->cmd != COMMAND_SERVE || !d->generates) return;
     bool plain = chat_template_kind(s->chat) == CHAT_KIND_PLAIN;
     if (plain && s->model->chat_template.n > 0)
         log_warn("chat", "name=%s has its own chat template; the plain one is used as asked",

@@ -65,3 +65,13 @@ bool str_is_utf8(str s) {
     }
     return true;
 }
+
+bool str_has_control(str s) {
+    unsigned char before = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char byte = (unsigned char)s.p[i];
+        if (byte < 0x20 || byte == 0x7f || (before == 0xc2 && byte < 0xa0)) return true;
+        before = byte;
+    }
+    return false;
+}

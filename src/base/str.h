@@ -54,4 +54,8 @@ bool str_eq_nocase(str a, str b);
 /* Is s valid UTF-8 (RFC 3629: no surrogates, no overlong forms, at most U+10FFFF)? */
 bool str_is_utf8(str s);
 
+/* Has the UTF-8 text a control character: U+0000 to U+001F, or U+007F to U+009F, which terminals
+ * obey, too? */
+bool str_has_control(str s);
+
 #endif

@@ -97,19 +97,18 @@ static uint64_t kv_bytes_limit(const engine_options *opt, const mem_plan *plan) 
 static status plan_kv(const model *m, const engine_options *opt, mem_plan *plan, error *err) {
     kv_layout layout = layout_of(m, opt->kv_type);
     uint64_t block_bytes = kv_block_bytes(&layout);
+    /* without keys and values the bookkeeping is all that a block costs, and a context may be long */
+    uint64_t cost = block_bytes > 0 ? block_bytes : KV_BLOCK_COST_BYTES;
     uint64_t seat_blocks = kv_blocks_for(plan->ctx_max);
     uint64_t wanted = num_min_u64(seat_blocks * plan->seats, UINT32_MAX);
-    uint64_t blocks = wanted;
-    if (block_bytes > 0) {
-        uint64_t affordable = kv_bytes_limit(opt, plan) / block_bytes;
-        blocks = num_min_u64(wanted, affordable);
-        if (blocks < seat_blocks)
-            return error_set(err, ERR_NOMEM,
-                             "kv: one sequence of %u tokens needs %llu bytes, %llu may be used: "
-                             "lower --ctx, or raise --kv-bytes-max or memory",
-                             plan->ctx_max, (unsigned long long)(seat_blocks * block_bytes),
-                             (unsigned long long)(affordable * block_bytes));
-    }
+    uint64_t affordable = kv_bytes_limit(opt, plan) / cost;
+    uint64_t blocks = num_min_u64(wanted, affordable);
+    if (blocks < seat_blocks)
+        return error_set(err, ERR_NOMEM,
+                         "kv: one sequence of %u tokens needs %llu bytes, %llu may be used: "
+                         "lower --ctx, or raise --kv-bytes-max or memory",
+                         plan->ctx_max, (unsigned long long)(seat_blocks * cost),
+                         (unsigned long long)(affordable * cost));
     plan->kv_blocks = (uint32_t)blocks;
     plan->kv_bytes = blocks * block_bytes;
     plan->kv_cut = blocks < wanted;

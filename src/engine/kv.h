@@ -23,6 +23,8 @@
 
 typedef struct kv_pool kv_pool;
 
+enum { KV_BLOCK_COST_BYTES = 12 }; /* what the pool itself keeps of a block */
+
 NODISCARD status kv_pool_create(kv_pool **out, uint32_t blocks_max, uint32_t seats,
                                 uint32_t seat_blocks_max, error *err);
 void kv_pool_destroy(kv_pool *kv);

@@ -142,6 +142,12 @@ static status bind(const lora_table *t, place *p, error *err) {
 
 /* --- loading -------------------- */
 
+static lora_report report_of(const place *p) {
+    return (lora_report){.rank = adapter_rank(p->file),
+                         .weights = adapter_count(p->file),
+                         .bytes = adapter_bytes(p->file)};
+}
+
 status lora_table_load(lora_table *t, uint32_t number, const char *path, lora_report *out,
                        error *err) {
     place loaded = {.state = PLACE_LOADED, .number = number};
@@ -158,10 +164,14 @@ status lora_table_load(lora_table *t, uint32_t number, const char *path, lora_re
         return st;
     }
     *p = loaded;
-    *out = (lora_report){.rank = adapter_rank(p->file),
-                         .weights = adapter_count(p->file),
-                         .bytes = adapter_bytes(p->file)};
+    *out = report_of(p);
     return OK;
+}
+
+bool lora_table_get(const lora_table *t, uint32_t number, lora_report *out) {
+    const place *p = find_loaded(t, number);
+    if (p != NULL) *out = report_of(p);
+    return p != NULL;
 }
 
 status lora_table_unload(lora_table *t, uint32_t number, error *err) {

@@ -32,6 +32,9 @@ NODISCARD status lora_table_load(lora_table *t, uint32_t number, const char *pat
 /* Not found any more from here on; its memory goes with its last use. */
 NODISCARD status lora_table_unload(lora_table *t, uint32_t number, error *err);
 
+/* Is there an adapter of that number, and what does it change? */
+bool lora_table_get(const lora_table *t, uint32_t number, lora_report *out);
+
 /* Add `scale` times the adapter to *mix and hold it; false when it is not loaded or the mix is
  * full. */
 bool lora_table_use(lora_table *t, uint32_t number, float scale, lora_mix *mix);

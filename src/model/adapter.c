@@ -2,6 +2,7 @@
 #include "model/adapter.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -10,6 +11,8 @@
 #include "model/hf_dir.h"
 
 #define ADAPTER_ARENA_BYTES_MAX ((size_t)1 << 30)
+
+enum { ADAPTER_PATH_BYTES = 4096 + 64 };
 
 /* --- pairs -------------------- */
 
@@ -86,9 +89,33 @@ static status check(const adapter *a, error *err) {
 
 /* --- life cycle -------------------- */
 
-static status read_file(adapter *a, const char *path, error *err) {
+static status create(adapter **out, const model *m, error *err) {
+    adapter *a = mem_try_calloc(1, sizeof *a);
+    if (a == NULL) return error_set(err, ERR_NOMEM, "lora: no memory");
+    a->m = m;
+    arena_init(&a->arena, ADAPTER_ARENA_BYTES_MAX);
+    status st = map_init(&a->index, ADAPTER_PAIRS_MAX, err);
+    if (st == OK)
+        *out = a;
+    else
+        adapter_close(a);
+    return st;
+}
+
+/* Everything is read with status `st`; the adapter is checked and given, or gone. */
+static status finish(adapter *a, status st, adapter **out, error *err) {
+    if (st == OK) st = check(a, err);
+    a->m = NULL;
+    if (st == OK)
+        *out = a;
+    else
+        adapter_close(a);
+    return st;
+}
+
+static status read_gguf(adapter *a, error *err) {
     float alpha = 0;
-    TRY(adapter_read_gguf(a, path, &alpha, err));
+    TRY(adapter_read_gguf(a, &alpha, err));
     for (uint32_t i = 0; i < a->count; i++) {
         uint32_t rank = a->pairs[i].a.rows;
         a->pairs[i].scale = alpha != 0 && rank > 0 ? alpha / (float)rank : 1;
@@ -96,21 +123,47 @@ static status read_file(adapter *a, const char *path, error *err) {
     return OK;
 }
 
+static status join(char out[ADAPTER_PATH_BYTES], const char *dir, const char *file, error *err) {
+    int n = snprintf(out, ADAPTER_PATH_BYTES, "%s/%s", dir, file);
+    if (n >= 0 && n < ADAPTER_PATH_BYTES) return OK;
+    return error_set(err, ERR_LIMIT, "lora: the path is longer than %d bytes", ADAPTER_PATH_BYTES);
+}
+
+static status read_dir(adapter *a, const char *dir, error *err) {
+    char path[ADAPTER_PATH_BYTES];
+    blob *config = NULL;
+    TRY(join(path, dir, "adapter_config.json", err));
+    TRY(blob_open_file(&config, path, err));
+    status st = join(path, dir, "adapter_model.safetensors", err);
+    if (st == OK) st = safetensors_open(&a->tensors, path, err);
+    if (st == OK) st = adapter_read_peft(a, blob_view(config), err);
+    blob_close(config);
+    return st;
+}
+
 status adapter_open(adapter **out, const model *m, const char *path, error *err) {
-    adapter *a = mem_try_calloc(1, sizeof *a);
-    if (a == NULL) return error_set(err, ERR_NOMEM, "lora: no memory");
-    a->m = m;
-    arena_init(&a->arena, ADAPTER_ARENA_BYTES_MAX);
-    status st = map_init(&a->index, ADAPTER_PAIRS_MAX, err);
-    if (st == OK) st = hf_dir_is(path) ? adapter_read_peft(a, path, err) : read_file(a, path, err);
-    if (st == OK) st = check(a, err);
-    if (st != OK) {
-        adapter_close(a);
-        return st;
-    }
-    a->m = NULL;
-    *out = a;
-    return OK;
+    adapter *a = NULL;
+    TRY(create(&a, m, err));
+    if (hf_dir_is(path)) return finish(a, read_dir(a, path, err), out, err);
+    status st = blob_open_file(&a->file, path, err);
+    if (st == OK) st = read_gguf(a, err);
+    return finish(a, st, out, err);
+}
+
+status adapter_open_gguf_bytes(adapter **out, const model *m, str file, error *err) {
+    adapter *a = NULL;
+    TRY(create(&a, m, err));
+    status st = blob_open_memory(&a->file, file, "adapter", err);
+    if (st == OK) st = read_gguf(a, err);
+    return finish(a, st, out, err);
+}
+
+status adapter_open_peft_bytes(adapter **out, const model *m, str config, str tensors, error *err) {
+    adapter *a = NULL;
+    TRY(create(&a, m, err));
+    status st = safetensors_open_bytes(&a->tensors, tensors, "adapter", err);
+    if (st == OK) st = adapter_read_peft(a, config, err);
+    return finish(a, st, out, err);
 }
 
 void adapter_close(adapter *a) {

@@ -1,7 +1,7 @@
 /* adapter.h - a low-rank adapter (LoRA, Hu et al. 2021) as its file has it.
  *
  * Two forms: a GGUF file ("general.type" adapter, "adapter.type" lora, tensors NAME.lora_a and
- * NAME.lora_b), and a PEFT directory (adapter_config.json with adapter_model.safetensors).  Both are
+ * NAME.lora_b), and a PEFT directory (adapter_config.json, adapter_model.safetensors).  Both are
  * described in the tensor names of the model they are for; matrices stay in the mapped file, but
  * for rows that the model has in another order.  A file is hostile: names, shapes and types are
  * checked here against each other, and by the engine against its weights.

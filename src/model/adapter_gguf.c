@@ -1,15 +1,18 @@
-/* adapter_gguf.c - an adapter in a GGUF file: NAME.lora_a [rank, cols], NAME.lora_b [rows, rank]. */
+/* adapter_gguf.c - an adapter in a GGUF file: NAME.lora_a [rank, cols], .lora_b [rows, rank]. */
 #include <inttypes.h>
 
 #include "model/adapter_internal.h"
 #include "model/adapter_rows.h"
 
+static status get_text(const gguf *g, str key, str *out, error *err) {
+    return gguf_kv_find(g, key) != NULL ? gguf_get_str(g, key, out, err) : OK;
+}
+
 static status check_kind(const adapter *a, error *err) {
-    str type = S(""), kind = S(""), arch = S("");
-    const gguf *g = a->gguf;
-    TRY(gguf_get_str(g, S("general.type"), &type, err));
-    TRY(gguf_get_str(g, S("adapter.type"), &kind, err));
-    TRY(gguf_get_str(g, S("general.architecture"), &arch, err));
+    str type = S("model"), kind = S(""), arch = S(""); /* of files that do not say */
+    TRY(get_text(a->gguf, S("general.type"), &type, err));
+    TRY(get_text(a->gguf, S("adapter.type"), &kind, err));
+    TRY(get_text(a->gguf, S("general.architecture"), &arch, err));
     if (!str_eq(type, S("adapter")) || !str_eq(kind, S("lora")))
         return error_set(err, ERR_FORMAT, "lora: the file holds a %.*s of type '%.*s', no LoRA",
                          STR(type), STR(kind));
@@ -50,8 +53,7 @@ static status take_tensor(adapter *a, const gguf_tensor *t, error *err) {
     return adapter_add(a, tensor, is_a ? ADAPTER_A : ADAPTER_B, &m, err);
 }
 
-status adapter_read_gguf(adapter *a, const char *path, float *alpha, error *err) {
-    TRY(blob_open_file(&a->file, path, err));
+status adapter_read_gguf(adapter *a, float *alpha, error *err) {
     TRY(gguf_open(&a->gguf, a->file, err));
     TRY(check_kind(a, err));
     TRY(gguf_get_f32(a->gguf, S("adapter.lora.alpha"), alpha, err));

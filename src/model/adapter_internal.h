@@ -24,8 +24,14 @@ typedef enum adapter_half { ADAPTER_A, ADAPTER_B } adapter_half;
 NODISCARD status adapter_add(adapter *a, str tensor, adapter_half half, const model_tensor *t,
                              error *err);
 
-/* adapter_gguf.c, adapter_peft.c: read the halves; adapter.c checks them. */
-NODISCARD status adapter_read_gguf(adapter *a, const char *path, float *alpha, error *err);
-NODISCARD status adapter_read_peft(adapter *a, const char *dir, error *err);
+/* adapter_gguf.c: read the halves of a->file, which stays open; adapter.c checks them. */
+NODISCARD status adapter_read_gguf(adapter *a, float *alpha, error *err);
+/* adapter_peft.c: the halves of a->tensors by the text of adapter_config.json. */
+NODISCARD status adapter_read_peft(adapter *a, str config, error *err);
+
+/* adapter_open() for bytes in memory, which outlive the adapter. */
+NODISCARD status adapter_open_gguf_bytes(adapter **out, const model *m, str file, error *err);
+NODISCARD status adapter_open_peft_bytes(adapter **out, const model *m, str config, str tensors,
+                                         error *err);
 
 #endif

@@ -182,47 +182,30 @@ static status take_tensor(peft *p, const safetensor *t, error *err) {
     return OK;
 }
 
-/* --- the directory -------------------- */
+/* --- both files -------------------- */
 
-static status open_config(const char *dir, json_doc *doc, error *err) {
-    char path[4096];
-    blob *b = NULL;
-    int n = snprintf(path, sizeof path, "%s/adapter_config.json", dir);
-    if (n < 0 || (size_t)n >= sizeof path)
-        return error_set(err, ERR_LIMIT, "lora: the path is longer than %zu bytes", sizeof path);
-    TRY(blob_open_file(&b, path, err));
-    status st = OK;
-    if (blob_view(b).n > HF_CONFIG_BYTES_MAX)
-        st = error_set(err, ERR_LIMIT, "adapter_config.json: has %zu bytes, at most %d",
-                       blob_view(b).n, HF_CONFIG_BYTES_MAX);
-    if (st == OK) st = json_parse(blob_view(b), doc, err);
-    blob_close(b);
-    return st;
-}
-
-static status read_tensors(peft *p, const char *dir, error *err) {
-    char path[4096];
-    int n = snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
-    if (n < 0 || (size_t)n >= sizeof path)
-        return error_set(err, ERR_LIMIT, "lora: the path is longer than %zu bytes", sizeof path);
-    TRY(safetensors_open(&p->a->tensors, path, err));
-    for (uint32_t i = 0; i < safetensors_count(p->a->tensors); i++)
-        TRY(take_tensor(p, safetensors_get(p->a->tensors, i), err));
+static status read_tensors(peft *p, error *err) {
+    const safetensors *t = p->a->tensors;
+    for (uint32_t i = 0; i < safetensors_count(t); i++)
+        TRY(take_tensor(p, safetensors_get(t, i), err));
     return OK;
 }
 
-status adapter_read_peft(adapter *a, const char *dir, error *err) {
+status adapter_read_peft(adapter *a, str config, error *err) {
     peft p = {.a = a, .class = hf_class_of_arch(str_of(a->m->hparams.arch))};
     json_doc doc;
     if (p.class == NULL)
         return error_set(err, ERR_UNSUPPORTED,
                          "lora: names of PEFT modules are not known for architecture '%s'",
                          a->m->hparams.arch);
-    TRY(open_config(dir, &doc, err));
+    if (config.n > HF_CONFIG_BYTES_MAX)
+        return error_set(err, ERR_LIMIT, "adapter_config.json: has %zu bytes, at most %d", config.n,
+                         HF_CONFIG_BYTES_MAX);
+    TRY(json_parse(config, &doc, err));
     json_node root = json_root(&doc);
     status st = json_fields_open(&p.config, &root, err);
     if (st == OK) st = read_config(&p, err);
-    if (st == OK) st = read_tensors(&p, dir, err);
+    if (st == OK) st = read_tensors(&p, err);
     json_doc_deinit(&doc);
     return st;
 }

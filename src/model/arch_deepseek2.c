@@ -3,7 +3,8 @@
  * Keys and values of all heads come from one latent of kv_rank elements per token; a rotary key of
  * its own is shared by all heads.  Files have the matrix from the latent to the heads either
  * whole, "attn_kv_b", for each head nope_dim rows of keys above value_dim rows of values, or cut in
- * two and the key part transposed, "attn_k_b" and "attn_v_b".  Both are used as they are.
+ * two and the key part transposed, "attn_k_b" and "attn_v_b".  Both are used as they are; of files
+ * that have both, the whole one is.
  * Source: DeepSeek-AI 2024, "DeepSeek-V2", section 2.1. */
 #include <math.h>
 
@@ -98,6 +99,8 @@ static status bind_whole(model *m, uint32_t i, error *err) {
     uint32_t stride = hp->nope_dim + hp->value_dim;
     TRY(model_bind_matrix(m, i, "attn_kv_b", hp->heads * stride, hp->kv_rank, MODEL_REQUIRED,
                           &l->k_b, err));
+    model_leave(m, i, "attn_k_b");
+    model_leave(m, i, "attn_v_b");
     l->k_b_stride = stride;
     l->k_b_rows = hp->nope_dim;
     l->k_b_transposed = true;
@@ -121,7 +124,8 @@ status arch_latent_bind(model *m, uint32_t i, error *err) {
     const model_hparams *hp = &m->hparams;
     TRY(bind_queries(m, i, err));
     TRY(bind_latent(m, i, err));
-    TRY(model_weight_rows(m, i, "attn_k_b") > 0 ? bind_cut(m, i, err) : bind_whole(m, i, err));
+    bool cut = model_weight_rows(m, i, "attn_k_b") > 0 && model_weight_rows(m, i, "attn_kv_b") == 0;
+    TRY(cut ? bind_cut(m, i, err) : bind_whole(m, i, err));
     return model_bind_linear(m, i, "attn_output", hp->n_embd, hp->heads * hp->value_dim,
                              MODEL_REQUIRED, &m->layers[i].o, err);
 }

@@ -61,6 +61,24 @@ static status adjust_baichuan(model *m, error *err) {
     return model_alibi_init(m, 8.0f, err);
 }
 
+/* Scores are divided by the head's dimension, not by its root.        (Sengupta et al. 2023) */
+static status adjust_jais(model *m, error *err) {
+    (void)err;
+    if (!has_scale(m)) m->hparams.attn_scale = 1.0f / (float)m->hparams.head_dim;
+    return OK;
+}
+
+/* Older files of the models for 4096 tokens, told by their layers, do not say their window; what
+ * the longer models have hides nothing.  A directory says it.          (Abdin et al. 2024) */
+static status adjust_phi3(model *m, error *err) {
+    const model_hparams *hp = &m->hparams;
+    bool short_ctx = hp->ctx_train == 4096 && (hp->layers == 32 || hp->layers == 40);
+    bool told = m->internal->weights != NULL || model_key_has(m, "attention.sliding_window");
+    (void)err;
+    for (uint32_t i = 0; i < hp->layers && short_ctx && !told; i++) m->layers[i].window = 2047;
+    return OK;
+}
+
 /* "feed_forward_length" counts gate and up together.                     (Bai et al. 2023) */
 static status adjust_qwen(model *m, error *err) {
     if (m->hparams.n_ff % 2 != 0)
@@ -153,7 +171,7 @@ static const arch_traits archs[] = {
         .qk_norm = QK_HEADS, .adjust = adjust_gemma3},
     {"glm4",        RMS,   BLOCK_PRE_POST,      SWIGLU,  ADJACENT},
     {"glm4moe",     RMS,   BLOCK_PRE_LATE,      SWIGLU,  HALVES,   .qk_norm = QK_HEADS_OPT,
-        .experts = {.allowed = true, .route = ROUTE_SIGMOID, .normalize = true}},
+        .experts = {.allowed = true, .route = ROUTE_SIGMOID}},
     {"gpt-oss",     RMS,   BLOCK_PRE_LATE,      CLAMPED, HALVES,   .sinks = true,
         .window = {.period = 2, .required = true},
         .experts = {.allowed = true, .route = ROUTE_SOFTMAX_BEST}},
@@ -166,6 +184,7 @@ static const arch_traits archs[] = {
     {"hunyuan-dense", RMS, BLOCK_PRE,           SWIGLU,  HALVES,   .qk_norm = QK_HEADS,
         .adjust = adjust_hunyuan},
     {"internlm2",   RMS,   BLOCK_PRE,           SWIGLU,  ADJACENT},
+    {"jais",        LAYER, BLOCK_PRE,           SWIGLU,  ALIBI,    .adjust = adjust_jais},
     {"llama",       RMS,   BLOCK_PRE,           SWIGLU,  ADJACENT, MOE_SUM1},
     {"minicpm",     RMS,   BLOCK_PRE,           SWIGLU,  ADJACENT, .logit_divided = true,
         .adjust = adjust_minicpm},
@@ -178,7 +197,7 @@ static const arch_traits archs[] = {
     {"olmoe",       RMS,   BLOCK_PRE,           SWIGLU,  HALVES,   MOE, .qk_norm = QK_WHOLE},
     {"orion",       LAYER, BLOCK_PRE,           SWIGLU,  HALVES},
     {"phi2",        LAYER, BLOCK_SHARED,        GELU,    HALVES},
-    {"phi3",        RMS,   BLOCK_PRE,           SWIGLU,  HALVES},
+    {"phi3",        RMS,   BLOCK_PRE,           SWIGLU,  HALVES,   .adjust = adjust_phi3},
     {"qwen",        RMS,   BLOCK_PRE,           SWIGLU,  HALVES,   .adjust = adjust_qwen},
     {"qwen2",       RMS,   BLOCK_PRE,           SWIGLU,  HALVES},
     {"qwen2moe",    RMS,   BLOCK_PRE,           SWIGLU,  HALVES,

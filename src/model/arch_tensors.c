@@ -1,9 +1,11 @@
 /* arch_tensors.c - the tensors of a decoder, as its row of traits says.
  *
- * Fused tensors are found by their names: "attn_qkv" is q above k above v, and an "ffn_up" of a
- * gated block without "ffn_gate" is gate above up.  Biases are taken wherever a file has them.
+ * Fused tensors are found by their names: "attn_qkv" is q above k above v; an "ffn_up" of a gated
+ * block without "ffn_gate", and "ffn_gate_up_exps" of experts, are gate above up.  Biases are taken
+ * wherever a file has them.
  * Source: the GGUF specification, standardized tensor names; gguf-py for the newer ones. */
 #include <stddef.h>
+#include <string.h>
 
 #include "model/arch.h"
 
@@ -147,20 +149,74 @@ static status bind_shared_expert(model *m, bool gated, uint32_t i, error *err) {
                              &l->shared_router, err);
 }
 
-static status bind_experts(model *m, bool gated, uint32_t i, error *err) {
-    const model_experts *e = &m->hparams.experts;
-    const uint32_t n_embd = m->hparams.n_embd, n_ff = e->n_ff;
+/* Rows row0 .. of each part. */
+static status slice_parts(model *m, const model_tensor *from, uint32_t row0, uint32_t rows,
+                          model_tensor *out, error *err) {
+    const uint32_t experts = m->hparams.experts.count;
+    void *taken = NULL;
+    TRY(model_take(m, experts, sizeof(model_tensor), "the experts", &taken, err));
+    model_tensor *parts = taken;
+    for (uint32_t e = 0; e < experts; e++) parts[e] = model_slice_rows(&from->parts[e], row0, rows);
+    *out = parts[0];
+    out->data = NULL;
+    out->packed = NULL;
+    out->parts = parts;
+    return OK;
+}
+
+/* Columns col0 .. of the experts' biases, copied: those of one matrix lie together. */
+static status slice_expert_bias(model *m, const model_tensor *from, uint32_t col0, uint32_t cols,
+                                model_tensor *out, error *err) {
+    void *taken = NULL;
+    if (!model_has(from)) return OK;
+    TRY(model_take(m, (uint64_t)from->rows * cols, sizeof(float), "a bias", &taken, err));
+    float *to = taken;
+    const float *at = (const float *)from->data + col0;
+    for (uint32_t e = 0; e < from->rows; e++, to += cols, at += from->cols)
+        memcpy(to, at, cols * sizeof *to);
+    *out = *from;
+    out->cols = cols;
+    out->bytes = (uint64_t)from->rows * cols * sizeof(float);
+    out->data = taken;
+    return OK;
+}
+
+/* "ffn_gate_up_exps": each expert's gate above its up. */
+static status bind_gates_above_ups(model *m, uint32_t i, error *err) {
+    const uint32_t n_ff = m->hparams.experts.n_ff;
+    model_layer *l = &m->layers[i];
+    model_tensor both = {0}, bias = {0};
+    TRY(model_bind_experts(m, i, "ffn_gate_up_exps", 2 * n_ff, m->hparams.n_embd, MODEL_REQUIRED,
+                           &both, err));
+    TRY(bind_expert_bias(m, i, "ffn_gate_up_exps.bias", 2 * n_ff, &bias, err));
+    TRY(slice_parts(m, &both, 0, n_ff, &l->gate_exps, err));
+    TRY(slice_parts(m, &both, n_ff, n_ff, &l->up_exps, err));
+    TRY(slice_expert_bias(m, &bias, 0, n_ff, &l->gate_exps_bias, err));
+    return slice_expert_bias(m, &bias, n_ff, n_ff, &l->up_exps_bias, err);
+}
+
+static status bind_gates_and_ups(model *m, bool gated, uint32_t i, error *err) {
+    const uint32_t n_embd = m->hparams.n_embd, n_ff = m->hparams.experts.n_ff;
     model_layer *l = &m->layers[i];
     model_need gate = gated ? MODEL_REQUIRED : MODEL_OPTIONAL;
+    if (gated && model_weight_rows(m, i, "ffn_gate_up_exps") > 0)
+        return bind_gates_above_ups(m, i, err);
+    TRY(model_bind_experts(m, i, "ffn_gate_exps", n_ff, n_embd, gate, &l->gate_exps, err));
+    TRY(model_bind_experts(m, i, "ffn_up_exps", n_ff, n_embd, MODEL_REQUIRED, &l->up_exps, err));
+    TRY(bind_expert_bias(m, i, "ffn_gate_exps.bias", n_ff, &l->gate_exps_bias, err));
+    return bind_expert_bias(m, i, "ffn_up_exps.bias", n_ff, &l->up_exps_bias, err);
+}
+
+static status bind_experts(model *m, bool gated, uint32_t i, error *err) {
+    const model_experts *e = &m->hparams.experts;
+    const uint32_t n_embd = m->hparams.n_embd;
+    model_layer *l = &m->layers[i];
     TRY(model_bind_linear(m, i, "ffn_gate_inp", e->count, n_embd, MODEL_REQUIRED, &l->router, err));
     TRY(model_bind_vector(m, i, "exp_probs_b.bias", e->count, MODEL_OPTIONAL, &l->router_choice,
                           err));
-    TRY(model_bind_experts(m, i, "ffn_gate_exps", n_ff, n_embd, gate, &l->gate_exps, err));
-    TRY(model_bind_experts(m, i, "ffn_up_exps", n_ff, n_embd, MODEL_REQUIRED, &l->up_exps, err));
-    TRY(model_bind_experts(m, i, "ffn_down_exps", n_embd, n_ff, MODEL_REQUIRED, &l->down_exps,
+    TRY(bind_gates_and_ups(m, gated, i, err));
+    TRY(model_bind_experts(m, i, "ffn_down_exps", n_embd, e->n_ff, MODEL_REQUIRED, &l->down_exps,
                            err));
-    TRY(bind_expert_bias(m, i, "ffn_gate_exps.bias", n_ff, &l->gate_exps_bias, err));
-    TRY(bind_expert_bias(m, i, "ffn_up_exps.bias", n_ff, &l->up_exps_bias, err));
     TRY(bind_expert_bias(m, i, "ffn_down_exps.bias", n_embd, &l->down_exps_bias, err));
     return bind_shared_expert(m, gated, i, err);
 }

@@ -76,6 +76,13 @@ static status find(model *m, const char *name, const gguf_tensor **out, error *e
     return OK;
 }
 
+void model_leave(model *m, uint32_t layer, const char *stem) {
+    tensor_name n;
+    const gguf *g = m->internal->gguf;
+    const gguf_tensor *t = gguf_tensor_find(g, str_of(name_of(&n, layer, stem, ".weight")));
+    if (t != NULL) m->internal->bound[gguf_tensor_index(g, t)] = true;
+}
+
 /* --- matrices ---------------------------------------------------------------- */
 static status bind_whole(const gguf_tensor *t, uint32_t rows, uint32_t cols, model_tensor *out,
                          error *err) {

@@ -44,23 +44,12 @@ status gguf_read_str(gguf_cursor *c, const char *what, str *out, error *err) {
     return OK;
 }
 
-/* U+0000 to U+001F, and U+007F to U+009F: terminals obey those, too. */
-static bool has_control_char(str s) {
-    unsigned char before = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char byte = (unsigned char)s.p[i];
-        if (byte < 0x20 || byte == 0x7f || (before == 0xc2 && byte < 0xa0)) return true;
-        before = byte;
-    }
-    return false;
-}
-
 status gguf_check_name(str name, const char *what, size_t bytes_max, error *err) {
     if (name.n == 0) return error_set(err, ERR_FORMAT, "gguf: empty %s", what);
     if (name.n > bytes_max)
         return error_set(err, ERR_LIMIT, "gguf: %s of %zu bytes, at most %zu", what, name.n,
                          bytes_max);
-    if (has_control_char(name) || !str_is_utf8(name))
+    if (str_has_control(name) || !str_is_utf8(name))
         return error_set(err, ERR_FORMAT, "gguf: %s of %zu bytes is not printable UTF-8", what,
                          name.n);
     return OK;

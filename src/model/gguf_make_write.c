@@ -1,5 +1,4 @@
 /* gguf_make_write.c - a description as a GGUF file: tensor by tensor, some rows at a time. */
-#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 
@@ -29,16 +28,8 @@ typedef struct matrix {
 
 /* --- rows ------------------------------------------------------------------------- */
 
-/* The largest number that does not round to infinity. */
-static float largest_of(dtype t) {
-    const float f16_end = 65520.0f; /* halfway between the largest f16 and the next power of two */
-    const float bf16_end = 0x1.ffp127f; /* likewise */
-    if (t == DTYPE_F16) return nextafterf(f16_end, 0.0f);
-    return t == DTYPE_BF16 ? nextafterf(bf16_end, 0.0f) : FLT_MAX;
-}
-
 static status check_row(const matrix *m, uint64_t row, const float *elems, error *err) {
-    const float max = largest_of(m->t->type);
+    const float max = quant_largest(m->t->type);
     for (uint32_t i = 0; i < m->packed->cols; i++) {
         if (fabsf(elems[i]) <= max) continue; /* false for a NaN */
         return error_set(

@@ -55,6 +55,8 @@ static const hf_class classes[] = {
      .keys = hf_keys_olmo, .eps = 1e-5F, .theta = 10000, .ctx = 2048},
     {.name = "Olmo2ForCausalLM", .arch = "olmo2", .names = hf_names_olmo2, .acts = SILU,
      .eps = 1e-5F, .theta = 10000, .ctx = 2048},
+    {.name = "Olmo3ForCausalLM", .arch = "olmo2", .names = hf_names_olmo2, .acts = SILU,
+     .keys = hf_keys_olmo3, .eps = 1e-5F, .theta = 500000, .ctx = 65536},
     {.name = "OlmoeForCausalLM", .arch = "olmoe", .acts = SILU, .keys = hf_keys_olmoe,
      .eps = 1e-5F, .theta = 10000, .ctx = 4096},
     {.name = "CohereForCausalLM", .arch = "command-r", .bits = HF_LAYER_NORM | HF_TIED,
@@ -62,6 +64,9 @@ static const hf_class classes[] = {
     {.name = "Cohere2ForCausalLM", .arch = "cohere2", .bits = HF_LAYER_NORM | HF_TIED,
      .acts = SILU, .keys = hf_keys_cohere2, .eps = 1e-5F, .theta = 10000, .ctx = 8192},
     {.name = "StableLmForCausalLM", .arch = "stablelm", .names = hf_names_stablelm,
+     .bits = HF_LAYER_NORM, .acts = SILU, .keys = hf_keys_stablelm, .eps = 1e-5F, .theta = 10000,
+     .ctx = 4096, .rotary = 0.25F},
+    {.name = "StableLMEpochForCausalLM", .arch = "stablelm", .names = hf_names_stablelm,
      .bits = HF_LAYER_NORM, .acts = SILU, .keys = hf_keys_stablelm, .eps = 1e-5F, .theta = 10000,
      .ctx = 4096, .rotary = 0.25F},
     {.name = "Starcoder2ForCausalLM", .arch = "starcoder2", .names = hf_names_starcoder2,
@@ -78,6 +83,9 @@ static const hf_class classes[] = {
      .bits = HF_LAYER_NORM, .acts = GELU, .keys = hf_keys_neox, .eps = 1e-5F, .theta = 10000,
      .ctx = 2048, .rotary = 0.25F},
     {.name = "FalconForCausalLM", .arch = "falcon", .names = hf_names_falcon,
+     .bits = HF_LAYER_NORM | HF_TIED, .acts = GELU, .keys = hf_keys_falcon, .eps = 1e-5F,
+     .theta = 10000, .ctx = 2048, .n_ff = HF_FF_TIMES_4},
+    {.name = "RWForCausalLM", .arch = "falcon", .names = hf_names_falcon,
      .bits = HF_LAYER_NORM | HF_TIED, .acts = GELU, .keys = hf_keys_falcon, .eps = 1e-5F,
      .theta = 10000, .ctx = 2048, .n_ff = HF_FF_TIMES_4},
     {.name = "MPTForCausalLM", .arch = "mpt", .names = hf_names_mpt,
@@ -109,6 +117,62 @@ static const hf_class classes[] = {
     {.name = "GptOssForCausalLM", .arch = "gpt-oss", .names = hf_names_post_norm, .acts = SILU,
      .keys = hf_keys_gpt_oss, .eps = 1e-5F, .theta = 150000, .ctx = 131072, .kv_heads = 8,
      .head_dim = 64},
+    {.name = "InternLM2ForCausalLM", .arch = "internlm2", .names = hf_names_internlm2,
+     .bits = HF_HALVES, .acts = SILU, .eps = 1e-6F, .theta = 10000, .ctx = 2048},
+    {.name = "InternLM3ForCausalLM", .arch = "llama", .bits = HF_HALVES, .acts = SILU,
+     .eps = 1e-6F, .theta = 10000, .ctx = 32768},
+    {.name = "BaichuanForCausalLM", .arch = "baichuan", .names = hf_names_baichuan,
+     .bits = HF_HALVES, .acts = SILU, .keys = hf_keys_baichuan, .eps = 1e-6F, .theta = 10000,
+     .ctx = 4096},
+    {.name = "BaiChuanForCausalLM", .arch = "baichuan", .names = hf_names_baichuan,
+     .bits = HF_HALVES, .acts = SILU, .keys = hf_keys_baichuan, .eps = 1e-6F, .theta = 10000,
+     .ctx = 4096},
+    {.name = "QWenLMHeadModel", .arch = "qwen", .names = hf_names_qwen, .acts = SILU,
+     .keys = hf_keys_qwen1, .eps = 1e-6F, .theta = 10000, .ctx = 8192},
+    {.name = "ExaoneForCausalLM", .arch = "exaone", .names = hf_names_exaone, .bits = HF_TIED,
+     .acts = SILU, .eps = 1e-5F, .theta = 10000, .ctx = 2048},
+    {.name = "BloomForCausalLM", .arch = "bloom", .names = hf_names_bloom,
+     .bits = HF_LAYER_NORM | HF_TIED | HF_NO_ROPE, .acts = GELU_TANH, .keys = hf_keys_bloom,
+     .eps = 1e-5F, .ctx = 2048, .n_ff = HF_FF_TIMES_4},
+    {.name = "OrionForCausalLM", .arch = "orion", .bits = HF_LAYER_NORM, .acts = SILU,
+     .eps = 1e-5F, .theta = 10000, .ctx = 4096},
+    {.name = "XverseForCausalLM", .arch = "xverse", .bits = HF_HALVES, .acts = SILU,
+     .eps = 1e-6F, .theta = 10000, .ctx = 2048},
+    {.name = "CodeShellForCausalLM", .arch = "codeshell", .names = hf_names_codeshell,
+     .bits = HF_LAYER_NORM, .acts = GELU_TANH, .eps = 1e-5F, .theta = 10000, .ctx = 8192,
+     .n_ff = HF_FF_TIMES_4},
+    {.name = "ChatGLMModel", .arch = "chatglm", .names = hf_names_chatglm, .acts = SILU,
+     .keys = hf_keys_chatglm, .eps = 1e-5F, .theta = 10000, .ctx = 2048, .rotary = 0.5F},
+    {.name = "ChatGLMForConditionalGeneration", .arch = "chatglm", .names = hf_names_chatglm,
+     .acts = SILU, .keys = hf_keys_chatglm, .eps = 1e-5F, .theta = 10000, .ctx = 2048,
+     .rotary = 0.5F},
+    {.name = "GlmForCausalLM", .arch = "chatglm", .names = hf_names_phi3, .acts = SILU,
+     .eps = 1.5625e-7F, .theta = 10000, .ctx = 131072, .kv_heads = 2, .head_dim = 128,
+     .rotary = 0.5F},
+    {.name = "ArceeForCausalLM", .arch = "arcee", .bits = HF_HALVES, .acts = "relu2",
+     .eps = 1e-5F, .theta = 10000, .ctx = 4096},
+    {.name = "Ernie4_5ForCausalLM", .arch = "ernie4_5", .bits = HF_TIED, .acts = SILU,
+     .eps = 1e-5F, .theta = 500000, .ctx = 131072, .kv_heads = 2, .head_dim = 128},
+    {.name = "Ernie4_5_ForCausalLM", .arch = "ernie4_5", .bits = HF_TIED, .acts = SILU,
+     .eps = 1e-5F, .theta = 500000, .ctx = 131072, .kv_heads = 2, .head_dim = 128},
+    {.name = "HunYuanDenseV1ForCausalLM", .arch = "hunyuan-dense", .names = hf_names_hunyuan,
+     .acts = SILU, .eps = 1e-5F, .theta = 10000, .ctx = 2048},
+    {.name = "Ministral3ForCausalLM", .arch = "mistral3", .bits = HF_HALVES, .acts = SILU,
+     .keys = hf_keys_mistral3, .eps = 1e-5F, .theta = 1000000, .ctx = 262144, .kv_heads = 8,
+     .head_dim = 128},
+    {.name = "Mistral3ForConditionalGeneration", .arch = "mistral3",
+     .bits = HF_HALVES | HF_TEXT_PART, .acts = SILU, .keys = hf_keys_mistral3, .eps = 1e-6F,
+     .theta = 10000, .ctx = 131072, .kv_heads = 8},
+    {.name = "LlavaForConditionalGeneration", .arch = "llama", .bits = HF_HALVES | HF_TEXT_PART,
+     .acts = SILU, .keys = hf_keys_llava, .eps = 1e-6F, .theta = 10000, .ctx = 4096},
+    {.name = "Qwen2VLForConditionalGeneration", .arch = "qwen2", .bits = HF_TEXT_PART | HF_SPACE,
+     .acts = SILU, .keys = hf_keys_qwen, .eps = 1e-5F, .theta = 1000000, .ctx = 32768},
+    {.name = "Qwen2_5_VLForConditionalGeneration", .arch = "qwen2",
+     .bits = HF_TEXT_PART | HF_SPACE, .acts = SILU, .keys = hf_keys_qwen, .eps = 1e-5F,
+     .theta = 1000000, .ctx = 32768},
+    {.name = "Qwen3VLForConditionalGeneration", .arch = "qwen3", .bits = HF_TEXT_PART | HF_SPACE,
+     .acts = SILU, .keys = hf_keys_qwen, .eps = 1e-6F, .theta = 5000000, .ctx = 128000,
+     .head_dim = 128},
     {.name = "MambaForCausalLM", .arch = "mamba", .names = hf_names_mamba,
      .bits = HF_TIED | HF_NO_ROPE | HF_NO_ATTENTION, .acts = SILU, .keys = hf_keys_mamba,
      .eps = 1e-5F, .ctx = 1048576},
@@ -144,13 +208,21 @@ const hf_class *hf_class_of_arch(str arch) {
     return NULL;
 }
 
-/* A message has less room than there are classes: what they have in common is left out. */
+/* A message has less room than there are classes: the ends that most have are left out. */
+static str short_name(const hf_class *c) {
+    static const char *const ends[] = {"ForCausalLM", "ForConditionalGeneration"};
+    str name = str_of(c->name);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (str_ends(name, str_of(ends[i]))) name.n -= strlen(ends[i]);
+    return name;
+}
+
 void hf_class_names(char *out, size_t out_bytes) {
     size_t n = 0;
     out[0] = '\0';
     for (size_t i = 0; i < CLASSES; i++) {
-        str name = str_of(classes[i].name);
-        if (str_ends(name, S("ForCausalLM"))) name.n -= strlen("ForCausalLM");
+        str name = short_name(&classes[i]);
+        if (i > 0 && str_eq(name, short_name(&classes[i - 1]))) continue;
         int more = snprintf(out + n, out_bytes - n, "%s%.*s", n > 0 ? " " : "", STR(name));
         if (more < 0 || (size_t)more >= out_bytes - n) break;
         n += (size_t)more;

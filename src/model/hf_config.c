@@ -125,7 +125,7 @@ static status open_document(hf_job *j, error *err) {
 }
 
 static status find_class(hf_job *j, error *err) {
-    char text[MODEL_TEXT_BYTES], known[240];
+    char text[MODEL_TEXT_BYTES], known[HF_CLASS_NAMES_BYTES];
     json_node list = json_field(&j->top, "architectures");
     str name = {0};
     if (json_node_count(&list) == 0)
@@ -184,13 +184,15 @@ static status read_ff(hf_job *j, error *err) {
 }
 
 static status read_sizes(hf_job *j, error *err) {
-    TRY(hf_need_u32(j, "hidden_size|n_embd|d_model", MODEL_EMBD_MAX, &j->n_embd, err));
+    TRY(hf_need_u32(j, "hidden_size|n_embd|n_embed|d_model", MODEL_EMBD_MAX, &j->n_embd, err));
     TRY(hf_need_u32(j, "num_hidden_layers|n_layer|n_layers|num_layers", MODEL_LAYERS_MAX,
                     &j->layers, err));
     TRY(read_heads(j, err));
     TRY(read_ff(j, err));
     j->ctx = j->class->ctx;
-    TRY(hf_u32(j, "max_position_embeddings|n_positions|n_ctx|max_seq_len|max_sequence_length",
+    TRY(hf_u32(j,
+               "max_position_embeddings|n_positions|n_ctx|max_seq_len|max_sequence_length|"
+               "seq_length|model_max_length",
                MODEL_CTX_MAX, &j->ctx, err));
     if (j->ctx == 0)
         return error_set(err, ERR_FORMAT, "config.json: max_position_embeddings is required");
@@ -250,7 +252,7 @@ static status check_activation(hf_job *j, error *err) {
 
 static status read_rope(hf_job *j, error *err) {
     float rotary = j->class->rotary != 0 ? j->class->rotary : 1;
-    j->theta = j->class->theta;
+    if (j->theta == 0) j->theta = j->class->theta;
     if ((j->class->bits & HF_NO_ROPE) != 0) return OK;
     TRY(hf_f32(j, "rope_theta|rotary_emb_base|rope_base", &j->theta, err));
     TRY(hf_f32(j, "partial_rotary_factor|rotary_pct|rope_pct|rotary_emb_fraction", &rotary, err));
@@ -273,12 +275,19 @@ static status read_tied(hf_job *j, error *err) {
     return hf_bool(j, "tie_word_embeddings", &j->tied, err);
 }
 
+static void put_pooling(hf_job *j) {
+    static const char *const poolings[] = {"", "mean", "cls", "last"};
+    for (uint32_t i = 1; i < sizeof poolings / sizeof *poolings; i++)
+        if (strcmp(j->pooling, poolings[i]) == 0) hf_put_u32(j, "pooling_type", i);
+}
+
 status hf_config_read(hf_job *j, error *err) {
     TRY(open_document(j, err));
     TRY(find_class(j, err));
     TRY(find_text(j, err));
     gguf_make_str(j->maker, "general.architecture", str_of(j->class->arch));
     gguf_make_str(j->maker, "general.name", str_of(j->m->name));
+    put_pooling(j);
     TRY(read_sizes(j, err));
     TRY(check_activation(j, err));
     TRY(read_tied(j, err));

@@ -5,7 +5,8 @@
  *   hf_rope.c     rope_scaling
  *   hf_quant.c    quantization_config: which tensors together are one matrix
  *   hf_names.c    tensor names of the classes, and what they are called in GGUF
- *   hf_tensors.c  the tensors
+ *   hf_match.c    the row of a name
+ *   hf_tensors.c  the tensors; hf_split.c those that are several in GGUF
  *   hf_vocab.c    the tokenizer's keys, from the vocabulary that vocab_dir.h read
  * One thread; a job lives as long as hf_dir_open() runs. */
 #ifndef MODEL_HF_INTERNAL_H
@@ -18,27 +19,31 @@
 
 enum {
     HF_CONFIG_BYTES_MAX = 16 << 20,
-    HF_NAME_BYTES_MAX = 256, /* of a tensor, as far as it is known */
-    HF_LAYER_TYPES_MAX = MODEL_LAYERS_MAX,
+    HF_NAME_BYTES_MAX = 256,    /* of a tensor, as far as it is known */
+    HF_CLASS_NAMES_BYTES = 700, /* of all classes in one message */
 };
 
 /* --- names: hf_names.c ------------------------------------------------------------ */
 /* What is done to a tensor on the way, besides the name; bits. */
 enum {
-    HF_PLUS_ONE = 1,     /* norms that are stored minus one */
-    HF_TRANSPOSED = 2,   /* Conv1D of GPT-2: [inputs, outputs] */
-    HF_QUERY_ROWS = 4,   /* rows of query heads; halves where the class has them */
-    HF_KEY_ROWS = 8,     /* rows of key heads; likewise */
-    HF_QKV_BY_HEAD = 16, /* q, k and v of one (group of) head(s) after the other */
-    HF_NEG_EXP = 32,     /* -exp(x) */
-    HF_FIRST_ROW = 64,   /* a matrix of which only the first row counts, kept as it is */
-    HF_STACKED = 128,    /* [experts, rows, cols] in one tensor */
-    HF_GATE_UP = 256,    /* the same with rows of the gate above rows of up: two targets */
-    HF_PER_HEAD = 512,   /* '@' counts heads, and the vectors become one */
-    HF_WHOLE = 1024,     /* the pattern is the tensor's whole name, and so is the GGUF name */
-    HF_VECTOR = 2048,    /* f32 also when it has two dimensions */
-    HF_MXFP4 = 4096,     /* NAME_blocks, NAME_scales and NAME_bias of GPT-OSS */
-    HF_SKIPPED = 8192,   /* known, and of no use */
+    HF_PLUS_ONE = 1,        /* norms that are stored minus one */
+    HF_TRANSPOSED = 2,      /* Conv1D of GPT-2: [inputs, outputs] */
+    HF_QUERY_ROWS = 4,      /* rows of query heads; halves where the class has them */
+    HF_KEY_ROWS = 8,        /* rows of key heads; likewise */
+    HF_QKV_BY_HEAD = 16,    /* q, k and v of one (group of) head(s) after the other */
+    HF_NEG_EXP = 32,        /* -exp(x) */
+    HF_FIRST_ROW = 64,      /* a matrix of which only the first row counts, kept as it is */
+    HF_STACKED = 128,       /* [experts, rows, cols] in one tensor */
+    HF_GATE_UP = 256,       /* the same with rows of the gate above rows of up: two targets */
+    HF_PER_HEAD = 512,      /* '@' counts heads, and the vectors become one */
+    HF_WHOLE = 1024,        /* the pattern is the tensor's whole name, and so is the GGUF name */
+    HF_VECTOR = 2048,       /* f32 also when it has two dimensions */
+    HF_MXFP4 = 4096,        /* NAME_blocks, NAME_scales and NAME_bias of GPT-OSS */
+    HF_SKIPPED = 8192,      /* known, and of no use */
+    HF_QKV_APART = 1 << 14, /* rows of q, k and v: three tensors, which have halves of their own */
+    HF_UP_GATE = 1 << 15,   /* rows of up above rows of the gate: two tensors */
+    HF_UNIT_ROWS = 1 << 16, /* rows of length one, where the class makes them so */
+    HF_SLICED = HF_QKV_APART | HF_UP_GATE,
 };
 
 /* '#' in a pattern is the layer, '@' the expert. */
@@ -68,6 +73,7 @@ enum {
     HF_TEXT_PART = 64, /* a model of several media: its text part is read */
     HF_BASE = 128,     /* a class without a head: no lm_head wanted */
     HF_NO_ATTENTION = 256,
+    HF_SPACE = 512, /* positions in space; those of a text are the ordinary ones */
 };
 
 typedef struct hf_job hf_job;
@@ -149,6 +155,7 @@ struct hf_job {
     float theta;
     bool tied, tied_said; /* tie_word_embeddings, and whether config.json has it */
     bool new_decoder;     /* Falcon: two norms */
+    bool unit_rows;       /* HF_UNIT_ROWS counts */
     char pooling[8];      /* "mean", "cls" or "last"; empty: not said */
     hf_module *modules;   /* [modules_count] by first appearance; owned */
     uint32_t modules_count;
@@ -170,7 +177,7 @@ bool hf_piece_find(str suffix, hf_piece *out);
 bool hf_quant_is_packed(const hf_module *mod);
 /* Checked: it is safe to read. */
 NODISCARD status hf_quant_matrix(hf_job *j, const hf_module *mod, packed_matrix *out, error *err);
-/* hf_names.c */
+/* hf_match.c */
 void hf_name_match(const hf_class *c, str name, hf_match *out);
 /* "blk.3.attn_q" from "blk.#.attn_q"; the name of a module with another expert. */
 bool hf_name_expand(const char *pattern, uint32_t layer, uint32_t expert, char *out, size_t n);

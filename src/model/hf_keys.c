@@ -110,7 +110,7 @@ status hf_keys_granitemoe(hf_job *j, error *err) {
 }
 
 status hf_keys_minicpm(hf_job *j, error *err) {
-    float embd = 1, depth = 1, base = 256;
+    float embd = 1, depth = 1, base = 1;
     TRY(hf_f32(j, "scale_emb", &embd, err));
     TRY(hf_f32(j, "scale_depth", &depth, err));
     TRY(hf_f32(j, "dim_model_base", &base, err));
@@ -149,6 +149,61 @@ status hf_keys_olmoe(hf_job *j, error *err) {
     return put_experts(j, "num_experts", "num_experts_per_tok", err);
 }
 
+/* Behind seq_length positions are stretched by the length of the text. */
+status hf_keys_qwen1(hf_job *j, error *err) {
+    uint32_t trained = j->ctx;
+    TRY(hf_u32(j, "seq_length", MODEL_CTX_MAX, &trained, err));
+    if (trained > 0 && trained < j->ctx) j->ctx = trained;
+    return OK;
+}
+
+/* The second generation, told by a number of its training, gives every row of the head length
+ * one. */
+status hf_keys_baichuan(hf_job *j, error *err) {
+    (void)err;
+    j->unit_rows = hf_has(j, "z_loss_weight");
+    return OK;
+}
+
+status hf_keys_chatglm(hf_job *j, error *err) {
+    bool shared = false;
+    float stretch = 1;
+    TRY(hf_bool(j, "multi_query_attention", &shared, err));
+    if (shared) TRY(hf_need_u32(j, "multi_query_group_num", j->heads, &j->kv_heads, err));
+    TRY(hf_only_bool(j, "rmsnorm", true, true, err));
+    TRY(hf_only_bool(j, "apply_residual_connection_post_layernorm", false, false, err));
+    TRY(hf_f32(j, "rope_ratio", &stretch, err));
+    j->theta = j->class->theta * stretch;
+    return OK;
+}
+
+/* A class of pictures and text around one of several classes of text. */
+status hf_keys_llava(hf_job *j, error *err) {
+    str type = S("llama");
+    char text[MODEL_TEXT_BYTES];
+    json_node n = json_field(&j->text, "model_type");
+    if (j->text_node.value != j->root.value) TRY(hf_blame(json_node_str(&n, 64, &type, err), err));
+    if (str_eq_c(type, "llama") || str_eq_c(type, "mistral")) return put_window(j, 0, err);
+    model_copy_text(text, sizeof text, type);
+    return error_set(err, ERR_UNSUPPORTED,
+                     "config.json: text_config.model_type is '%s', for %s llama and mistral are "
+                     "known",
+                     text, j->class->name);
+}
+
+/* Queries that grow with their position, of its later models. */
+status hf_keys_mistral3(hf_job *j, error *err) {
+    json_fields f;
+    float growth = 0;
+    json_node rope = hf_node(j, "rope_parameters");
+    if (json_node_is_set(&rope)) {
+        TRY(hf_blame(json_fields_open(&f, &rope, err), err));
+        TRY(hf_blame(json_get_f32(&f, "llama_4_scaling_beta", 0, 1e6F, &growth, err), err));
+    }
+    if (growth != 0) hf_put_f32(j, "attention.temperature_scale", growth);
+    return put_window(j, 0, err);
+}
+
 /* --- gemma ----------------------------------------------------------------------------- */
 /* Scores are divided by the root of head_dim, in one size of each generation by that of the
  * embedding's share of a head. */
@@ -184,6 +239,15 @@ static status check_layer_types(hf_job *j, uint32_t pattern, error *err) {
                              "computed",
                              i, want);
     }
+    return OK;
+}
+
+/* Three layers of four have the window. */
+status hf_keys_olmo3(hf_job *j, error *err) {
+    uint32_t window = 4096;
+    TRY(check_layer_types(j, 4, err));
+    TRY(hf_u32(j, "sliding_window", MODEL_CTX_MAX, &window, err));
+    hf_put_u32(j, "attention.sliding_window", window);
     return OK;
 }
 
@@ -260,6 +324,10 @@ status hf_keys_bigcode(hf_job *j, error *err) {
     return OK;
 }
 
+status hf_keys_bloom(hf_job *j, error *err) {
+    return hf_only_bool(j, "apply_residual_connection_post_layernorm", false, false, err);
+}
+
 status hf_keys_mpt(hf_job *j, error *err) {
     json_node n = hf_node(j, "attn_config");
     json_fields f;
@@ -320,8 +388,7 @@ static status put_routing(hf_job *j, str scoring, bool normalize, error *err) {
     return OK;
 }
 
-static status put_groups(hf_job *j, error *err) {
-    str method = S("greedy");
+static status put_groups(hf_job *j, str method, error *err) {
     uint32_t groups = 1, used = 1;
     TRY(hf_str(j, "topk_method", &method, err));
     TRY(hf_u32(j, "n_group", j->experts, &groups, err));
@@ -348,7 +415,7 @@ status hf_keys_deepseek2(hf_job *j, error *err) {
     if (q_rank > 0) hf_put_u32(j, "attention.q_lora_rank", q_rank);
     TRY(put_shared_experts(j, err));
     TRY(put_routing(j, third ? S("sigmoid") : S("softmax"), third, err));
-    return put_groups(j, err);
+    return put_groups(j, third ? S("noaux_tc") : S("greedy"), err);
 }
 
 status hf_keys_glm4moe(hf_job *j, error *err) {
@@ -389,7 +456,6 @@ status hf_keys_mamba(hf_job *j, error *err) {
 
 /* --- encoders ---------------------------------------------------------------------- */
 status hf_keys_encoder(hf_job *j, error *err) {
-    static const char *const poolings[] = {"", "mean", "cls", "last"};
     str positions = S("");
     TRY(hf_str(j, "position_embedding_type", &positions, err));
     const char *want = strcmp(j->class->arch, "jina-bert-v2") == 0 ? "alibi" : "absolute";
@@ -400,8 +466,6 @@ status hf_keys_encoder(hf_job *j, error *err) {
                          "computed with",
                          want, j->class->name);
     hf_put_bool(j, "attention.causal", false);
-    for (uint32_t i = 1; i < 4; i++)
-        if (strcmp(j->pooling, poolings[i]) == 0) hf_put_u32(j, "pooling_type", i);
     return OK;
 }
 
@@ -409,5 +473,9 @@ status hf_keys_nomic(hf_job *j, error *err) {
     TRY(hf_only_bool(j, "rotary_emb_interleaved", false, false, err));
     TRY(hf_only_bool(j, "prenorm", false, false, err));
     TRY(hf_only_bool(j, "mlp_fc1_bias", false, false, err));
+    TRY(only_absent(j, "rotary_emb_scale_base", err));
+    uint32_t trained = 2048; /* beyond, its class stretches positions by the length of the text */
+    TRY(hf_u32(j, "max_trained_positions", MODEL_CTX_MAX, &trained, err));
+    if (trained > 0 && trained < j->ctx) j->ctx = trained;
     return hf_keys_encoder(j, err);
 }

@@ -5,16 +5,15 @@
 #include "model/hf_internal.h"
 
 /* X(family) */
-#define HF_KEY_FAMILIES(X)                                                                    \
-    X(windowed)                                                                               \
-    X(mixtral)                                                                                \
-    X(qwen)                                                                                   \
-    X(qwen2moe)                                                                               \
-    X(qwen3moe)                                                                               \
-    X(granite)                                                                                \
-    X(granitemoe) X(minicpm) X(smollm3) X(olmo) X(olmoe) X(gemma2) X(gemma3) X(phi) X(cohere) \
-        X(cohere2) X(stablelm) X(neox) X(falcon) X(gpt2) X(bigcode) X(mpt) X(deepseek)        \
-            X(deepseek2) X(glm4moe) X(gpt_oss) X(mamba) X(encoder) X(nomic)
+/* clang-format off */
+#define HF_KEY_FAMILIES(X) \
+    X(windowed) X(mixtral) X(qwen) X(qwen2moe) X(qwen3moe) X(granite) X(granitemoe) \
+    X(minicpm) \
+    X(smollm3) X(olmo) X(olmoe) X(gemma2) X(gemma3) X(phi) X(cohere) X(cohere2) \
+    X(stablelm) X(neox) X(falcon) X(gpt2) X(bigcode) X(mpt) X(deepseek) X(deepseek2) \
+    X(glm4moe) X(gpt_oss) X(mamba) X(encoder) X(nomic) X(qwen1) X(baichuan) X(chatglm) \
+    X(llava) X(mistral3) X(olmo3) X(bloom)
+/* clang-format on */
 
 #define HF_KEY_FAMILY(name) NODISCARD status hf_keys_##name(hf_job *j, error *err);
 HF_KEY_FAMILIES(HF_KEY_FAMILY)

@@ -1,25 +1,11 @@
 /* hf_names.c - what tensors are called in Hugging Face's classes, and what in GGUF.
  *
  * A class has a table of its own, and most share the common one behind it.  Prefixes that say only
- * which part of a class a module is in ("model.", "transformer.") are no part of the patterns.
+ * which part of a class a module is in ("model.", "transformer.") are no part of the patterns:
+ * hf_match.c.
  * Sources: the modeling files of transformers for the names at the left, the tables of tensor names
  * in the gguf package for those at the right. */
-#include <stdio.h>
-
-#include "model/hf_internal.h"
 #include "model/hf_names.h"
-
-static const char *const prefixes[] = {
-    "model.language_model.",
-    "language_model.model.",
-    "language_model.",
-    "model.",
-    "transformer.",
-    "gpt_neox.",
-    "backbone.",
-    "bert.",
-    "",
-};
 
 #define L "layers.#."
 #define B "blk.#."
@@ -44,9 +30,12 @@ const hf_name hf_names_common[] = {
     {L "mlp.experts.@.up_proj", B "ffn_up_exps", 0},
     {L "mlp.experts.@.down_proj", B "ffn_down_exps", 0},
     {L "self_attn.rotary_emb", NULL, HF_SKIPPED},
+    {L "self_attn.k_scale", NULL, HF_WHOLE | HF_SKIPPED}, /* of a cache in FP8 */
+    {L "self_attn.v_scale", NULL, HF_WHOLE | HF_SKIPPED},
     {"rotary_emb", NULL, HF_SKIPPED},
     {"vision_tower", NULL, HF_SKIPPED},
     {"vision_model", NULL, HF_SKIPPED},
+    {"visual", NULL, HF_SKIPPED},
     {"multi_modal_projector", NULL, HF_SKIPPED},
     {NULL, NULL, 0},
 };
@@ -171,7 +160,7 @@ const hf_name hf_names_bigcode[] = {
     {"h.#.ln_1", B "attn_norm", 0},
     {"h.#.attn.bias", NULL, HF_WHOLE | HF_SKIPPED},
     {"h.#.attn.masked_bias", NULL, HF_WHOLE | HF_SKIPPED},
-    {"h.#.attn.c_attn", B "attn_qkv", 0},
+    {"h.#.attn.c_attn", B "attn_qkv", HF_QKV_BY_HEAD}, /* but for a single key head */
     {"h.#.attn.c_proj", B "attn_output", 0},
     {"h.#.ln_2", B "ffn_norm", 0},
     {"h.#.mlp.c_fc", B "ffn_up", 0},
@@ -222,6 +211,106 @@ const hf_name hf_names_mpt[] = {
     {NULL, NULL, 0},
 };
 
+const hf_name hf_names_internlm2[] = {
+    {"tok_embeddings", "token_embd", 0},
+    {"output", "output", 0},
+    {L "attention_norm", B "attn_norm", 0},
+    {L "attention.wqkv", B "attn_qkv", HF_QKV_BY_HEAD | HF_QKV_APART},
+    {L "attention.wo", B "attn_output", 0},
+    {L "ffn_norm", B "ffn_norm", 0},
+    {L "feed_forward.w1", B "ffn_gate", 0},
+    {L "feed_forward.w2", B "ffn_down", 0},
+    {L "feed_forward.w3", B "ffn_up", 0},
+    {NULL, NULL, 0},
+};
+
+const hf_name hf_names_baichuan[] = {
+    {L "self_attn.W_pack", B "attn_qkv", HF_QKV_APART},
+    {"lm_head", "output", HF_UNIT_ROWS},
+    {NULL, NULL, 0},
+};
+
+const hf_name hf_names_hunyuan[] = {
+    {L "self_attn.query_layernorm", B "attn_q_norm", 0},
+    {L "self_attn.key_layernorm", B "attn_k_norm", 0},
+    {NULL, NULL, 0},
+};
+
+const hf_name hf_names_exaone[] = {
+    {"wte", "token_embd", 0},
+    {"h.#.ln_1", B "attn_norm", 0},
+    {"h.#.attn.attention.q_proj", B "attn_q", 0},
+    {"h.#.attn.attention.k_proj", B "attn_k", 0},
+    {"h.#.attn.attention.v_proj", B "attn_v", 0},
+    {"h.#.attn.attention.out_proj", B "attn_output", 0},
+    {"h.#.attn.attention.rotary", NULL, HF_SKIPPED},
+    {"rotary", NULL, HF_SKIPPED},
+    {"h.#.ln_2", B "ffn_norm", 0},
+    {"h.#.mlp.c_fc_0", B "ffn_gate", 0},
+    {"h.#.mlp.c_fc_1", B "ffn_up", 0},
+    {"h.#.mlp.c_proj", B "ffn_down", 0},
+    {"ln_f", "output_norm", 0},
+    {NULL, NULL, 0},
+};
+
+const hf_name hf_names_bloom[] = {
+    {"word_embeddings", "token_embd", 0},
+    {"word_embeddings_layernorm", "token_embd_norm", 0},
+    {"h.#.input_layernorm", B "attn_norm", 0},
+    {"h.#.self_attention.query_key_value", B "attn_qkv", HF_QKV_BY_HEAD},
+    {"h.#.self_attention.dense", B "attn_output", 0},
+    {"h.#.post_attention_layernorm", B "ffn_norm", 0},
+    {"h.#.mlp.dense_h_to_4h", B "ffn_up", 0},
+    {"h.#.mlp.dense_4h_to_h", B "ffn_down", 0},
+    {"ln_f", "output_norm", 0},
+    {NULL, NULL, 0},
+};
+
+/* The first Qwen: w2 goes through the activation. */
+const hf_name hf_names_qwen[] = {
+    {"wte", "token_embd", 0},
+    {"h.#.ln_1", B "attn_norm", 0},
+    {"h.#.attn.c_attn", B "attn_qkv", 0},
+    {"h.#.attn.c_proj", B "attn_output", 0},
+    {"h.#.attn.rotary_emb", NULL, HF_SKIPPED},
+    {"rotary_emb", NULL, HF_SKIPPED},
+    {"h.#.ln_2", B "ffn_norm", 0},
+    {"h.#.mlp.w1", B "ffn_up", 0},
+    {"h.#.mlp.w2", B "ffn_gate", 0},
+    {"h.#.mlp.c_proj", B "ffn_down", 0},
+    {"ln_f", "output_norm", 0},
+    {NULL, NULL, 0},
+};
+
+const hf_name hf_names_codeshell[] = {
+    {"wte", "token_embd", 0},
+    {"h.#.ln_1", B "attn_norm", 0},
+    {"h.#.attn.c_attn", B "attn_qkv", 0},
+    {"h.#.attn.c_proj", B "attn_output", 0},
+    {"h.#.attn.rotary_emb", NULL, HF_SKIPPED},
+    {"h.#.ln_2", B "ffn_norm", 0},
+    {"h.#.mlp.c_fc", B "ffn_up", 0},
+    {"h.#.mlp.c_proj", B "ffn_down", 0},
+    {"ln_f", "output_norm", 0},
+    {NULL, NULL, 0},
+};
+
+#define E "encoder.layers.#."
+const hf_name hf_names_chatglm[] = {
+    {"embedding.word_embeddings", "token_embd", 0},
+    {"output_layer", "output", 0},
+    {"encoder.final_layernorm", "output_norm", 0},
+    {"rotary_pos_emb", NULL, HF_SKIPPED},
+    {E "input_layernorm", B "attn_norm", 0},
+    {E "self_attention.query_key_value", B "attn_qkv", 0},
+    {E "self_attention.dense", B "attn_output", 0},
+    {E "post_attention_layernorm", B "ffn_norm", 0},
+    {E "mlp.dense_h_to_4h", B "ffn_up", 0},
+    {E "mlp.dense_4h_to_h", B "ffn_down", 0},
+    {NULL, NULL, 0},
+};
+#undef E
+
 const hf_name hf_names_mamba[] = {
     {"embeddings", "token_embd", 0},
     {"embedding", "token_embd", 0},
@@ -257,6 +346,8 @@ const hf_name hf_names_bert[] = {
     {E "output.LayerNorm", B "layer_output_norm", 0},
     {E "layer_norm_2", B "layer_output_norm", 0},
     {E "mlp.gated_layers", B "ffn_up", 0},
+    {E "mlp.up_gated_layer", B "ffn_up", HF_UP_GATE},
+    {E "mlp.down_layer", B "ffn_down", 0},
     {E "mlp.wo", B "ffn_down", 0},
     {E "mlp.layernorm", B "layer_output_norm", 0},
     {"pooler.dense", NULL, HF_SKIPPED},
@@ -281,88 +372,3 @@ const hf_name hf_names_nomic[] = {
     {NULL, NULL, 0},
 };
 #undef E
-
-/* --- matching ------------------------------------------------------------------------ */
-/* Digits without a leading zero; false when there are none or too many. */
-static bool read_number(str *s, uint32_t *out) {
-    size_t n = 0;
-    while (n < s->n && n < 8 && s->p[n] >= '0' && s->p[n] <= '9') n++;
-    uint64_t value = 0;
-    if (n == 0 || (n > 1 && s->p[0] == '0') || !str_to_u64((str){s->p, n}, &value)) return false;
-    *out = (uint32_t)value;
-    *s = str_skip(*s, n);
-    return true;
-}
-
-/* Does `s` begin with the pattern?  It is moved behind it then. */
-static bool read_pattern(const char *pattern, str *s, hf_match *out) {
-    for (const char *p = pattern; *p != '\0'; p++) {
-        if (*p == '#' || *p == '@') {
-            if (!read_number(s, *p == '#' ? &out->layer : &out->expert)) return false;
-        } else {
-            if (s->n == 0 || s->p[0] != *p) return false;
-            *s = str_skip(*s, 1);
-        }
-    }
-    return true;
-}
-
-static bool match_row(const hf_name *row, str rest, hf_match *out) {
-    if (!read_pattern(row->hf, &rest, out)) return false;
-    if ((row->bits & HF_WHOLE) != 0) {
-        out->suffix = S("");
-        return rest.n == 0;
-    }
-    if (rest.n < 2 || rest.p[0] != '.') return false;
-    out->suffix = str_skip(rest, 1);
-    return (row->bits & HF_SKIPPED) != 0 || memchr(out->suffix.p, '.', out->suffix.n) == NULL;
-}
-
-static bool match_table(const hf_name *rows, str name, size_t prefix, hf_match *out) {
-    for (const hf_name *row = rows; row->hf != NULL; row++) {
-        if (!match_row(row, str_skip(name, prefix), out)) continue;
-        size_t behind = out->suffix.n > 0 ? out->suffix.n + 1 : 0;
-        *out = (hf_match){row,        {name.p, name.n - behind}, prefix, out->suffix, out->layer,
-                          out->expert};
-        return true;
-    }
-    return false;
-}
-
-/* GPT-OSS: "gate_up_proj_blocks" is a piece of the module "gate_up_proj". */
-static bool match_mxfp4(const hf_class *c, str name, size_t prefix, hf_match *out) {
-    for (const hf_name *row = c->names; row != NULL && row->hf != NULL; row++) {
-        str rest = str_skip(name, prefix);
-        if ((row->bits & HF_MXFP4) == 0 || !read_pattern(row->hf, &rest, out)) continue;
-        if (rest.n < 2 || rest.p[0] != '_') continue;
-        size_t behind = rest.n;
-        *out = (hf_match){
-            row, {name.p, name.n - behind}, prefix, str_skip(rest, 1), out->layer, out->expert};
-        return true;
-    }
-    return false;
-}
-
-void hf_name_match(const hf_class *c, str name, hf_match *out) {
-    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
-        str prefix = str_of(prefixes[i]);
-        *out = (hf_match){0};
-        if (!str_starts(name, prefix)) continue;
-        if (c->names != NULL && match_table(c->names, name, prefix.n, out)) return;
-        if (match_mxfp4(c, name, prefix.n, out)) return;
-        if (match_table(hf_names_common, name, prefix.n, out)) return;
-    }
-    *out = (hf_match){0};
-}
-
-bool hf_name_expand(const char *pattern, uint32_t layer, uint32_t expert, char *out, size_t n) {
-    size_t at = 0;
-    for (const char *p = pattern; *p != '\0'; p++) {
-        int more = *p == '#'   ? snprintf(out + at, n - at, "%u", layer)
-                   : *p == '@' ? snprintf(out + at, n - at, "%u", expert)
-                               : snprintf(out + at, n - at, "%c", *p);
-        if (more < 0 || (size_t)more >= n - at) return false;
-        at += (size_t)more;
-    }
-    return true;
-}

@@ -31,6 +31,8 @@ bool hf_piece_find(str suffix, hf_piece *out) {
         {"weight_shape", HF_PIECE_SHAPE},
         {"input_scale", HF_PIECE_UNUSED},
         {"activation_scale", HF_PIECE_UNUSED},
+        {"input_scale_ub", HF_PIECE_UNUSED},
+        {"output_scale", HF_PIECE_UNUSED},
         {"input_zero_point", HF_PIECE_UNUSED},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -112,22 +114,26 @@ static status read_awq(hf_quant *q, part *p, error *err) {
     return OK;
 }
 
+/* [rows, columns] of a block with one scale; absent: no blocks. */
+static status read_block(hf_quant *q, part *p, const char *key, error *err) {
+    json_node block = json_field(&p->f, key);
+    if (!json_node_is_set(&block)) return OK;
+    if (json_node_count(&block) != 2)
+        return error_set(err, ERR_FORMAT,
+                         "config.json: quantization_config: %s has %zu numbers, not 2", key,
+                         json_node_count(&block));
+    json_node rows = json_node_element(&block, 0), cols = json_node_element(&block, 1);
+    TRY(hf_blame(json_node_u32(&rows, 1, 1u << 20, &q->block_rows, err), err));
+    return hf_blame(json_node_u32(&cols, 1, 1u << 20, &q->block_cols, err), err);
+}
+
 static status read_fp8(hf_quant *q, part *p, error *err) {
     str format = S("e4m3");
-    json_node block = json_field(&p->f, "weight_block_size");
     q->method = HF_METHOD_FP8;
     q->bits = 8;
     TRY(read_str(p, "fmt", &format, err));
     if (!str_eq_c(format, "e4m3")) return refuse("fmt", format, "e4m3", err);
-    if (!json_node_is_set(&block)) return OK;
-    if (json_node_count(&block) != 2)
-        return error_set(
-            err, ERR_FORMAT,
-            "config.json: quantization_config.weight_block_size has %zu numbers, not 2",
-            json_node_count(&block));
-    json_node rows = json_node_element(&block, 0), cols = json_node_element(&block, 1);
-    TRY(hf_blame(json_node_u32(&rows, 1, 1u << 20, &q->block_rows, err), err));
-    return hf_blame(json_node_u32(&cols, 1, 1u << 20, &q->block_cols, err), err);
+    return read_block(q, p, "weight_block_size", err);
 }
 
 /* "config_groups": {"group_0": {"weights": {...}, "targets": [...]}} */
@@ -147,7 +153,10 @@ static status read_weights(hf_quant *q, part *w, error *err) {
     TRY(hf_blame(json_get_bool(&w->f, "symmetric", &q->symmetric, err), err));
     json_node group = json_field(&w->f, "group_size");
     if (json_node_is_set(&group)) TRY(read_group(w, "group_size", &q->group, err));
-    if (q->bits == 4 && str_eq_c(type, "int")) return OK;
+    if (str_eq_c(strategy, "block")) TRY(read_block(q, w, "block_structure", err));
+    if (str_eq_c(strategy, "tensor_group"))
+        return refuse("strategy", strategy, "tensor, channel, group, block", err);
+    if (q->bits == 4 && str_eq_c(type, "int") && q->block_rows == 0) return OK;
     if (q->bits == 8 && q->group == 0 && q->symmetric) return OK;
     char text[MODEL_TEXT_BYTES];
     model_copy_text(text, sizeof text, type);
@@ -335,6 +344,17 @@ static status read_words(hf_job *j, const hf_module *mod, packed_matrix *p, pack
     return check_said_shape(p, mod, err);
 }
 
+/* Symmetric weights of some versions come with zero points of 0. */
+static status check_no_zeros(const hf_module *mod, error *err) {
+    const safetensor *t = mod->pieces[HF_PIECE_ZEROS];
+    const char *bytes = t != NULL ? t->data : NULL;
+    for (uint64_t i = 0; t != NULL && i < t->bytes; i++)
+        if (bytes[i] != 0)
+            return error_set(err, ERR_UNSUPPORTED, "module '%.*s' has zero points with 8 bits",
+                             STR(mod->match.module));
+    return OK;
+}
+
 /* One scale for a row, for all, or for a block of both: the number of scales says which. */
 static status read_bytes(hf_job *j, const hf_module *mod, packed_matrix *p, packed_sizes *have,
                          error *err) {
@@ -344,9 +364,7 @@ static status read_bytes(hf_job *j, const hf_module *mod, packed_matrix *p, pack
                          STR(t->name));
     TRY(need(mod, HF_PIECE_WEIGHT, "weights", t->type, 2, &t, err));
     TRY(small_dims(t, err));
-    if (mod->pieces[HF_PIECE_ZEROS] != NULL)
-        return error_set(err, ERR_UNSUPPORTED, "module '%.*s' has zero points with 8 bits",
-                         STR(mod->match.module));
+    TRY(check_no_zeros(mod, err));
     p->kind = t->type == SAFETENSORS_I8 ? PACKED_INT8 : PACKED_FP8;
     p->rows = (uint32_t)t->dims[0];
     p->cols = (uint32_t)t->dims[1];
@@ -354,7 +372,8 @@ static status read_bytes(hf_job *j, const hf_module *mod, packed_matrix *p, pack
     have->data = t->bytes;
     TRY(set_scales(p, have, mod, err));
     uint64_t scales = have->scales / (p->scale_type == DTYPE_F32 ? 4 : 2);
-    bool blocks = j->quant.block_rows != 0 && mod->pieces[HF_PIECE_SCALES_INV] != NULL;
+    bool inverse = mod->pieces[HF_PIECE_SCALES_INV] != NULL; /* the name in files with blocks */
+    bool blocks = j->quant.block_rows != 0 && (inverse || j->quant.method == HF_METHOD_COMPRESSED);
     p->group = blocks ? j->quant.block_cols : p->cols;
     p->row_group = blocks ? j->quant.block_rows : scales == 1 ? p->rows : 1;
     return OK;

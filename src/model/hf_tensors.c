@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/num.h"
-#include "model/hf_internal.h"
+#include "model/hf_tensors.h"
 #include "tensor/convert.h"
 
 typedef struct tensor_job {
@@ -88,7 +88,7 @@ static status find_place(tensor_job *tj, const safetensor *t, error *err) {
 }
 
 /* --- plain tensors --------------------------------------------------------------------- */
-static status plain_type(const safetensor *t, dtype *out, error *err) {
+status hf_plain_type(const safetensor *t, dtype *out, error *err) {
     switch (t->type) {
     case SAFETENSORS_F32:
         *out = DTYPE_F32;
@@ -105,7 +105,7 @@ static status plain_type(const safetensor *t, dtype *out, error *err) {
     }
 }
 
-static status take(hf_job *j, const safetensor *t, uint64_t bytes, void **out, error *err) {
+status hf_take(hf_job *j, const safetensor *t, uint64_t bytes, void **out, error *err) {
     *out = gguf_make_take(j->maker, bytes);
     if (*out != NULL) return OK;
     return error_set(err, ERR_NOMEM, "no memory for %" PRIu64 " bytes of '%.*s'", bytes,
@@ -115,7 +115,7 @@ static status take(hf_job *j, const safetensor *t, uint64_t bytes, void **out, e
 /* Elements as f32, with what is done to them. */
 static status read_vector(hf_job *j, const safetensor *t, uint32_t bits, float *out, error *err) {
     dtype type = DTYPE_F32;
-    TRY(plain_type(t, &type, err));
+    TRY(hf_plain_type(t, &type, err));
     if (t->elems > MODEL_VOCAB_MAX * (uint64_t)64)
         return error_set(err, ERR_LIMIT,
                          "tensor '%.*s' has %" PRIu64 " elements, as a vector at most "
@@ -151,7 +151,7 @@ static status put_vector(hf_job *j, const safetensor *t, uint32_t bits, gguf_ten
     if (!num_mul_u64(&bytes, t->elems, sizeof(float)))
         return error_set(err, ERR_FORMAT, "tensor '%.*s' has %" PRIu64 " elements", STR(t->name),
                          t->elems);
-    TRY(take(j, t, bytes, &taken, err));
+    TRY(hf_take(j, t, bytes, &taken, err));
     TRY(read_vector(j, t, bits, taken, err));
     out->type = DTYPE_F32;
     out->data = taken;
@@ -171,7 +171,7 @@ static status transpose(hf_job *j, const safetensor *t, gguf_tensor *out, error 
     TRY(need_matrix(t, err));
     uint64_t ins = t->dims[0], outs = t->dims[1], size = dtype_get(out->type)->block_bytes;
     const char *from = t->data;
-    TRY(take(j, t, t->bytes, &taken, err));
+    TRY(hf_take(j, t, t->bytes, &taken, err));
     char *to = taken;
     for (uint64_t o = 0; o < outs; o++)
         for (uint64_t i = 0; i < ins; i++, to += size)
@@ -182,45 +182,17 @@ static status transpose(hf_job *j, const safetensor *t, gguf_tensor *out, error 
     return OK;
 }
 
-/* Rows of q, k and v come group by group, a group being a key head with its query heads; they
- * become all rows of q, then all of k, then all of v. */
-static status split_heads(hf_job *j, const safetensor *t, uint64_t row_bytes, const void *data,
-                          void **out, error *err) {
-    uint64_t queries = j->heads / j->kv_heads, rows = (uint64_t)j->head_dim * (queries + 2);
-    uint64_t head = j->head_dim * row_bytes, q_bytes = queries * head;
-    if (t->dims_count == 0 || t->dims[0] != rows * j->kv_heads)
-        return error_set(err, ERR_FORMAT,
-                         "tensor '%.*s' has %" PRIu64 " rows, want %" PRIu64
-                         ": %u heads of %u, and keys and values of %u",
-                         STR(t->name), t->dims_count > 0 ? t->dims[0] : 0, rows * j->kv_heads,
-                         j->heads, j->head_dim, j->kv_heads);
-    TRY(take(j, t, rows * j->kv_heads * row_bytes, out, err));
-    char *q = *out, *k = q + q_bytes * j->kv_heads, *v = k + head * j->kv_heads;
-    const char *from = data;
-    for (uint32_t g = 0; g < j->kv_heads; g++, from += rows * row_bytes) {
-        memcpy(q + g * q_bytes, from, q_bytes);
-        memcpy(k + g * head, from + q_bytes, head);
-        memcpy(v + g * head, from + q_bytes + head, head);
-    }
-    return OK;
-}
-
-/* With one group there is nothing to move. */
-static bool is_by_head(const hf_job *j, uint32_t bits) {
-    return (bits & HF_QKV_BY_HEAD) != 0 && j->kv_heads > 1;
-}
-
 static status split_matrix(hf_job *j, const safetensor *t, gguf_tensor *out, error *err) {
     void *moved = NULL;
     TRY(need_matrix(t, err));
     uint64_t row_bytes = t->dims[1] * dtype_get(out->type)->block_bytes;
-    TRY(split_heads(j, t, row_bytes, t->data, &moved, err));
+    TRY(hf_split_heads(j, t, row_bytes, t->data, &moved, err));
     out->data = moved;
     return OK;
 }
 
 /* --- one module ---------------------------------------------------------------------------- */
-static uint32_t halves_of(const hf_job *j, uint32_t bits) {
+uint32_t hf_halves_of(const hf_job *j, uint32_t bits) {
     if ((j->class->bits & HF_HALVES) == 0) return 0;
     return (bits & HF_QUERY_ROWS) != 0 ? j->heads : (bits & HF_KEY_ROWS) != 0 ? j->kv_heads : 0;
 }
@@ -231,7 +203,7 @@ static status align(hf_job *j, const safetensor *t, gguf_tensor *out, error *err
     void *taken = NULL;
     out->data = t->data;
     if ((uintptr_t)t->data % sizeof(float) == 0) return OK;
-    TRY(take(j, t, t->bytes, &taken, err));
+    TRY(hf_take(j, t, t->bytes, &taken, err));
     memcpy(taken, t->data, (size_t)t->bytes);
     out->data = taken;
     return OK;
@@ -240,35 +212,49 @@ static status align(hf_job *j, const safetensor *t, gguf_tensor *out, error *err
 static status put_plain(hf_job *j, const hf_module *mod, gguf_tensor *out, error *err) {
     const safetensor *t = mod->pieces[HF_PIECE_WEIGHT];
     uint32_t bits = mod->match.row->bits;
-    TRY(plain_type(t, &out->type, err));
+    TRY(hf_plain_type(t, &out->type, err));
     if (t->dims_count < 2 || (bits & HF_VECTOR) != 0) return put_vector(j, t, bits, out, err);
     TRY(set_dims(t, false, out, err));
     if ((bits & HF_TRANSPOSED) != 0)
         TRY(transpose(j, t, out, err));
-    else if (is_by_head(j, bits))
+    else if (hf_is_by_head(j, bits))
         TRY(split_matrix(j, t, out, err));
+    else if ((bits & HF_UNIT_ROWS) != 0 && j->unit_rows)
+        TRY(hf_unit_rows(j, t, out, err));
     else
         TRY(align(j, t, out, err));
-    out->halves_heads = out->dims_count == 2 ? halves_of(j, bits) : 0;
+    if ((bits & HF_SLICED) != 0) return hf_put_slices(j, &mod->match, out, "weight", err);
+    out->halves_heads = out->dims_count == 2 ? hf_halves_of(j, bits) : 0;
     gguf_make_tensor(j->maker, out);
     return OK;
+}
+
+/* Which rows of a packed matrix are whose cannot be changed.  GPTQ stores Conv1D modules as it does
+ * others. */
+static status check_packed_order(const hf_job *j, const hf_module *mod, const packed_matrix *p,
+                                 error *err) {
+    uint32_t bits = mod->match.row->bits;
+    const char *what =
+        hf_is_by_head(j, bits) || (bits & HF_SLICED) != 0 ? "with rows of several matrices in it"
+        : (bits & HF_TRANSPOSED) != 0 && p->kind != PACKED_GPTQ ? "and transposed"
+        : (bits & HF_UNIT_ROWS) != 0 && j->unit_rows ? "and not made of rows of length one"
+                                                     : NULL;
+    if (what == NULL) return OK;
+    return error_set(err, ERR_UNSUPPORTED, "module '%.*s' is quantized %s, which cannot be read",
+                     STR(mod->match.module), what);
 }
 
 static status put_packed(hf_job *j, const hf_module *mod, gguf_tensor *out, error *err) {
     packed_matrix p;
     uint32_t bits = mod->match.row->bits;
     TRY(hf_quant_matrix(j, mod, &p, err));
-    if (is_by_head(j, bits))
-        return error_set(
-            err, ERR_UNSUPPORTED,
-            "module '%.*s' is quantized with q, k and v by heads, which cannot be read",
-            STR(mod->match.module));
+    TRY(check_packed_order(j, mod, &p, err));
     *out = (gguf_tensor){.name = out->name,
                          .type = DTYPE_F32,
                          .dims_count = 2,
                          .dims = {p.cols, p.rows, 1, 1},
                          .packed = &p,
-                         .halves_heads = halves_of(j, bits)};
+                         .halves_heads = hf_halves_of(j, bits)};
     gguf_make_tensor(j->maker, out);
     return OK;
 }
@@ -278,15 +264,16 @@ static status put_bias(hf_job *j, const hf_module *mod, gguf_tensor *out, error 
     uint32_t bits = mod->match.row->bits;
     void *taken = NULL, *moved = NULL;
     TRY(set_dims(t, true, out, err));
-    TRY(take(j, t, t->elems <= UINT32_MAX ? t->elems * sizeof(float) : UINT64_MAX, &taken, err));
+    TRY(hf_take(j, t, t->elems <= UINT32_MAX ? t->elems * sizeof(float) : UINT64_MAX, &taken, err));
     TRY(read_vector(j, t, 0, taken, err));
-    if (is_by_head(j, bits)) {
-        TRY(split_heads(j, t, sizeof(float), taken, &moved, err));
+    if (hf_is_by_head(j, bits)) {
+        TRY(hf_split_heads(j, t, sizeof(float), taken, &moved, err));
         taken = moved;
     }
     out->type = DTYPE_F32;
     out->data = taken;
-    out->halves_heads = out->dims_count == 1 ? halves_of(j, bits) : 0;
+    if ((bits & HF_SLICED) != 0) return hf_put_slices(j, &mod->match, out, "bias", err);
+    out->halves_heads = out->dims_count == 1 ? hf_halves_of(j, bits) : 0;
     gguf_make_tensor(j->maker, out);
     return OK;
 }
@@ -346,7 +333,7 @@ static status plain_part(experts_made *x, const hf_module *mod, uint32_t i, gguf
                          error *err) {
     const safetensor *w = mod->pieces[HF_PIECE_WEIGHT];
     TRY(need_matrix(w, err));
-    TRY(plain_type(w, &t->type, err));
+    TRY(hf_plain_type(w, &t->type, err));
     if (x->like == NULL) x->like = w;
     if (w->type != x->like->type || w->dims[0] != x->like->dims[0] ||
         w->dims[1] != x->like->dims[1])
@@ -377,6 +364,22 @@ static status packed_part(hf_job *j, experts_made *x, const hf_module *mod, uint
     return OK;
 }
 
+static bool is_zeros(const void *data, uint64_t bytes) {
+    const unsigned char *p = data;
+    return bytes == 0 || (p[0] == 0 && memcmp(p, p + 1, (size_t)bytes - 1) == 0);
+}
+
+/* Older GPTQ files have a bias of zeros for every module. */
+static status check_no_bias(hf_job *j, const safetensor *bias, error *err) {
+    if (bias == NULL) return OK;
+    if (is_zeros(bias->data, bias->bytes)) {
+        j->skipped++;
+        return OK;
+    }
+    return error_set(err, ERR_UNSUPPORTED, "tensor '%.*s': biases of single experts are not known",
+                     STR(bias->name));
+}
+
 static status fill_experts(const tensor_job *tj, const hf_module *first, experts_made *x,
                            gguf_tensor *t, error *err) {
     hf_job *j = tj->j;
@@ -389,11 +392,7 @@ static status fill_experts(const tensor_job *tj, const hf_module *first, experts
         if (!there)
             return error_set(err, ERR_FORMAT, "module '%.*s' has no like of expert %u, of %u",
                              STR(first->match.module), i, j->experts);
-        if (mod->pieces[HF_PIECE_BIAS] != NULL)
-            return error_set(err, ERR_UNSUPPORTED,
-                             "tensor '%.*s': biases of single experts are not "
-                             "known",
-                             STR(mod->pieces[HF_PIECE_BIAS]->name));
+        TRY(check_no_bias(j, mod->pieces[HF_PIECE_BIAS], err));
         TRY(packed ? packed_part(j, x, mod, i, t, err) : plain_part(x, mod, i, t, err));
     }
     return OK;
@@ -421,7 +420,7 @@ static status put_stack(hf_job *j, const safetensor *t, const char *name, uint64
                         uint64_t rows, error *err) {
     gguf_tensor out = {
         .name = str_of(name), .dims_count = 3, .dims = {t->dims[2], rows, j->experts, 1}};
-    TRY(plain_type(t, &out.type, err));
+    TRY(hf_plain_type(t, &out.type, err));
     uint64_t row_bytes = t->dims[2] * dtype_get(out.type)->block_bytes;
     gguf_part *parts = mem_try_calloc(j->experts, sizeof *parts);
     if (parts == NULL) return error_set(err, ERR_NOMEM, "no memory for %u experts", j->experts);
@@ -460,7 +459,7 @@ static status put_per_head(const tensor_job *tj, const hf_module *first, error *
     if (t == NULL || t->dims_count != 1 || t->elems > MODEL_HEAD_DIM_MAX)
         return error_set(err, ERR_FORMAT, "module '%.*s' is no vector of a head",
                          STR(first->match.module));
-    TRY(take(j, t, heads * t->elems * sizeof(float), &taken, err));
+    TRY(hf_take(j, t, heads * t->elems * sizeof(float), &taken, err));
     for (uint32_t i = 0; i < heads; i++) {
         const hf_module *mod = sibling(tj, first, i);
         const safetensor *w = mod->pieces[HF_PIECE_WEIGHT];

@@ -243,7 +243,14 @@ static double number_of(const gguf_value *v) {
     return NAN;
 }
 
+/* What is said about experts of a model that has none. */
+static bool is_about_no_experts(const model *m, str suffix) {
+    return m->hparams.experts.count == 0 && str_starts(suffix, S("expert_")) &&
+           !str_eq_c(suffix, "expert_count");
+}
+
 static status check_unread(const model *m, const gguf_value *v, str suffix, error *err) {
+    if (is_about_no_experts(m, suffix)) return OK;
     for (size_t i = 0; i < sizeof feature_keys / sizeof *feature_keys; i++) {
         if (!str_eq_c(suffix, feature_keys[i].suffix)) continue;
         if (number_of(v) == feature_keys[i].neutral) return OK;

@@ -97,6 +97,8 @@ NODISCARD status model_bind_experts(model *m, uint32_t layer, const char *stem, 
 /* "STEM.weight" [heads, rows, cols] as one matrix of heads * rows rows; required. */
 NODISCARD status model_bind_stack(model *m, uint32_t layer, const char *stem, uint32_t heads,
                                   uint32_t rows, uint32_t cols, model_tensor *out, error *err);
+/* "STEM.weight", if there is one, says what another tensor says: it may be left over. */
+void model_leave(model *m, uint32_t layer, const char *stem);
 /* Rows that "STEM.weight" has in the file; 0 when it is absent. */
 uint64_t model_weight_rows(const model *m, uint32_t layer, const char *stem);
 /* Rows row0 .. row0 + rows - 1 of a matrix, or of a linear with its bias; nothing is copied. */

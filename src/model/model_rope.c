@@ -54,12 +54,19 @@ static status read_positive(model *m, const char *suffix, float *inout, error *e
     return model_key_has(m, suffix) ? model_key_positive(m, suffix, inout, err) : OK;
 }
 
+/* Zero is how some writers say that nothing is stretched. */
+static status read_factor(model *m, const char *suffix, float *inout, error *err) {
+    float f = 0;
+    TRY(model_key_f32_or(m, suffix, 0, &f, err));
+    return f == 0 ? OK : read_positive(m, suffix, inout, err);
+}
+
 static status read_scaling(model *m, scaling *out, error *err) {
     scaling s = {.factor = 1, .magnitude = 1, .beta_fast = 32, .beta_slow = 1};
     float yarn_magnitude = 1;
     TRY(read_kind(m, &s.kind, err));
-    TRY(read_positive(m, "rope.scale_linear", &s.factor, err)); /* the older name */
-    TRY(read_positive(m, "rope.scaling.factor", &s.factor, err));
+    TRY(read_factor(m, "rope.scale_linear", &s.factor, err)); /* the older name */
+    TRY(read_factor(m, "rope.scaling.factor", &s.factor, err));
     TRY(read_positive(m, "rope.scaling.attn_factor", &s.magnitude, err));
     TRY(read_positive(m, "rope.scaling.yarn_attn_factor", &yarn_magnitude, err));
     TRY(read_positive(m, "rope.scaling.yarn_beta_fast", &s.beta_fast, err));

@@ -122,33 +122,65 @@ static status hash_files(const char *source, file_fn fn, char hex[HEX_BYTES], er
 }
 
 /* --- what is known of files ---------------------------------------------------------------- */
-static bool read_known(const char *path, char hex[HEX_BYTES]) {
+/* `count` hashes in a file of their own; false when it is no such file. */
+static bool read_hashes(const char *path, char hex[][HEX_BYTES], uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) hex[i][0] = '\0';
     int fd = -1;
-    size_t got = 0;
-    if (os_open_read(path, &fd, NULL) != OK) return false;
-    status st = os_read_full(fd, hex, HEX_BYTES - 1, &got, NULL);
+    bool good = os_open_read(path, &fd, NULL) == OK;
+    for (uint32_t i = 0; good && i < count; i++) {
+        size_t got = 0;
+        good = os_read_full(fd, hex[i], HEX_BYTES - 1, &got, NULL) == OK && got == HEX_BYTES - 1;
+        hex[i][HEX_BYTES - 1] = '\0';
+        good = good && strspn(hex[i], "0123456789abcdef") == HEX_BYTES - 1;
+    }
     os_close(fd);
-    hex[HEX_BYTES - 1] = '\0';
-    return st == OK && got == HEX_BYTES - 1 && strspn(hex, "0123456789abcdef") == HEX_BYTES - 1;
+    return good;
 }
 
-static status write_known(const char *path, const char hex[HEX_BYTES], error *err) {
+static status write_hashes(const char *path, char hex[][HEX_BYTES], uint32_t count, error *err) {
     outfile f;
     status st = outfile_open(&f, path, err);
-    if (st == OK) st = os_write_full(f.fd, hex, HEX_BYTES - 1, err);
+    for (uint32_t i = 0; st == OK && i < count; i++)
+        st = os_write_full(f.fd, hex[i], HEX_BYTES - 1, err);
     if (st == OK) st = outfile_commit(&f, err);
     outfile_abort(&f);
     return st;
 }
 
 static status content_of(const char *dir, const char *source, char hex[HEX_BYTES], error *err) {
-    char stamp[HEX_BYTES], known[QUANT_CACHE_PATH_BYTES];
+    char stamp[HEX_BYTES], read[1][HEX_BYTES], known[QUANT_CACHE_PATH_BYTES];
     TRY(hash_files(source, add_stamp, stamp, err));
     TRY(path_of(known, dir, stamp, ".known", err));
-    if (read_known(known, hex)) return OK;
-    log_info("cache", "reading '%s' to know its content", source);
-    TRY(hash_files(source, add_content, hex, err));
-    return write_known(known, hex, err);
+    if (!read_hashes(known, read, 1)) {
+        log_info("cache", "reading '%s' to know its content", source);
+        TRY(hash_files(source, add_content, read[0], err));
+        TRY(write_hashes(known, read, 1, err));
+    }
+    memcpy(hex, read[0], HEX_BYTES);
+    return OK;
+}
+
+/* --- is a copy what was written? -------------------------------------------------------- */
+/* Beside a copy lie the hash of its bytes and that of the file's stamp.  Where the stamp is the
+ * same nobody has touched the file; else the bytes decide. */
+enum { SUM_CONTENT, SUM_STAMP, SUM_COUNT };
+
+static status write_sum(const char *copy, const char *sum, error *err) {
+    char now[SUM_COUNT][HEX_BYTES];
+    TRY(hash_files(copy, add_content, now[SUM_CONTENT], err));
+    TRY(hash_files(copy, add_stamp, now[SUM_STAMP], err));
+    return write_hashes(sum, now, SUM_COUNT, err);
+}
+
+static bool is_whole(const char *copy, const char *sum) {
+    char known[SUM_COUNT][HEX_BYTES], now[SUM_COUNT][HEX_BYTES];
+    if (!read_hashes(sum, known, SUM_COUNT)) return false;
+    if (hash_files(copy, add_stamp, now[SUM_STAMP], NULL) != OK) return false;
+    if (strcmp(known[SUM_STAMP], now[SUM_STAMP]) == 0) return true;
+    if (hash_files(copy, add_content, now[SUM_CONTENT], NULL) != OK) return false;
+    if (strcmp(known[SUM_CONTENT], now[SUM_CONTENT]) != 0) return false;
+    (void)write_hashes(sum, now, SUM_COUNT, NULL); /* else the next start reads it again */
+    return true;
 }
 
 /* --- making ------------------------------------------------------------------------------- */
@@ -191,11 +223,15 @@ static status make_folders(const char *dir, error *err) {
 
 status quant_cache_get(char out[QUANT_CACHE_PATH_BYTES], const char *dir, const char *source,
                        const requant_options *opt, bool *made, error *err) {
-    char hex[HEX_BYTES], name[HEX_BYTES + 32];
+    char hex[HEX_BYTES], name[HEX_BYTES + 32], sum[QUANT_CACHE_PATH_BYTES];
     TRY(make_folders(dir, err));
     TRY(content_of(dir, source, hex, err));
     (void)snprintf(name, sizeof name, "%s-%s", hex, quant_mix_name(opt->mix));
     TRY(path_of(out, dir, name, ".gguf", err));
-    *made = !is_there(out);
-    return *made ? make_copy(source, out, opt, err) : OK;
+    TRY(path_of(sum, dir, name, ".sum", err));
+    *made = !is_there(out) || !is_whole(out, sum);
+    if (!*made) return OK;
+    if (is_there(out)) log_warn("cache", "'%s' is not what was written: made again", out);
+    TRY(make_copy(source, out, opt, err));
+    return write_sum(out, sum, err);
 }

@@ -10,7 +10,6 @@
  *
  * Atomics: `next` only hands out numbers and orders nothing (relaxed); the wave's fields are
  * written before the threads start and its results read after they are joined. */
-#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -96,17 +95,8 @@ void requant_crew_destroy(requant_crew *c) {
 /* --- one chunk ----------------------------------------------------------------- */
 static bool is_copied(const requant_tensor *t) { return t->type == t->from->type; }
 
-/* What rounds to infinity, or is it already. */
-static float largest_of(dtype t) {
-    const float f16_end = 65520.0f; /* halfway between the largest f16 and the next power of two */
-    const float bf16_end = 0x1.ffp127f; /* likewise */
-    return t == DTYPE_F16    ? nextafterf(f16_end, 0.0f)
-           : t == DTYPE_BF16 ? nextafterf(bf16_end, 0.0f)
-                             : FLT_MAX;
-}
-
 static void check_elems(const requant_tensor *t, chunk *k, const float *elems) {
-    const float max = largest_of(is_copied(t) ? DTYPE_F32 : t->type);
+    const float max = quant_largest(is_copied(t) ? DTYPE_F32 : t->type);
     k->bad = ALL_FINITE;
     for (uint32_t i = 0; i < k->count; i++) {
         if (fabsf(elems[i]) <= max) continue; /* false for a NaN */
@@ -193,7 +183,7 @@ static status check_wave(const requant_crew *c, error *err) {
                              STR(t->from->name), k->bad, t->from->elems, (double)k->bad_value);
         return error_set(err, ERR_FORMAT, "'%.*s': element %" PRIu64 " is %g, %s holds at most %g",
                          STR(t->from->name), k->bad, (double)k->bad_value, dtype_name(t->type),
-                         (double)largest_of(t->type));
+                         (double)quant_largest(t->type));
     }
     return OK;
 }

@@ -15,6 +15,7 @@ typedef struct planner {
     step_plan *plan;
     uint32_t rows_left;
     uint32_t blocks_free;
+    uint64_t vector_bytes; /* of the results that the plan finishes */
 } planner;
 
 /* --- plans -------------------- */
@@ -52,9 +53,16 @@ static uint32_t row_budget(const sched *s) {
                        s->opt.rows_max);
 }
 
-/* May one more token of this sequence be sampled in this step? */
-static bool has_credit(const planner *p, const seq *q) {
+static uint64_t vector_bytes(const seq *q) {
+    return (uint64_t)q->request->vector_len * sizeof(float);
+}
+
+/* May this step finish what it computes of the sequence: sample a token, send a vector? */
+static bool may_finish(const planner *p, const seq *q) {
     uint32_t planned = 0;
+    if (seq_is_vector(q) && p->vector_bytes > 0 &&
+        p->vector_bytes + vector_bytes(q) > SCHED_STEP_VECTOR_BYTES)
+        return false;
     if (q->request->choices > 1)
         for (uint32_t i = 0; i < p->plan->items_count; i++)
             planned +=
@@ -104,6 +112,7 @@ static void add_item(planner *p, seq *q, uint32_t from, uint32_t rows, uint32_t 
                     .from = from,
                     .rows = rows,
                     .wants_logits = from + rows == q->count && !seq_is_vector(q)};
+    if (from + rows == q->count) p->vector_bytes += vector_bytes(q);
     p->plan->rows += rows;
     p->rows_left -= rows;
     p->blocks_free -= blocks;
@@ -112,7 +121,7 @@ static void add_item(planner *p, seq *q, uint32_t from, uint32_t rows, uint32_t 
 /* --- the three passes -------------------- */
 
 static void plan_decode(planner *p, seq *q) {
-    if (p->rows_left == 0 || is_preempted(p, q) || !has_credit(p, q)) return;
+    if (p->rows_left == 0 || is_preempted(p, q) || !may_finish(p, q)) return;
     uint32_t blocks = kv_seat_blocks_missing(p->s->kv, q->seat, q->count);
     if (make_room(p, q, blocks)) {
         add_item(p, q, q->computed, 1, blocks);
@@ -126,7 +135,7 @@ static void plan_decode(planner *p, seq *q) {
 /* The largest chunk of rows from `from` that budgets allow, given blocks_have already. */
 static uint32_t chunk_rows(const planner *p, const seq *q, uint32_t from, uint32_t blocks_have) {
     uint32_t rows = num_min_u32(q->count - from, p->rows_left);
-    if (from + rows == q->count && !has_credit(p, q)) rows--; /* the last row would be sampled */
+    if (from + rows == q->count && !may_finish(p, q)) rows--; /* all but the last row */
     uint64_t fits = ((uint64_t)blocks_have + p->blocks_free) * KV_BLOCK_TOKENS - from;
     return (uint32_t)num_min_u64(rows, fits);
 }

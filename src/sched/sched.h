@@ -28,6 +28,11 @@
 
 typedef struct sched sched;
 
+enum {
+    /* Vectors that one step finishes, so that its events fit a ring; or one vector, if longer. */
+    SCHED_STEP_VECTOR_BYTES = 512 << 10,
+};
+
 typedef struct sched_options {
     uint32_t seats;          /* sequences that run at the same time */
     uint32_t rows_max;       /* rows of one step, >= seats */

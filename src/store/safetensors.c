@@ -43,22 +43,11 @@ status safetensors_text(const json_stream *in, const char *what, size_t bytes_ma
     return OK;
 }
 
-/* U+0000 to U+001F, and U+007F to U+009F: terminals obey those, too. */
-static bool has_control_char(str s) {
-    unsigned char before = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        const unsigned char byte = (unsigned char)s.p[i];
-        if (byte < 0x20 || byte == 0x7f || (before == 0xc2 && byte < 0xa0)) return true;
-        before = byte;
-    }
-    return false;
-}
-
 status safetensors_name(const json_stream *in, const char *what, size_t bytes_max, arena *text,
                         str *out, error *err) {
     str s;
     TRY(safetensors_text(in, what, bytes_max, text, &s, err));
-    if (s.n == 0 || has_control_char(s))
+    if (s.n == 0 || str_has_control(s))
         return error_set(err, ERR_FORMAT, "%s: byte %zu: %s %s", in->name, in->raw_at, what,
                          s.n == 0 ? "is empty" : "has control characters");
     *out = s;

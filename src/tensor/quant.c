@@ -1,6 +1,9 @@
 /* quant.c - see quant.h: the types without blocks, and which function writes which type. */
 #include "tensor/quant.h"
 
+#include <float.h>
+#include <math.h>
+
 #include "base/assert.h"
 #include "tensor/quant_internal.h"
 
@@ -33,6 +36,13 @@ static const quant_fn writers[DTYPE_ID_END] = {
 
 bool quant_is_writable(dtype t) {
     return (uint32_t)t < DTYPE_ID_END && writers[(uint32_t)t] != NULL;
+}
+
+float quant_largest(dtype t) {
+    const float f16_end = 65520.0f; /* halfway between the largest f16 and the next power of two */
+    const float bf16_end = 0x1.ffp127f; /* likewise */
+    if (t == DTYPE_F16) return nextafterf(f16_end, 0.0f);
+    return t == DTYPE_BF16 ? nextafterf(bf16_end, 0.0f) : FLT_MAX;
 }
 
 void quant_row(dtype t, const float *in, const float *importance, void *row, uint32_t elems) {

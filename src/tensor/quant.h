@@ -16,6 +16,9 @@
 /* Can quant_row() write this type? */
 bool quant_is_writable(dtype t);
 
+/* The largest number that does not round to infinity as an element of this type. */
+float quant_largest(dtype t);
+
 /* in [elems] f32, finite; row: dtype_row_bytes(t, elems) bytes; elems a multiple of the block and
  * the type writable (asserted).  importance [elems] or NULL. */
 void quant_row(dtype t, const float *in, const float *importance, void *row, uint32_t elems);

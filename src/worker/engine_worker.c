@@ -7,7 +7,10 @@
 #include "base/os.h"
 #include "obs/metrics.h"
 
-enum { OUT_BYTES = 1 << 20 };
+enum {
+    OUT_BYTES = SCHED_STEP_VECTOR_BYTES + (512 << 10),
+    SEAT_EVENT_BYTES = 512, /* what a step has to say of one sequence, besides a vector */
+};
 
 struct engine_worker {
     engine_worker_options opt;
@@ -33,7 +36,9 @@ static status take_memory(engine_worker *w, error *err) {
     w->rows = mem_try_calloc(o->rows_max, sizeof *w->rows);
     w->results = mem_try_calloc(o->seats, sizeof *w->results);
     w->banned = mem_try_calloc(o->eog_count + WIRE_STOP_IDS_MAX, sizeof *w->banned);
-    if (w->rows == NULL || w->results == NULL || w->banned == NULL)
+    /* a step's frame never has to find memory */
+    const void *out = buf_reserve(&w->out, OUT_BYTES + (size_t)o->seats * SEAT_EVENT_BYTES);
+    if (w->rows == NULL || w->results == NULL || w->banned == NULL || out == NULL)
         return error_set(err, ERR_NOMEM, "engine worker: no memory for %u rows", o->rows_max);
     return OK;
 }
@@ -46,7 +51,6 @@ status engine_worker_create(engine_worker **out, const engine_worker_options *op
     buf_init(&w->in, WIRE_FRAME_BYTES_MAX);
     buf_init(&w->out, WIRE_FRAME_BYTES_MAX);
     metrics_init(&w->metrics);
-    (void)buf_reserve(&w->out, OUT_BYTES); /* a step's frame never has to find memory */
     status st = take_memory(w, err);
     if (st == OK) st = sched_create(&w->sched, &opt->sched, opt->kv, &w->out, err);
     if (st == OK) st = sampler_create(&w->sampler, opt->sched.vocab, err);
@@ -73,6 +77,18 @@ void engine_worker_destroy(engine_worker *w) {
 }
 
 /* --- inbox -------------------- */
+
+/* Those that were loaded before the loop began: above, nobody knows more than their numbers. */
+static void tell_adapters(engine_worker *w) {
+    const lora_table *t = w->opt.sched.loras;
+    lora_report r;
+    for (uint32_t i = 0; t != NULL && lora_table_get(t, i, &r); i++)
+        wire_put_adapter_state(&w->out, &(adapter_state){.adapter = i,
+                                                         .loaded = true,
+                                                         .rank = r.rank,
+                                                         .weights = r.weights,
+                                                         .bytes = r.bytes});
+}
 
 /* Load or unload, and say what became of it. */
 static void take_adapter(engine_worker *w, const adapter_order *o) {
@@ -247,6 +263,7 @@ bool engine_worker_tick(engine_worker *w) {
 
 void engine_worker_run(engine_worker *w) {
     sched_claim(w->sched);
+    tell_adapters(w);
     while (!w->draining) {
         if (engine_worker_tick(w)) continue;
         /* A room signal only matters while frames are stuck; a message always does. */

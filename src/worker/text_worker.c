@@ -50,8 +50,12 @@ status text_worker_create(text_worker **out, const text_worker_options *opt, err
         mem_free(w);
         return st;
     }
-    (void)buf_reserve(&w->up, SCRATCH_BYTES_MAX); /* ordinary frames never have to find memory */
-    (void)buf_reserve(&w->down, SCRATCH_BYTES_MAX);
+    /* ordinary frames never have to find memory */
+    if (buf_reserve(&w->up, SCRATCH_BYTES_MAX) == NULL ||
+        buf_reserve(&w->down, SCRATCH_BYTES_MAX) == NULL) {
+        text_worker_destroy(w);
+        return error_set(err, ERR_NOMEM, "text worker: no memory for its frames");
+    }
     wire_put_model(&w->up, &opt->desc);
     *out = w;
     return OK;
@@ -139,9 +143,13 @@ static status encode_with_own(text_worker *w, const gen_request *r, gen_fault *f
     return st;
 }
 
+static gen_fault too_long(gen_kind kind) {
+    return kind == GEN_KIND_GENERATE ? GEN_FAULT_CONTEXT_LENGTH : GEN_FAULT_INPUT_LENGTH;
+}
+
 /* What a prompt that does not encode is to blame for. */
-static gen_fault fault_of(status st) {
-    if (st == ERR_LIMIT) return GEN_FAULT_CONTEXT_LENGTH;
+static gen_fault fault_of(status st, gen_kind kind) {
+    if (st == ERR_LIMIT) return too_long(kind);
     return st == ERR_NOMEM ? GEN_FAULT_NONE : GEN_FAULT_PROMPT;
 }
 
@@ -199,8 +207,13 @@ static status forward_request(text_worker *w, const gen_request *r, uint32_t cou
 static bool prompt_fits(text_worker *w, gen_kind kind, uint64_t id, uint32_t count) {
     error err = {0};
     uint32_t ctx = w->opt.desc.ctx_max, limit = w->opt.prompt_tokens_max;
-    if (kind != GEN_KIND_GENERATE) return true; /* the engine's limit is not the context's */
-    if (count >= ctx) {
+    uint32_t computed = w->opt.desc.embed_tokens_max;
+    if (kind != GEN_KIND_GENERATE) {
+        if (count <= computed) return true;
+        (void)error_set(&err, ERR_LIMIT, "the input has %u tokens, at most %u are computed", count,
+                        computed);
+        limit = computed;
+    } else if (count >= ctx) {
         (void)error_set(
             &err, ERR_LIMIT,
             "the prompt has %u tokens, the context holds %u and needs room for one more", count,
@@ -212,7 +225,7 @@ static bool prompt_fits(text_worker *w, gen_kind kind, uint64_t id, uint32_t cou
     } else {
         return true;
     }
-    send_error(w, id, ERR_LIMIT, GEN_FAULT_CONTEXT_LENGTH, count, limit, err.msg);
+    send_error(w, id, ERR_LIMIT, too_long(kind), count, limit, err.msg);
     return false;
 }
 
@@ -233,7 +246,7 @@ static void take_request(text_worker *w, const gen_request *r) {
     status st = prompt_ids(w, r, &fault, &err);
     uint32_t count = (uint32_t)(w->ids.n / sizeof(int32_t));
     if (st != OK) {
-        if (fault == GEN_FAULT_PROMPT) fault = fault_of(st);
+        if (fault == GEN_FAULT_PROMPT) fault = fault_of(st, r->kind);
         send_error(w, r->id, st, fault, 0, w->opt.desc.ctx_max, err.msg);
         return;
     }

@@ -9,7 +9,7 @@ import struct
 STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?"}
 SCALARS |= {10: "Q", 11: "q", 12: "d"}
-U32 = 4
+U32, F32, BOOL = 4, 6, 7
 TENSOR_F32 = 0
 ALIGNMENT = 32
 
@@ -40,12 +40,16 @@ class Reader:
 class Gguf:
     """keys: name -> (type, value); tensors: name -> [dims innermost first, type, bytes]."""
 
-    def __init__(self, path):
+    def __init__(self, path=None):
+        self.keys, self.tensors = {}, {}
+        if path is not None:
+            self._read(path)
+
+    def _read(self, path):
         with open(path, "rb") as file:
             r = Reader(file.read())
         assert r.take("4s") == b"GGUF" and r.take("I") == 3
         tensors, keys = r.take("Q"), r.take("Q")
-        self.keys, self.tensors = {}, {}
         for _ in range(keys):
             name = r.string().decode()
             kind = r.take("I")

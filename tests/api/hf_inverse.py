@@ -208,6 +208,310 @@ CLASSES = {
     ),
 }
 
+# The same of models of hf_random.py, with the modes of FUSED, too.
+EXAONE, QWEN, GLM = HEAD, HEAD, "transformer.encoder.layers.#."
+BERT = "encoder.layer.#."
+NOMIC = "encoder.layers.#."
+SHARED_EXPERTS = shared_expert("shared_experts")
+NEOX_LAYER = "gpt_neox.layers.#."
+INTERN = LAYER + "attention."
+FORWARD = LAYER + "feed_forward."
+YARN_4 = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+NEOX = {
+    "token_embd": "gpt_neox.embed_in",
+    "output": "embed_out",
+    "output_norm": "gpt_neox.final_layer_norm",
+    "attn_norm": NEOX_LAYER + "input_layernorm",
+    "ffn_norm": NEOX_LAYER + "post_attention_layernorm",
+    "attn_qkv": NEOX_LAYER + "attention.query_key_value",
+    "attn_output": NEOX_LAYER + "attention.dense",
+    "ffn_up": NEOX_LAYER + "mlp.dense_h_to_4h",
+    "ffn_down": NEOX_LAYER + "mlp.dense_4h_to_h",
+}
+BIGCODE = {
+    "token_embd": "transformer.wte",
+    "position_embd": "transformer.wpe",
+    "attn_norm": HEAD + "ln_1",
+    "ffn_norm": HEAD + "ln_2",
+    "attn_qkv": HEAD + "attn.c_attn",
+    "attn_output": HEAD + "attn.c_proj",
+    "ffn_up": HEAD + "mlp.c_fc",
+    "ffn_down": HEAD + "mlp.c_proj",
+    "output_norm": "transformer.ln_f",
+}
+BERT_NAMES = {
+    "token_embd": "embeddings.word_embeddings",
+    "position_embd": "embeddings.position_embeddings",
+    "token_types": "embeddings.token_type_embeddings",
+    "token_embd_norm": "embeddings.LayerNorm",
+    "attn_q": BERT + "attention.self.query",
+    "attn_k": BERT + "attention.self.key",
+    "attn_v": BERT + "attention.self.value",
+    "attn_output": BERT + "attention.output.dense",
+    "attn_output_norm": BERT + "attention.output.LayerNorm",
+    "ffn_up": BERT + "intermediate.dense",
+    "ffn_down": BERT + "output.dense",
+    "layer_output_norm": BERT + "output.LayerNorm",
+}
+JINA = {"hidden_act": "gelu", "position_embedding_type": "alibi"}
+CLASSES_OF_RANDOM = {
+    "phi2": (
+        "PhiForCausalLM",
+        {
+            "attn_output": ATTENTION + "dense",
+            "ffn_up": MLP + "fc1",
+            "ffn_down": MLP + "fc2",
+            "output_norm": "model.final_layernorm",
+        },
+        "",
+        {"hidden_act": "gelu_new", "partial_rotary_factor": 0.5},
+    ),
+    "gptneox": ("GPTNeoXForCausalLM", NEOX, "by head", {"rotary_pct": 0.5}),
+    "gptneox-serial": (
+        "GPTNeoXForCausalLM",
+        NEOX,
+        "by head",
+        {"rotary_pct": 1.0, "use_parallel_residual": False},
+    ),
+    "nemotron": (
+        "NemotronForCausalLM",
+        {},
+        "minus one",
+        {"hidden_act": "relu2", "norm_eps": 1e-5, "partial_rotary_factor": 0.5},
+    ),
+    "minicpm": (
+        "MiniCPMForCausalLM",
+        {},
+        "halves",
+        {"scale_emb": 3.0, "scale_depth": 0.6 * math.sqrt(2), "dim_model_base": 16},
+    ),
+    "smollm3": ("SmolLM3ForCausalLM", {}, "halves", {"no_rope_layers": [1, 1, 1, 0]}),
+    "seed_oss": (
+        "SeedOssForCausalLM",
+        {"post_attention_norm": LAYER + "post_attention_layernorm"},
+        "",
+        {"head_dim": 8},
+    ),
+    "glm4moe": (
+        "Glm4MoeForCausalLM",
+        SHARED_EXPERTS
+        | {
+            "post_attention_norm": LAYER + "post_attention_layernorm",
+            "exp_probs_b": MLP + "gate.e_score_correction",
+        },
+        "",
+        {"head_dim": 8, "partial_rotary_factor": 0.5, "routed_scaling_factor": 1.5}
+        | {"n_routed_experts": 5, "num_experts_per_tok": 2, "n_shared_experts": 1}
+        | {"moe_intermediate_size": 16, "first_k_dense_replace": 1, "norm_topk_prob": True}
+        | {"n_group": 1, "topk_group": 1},
+    ),
+    "deepseek-v3": (
+        "DeepseekV3ForCausalLM",
+        CLASSES["deepseek2"][1] | {"exp_probs_b": MLP + "gate.e_score_correction"},
+        "",
+        {"n_routed_experts": 8, "num_experts_per_tok": 3, "n_shared_experts": 1}
+        | {"moe_intermediate_size": 16, "first_k_dense_replace": 1, "norm_topk_prob": True}
+        | {"q_lora_rank": 24, "kv_lora_rank": 16, "v_head_dim": 6}
+        | {"qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "routed_scaling_factor": 2.5}
+        | {"n_group": 4, "topk_group": 2, "topk_method": "noaux_tc", "scoring_func": "sigmoid"}
+        | {"rope_scaling": YARN_4 | {"original_max_position_embeddings": 32}
+           | {"mscale": 1.0, "mscale_all_dim": 1.0}},
+    ),
+    "olmo": ("OlmoForCausalLM", {}, "halves", {"clip_qkv": 2.0}),
+    "olmoe": ("OlmoeForCausalLM", {}, "", {"num_experts": 5, "num_experts_per_tok": 2}),
+    "olmo3": (
+        "Olmo3ForCausalLM",
+        CLASSES["olmo2"][1],
+        "",
+        {"sliding_window": 5, "layer_types": ["sliding_attention"] * 3 + ["full_attention"]}
+        | {"rope_scaling": YARN_4},
+    ),
+    "granitemoe": (
+        "GraniteMoeForCausalLM",
+        {
+            "ffn_gate_inp": LAYER + "block_sparse_moe.router.layer",
+            "ffn_gate_up": LAYER + "block_sparse_moe.input_linear",
+            "ffn_down_exps": LAYER + "block_sparse_moe.output_linear",
+        },
+        "halves, stacked",
+        CLASSES["granite"][3] | {"num_local_experts": 5, "num_experts_per_tok": 2},
+    ),
+    "starcoder": (
+        "GPTBigCodeForCausalLM",
+        BIGCODE,
+        "",
+        {"multi_query": True, "activation_function": "gelu_pytorch_tanh", "n_inner": None},
+    ),
+    "starcoder-mha": ("GPTBigCodeForCausalLM", BIGCODE, "by head", {"multi_query": False}),
+    "cohere2": (
+        "Cohere2ForCausalLM",
+        {},
+        "",
+        {"logit_scale": 0.25, "sliding_window": 5, "sliding_window_pattern": 4},
+    ),
+    "internlm2": (
+        "InternLM2ForCausalLM",
+        {
+            "token_embd": "model.tok_embeddings",
+            "output": "output",
+            "attn_norm": LAYER + "attention_norm",
+            "attn_qkv": INTERN + "wqkv",
+            "attn_output": INTERN + "wo",
+            "ffn_norm": LAYER + "ffn_norm",
+            "ffn_gate": FORWARD + "w1",
+            "ffn_down": FORWARD + "w2",
+            "ffn_up": FORWARD + "w3",
+        },
+        "halves, fused, by head",
+        {},
+    ),
+    "internlm3": ("InternLM3ForCausalLM", {}, "halves", {"qkv_bias": True, "head_dim": 8}),
+    "baichuan": ("BaichuanForCausalLM", {"attn_qkv": ATTENTION + "W_pack"}, "halves, fused", {}),
+    "qwen": (
+        "QWenLMHeadModel",
+        {
+            "token_embd": "transformer.wte",
+            "attn_norm": QWEN + "ln_1",
+            "ffn_norm": QWEN + "ln_2",
+            "attn_qkv": QWEN + "attn.c_attn",
+            "attn_output": QWEN + "attn.c_proj",
+            "ffn_up": QWEN + "mlp.w1",
+            "ffn_gate": QWEN + "mlp.w2",
+            "ffn_down": QWEN + "mlp.c_proj",
+            "output_norm": "transformer.ln_f",
+        },
+        "",
+        {"seq_length": 100, "no_bias": True},
+    ),
+    "exaone": (
+        "ExaoneForCausalLM",
+        {
+            "token_embd": "transformer.wte",
+            "attn_norm": EXAONE + "ln_1",
+            "attn_q": EXAONE + "attn.attention.q_proj",
+            "attn_k": EXAONE + "attn.attention.k_proj",
+            "attn_v": EXAONE + "attn.attention.v_proj",
+            "attn_output": EXAONE + "attn.attention.out_proj",
+            "ffn_norm": EXAONE + "ln_2",
+            "ffn_gate": EXAONE + "mlp.c_fc_0",
+            "ffn_up": EXAONE + "mlp.c_fc_1",
+            "ffn_down": EXAONE + "mlp.c_proj",
+            "output_norm": "transformer.ln_f",
+        },
+        "",
+        {"activation_function": "silu"},
+    ),
+    "bloom": (
+        "BloomForCausalLM",
+        {
+            "token_embd": "word_embeddings",
+            "token_embd_norm": "word_embeddings_layernorm",
+            "attn_norm": "h.#.input_layernorm",
+            "attn_qkv": "h.#.self_attention.query_key_value",
+            "attn_output": "h.#.self_attention.dense",
+            "ffn_norm": "h.#.post_attention_layernorm",
+            "ffn_up": "h.#.mlp.dense_h_to_4h",
+            "ffn_down": "h.#.mlp.dense_4h_to_h",
+            "output_norm": "ln_f",
+        },
+        "by head",
+        {"apply_residual_connection_post_layernorm": False},
+    ),
+    "orion": ("OrionForCausalLM", {}, "", {"max_sequence_length": 128}),
+    "xverse": ("XverseForCausalLM", {}, "halves", {}),
+    "codeshell": ("CodeShellForCausalLM", BIGCODE, "", {"group_query_attention": True}),
+    "chatglm": (
+        "ChatGLMModel",
+        {
+            "token_embd": "transformer.embedding.word_embeddings",
+            "output": "transformer.output_layer",
+            "output_norm": "transformer.encoder.final_layernorm",
+            "attn_norm": GLM + "input_layernorm",
+            "attn_qkv": GLM + "self_attention.query_key_value",
+            "attn_output": GLM + "self_attention.dense",
+            "ffn_norm": GLM + "post_attention_layernorm",
+            "ffn_up": GLM + "mlp.dense_h_to_4h",
+            "ffn_down": GLM + "mlp.dense_4h_to_h",
+        },
+        "",
+        {"multi_query_attention": True, "multi_query_group_num": 2, "rope_ratio": 5}
+        | {"num_key_value_heads": None, "rope_theta": None, "seq_length": 128},
+    ),
+    "glm": (
+        "GlmForCausalLM",
+        {"ffn_up": MLP + "gate_up_proj"},
+        "",
+        {"head_dim": 8, "partial_rotary_factor": 0.5},
+    ),
+    "arcee": ("ArceeForCausalLM", {}, "halves", {"hidden_act": "relu2", "rope_scaling": YARN_4}),
+    "ernie4_5": ("Ernie4_5ForCausalLM", {}, "", {"head_dim": 8}),
+    "hunyuan-dense": (
+        "HunYuanDenseV1ForCausalLM",
+        {
+            "attn_q_norm": ATTENTION + "query_layernorm",
+            "attn_k_norm": ATTENTION + "key_layernorm",
+        },
+        "",
+        {"head_dim": 8},
+    ),
+    "mistral3": (
+        "Mistral3ForConditionalGeneration",
+        {},
+        "halves",
+        {"head_dim": 8, "rope_scaling": YARN_4},
+    ),
+    "llama-yarn": (
+        "LlamaForCausalLM",
+        {},
+        "halves",
+        {"rope_scaling": YARN_4 | {"attention_factor": 0.7 * (1 + 0.1 * math.log(4))}},
+    ),
+    "bert-random": ("BertModel", BERT_NAMES, "", {"hidden_act": "gelu"}),
+    "nomic-bert": (
+        "NomicBertModel",
+        {
+            "token_embd": "embeddings.word_embeddings",
+            "token_types": "embeddings.token_type_embeddings",
+            "token_embd_norm": "emb_ln",
+            "attn_qkv": NOMIC + "attn.Wqkv",
+            "attn_output": NOMIC + "attn.out_proj",
+            "attn_output_norm": NOMIC + "norm1",
+            "ffn_up": NOMIC + "mlp.fc11",
+            "ffn_gate": NOMIC + "mlp.fc12",
+            "ffn_down": NOMIC + "mlp.fc2",
+            "layer_output_norm": NOMIC + "norm2",
+        },
+        "",
+        {"activation_function": "swiglu", "rotary_emb_base": 1000, "rope_theta": None}
+        | {"rotary_emb_fraction": 1.0, "rotary_emb_scale_base": None, "prenorm": False},
+    ),
+    "jina-bert-v2": (
+        "JinaBertModel",
+        BERT_NAMES
+        | {
+            "ffn_up": BERT + "mlp.gated_layers",
+            "ffn_down": BERT + "mlp.wo",
+            "layer_output_norm": BERT + "mlp.layernorm",
+        },
+        "",
+        JINA,
+    ),
+    "jina-bert-code": (
+        "JinaBertForMaskedLM",
+        BERT_NAMES
+        | {
+            "attn_q_norm": BERT + "attention.self.layer_norm_q",
+            "attn_k_norm": BERT + "attention.self.layer_norm_k",
+            "attn_norm_2": BERT + "layer_norm_1",
+            "ffn_up": BERT + "mlp.up_gated_layer",
+            "ffn_down": BERT + "mlp.down_layer",
+            "layer_output_norm": BERT + "layer_norm_2",
+        },
+        "up and gate",
+        JINA,
+    ),
+}
+
 SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd"))
 
 
@@ -264,14 +568,70 @@ def rows_in_halves(numbers, heads, cols):
     return out
 
 
+def by_head(gguf, dims, numbers):
+    """All of q, k and v become those of one key head and its query heads, in turn."""
+    heads, kv = gguf.key("attention.head_count"), gguf.key("attention.head_count_kv")
+    one = len(numbers) // (heads + 2 * kv)  # numbers of a head
+    queries, out = heads // kv, array.array("f")
+    for g in range(kv):
+        k, v = (heads + g) * one, (heads + kv + g) * one
+        out += numbers[g * queries * one : (g + 1) * queries * one]
+        out += numbers[k : k + one] + numbers[v : v + one]
+    return out
+
+
+def joined(gguf, stems, into):
+    """Tensors of a layer, the rows of the first above those of the others."""
+    for layer in range(gguf.key("block_count")):
+        for kind in (".weight", ".bias"):
+            names = [f"blk.{layer}.{stem}{kind}" for stem in stems]
+            if names[0] not in gguf.tensors:
+                continue
+            parts = [gguf.tensors.pop(name) for name in names]
+            dims, rows = list(parts[0][0]), -2 if len(parts[0][0]) > 2 else -1
+            dims[rows] = sum(part[0][rows] for part in parts)
+            gguf.tensors[f"blk.{layer}.{into}{kind}"] = (dims, interleaved(parts))
+
+
+def interleaved(parts):
+    """Matrix by matrix where there are several."""
+    dims, out = parts[0][0], array.array("f")
+    count = dims[2] if len(dims) > 2 else 1
+    for i in range(count):
+        for _, numbers in parts:
+            size = len(numbers) // count
+            out += numbers[i * size : (i + 1) * size]
+    return out
+
+
+def in_halves(gguf, stem, dims, numbers):
+    heads = gguf.key("attention.head_count" + ("_kv" if stem == "attn_k" else ""))
+    return rows_in_halves(numbers, heads, dims[0] if len(dims) > 1 else 1)
+
+
+def fuse(gguf, mode):
+    """What a class keeps in one tensor."""
+    if "fused" in mode:
+        for name, (dims, numbers) in gguf.tensors.items():
+            stem = name.split(".")[-2]
+            if "halves" in mode and stem in ("attn_q", "attn_k"):
+                gguf.tensors[name] = (dims, in_halves(gguf, stem, dims, numbers))
+        joined(gguf, ("attn_q", "attn_k", "attn_v"), "attn_qkv")
+    if "stacked" in mode:
+        joined(gguf, ("ffn_gate_exps", "ffn_up_exps"), "ffn_gate_up")
+    if mode == "up and gate":
+        joined(gguf, ("ffn_up", "ffn_gate"), "ffn_up")
+
+
 def stored(gguf, mode, stem, kind, dims, numbers):
     """Shape (outermost first) and numbers as the class has them."""
     shape = list(reversed(dims))
-    if mode == "minus one" and "norm" in stem:
+    if mode == "minus one" and "norm" in stem and kind == "weight":
         numbers = array.array("f", (x - 1 for x in numbers))
-    if mode == "halves" and stem in ("attn_q", "attn_k"):
-        heads = gguf.key("attention.head_count" + ("_kv" if stem == "attn_k" else ""))
-        numbers = rows_in_halves(numbers, heads, dims[0])
+    if "by head" in mode and stem == "attn_qkv":
+        numbers = by_head(gguf, dims, numbers)
+    if "halves" in mode and stem in ("attn_q", "attn_k"):
+        numbers = in_halves(gguf, stem, dims, numbers)
     matrices = ("attn_qkv", "attn_output", "ffn_up", "ffn_down")
     if mode == "transposed" and kind == "weight" and stem in matrices:
         numbers = array.array("f", (x for i in range(dims[0]) for x in numbers[i :: dims[0]]))
@@ -310,15 +670,17 @@ def config_of(gguf, class_name, members):
 
 
 def write_dir(model, gguf_path, out):
-    """config.json and model.safetensors of a row of CLASSES, from its GGUF file."""
-    class_name, names, mode, members = CLASSES[model]
+    """config.json and model.safetensors of a row of the tables, from its GGUF file."""
+    class_name, names, mode, members = (CLASSES | CLASSES_OF_RANDOM)[model]
     gguf, names = Gguf(gguf_path), COMMON | names
     config = config_of(gguf, class_name, members)
+    fuse(gguf, mode)
     parts = {}
     for name, (dims, numbers) in gguf.tensors.items():
         layer, stem, kind = re.match(r"(?:blk\.(\d+)\.)?(.*?)(?:\.(weight|bias))?$", name).groups()
         shape, numbers = stored(gguf, mode, stem, kind, dims, numbers)
         hf = names[stem].replace("#", layer or "") + (f".{kind}" if kind else "")
+        hf = hf.replace("e_score_correction.", "e_score_correction_")
         if "@" not in hf:
             parts[hf] = (shape, numbers)
             continue

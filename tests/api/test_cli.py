@@ -49,9 +49,9 @@ def a_missing_file_is_named():
 
 
 @test
-def a_directory_is_no_model():
+def a_directory_without_weights_is_no_model():
     for command in (["run", "-p", "x"], ["inspect"], ["bench"]):
-        gantry(*command, harness.TMP).failed_with(1, harness.TMP, "directory")
+        gantry(*command, harness.TMP).failed_with(1, harness.TMP, "no model.safetensors")
     gantry("tokenize", harness.TMP).failed_with(1, harness.TMP, "no tokenizer")
 
 

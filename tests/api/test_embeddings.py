@@ -293,15 +293,19 @@ def reranker(*parts):
     if not os.path.exists(path):
         file = gguf.Gguf(bert())
         file.keys["bert.pooling_type"] = (gguf.U32, 4)
-        shapes = {"cls.weight": [DIMS, DIMS], "cls.output.weight": [DIMS, 1]}
+        labels = 1 if parts == DENSE_ONLY else DIMS  # of the first matrix
+        rows = {"cls.weight": labels, "cls.bias": labels, "cls.output.weight": 1}
         for part in parts:
-            values = head()[part]
-            file.add_f32(part, shapes.get(part, [len(values)]), values)
+            count = rows.get(part, 1)
+            wide = part.endswith(".weight")
+            values = head()[part][: count * (DIMS if wide else 1)]
+            file.add_f32(part, [DIMS, count] if wide else [count], values)
         file.write(path)
     return path
 
 
 WHOLE = ("cls.weight", "cls.bias", "cls.output.weight", "cls.output.bias")
+DENSE_ONLY = ("cls.weight", "cls.bias")
 OUT_ONLY = ("cls.output.weight", "cls.output.bias")
 
 QUERY = "where is the cat"
@@ -313,12 +317,14 @@ def dot(a, b):
 
 
 def score_of(document, parts):
-    """sigmoid(out . tanh(dense . state + bias) + bias) of the first token's state."""
+    """sigmoid(out . tanh(dense . state + bias) + bias) of the first state, as far as it is there."""
     pair = ids_of(QUERY) + ids_of(document)[1:]  # [CLS] query [SEP] document [SEP]
     x = vector_of_command(bert(), pair, "--pooling", "cls")
     if "cls.weight" in parts:
         rows = [head()["cls.weight"][r * DIMS : (r + 1) * DIMS] for r in range(DIMS)]
         x = [math.tanh(dot(row, x) + shift) for row, shift in zip(rows, head()["cls.bias"])]
+    if parts == DENSE_ONLY:
+        return 1 / (1 + math.exp(-x[0]))
     z = dot(head()["cls.output.weight"], x) + head()["cls.output.bias"][0]
     return 1 / (1 + math.exp(-z))
 
@@ -330,7 +336,7 @@ def rerank(server, documents, **fields):
 
 @test
 def scores_are_those_of_the_head():
-    for parts in (WHOLE, OUT_ONLY):
+    for parts in (WHOLE, OUT_ONLY, DENSE_ONLY):
         server = shared_server(*F32, model="ranks=" + reranker(*parts))
         reply = rerank(server, DOCUMENTS)
         equal(sorted(reply), ["model", "object", "results", "usage"], "members of the reply")
@@ -389,6 +395,11 @@ def wrong_questions_to_a_reranker_are_refused_by_name():
     body = {"query": "cat " * 100, "documents": ["a", "fox " * 100]}
     server.post("/v1/rerank", body).error(400, "context_length_exceeded", CTX)
     server.wait_idle()
+
+
+@test
+def a_server_needs_one_vector_for_a_text():
+    gantry("serve", "-m", bert(), "--pooling", "none").failed_with(2, "--pooling none")
 
 
 @test

@@ -1,12 +1,17 @@
 """test_hf.py - Hugging Face directories: run in place, converted, quantized into the cache."""
 import array
+import copy
 import json
 import os
 import shutil
 import struct
+import subprocess
 
+import gguf
 import harness
 import hf_inverse
+import hf_quants
+import hf_random
 from harness import check, equal, gantry, test
 from hf_inverse import write_safetensors
 
@@ -79,6 +84,44 @@ def directories_of_many_classes_give_the_recorded_logits():
         check(error < NMSE_MAX, f"{name}: nmse {error}")
 
 
+def vector(model, ids):
+    out = out_path("hf.vector")
+    text = ",".join(str(i) for i in ids)
+    gantry("embed", model, "--tokens", text, "-o", out).succeeded()
+    return floats(out)
+
+
+def random_pair(name):
+    """A random file and the directory it could come from."""
+    file, path = out_path(f"{name}.gguf"), out_path(f"{name}-hf")
+    hf_random.write(name, shared("models", "qwen2", "model-f32.gguf"), file)
+    os.makedirs(path, exist_ok=True)
+    hf_inverse.write_dir(name, file, path)
+    tokenizer = shared("models", "qwen2", "hf-bf16", "tokenizer.model")
+    shutil.copyfile(tokenizer, os.path.join(path, "tokenizer.model"))
+    return file, path
+
+
+def compare_random(name):
+    """Both, and the file that the directory becomes."""
+    file, path = random_pair(name)
+    again = out_path(f"{name}-again.gguf")
+    unread = gantry("convert", path, again).succeeded().err
+    check("no meaning" not in unread, f"{name}: {unread}")
+    compute = vector if name in hf_random.ENCODERS else logits
+    ids = range(3, 40)
+    want = compute(file, ids)
+    for model in (path, again):
+        error = nmse(compute(model, ids), want)
+        check(error < NMSE_MAX, f"{name}: {model}: nmse {error}")
+
+
+@test
+def directories_of_classes_without_recorded_logits_compute_as_their_files():
+    for name in hf_inverse.CLASSES_OF_RANDOM:
+        compare_random(name)
+
+
 @test
 def a_converted_file_gives_the_same_logits_and_tokens():
     text = "Once upon a time, Lily\n saw <s> 3 cats".encode()
@@ -127,80 +170,268 @@ def write_config(path, config):
         json.dump(config, f)
 
 
-def as_int8(rows, cols, data):
-    """BF16 [rows, cols] as I8 with a scale per row, and the same values as F32."""
-    halves = array.array("H", data)
-    words = array.array("I", (h << 16 for h in halves))
-    values = array.array("f", words.tobytes())
-    quanta, scales, exact = array.array("b"), array.array("f"), array.array("f")
-    for row in range(rows):
-        line = values[row * cols : (row + 1) * cols]
-        # a power of two, so that every product is exact in f32
-        scale = 2.0 ** -10
-        while max(abs(v) for v in line) / scale > 127:
-            scale *= 2
-        scales.append(scale)
-        for v in line:
-            q = round(v / scale)
-            quanta.append(q)
-            exact.append(q * scale)
-    return quanta.tobytes(), scales.tobytes(), exact.tobytes()
+def compressed(weights, form):
+    return {
+        "quant_method": "compressed-tensors",
+        "format": form,
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
+        "ignore": ["lm_head"],
+    }
+
+
+def int4_args(strategy, group, symmetric, **more):
+    weights = {"num_bits": 4, "type": "int", "strategy": strategy, "group_size": group}
+    return compressed(weights | {"symmetric": symmetric} | more, "pack-quantized")
+
+
+def gptq_config(group, **more):
+    config = {"quant_method": "gptq", "bits": 4, "group_size": group}
+    return config | {"checkpoint_format": "gptq"} | more
+
+
+INT8 = {"num_bits": 8, "type": "int", "symmetric": True}
+FLOAT8 = {"num_bits": 8, "type": "float", "symmetric": True}
+
+# name: function of hf_quants and its options, quantization_config
+QUANTIZED = {
+    "gptq-32": (hf_quants.gptq, {}, gptq_config(32)),
+    "gptq-32-sym": (hf_quants.gptq, {"symmetric": True}, gptq_config(32, sym=True)),
+    "gptq-128": (hf_quants.gptq, {"group": 128}, gptq_config(128, desc_act=False)),
+    "gptq-row": (hf_quants.gptq, {"group": -1}, gptq_config(-1)),
+    "gptq-act-order": (hf_quants.gptq, {"act_order": True}, gptq_config(32, desc_act=True)),
+    "gptq-v2": (hf_quants.gptq, {"version": 2}, gptq_config(32, checkpoint_format="gptq_v2")),
+    "awq-32": (hf_quants.awq, {}, {"quant_method": "awq", "bits": 4, "group_size": 32}),
+    "awq-128": (
+        hf_quants.awq,
+        {"group": 128},
+        {"quant_method": "awq", "w_bit": 4, "q_group_size": 128, "version": "GEMM"},
+    ),
+    "int4-sym": (hf_quants.pack_quantized, {}, int4_args("group", 32, True)),
+    "int4-asym": (
+        hf_quants.pack_quantized,
+        {"symmetric": False, "scale_type": "F16"},
+        int4_args("group", 32, False),
+    ),
+    "int4-row": (hf_quants.pack_quantized, {"group": -1}, int4_args("channel", None, True)),
+    "int4-act-order": (
+        hf_quants.pack_quantized,
+        {"g_idx": True},
+        int4_args("group", 32, True, actorder="group"),
+    ),
+    "int8-row": (hf_quants.int8, {}, compressed(INT8 | {"strategy": "channel"}, "int-quantized")),
+    "int8-tensor": (
+        hf_quants.int8,
+        {"per_tensor": True},
+        compressed(INT8 | {"strategy": "tensor"}, "int-quantized"),
+    ),
+    "fp8-row": (
+        hf_quants.fp8,
+        {},
+        compressed(FLOAT8 | {"strategy": "channel"}, "float-quantized"),
+    ),
+    "fp8-tensor": (
+        hf_quants.fp8,
+        {"per_tensor": True},
+        {"quant_method": "fp8", "activation_scheme": "static"},
+    ),
+    "fp8-128": (
+        hf_quants.fp8,
+        {"block": (128, 128)},
+        {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]},
+    ),
+    "fp8-compressed-blocks": (
+        hf_quants.fp8,
+        {"block": (16, 24), "suffix": "weight_scale"},
+        compressed(
+            FLOAT8 | {"strategy": "block", "block_structure": [16, 24]}, "float-quantized"
+        ),
+    ),
+    "fp8-blocks": (
+        hf_quants.fp8,
+        {"block": (24, 40)},
+        {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [24, 40]},
+    ),
+}
+# Modules that the tool was told to leave alone.
+IGNORED = ("model.layers.1.mlp.down_proj", "model.layers.0.self_attn.v_proj", "lm_head")
+
+
+def is_quantized(name):
+    module = name.removesuffix(".weight")
+    linear = module.endswith(("_proj", "_proj_with_mqa")) or ".experts." in module
+    return module != name and linear and module not in IGNORED
+
+
+def as_floats(kind, data):
+    if kind == "F32":
+        return array.array("f", data)
+    return array.array("f", array.array("I", (h << 16 for h in array.array("H", data))).tobytes())
+
+
+def quantized_pair(source, model, name):
+    """Two directories: the model quantized, and with the same values in F32."""
+    quantize, options, quantization = QUANTIZED[name]
+    packed, config = copy_dir(source, f"{model}-{name}")
+    plain, _ = copy_dir(source, f"{model}-{name}-plain")
+    write_config(packed, config | {"quantization_config": quantization})
+    a, b = {}, {}
+    weights = read_safetensors(os.path.join(source, "model.safetensors"))
+    for tensor, (kind, shape, data) in weights.items():
+        a[tensor] = b[tensor] = (kind, shape, data)
+        if not is_quantized(tensor):
+            continue
+        pieces, exact = quantize(*shape, as_floats(kind, data), **options)
+        del a[tensor]
+        for suffix, piece in pieces.items():
+            a[tensor.removesuffix("weight") + suffix] = piece
+        b[tensor] = ("F32", shape, exact.tobytes())
+    write_safetensors(os.path.join(packed, "model.safetensors"), a)
+    write_safetensors(os.path.join(plain, "model.safetensors"), b)
+    return packed, plain
+
+
+def compare_quantized(model, name, source=None):
+    """As it is read in place, and as a converted file."""
+    source = source or shared("models", model, "hf-bf16")
+    packed, plain = quantized_pair(source, model, name)
+    file = out_path("quantized.gguf")
+    gantry("convert", packed, file).succeeded()
+    ids = range(3, 20)
+    want = logits(plain, ids)
+    for got in (packed, file):
+        error = nmse(logits(got, ids), want)
+        check(error < NMSE_MAX, f"{model} {name} {got}: nmse {error}")
 
 
 @test
-def int8_weights_compute_as_their_values_in_f32():
-    source = shared("models", "qwen2", "hf-bf16")
-    packed, config = copy_dir(source, "int8")
-    plain, _ = copy_dir(source, "int8-plain")
-    config["quantization_config"] = {
-        "quant_method": "compressed-tensors",
-        "format": "int-quantized",
-        "config_groups": {
-            "group_0": {
-                "targets": ["Linear"],
-                "weights": {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"},
-            }
-        },
-    }
-    write_config(packed, config)
-    a, b = {}, {}
-    for name, (kind, shape, data) in read_safetensors(
-        os.path.join(source, "model.safetensors")
-    ).items():
-        if not name.endswith("_proj.weight"):
-            a[name] = b[name] = (kind, shape, data)
-            continue
-        quanta, scales, exact = as_int8(*shape, data)
-        a[name] = ("I8", shape, quanta)
-        a[name + "_scale"] = ("F32", [shape[0], 1], scales)
-        b[name] = ("F32", shape, exact)
-    write_safetensors(os.path.join(packed, "model.safetensors"), a)
-    write_safetensors(os.path.join(plain, "model.safetensors"), b)
-    ids = range(3, 20)
-    error = nmse(logits(packed, ids), logits(plain, ids))
-    check(error < NMSE_MAX, f"nmse {error}")
+def quantized_weights_compute_as_their_values_in_f32():
+    for name in QUANTIZED:
+        compare_quantized("qwen2", name)
+
+
+@test
+def deepseek_in_blocks_of_fp8_computes_as_its_values_in_f32():
+    _, source = random_pair("deepseek-v3")
+    for name in ("fp8-128", "fp8-blocks", "fp8-compressed-blocks"):
+        compare_quantized("deepseek-v3", name, source)
+
+
+@test
+def quantized_experts_compute_as_their_values_in_f32():
+    for name in ("gptq-32", "gptq-act-order", "awq-32", "int4-asym", "int8-row", "fp8-blocks"):
+        compare_quantized("mixtral", name)
+
+
+def cache_args(cache):
+    return ("--quantize", "Q8_0", "--cache-dir", cache, "--log-level", "info")
+
+
+def logits_by_copy(source, cache):
+    """What is said on stderr, and the logits."""
+    out = out_path("hf.logits")
+    text = ",".join(str(i) for i in range(3, 20))
+    done = gantry("logits", source, "--tokens", text, "-o", out, *cache_args(cache)).succeeded()
+    return done.err, floats(out)
+
+
+def copies_in(cache):
+    return [os.path.join(cache, n) for n in os.listdir(cache) if n.endswith("-Q8_0.gguf")]
 
 
 @test
 def a_quantized_copy_is_made_once():
     source = shared("models", "llama3-gqa-ropefreqs", "hf-bf16")
     cache = out_path("cache")
-    ids = range(3, 20)
-    args = ("--quantize", "Q8_0", "--cache-dir", cache, "--log-level", "info")
-
-    def run():
-        out = out_path("hf.logits")
-        text = ",".join(str(i) for i in ids)
-        done = gantry("logits", source, "--tokens", text, "-o", out, *args).succeeded()
-        return done.err, floats(out)
-
-    first, a = run()
-    second, b = run()
+    first, a = logits_by_copy(source, cache)
+    second, b = logits_by_copy(source, cache)
     check("wrote" in first and "found" in second, first + second)
     equal(a.tobytes(), b.tobytes(), "logits of both runs")
     files = sorted(os.listdir(cache))
-    equal(len(files), 2, f"files in the cache: {files}")
-    check(any(name.endswith("-Q8_0.gguf") for name in files), str(files))
+    equal(len(files), 3, f"files in the cache: {files}")
+    equal(len(copies_in(cache)), 1, f"copies in the cache: {files}")
+
+
+@test
+def a_quantized_copy_that_was_damaged_is_made_again():
+    source = shared("models", "llama3-gqa-ropefreqs", "hf-bf16")
+    cache = out_path("cache-damaged")
+    _, want = logits_by_copy(source, cache)
+    (copy,) = copies_in(cache)
+    size = os.path.getsize(copy)
+
+    def cut():
+        os.truncate(copy, size // 2)
+
+    def change_a_byte():
+        with open(copy, "r+b") as f:
+            f.seek(size - 100)
+            byte = f.read(1)[0]
+            f.seek(size - 100)
+            f.write(bytes([byte ^ 1]))
+
+    def forget():
+        os.unlink(copy.removesuffix(".gguf") + ".sum")
+
+    for damage in (cut, change_a_byte, forget):
+        damage()
+        said, got = logits_by_copy(source, cache)
+        check("not what was written" in said and "wrote" in said, f"{damage.__name__}: {said}")
+        equal(got.tobytes(), want.tobytes(), f"logits after {damage.__name__}")
+    os.utime(copy)  # touched, but the same
+    said, _ = logits_by_copy(source, cache)
+    check("found" in said, said)
+
+
+@test
+def starts_at_the_same_time_share_one_copy():
+    source = shared("models", "mixtral", "hf-bf16")
+    cache = out_path("cache-shared")
+    outs = [out_path(f"hf.logits.{i}") for i in range(4)]
+    args = ("logits", source, "--tokens", "3,4,5,6,7", *cache_args(cache))
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    runs = [subprocess.Popen([harness.BINARY, *args, "-o", out], **pipes) for out in outs]
+    for run in runs:
+        said = run.communicate(timeout=harness.PATIENCE_S)[1]
+        equal(run.returncode, 0, f"exit status ({said})")
+    equal(len({floats(out).tobytes() for out in outs}), 1, "different logits")
+    files = sorted(os.listdir(cache))
+    equal(len(files), 3, f"files in the cache: {files}")
+
+
+def split(file, count, stem):
+    """The tensors of a GGUF file in `count` files; answers their paths."""
+    paths = [f"{stem}-{i + 1:05}-of-{count:05}.gguf" for i in range(count)]
+    names = list(file.tensors)
+    size = -(-len(names) // count)
+    for i, path in enumerate(paths):
+        part = copy.copy(file)
+        part.keys = file.keys if i == 0 else {}
+        part.keys = part.keys | {
+            "split.no": (2, i),
+            "split.count": (2, count),
+            "split.tensors.count": (5, len(names)),
+        }
+        part.tensors = {n: file.tensors[n] for n in names[i * size : (i + 1) * size]}
+        part.write(path)
+    return paths
+
+
+@test
+def a_gguf_file_is_converted_to_itself():
+    source = shared("models", "mixtral", "model-f32.gguf")
+    path = out_path("copied.gguf")
+    gantry("convert", source, path).succeeded()
+    with open(source, "rb") as a, open(path, "rb") as b:
+        check(a.read() == b.read(), "bytes differ")
+    gantry("convert", path, path).failed_with(1, "same file")
+
+
+@test
+def parts_of_a_gguf_file_are_refused_by_number():
+    source = shared("models", "mixtral", "model-f32.gguf")
+    for i, part in enumerate(split(gguf.Gguf(source), 3, out_path("part"))):
+        refused = gantry("convert", part, out_path("joined.gguf"))
+        refused.failed_with(1, f"part {i + 1} of 3")
 
 
 @test
@@ -208,11 +439,11 @@ def what_is_no_model_directory_is_refused():
     empty = out_path("empty-dir")
     os.makedirs(empty, exist_ok=True)
     gantry("logits", empty, "--tokens", "1", "-o", out_path("x")).failed_with(1, "safetensors")
-    gantry("convert", harness.TINY, out_path("x.gguf")).failed_with(1, "no directory")
+    gantry("convert", __file__, out_path("x.gguf")).failed_with(1, "magic")
     gantry("convert", empty).failed_with(2, "IN and OUT")
     source = shared("models", "qwen2", "hf-bf16")
     path, config = copy_dir(source, "unknown-class")
     config["architectures"] = ["NoSuchModel"]
     write_config(path, config)
-    gantry("convert", path, out_path("x.gguf")).failed_with(1, "NoSuchModel", "Llama")
+    gantry("convert", path, out_path("x.gguf")).failed_with(1, "NoSuchModel", "Llama", "Jina")
     check(not os.path.exists(out_path("x.gguf")), "a file after a refusal")

@@ -8,7 +8,9 @@ import http.client
 import json
 import os
 import resource
+import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -67,6 +69,261 @@ def no_hostile_model_file_is_run():
     for path, _ in cases("gguf"):
         args = ("run", path, "-p", "x", "-n", "1", "--gpu", "off")
         gantry(*args, timeout=20).failed_with(1, name_of(path))
+
+
+# --- directories and adapters -----------------------------------------------------------------
+
+
+def hf_folder(name, without=()):
+    """A copy of a recorded directory in which something can be replaced."""
+    source = shared_path("oracle/public/models/qwen2/hf-bf16")
+    folder = os.path.join(harness.TMP, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    for file in os.listdir(source):
+        if file not in without:
+            shutil.copy(os.path.join(source, file), folder)
+    return folder
+
+
+def write_json(value, *parts):
+    text = value if isinstance(value, bytes) else json.dumps(value).encode()
+    with open(os.path.join(*parts), "wb") as file:
+        file.write(text)
+
+
+def require_refusal(folder, what):
+    """inspect says why not, or cannot say anything; no command makes anything of it."""
+    before = limit_memory(folder)
+    done = gantry("inspect", "--json", folder, before=before, timeout=20 * harness.SCALE)
+    if done.code != 0:
+        done.failed_with(1, "gantry inspect: ")
+    else:
+        facts = json.loads(done.out)
+        said = (facts["runnable"], bool(facts["reason"]))
+        equal(said, (False, True), f"{what}: runnable, and whether a reason is given")
+    out = os.path.join(harness.TMP, "refused.out")
+    args = ("logits", folder, "--tokens", "1", "-o", out)
+    gantry(*args, timeout=20 * harness.SCALE).failed_with(1, "gantry logits: ")
+    gantry("convert", folder, out, timeout=20 * harness.SCALE).failed_with(1, "gantry convert: ")
+    check(not os.path.exists(out), f"{what}: a file after a refusal")
+
+
+def require_calm(folder, what, inspect=True):
+    """An answer or one line of what is wrong; the same from both commands."""
+    before = limit_memory(folder)
+    out = folder + ".f32"
+    args = ("--tokens", "1,5,9", "-o", out)
+    done = gantry("logits", folder, *args, before=before, timeout=20 * harness.SCALE)
+    if done.code != 0:
+        done.failed_with(1, "gantry logits: ")
+        check("\ufffd" not in done.err, lambda: f"{what}: no text: {done.err!r}")
+    computed = done.code == 0
+    if not inspect:
+        return computed
+    done = gantry("inspect", "--json", folder, before=before, timeout=20 * harness.SCALE)
+    if done.code != 0:
+        done.failed_with(1, "gantry inspect: ")
+    runnable = done.code == 0 and json.loads(done.out)["runnable"]
+    equal(computed, runnable, f"{what}: computed, and whether inspect calls it runnable")
+    return computed
+
+
+@test
+def no_hostile_safetensors_file_is_a_model():
+    seen = cases("safetensors")
+    check(len(seen) >= 31, f"{len(seen)} cases")
+    for path, _ in seen[:: harness.SCALE]:
+        folder = hf_folder("hostile-weights", without=("model.safetensors",))
+        shutil.copy(path, os.path.join(folder, "model.safetensors"))
+        require_refusal(folder, name_of(path))
+        shard = "model-00001-of-00001.safetensors"
+        os.rename(os.path.join(folder, "model.safetensors"), os.path.join(folder, shard))
+        write_json({"weight_map": {"a": shard}}, folder, "model.safetensors.index.json")
+        require_refusal(folder, f"{name_of(path)} behind an index")
+
+
+@test
+def no_hostile_safetensors_file_is_an_adapter():
+    model = shared_path("oracle/public/models/qwen2/model-f32.gguf")
+    out = os.path.join(harness.TMP, "adapted.f32")
+    folder = os.path.join(harness.TMP, "hostile-adapter")
+    os.makedirs(folder, exist_ok=True)
+    write_json({"peft_type": "LORA", "r": 1, "lora_alpha": 1}, folder, "adapter_config.json")
+    for path, _ in cases("safetensors")[:: harness.SCALE]:
+        shutil.copy(path, os.path.join(folder, "adapter_model.safetensors"))
+        args = ("logits", model, "--tokens", "1", "-o", out, "--lora", folder)
+        done = gantry(*args, timeout=20 * harness.SCALE)
+        done.failed_with(1, "gantry logits: ")
+        check(not os.path.exists(out), f"{name_of(path)}: a file after a refusal")
+
+
+@test
+def no_hostile_model_file_is_an_adapter():
+    model = shared_path("oracle/public/models/llama-mha/model-f32.gguf")
+    out = os.path.join(harness.TMP, "adapted.f32")
+    for path, _ in cases("gguf")[:: harness.SCALE]:
+        args = ("logits", model, "--tokens", "1", "-o", out, "--lora", path)
+        gantry(*args, timeout=20 * harness.SCALE).failed_with(1, "gantry logits: ")
+
+
+INDEXES = {
+    "no object": [],
+    "no map": {},
+    "a map of numbers": {"weight_map": {"a": 5}},
+    "an empty map": {"weight_map": {}},
+    "an absolute path": {"weight_map": {"a": "/etc/passwd"}},
+    "a path upwards": {"weight_map": {"a": "../model.safetensors"}},
+    "a path below": {"weight_map": {"a": "x/model.safetensors"}},
+    "a missing file": {"weight_map": {"a": "model-00001-of-00002.safetensors"}},
+    "an empty name": {"weight_map": {"a": ""}},
+    "itself": {"weight_map": {"a": "model.safetensors.index.json"}},
+    "the folder": {"weight_map": {"a": "."}},
+    "a zero byte": {"weight_map": {"a": "model.safetensors\0"}},
+    "a long name": {"weight_map": {"a": "a" * 5000}},
+    "many files": {"weight_map": {str(i): f"{i}.safetensors" for i in range(20000)}},
+    "half a text": b'{"weight_map": {"a": "mod',
+    "deep": b"[" * 200000,
+}
+
+
+@test
+def no_hostile_index_leads_anywhere():
+    for what, index in INDEXES.items():
+        folder = hf_folder("hostile-index", without=("model.safetensors",))
+        write_json(index, folder, "model.safetensors.index.json")
+        require_refusal(folder, what)
+
+
+WRONG_VALUES = (None, "", "x", -1, 0, 3, 0.5, 1e300, 2**31, 2**64, [], [1] * 9, {}, True)
+LANES = 2  # folders tried at a time
+
+
+@test
+def no_value_in_a_configuration_is_fatal():
+    """Every member of config.json with every kind of value, one at a time."""
+    folders = [hf_folder(f"hostile-config-{i}") for i in range(LANES)]
+    with open(os.path.join(folders[0], "config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    check(require_calm(folders[0], "the recorded one"), "the recorded directory does not run")
+    more = {
+        "head_dim": 16,
+        "quantization_config": None,
+        "num_experts": None,
+        "partial_rotary_factor": None,
+        "layer_types": None,
+        "text_config": None,
+        "rope_parameters": None,
+    }
+    trials = [(key, value) for key in {**config, **more} for value in WRONG_VALUES]
+    trials = trials[:: harness.SCALE]
+
+    def run(lane):
+        for i, (key, value) in list(enumerate(trials))[lane::LANES]:
+            write_json({**config, key: value}, folders[lane], "config.json")
+            require_calm(folders[lane], f"{key} = {value!r}", inspect=i % 5 == 0)
+
+    harness.in_parallel([lambda lane=lane: run(lane) for lane in range(LANES)])
+
+
+SCALINGS = (
+    {"type": "yarn"},
+    {"type": "yarn", "factor": 0},
+    {"type": "yarn", "factor": 1e300, "original_max_position_embeddings": 1},
+    {"type": "yarn", "factor": 4, "original_max_position_embeddings": -1},
+    {"type": "yarn", "factor": 4, "beta_fast": 0, "beta_slow": 0},
+    {"rope_type": "llama3"},
+    {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4},
+    {"rope_type": "longrope", "short_factor": [], "long_factor": []},
+    {"rope_type": "longrope", "short_factor": [0] * 8, "long_factor": ["x"] * 8},
+    {"rope_type": "linear", "factor": "2"},
+    {"rope_type": "linear", "factor": -2},
+    {"rope_type": "dynamic", "factor": 2},
+    {"rope_type": "none such"},
+    {"rope_type": 5},
+)
+
+
+@test
+def no_scaling_of_positions_is_fatal():
+    folder = hf_folder("hostile-scaling")
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    for scaling in SCALINGS:
+        for key in ("rope_scaling", "rope_parameters"):
+            write_json({**config, key: scaling}, folder, "config.json")
+            require_calm(folder, f"{key} {scaling}")
+
+
+BROKEN_FILES = (
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b"\xff\xfe{}",
+    b'{"architectures": ["Qwen2ForCausalLM"]}',
+    b'{"architectures": [], "architectures": 5}',
+    b'{"a":' * 100000,
+    b"[" * 500000,
+    b'{"architectures": ["' + b"x" * 1000000 + b'"]}',
+    b'{"hidden_size": ' + b"9" * 100000 + b"}",
+)
+
+
+@test
+def no_broken_file_of_a_directory_is_fatal():
+    names = ("config.json", "tokenizer.model", "tokenizer_config.json", "generation_config.json")
+    for name in names:
+        for i, content in enumerate(BROKEN_FILES):
+            folder = hf_folder("hostile-file")
+            write_json(content, folder, name)
+            require_calm(folder, f"{name} number {i}")
+        folder = hf_folder("hostile-file", without=(name,))
+        os.mkdir(os.path.join(folder, name))
+        require_calm(folder, f"{name} is a folder")
+
+
+@test
+def special_files_in_a_directory_are_not_waited_for():
+    for name in ("config.json", "model.safetensors", "tokenizer.model"):
+        folder = hf_folder("hostile-pipe", without=(name,))
+        os.mkfifo(os.path.join(folder, name))
+        require_calm(folder, f"{name} is a pipe")
+
+
+@test
+def no_value_in_an_adapters_configuration_is_fatal():
+    model = shared_path("oracle/public/models/qwen2/model-f32.gguf")
+    folder, out = os.path.join(harness.TMP, "odd-adapter"), os.path.join(harness.TMP, "odd.f32")
+    os.makedirs(folder, exist_ok=True)
+    ones = struct.pack("<64f", *[0.01] * 64)
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
+    header = {
+        name.format("A"): {"dtype": "F32", "shape": [1, 64], "data_offsets": [0, 256]},
+        name.format("B"): {"dtype": "F32", "shape": [64, 1], "data_offsets": [256, 512]},
+    }
+    text = json.dumps(header).encode()
+    with open(os.path.join(folder, "adapter_model.safetensors"), "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + ones * 2)
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 2, "target_modules": ["q_proj"]}
+
+    def load(value, what):
+        write_json(value, folder, "adapter_config.json")
+        args = ("logits", model, "--tokens", "1,5", "-o", out, "--lora", folder)
+        done = gantry(*args, timeout=20 * harness.SCALE)
+        if done.code != 0:
+            done.failed_with(1, "gantry logits: ")
+        check(done.code == 0 or what, lambda: f"the adapter itself is refused: {done.err}")
+
+    load(config, "")
+    for key in (*config, "alpha_pattern", "rank_pattern", "use_rslora", "use_dora", "bias"):
+        for value in WRONG_VALUES:
+            load({**config, key: value}, f"{key} = {value!r}")
+    for i, content in enumerate(BROKEN_FILES):
+        load(content, f"content {i}")
+
+
+# --- prompts, templates -----------------------------------------------------------------------
 
 
 @test

@@ -89,15 +89,17 @@ def text_and_json_say_the_same():
     text, args = some_text(40), ("--reference", oracle.model("F32"))
     facts = perplexity(oracle.model("Q4_0"), text, *args)
     done = gantry("perplexity", oracle.model("Q4_0"), "-f", text, *args).succeeded()
+    kl = [facts["kl_" + name] for name in ("mean", "median", "p99", "max")]
+    form = "ppl {} tokens {} reference ppl {} ratio {} kl mean {} median {} p99 {} max {} top1 {}"
+    want = [facts["ppl"], facts["tokens"], facts["reference_ppl"]]
+    want += [facts["ppl"] / facts["reference_ppl"], *kl, facts["top1"]]
     words = done.text.split()
-    near(float(words[1]), facts["ppl"], "ppl")
-    equal(int(words[3]), facts["tokens"], "tokens")
-    said = {words[i]: float(words[i + 1]) for i in range(9, len(words) - 1, 2)}
-    near(float(words[6]), facts["reference_ppl"], "reference ppl")
-    near(float(words[8]), facts["ppl"] / facts["reference_ppl"], "ratio")
-    near(said["top1"], facts["top1"], "top1")
-    lines = done.text.splitlines()
-    equal([line.split()[0] for line in lines], ["ppl", "reference", "kl", "top1"], "lines")
+    equal(len(words), len(form.split()), f"words of {done.text!r}")
+    numbers = [float(word) for word, part in zip(words, form.split()) if part == "{}"]
+    for got, value in zip(numbers, want):
+        near(got, value, f"a number of {done.text!r}")
+    rest = [word if part != "{}" else "{}" for word, part in zip(words, form.split())]
+    equal(" ".join(rest), form, "the words between the numbers")
 
 
 @test

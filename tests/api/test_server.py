@@ -97,7 +97,7 @@ def models_are_listed_with_what_a_client_should_know():
 @test
 def unknown_routes_are_404_and_wrong_methods_405():
     server = shared_server()
-    for path in ("/", "/v1", "/v1/embeddings", "/v2/models", "/livez/", "/%2e%2e/etc/passwd"):
+    for path in ("/", "/v1", "/v1/images/generations", "/v2/models", "/livez/", "/%2e%2e/etc/passwd"):
         server.get(path).error(404, "unknown_url")
     for method, path, allowed in (
         ("GET", CHAT, {"POST", "OPTIONS"}),

@@ -148,11 +148,45 @@ const checks = {
     assert.deepEqual(texts, plain.choices.map((choice) => choice.text));
   },
 
+  async embeddings_are_the_same_in_both_encodings() {
+    // without an encoding the package asks for base64 and decodes it
+    const input = ["Once upon a time", "A dog", "A dog"];
+    const packed = await client.embeddings.create({ model, input });
+    const plain = await client.embeddings.create({ model, input, encoding_format: "float" });
+    assert.deepEqual(packed.data.map((row) => row.index), [0, 1, 2]);
+    for (const [i, row] of packed.data.entries()) {
+      assert.deepEqual([...row.embedding], plain.data[i].embedding.map(Math.fround));
+      const length = Math.hypot(...row.embedding);
+      assert.ok(Math.abs(length - 1) < 1e-5, `length ${length}`);
+    }
+    assert.deepEqual(plain.data[1].embedding, plain.data[2].embedding);
+    assert.notDeepEqual(plain.data[0].embedding, plain.data[1].embedding);
+    assert.equal(packed.usage.total_tokens, packed.usage.prompt_tokens);
+  },
+
+  async embeddings_take_ids_and_fewer_dimensions() {
+    const input = [1, 5, 9, 20];
+    const whole = (await client.embeddings.create({ model, input })).data[0].embedding;
+    const create = { model, input: [input, input], dimensions: 8, encoding_format: "float" };
+    const rows = (await client.embeddings.create(create)).data;
+    const length = Math.hypot(...whole.slice(0, 8));
+    for (const row of rows) {
+      assert.equal(row.embedding.length, 8);
+      for (const [i, value] of row.embedding.entries())
+        assert.ok(Math.abs(value - whole[i] / length) < 1e-5, `value ${i}`);
+    }
+    const many = client.embeddings.create({ model, input, dimensions: whole.length + 1 });
+    const error = await fails(many, OpenAI.BadRequestError, "invalid_value");
+    assert.equal(error.param, "dimensions");
+  },
+
   async a_prompt_that_is_too_long_is_a_bad_request() {
     const long = [{ role: "user", content: "word ".repeat(5000) }];
     const create = (more) => client.chat.completions.create({ model, messages: long, ...more });
     await fails(create({}), OpenAI.BadRequestError, "context_length_exceeded");
     await fails(create({ stream: true }), OpenAI.BadRequestError, "context_length_exceeded");
+    const embed = client.embeddings.create({ model, input: ["a", "word ".repeat(5000)] });
+    await fails(embed, OpenAI.BadRequestError, "context_length_exceeded");
   },
 
   async a_wrong_field_is_a_bad_request_that_names_it() {
@@ -192,6 +226,8 @@ const checks = {
       for (const chunk of chunks(await complete({ stream: true })))
         if (chunk.choices.every((c) => c.finish_reason)) valid("CreateCompletionResponse", chunk);
     }
+    for (const more of [{}, { encoding_format: "float" }, { dimensions: 4, input: [1, 2] }])
+      valid("CreateEmbeddingResponse", JSON.parse(await post("embeddings", { input: "x", ...more })));
     valid("ListModelsResponse", await (await fetch(`${url}/v1/models`)).json());
     valid("Error", JSON.parse(await post("completions", { prompt: 5 })).error);
   },

@@ -1,9 +1,11 @@
 /* sim.h - the engine role under a fake clock and a fake engine, driven from a seed.
  *
  * The fake engine is honest about memory: it keeps each token in the KV block that the
- * scheduler's tables name, and computes logits from the tokens it finds there.  A block
- * that was shared, given back or overwritten wrongly changes the logits, and with them
- * the tokens, which are compared with what the request gets alone. */
+ * scheduler's tables name, and computes logits and hidden states from the tokens it finds
+ * there.  A block that was shared, given back or overwritten wrongly changes them, and with
+ * them the tokens or the vector, which are compared with what the request gets alone.
+ * One with states keeps the tokens of a seat in the order they come in, and cannot start with
+ * those of another; an encoder wants all rows of a sequence in one step. */
 #ifndef SIM_H
 #define SIM_H
 
@@ -13,6 +15,9 @@
 #include "worker/engine_worker.h"
 
 enum { SIM_VOCAB = 48, SIM_EOG = 2, SIM_REQUESTS_MAX = 24, SIM_CHOICES_MAX = 4 };
+enum { SIM_DIMS = 3, SIM_LABELS = 2 };
+
+typedef enum sim_family { SIM_DECODER, SIM_STATES, SIM_ENCODER } sim_family;
 
 /* xorshift64*: Vigna 2016. */
 typedef struct sim_random {
@@ -35,13 +40,22 @@ static inline bool sim_chance(sim_random *r, uint32_t percent) {
 
 typedef struct sim_engine {
     kv_pool *kv;
-    int32_t *tokens; /* [blocks_max, KV_BLOCK_TOKENS] */
-    float *logits;   /* [rows_max, SIM_VOCAB] */
+    sim_family family;
+    uint32_t ctx_max;
+    int32_t *tokens;  /* [blocks_max, KV_BLOCK_TOKENS] */
+    int32_t *states;  /* [seats, ctx_max] SIM_STATES: the tokens that a seat has seen */
+    uint32_t *seen;   /* [seats] SIM_STATES: how many */
+    float *logits;    /* [rows_max, SIM_VOCAB], or SIM_LABELS of an encoder */
+    float *hidden;    /* [rows_max, SIM_DIMS] */
+    bool wrong_order; /* rows came that no engine could compute */
     uint64_t steps;
 } sim_engine;
 
 /* Logits of a sequence, from its tokens alone. */
 void sim_logits(const int32_t *ids, uint32_t count, float *logits);
+/* `n` values of the state at `pos`, from the tokens that are seen there. */
+void sim_state(const int32_t *ids, uint32_t count, uint32_t pos, uint32_t n, float *out);
 const float *sim_step(void *ctx, const engine_row *rows, uint32_t count);
+const float *sim_hidden(void *ctx);
 
 #endif

@@ -43,7 +43,7 @@ void rope_tables_fill(const rope_tables *t, uint32_t r, uint32_t pos) {
     for (uint32_t i = 0; i < t->count; i++) {
         const op_rope *a = &t->tables[i].attrs;
         float *cs = t->tables[i].cos_sin + (size_t)r * a->dims;
-        for (uint32_t k = 0; k < a->dims / 2; k++) {
+        for (size_t k = 0; k < a->dims / 2; k++) {
             double angle = pos * a->freqs[k], magnitude = (double)a->magnitude;
             cs[2 * k] = (float)(magnitude * cos(angle));
             cs[2 * k + 1] = (float)(magnitude * sin(angle));
@@ -63,7 +63,7 @@ static void turn_adjacent(const float *cs, uint32_t dims, const float *x, float 
 /* Pairs of the same place in both halves. */
 static void turn_halves(const float *cs, uint32_t dims, const float *x, float *y) {
     const uint32_t half = dims / 2;
-    for (uint32_t i = 0; i < half; i++) {
+    for (size_t i = 0; i < half; i++) {
         float x0 = x[i], x1 = x[i + half], c = cs[2 * i], s = cs[2 * i + 1];
         y[i] = x0 * c - x1 * s;
         y[i + half] = x0 * s + x1 * c;

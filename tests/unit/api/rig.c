@@ -82,6 +82,7 @@ void rig_model(rig *r) {
                     .ctx_max = 128,
                     .embed_dims = 3,
                     .embed_tokens_max = 128,
+                    .adapter_rank_max = 16,
                     .generates = true,
                     .parallel = 4};
     wire_put_model(&r->out, &d);

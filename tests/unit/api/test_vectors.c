@@ -78,7 +78,7 @@ TEST(embeddings_of_many_inputs_follow_each_other_and_keep_their_places) {
     uint64_t ids[INPUTS];
     for (int i = 0; i < UNDER_WAY; i++) {
         gen_request q = rig_request(&r);
-        char want[8];
+        char want[16];
         (void)snprintf(want, sizeof want, "%d", i);
         CHECK(str_eq_c(q.text, want));
         ids[i] = q.id;

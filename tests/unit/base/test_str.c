@@ -153,3 +153,13 @@ TEST(str_utf8_accepts_every_code_point_but_surrogates) {
     }
     CHECK_EQ(wrong, 0);
 }
+
+TEST(str_control_characters_are_those_that_terminals_obey) {
+    static const str has[] = {{"a\nb", 3}, {"\0", 1},       {"\x1b[31m", 5},
+                              {"\x7f", 1}, {"\xc2\x80", 2}, {"x\xc2\x9fy", 4}};
+    static const str has_not[] = {
+        {"", 0}, {"a b~", 4}, {"\xc2\xa0", 2}, {"\xc3\x80", 2}, {"\xe2\x82\x80", 3}};
+    for (size_t i = 0; i < sizeof has / sizeof has[0]; i++) CHECK(str_has_control(has[i]));
+    for (size_t i = 0; i < sizeof has_not / sizeof has_not[0]; i++)
+        CHECK(!str_has_control(has_not[i]));
+}

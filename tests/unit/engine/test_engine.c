@@ -317,6 +317,11 @@ TEST(engine_states_are_planned_and_begin_anew) {
     free(want);
     free(s.logits);
     engine_close(e);
+    mem_plan cut = {0};
+    opt.kv_bytes_max = 10 * KV_BLOCK_COST_BYTES; /* blocks without bytes are not free, either */
+    CHECK_EQ(engine_plan(m, &opt, &cut, NULL), OK);
+    CHECK(cut.kv_blocks == 10 && cut.kv_cut && cut.kv_bytes == 0);
+    opt.kv_bytes_max = 0;
     opt.seats = UINT32_MAX; /* such states fit nowhere */
     opt.rows_max = opt.taken_rows_max = 1;
     error err = {0};

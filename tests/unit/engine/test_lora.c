@@ -21,15 +21,15 @@ static const double lora_nmse_max = 1e-6;
 
 enum { MHA_VOCAB = 512, IDS_MAX = 192, RANK_MAX = 16, NEXT = 32 };
 
-typedef struct bench_engine {
+typedef struct lab {
     model *m;
     engine *e;
     lora_table *t;
     float logits[IDS_MAX * MHA_VOCAB]; /* of the last run */
-} bench_engine;
+} lab;
 
-static bench_engine *lab_open(const char *path, const rig_engine *on) {
-    bench_engine *l = calloc(1, sizeof *l);
+static lab *lab_open(const char *path, const rig_engine *on) {
+    lab *l = calloc(1, sizeof *l);
     engine_options opt = rig_options(on, DTYPE_F32, 0);
     error err = {0};
     opt.lora_rank_max = RANK_MAX;
@@ -43,14 +43,14 @@ static bench_engine *lab_open(const char *path, const rig_engine *on) {
     return l;
 }
 
-static void lab_close(bench_engine *l) {
+static void lab_close(lab *l) {
     lora_table_destroy(l->t);
     engine_close(l->e);
     model_close(l->m);
     free(l);
 }
 
-static void lab_load(bench_engine *l, uint32_t number, const char *path) {
+static void lab_load(lab *l, uint32_t number, const char *path) {
     lora_report report = {0};
     error err = {0};
     CHECK_EQ(lora_table_load(l->t, number, path, &report, &err), OK);
@@ -66,8 +66,8 @@ typedef struct lane {
 } lane;
 
 /* The next `chunk` tokens from `from` of each lane in one step; logits of lane `kept` are kept. */
-static void lab_step(bench_engine *l, const lane *lanes, uint32_t count, uint32_t from,
-                     uint32_t chunk, uint32_t kept) {
+static void lab_step(lab *l, const lane *lanes, uint32_t count, uint32_t from, uint32_t chunk,
+                     uint32_t kept) {
     static engine_row rows[IDS_MAX];
     uint32_t n = 0, kept_row = 0, kept_count = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -88,8 +88,7 @@ static void lab_step(bench_engine *l, const lane *lanes, uint32_t count, uint32_
            kept_count * vocab * sizeof *logits);
 }
 
-static void lab_run(bench_engine *l, const lane *lanes, uint32_t count, uint32_t chunk,
-                    uint32_t kept) {
+static void lab_run(lab *l, const lane *lanes, uint32_t count, uint32_t chunk, uint32_t kept) {
     for (uint32_t i = 0; i < count; i++) kv_seat_clear(engine_kv(l->e), lanes[i].seat);
     for (uint32_t at = 0; at < lanes[kept].count; at += chunk)
         lab_step(l, lanes, count, at, chunk, kept);
@@ -110,8 +109,8 @@ static int32_t likeliest(const float *logits) {
     return best;
 }
 
-static void check_recorded(bench_engine *l, const lora_mix *mix, const char *prompt,
-                           const char *tag, uint32_t chunk) {
+static void check_recorded(lab *l, const lora_mix *mix, const char *prompt, const char *tag,
+                           uint32_t chunk) {
     static float want[IDS_MAX * MHA_VOCAB];
     int32_t ids[IDS_MAX], next[NEXT];
     char file[160];
@@ -138,7 +137,7 @@ TEST(lora_matches_the_recorded_logits_and_tokens) {
     SHARED_OR_SKIP(path, MHA "model-f32.gguf");
     static const int engines[] = {0, 2, 4};
     for (int i = 0; i < 3; i++) {
-        bench_engine *l = lab_open(path, &rig_engines[engines[i]]);
+        lab *l = lab_open(path, &rig_engines[engines[i]]);
         lab_load(l, 7, shared_path(MHA_LORA));
         for (int half = 0; half < 2; half++) {
             lora_mix mix = {0};
@@ -156,11 +155,11 @@ TEST(lora_matches_the_recorded_logits_and_tokens) {
 /* Row r of a head of `dim` rows in GGUF's order stands there in Hugging Face's. */
 static uint32_t hf_row(uint32_t r, uint32_t dim) { return r % 2 * (dim / 2) + r / 2; }
 
-static void to_hf_rows(float *rows, const float *gguf, uint32_t count, uint32_t cols,
+static void to_hf_rows(float *rows, const float *from, uint32_t count, uint32_t cols,
                        uint32_t heads) {
     uint32_t dim = count / heads;
     for (uint32_t r = 0; r < count; r++)
-        memcpy(rows + (size_t)(r - r % dim + hf_row(r % dim, dim)) * cols, gguf + (size_t)r * cols,
+        memcpy(rows + (size_t)(r - r % dim + hf_row(r % dim, dim)) * cols, from + (size_t)r * cols,
                cols * sizeof *rows);
 }
 
@@ -215,7 +214,7 @@ static void copy_as_peft(rig_adapter *out, const model *m, const char *path, con
 }
 
 /* Logits of the ids with that adapter alone; the caller frees. */
-static float *logits_with(bench_engine *l, const char *path, const int32_t *ids, uint32_t count) {
+static float *logits_with(lab *l, const char *path, const int32_t *ids, uint32_t count) {
     lora_mix mix = {0};
     lane one = {ids, count, 1, &mix};
     size_t floats = (size_t)count * engine_vocab(l->e);
@@ -234,7 +233,7 @@ TEST(lora_of_peft_gives_the_bits_of_its_gguf) {
     static rig_adapter peft;
     int32_t ids[IDS_MAX];
     uint32_t count = mha_ids("p24", ids);
-    bench_engine *l = lab_open(path, &rig_engines[4]);
+    lab *l = lab_open(path, &rig_engines[4]);
     copy_as_peft(&peft, l->m, shared_path(MHA_LORA),
                  "{\"peft_type\":\"LORA\",\"r\":8,\"lora_alpha\":16,\"bias\":\"none\"}");
     float *want = logits_with(l, shared_path(MHA_LORA), ids, count);
@@ -282,22 +281,22 @@ static void write_as_gguf(const char *dir, char path[RIG_PATH_BYTES]) {
 
 /* Both adapters on both forms of one model: four times the same logits. */
 static void check_directory(const char *name, bool dense) {
-    static rig_adapter gguf, peft;
+    static rig_adapter file, peft;
     static const int32_t ids[] = {5, 17, 300, 44, 9, 210, 77, 400, 3, 501, 12, 12, 68, 250, 31, 8};
     enum { COUNT = sizeof ids / sizeof *ids };
-    char dir[128], file[RIG_PATH_BYTES];
+    char dir[128], model_file[RIG_PATH_BYTES];
     (void)snprintf(dir, sizeof dir, "oracle/public/models/%s/hf-bf16", name);
     const char *path = shared_path(dir);
     CHECK(path != NULL);
     if (path == NULL) return;
-    write_as_gguf(path, file);
-    bench_engine *of_dir = lab_open(path, &rig_engines[2]);
-    bench_engine *of_file = lab_open(file, &rig_engines[2]);
-    make_random(&gguf, of_file->m, dense);
-    copy_as_peft(&peft, of_file->m, gguf.path, "{\"r\":3,\"lora_alpha\":6}");
+    write_as_gguf(path, model_file);
+    lab *of_dir = lab_open(path, &rig_engines[2]);
+    lab *of_file = lab_open(model_file, &rig_engines[2]);
+    make_random(&file, of_file->m, dense);
+    copy_as_peft(&peft, of_file->m, file.path, "{\"r\":3,\"lora_alpha\":6}");
     float *got[] = {
-        logits_with(of_file, gguf.path, ids, COUNT), logits_with(of_file, peft.path, ids, COUNT),
-        logits_with(of_dir, gguf.path, ids, COUNT), logits_with(of_dir, peft.path, ids, COUNT)};
+        logits_with(of_file, file.path, ids, COUNT), logits_with(of_file, peft.path, ids, COUNT),
+        logits_with(of_dir, file.path, ids, COUNT), logits_with(of_dir, peft.path, ids, COUNT)};
     size_t floats = (size_t)COUNT * engine_vocab(of_file->e);
     lane plain = {ids, COUNT, 1, NULL};
     lab_run(of_file, &plain, 1, COUNT, 0);
@@ -309,11 +308,11 @@ static void check_directory(const char *name, bool dense) {
         CHECK(nmse < 1e-10);
     }
     for (int i = 0; i < 4; i++) free(got[i]);
-    rig_adapter_drop(&gguf);
+    rig_adapter_drop(&file);
     rig_adapter_drop(&peft);
     lab_close(of_dir);
     lab_close(of_file);
-    CHECK_EQ(unlink(file), 0);
+    CHECK_EQ(unlink(model_file), 0);
 }
 
 TEST(lora_fits_a_directory_as_it_fits_its_gguf) {
@@ -345,7 +344,7 @@ static void check_crowd_of_mixes(const char *spec, const rig_engine *on) {
     static int32_t ids[LANES][TOKENS];
     lora_mix mixes[LANES] = {0};
     lane lanes[LANES];
-    bench_engine *l = lab_open(spec, on);
+    lab *l = lab_open(spec, on);
     for (uint32_t i = 0; i < 2; i++) {
         make_for(&files[i], l->m, 1000 * (i + 1));
         lab_load(l, i, files[i].path);
@@ -383,7 +382,7 @@ TEST(lora_uses_of_one_sequence_add_up) {
     static rig_adapter file;
     static const int32_t ids[] = {1, 9, 33, 120, 7};
     enum { COUNT = sizeof ids / sizeof *ids };
-    bench_engine *l = lab_open("synth:tiny:f32", &rig_engines[4]);
+    lab *l = lab_open("synth:tiny:f32", &rig_engines[4]);
     size_t floats = (size_t)COUNT * engine_vocab(l->e);
     lora_mix mix = {0};
     lane one = {ids, COUNT, 0, &mix}, plain = {ids, COUNT, 0, NULL};
@@ -414,7 +413,7 @@ TEST(lora_leaves_when_its_last_use_is_given_back) {
     lora_mix mix = {0}, late = {0};
     lane one = {ids, 3, 0, &mix};
     error err = {0};
-    bench_engine *l = lab_open("synth:tiny:f32", &rig_engines[4]);
+    lab *l = lab_open("synth:tiny:f32", &rig_engines[4]);
     make_for(&file, l->m, 5);
     lab_load(l, 3, file.path);
     CHECK_EQ(lora_table_count(l->t), 1);
@@ -435,7 +434,7 @@ TEST(lora_leaves_when_its_last_use_is_given_back) {
     lab_close(l);
 }
 
-static const char *load_refusal(bench_engine *l, uint32_t number, const char *path) {
+static const char *load_refusal(lab *l, uint32_t number, const char *path) {
     static error err;
     lora_report report;
     err = (error){0};
@@ -443,7 +442,7 @@ static const char *load_refusal(bench_engine *l, uint32_t number, const char *pa
 }
 
 /* One matrix with a rank of 3 between so many rows and columns. */
-static const char *matrix_refusal(bench_engine *l, const char *tensor, uint32_t rows, uint32_t cols,
+static const char *matrix_refusal(lab *l, const char *tensor, uint32_t rows, uint32_t cols,
                                   uint32_t rank) {
     static rig_adapter file;
     char name[96];
@@ -458,7 +457,7 @@ static const char *matrix_refusal(bench_engine *l, const char *tensor, uint32_t 
 }
 
 TEST(lora_refuses_what_does_not_fit_by_name) {
-    bench_engine *l = lab_open("synth:tiny:f32", &rig_engines[4]);
+    lab *l = lab_open("synth:tiny:f32", &rig_engines[4]);
     uint32_t n = l->m->hparams.n_embd, q = l->m->layers[0].q.w.rows;
     char rows[128], cols[128];
     (void)snprintf(rows, sizeof rows, "'blk.0.attn_q.weight' has %u rows in the adapter, %u in the",
@@ -481,7 +480,7 @@ TEST(lora_refuses_what_does_not_fit_by_name) {
 
 TEST(lora_table_has_an_end_and_numbers_are_unique) {
     static rig_adapter file;
-    bench_engine *l = lab_open("synth:tiny:f32", &rig_engines[4]);
+    lab *l = lab_open("synth:tiny:f32", &rig_engines[4]);
     make_for(&file, l->m, 5);
     for (uint32_t i = 0; i < 4; i++) lab_load(l, i, file.path);
     CHECK_HAS(load_refusal(l, 3, file.path), "adapter 3 is loaded already");

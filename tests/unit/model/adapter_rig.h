@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/os.h"
 #include "model/gguf_make.h"
 #include "test.h"
@@ -34,7 +35,7 @@ static inline float *rig_matrix_add(rig_adapter *a, const char *name, uint32_t r
                                     const float *data) {
     CHECK(a->count < RIG_MATRICES_MAX);
     rig_matrix *m = &a->items[a->count++];
-    (void)snprintf(m->name, sizeof m->name, "%s", name);
+    str_copy_c(m->name, sizeof m->name, str_of(name));
     m->rows = rows;
     m->cols = cols;
     m->data = calloc((size_t)rows * cols + 1, sizeof *m->data);

@@ -385,16 +385,18 @@ static void layer_tensors(build *b, uint32_t layers, bool two_norms) {
     }
 }
 
-/* build_as() with so many layers instead of one. */
-static void build_layers(build *b, const char *arch, uint32_t layers) {
+/* build_as() with so many layers instead of one, and so many tokens of context. */
+static void build_layers_ctx(build *b, const char *arch, uint32_t layers, uint32_t ctx) {
     char key[80];
     build_init(b);
     add_str(b, "general.architecture", arch);
-    static const char *const same[] = {"embedding_length", "feed_forward_length", "context_length"};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const same[] = {"embedding_length", "feed_forward_length"};
+    for (size_t i = 0; i < 2; i++) {
         (void)snprintf(key, sizeof key, "%s.%s", arch, same[i]);
         add_u32(b, key, BUILD_EMBD);
     }
+    (void)snprintf(key, sizeof key, "%s.context_length", arch);
+    add_u32(b, key, ctx);
     (void)snprintf(key, sizeof key, "%s.block_count", arch);
     add_u32(b, key, layers);
     (void)snprintf(key, sizeof key, "%s.attention.head_count", arch);
@@ -403,6 +405,10 @@ static void build_layers(build *b, const char *arch, uint32_t layers) {
     add_f32(b, key, 1e-5f);
     (void)snprintf(key, sizeof key, "%s.attention.layer_norm_epsilon", arch);
     add_f32(b, key, 1e-5f);
+}
+
+static void build_layers(build *b, const char *arch, uint32_t layers) {
+    build_layers_ctx(b, arch, layers, BUILD_EMBD);
 }
 
 TEST(arch_cohere2_turns_only_behind_windows) {
@@ -483,6 +489,43 @@ TEST(arch_mistral3_ends_where_its_queries_would_grow) {
     arch_close_built(m, bytes);
 }
 
+TEST(arch_phi3_files_of_some_age_have_the_window_of_their_model) {
+    for (int told = 0; told < 2; told++) {
+        build b;
+        str bytes;
+        build_layers_ctx(&b, "phi3", 32, 4096);
+        if (told) add_u32(&b, "phi3.attention.sliding_window", 0);
+        layer_tensors(&b, 32, true);
+        model *m = arch_open_built(&b, &bytes);
+        CHECK_EQ(m->layers[0].window, told ? 0 : 2047);
+        CHECK_EQ(m->layers[31].window, told ? 0 : 2047);
+        arch_close_built(m, bytes);
+    }
+}
+
+TEST(arch_jais_divides_scores_by_the_whole_head) {
+    build b;
+    str bytes;
+    build_as(&b, "jais");
+    good_tensors(&b, NULL);
+    model *m = arch_open_built(&b, &bytes);
+    CHECK(m->hparams.attn_scale == 1.0f / 16 && m->hparams.alibi_slopes != NULL);
+    arch_close_built(m, bytes);
+}
+
+TEST(arch_a_scaling_factor_of_zero_is_none) {
+    build b;
+    str bytes;
+    build_good(&b, NULL);
+    add_f32(&b, "llama.rope.scaling.factor", 0.0f);
+    model *m = arch_open_built(&b, &bytes);
+    CHECK(m->ropes[0].freqs[0] == 1 && m->ropes[0].magnitude == 1);
+    arch_close_built(m, bytes);
+    build_good(&b, NULL);
+    add_f32(&b, "llama.rope.scaling.factor", -1.0f);
+    CHECK_HAS(model_refusal(&b), "'llama.rope.scaling.factor' is -1, must be above 0");
+}
+
 /* --- latent attention, built -------------------------------------------------------- */
 static void build_latent(build *b, bool cut) {
     const uint64_t k[3] = {8, 16, 2}, v[3] = {16, 12, 2};
@@ -536,6 +579,17 @@ TEST(arch_latent_matrices_may_be_whole_or_cut) {
     }
 }
 
+TEST(arch_latent_halves_beside_the_whole_are_copies) {
+    build b;
+    str bytes;
+    build_latent(&b, false);
+    add_tensor(&b, "blk.0.attn_k_b.weight", DTYPE_F32, 32, 8);
+    add_tensor(&b, "blk.0.attn_v_b.weight", DTYPE_F32, 24, 16);
+    model *m = arch_open_built(&b, &bytes);
+    CHECK(m->layers[0].k_b_transposed && m->layers[0].k_b.rows == 40);
+    arch_close_built(m, bytes);
+}
+
 TEST(arch_latent_scores_carry_the_magnitude_of_yarn) {
     build b;
     str bytes;
@@ -576,8 +630,15 @@ static void build_moe(build *b, uint32_t count, uint32_t used) {
     add_u32(b, "qwen3moe.expert_feed_forward_length", 16);
 }
 
-static void moe_tensors(build *b, bool apart) {
-    const uint64_t in[3] = {32, 16, 4}, out[3] = {16, 32, 4};
+typedef enum moe_form {
+    MOE_TOGETHER, /* a tensor for all experts */
+    MOE_APART,    /* one for each */
+    MOE_ABOVE,    /* together, gate above up */
+} moe_form;
+
+static void moe_tensors(build *b, moe_form form) {
+    const uint64_t in[3] = {32, 16, 4}, out[3] = {16, 32, 4}, both[3] = {32, 32, 4};
+    const bool apart = form == MOE_APART;
     static const char *const plain[] = {"attn_q", "attn_k", "attn_v", "attn_output"};
     static const char *const stems[] = {"ffn_gate", "ffn_up", "ffn_down"};
     char name[64];
@@ -592,7 +653,12 @@ static void moe_tensors(build *b, bool apart) {
         (void)snprintf(name, sizeof name, "blk.0.%s.weight", plain[i]);
         add_tensor(b, name, DTYPE_F32, 32, 32);
     }
-    for (uint32_t i = 0; i < 3; i++) {
+    if (form == MOE_ABOVE) {
+        add_tensor_raw(b, S("blk.0.ffn_gate_up_exps.weight"), 3, 3, both, DTYPE_F32, b->data_bytes);
+        b->data_bytes += 32 * 32 * 4 * 4;
+        add_tensor(b, "blk.0.ffn_gate_up_exps.bias", DTYPE_F32, 4, 32);
+    }
+    for (uint32_t i = form == MOE_ABOVE ? 2 : 0; i < 3; i++) {
         const uint64_t *dims = i == 2 ? out : in;
         for (uint32_t e = 0; apart && e < 4; e++) {
             (void)snprintf(name, sizeof name, "blk.0.%s.%u.weight", stems[i], e);
@@ -610,11 +676,45 @@ TEST(arch_experts_may_lie_together_or_apart) {
         build b;
         str bytes;
         build_moe(&b, 4, 2);
-        moe_tensors(&b, apart != 0);
+        moe_tensors(&b, apart ? MOE_APART : MOE_TOGETHER);
         model *m = arch_open_built(&b, &bytes);
         const model_tensor *parts = m->layers[0].down_exps.parts;
         CHECK((const char *)parts[2].data == (const char *)parts[1].data + 32 * 16 * 4);
         CHECK(parts[3].rows == 32 && parts[3].cols == 16);
+        arch_close_built(m, bytes);
+    }
+}
+
+TEST(arch_gates_of_experts_may_lie_above_their_ups) {
+    build b;
+    str bytes;
+    build_moe(&b, 4, 2);
+    moe_tensors(&b, MOE_ABOVE);
+    model *m = arch_open_built(&b, &bytes);
+    const model_layer *l = &m->layers[0];
+    const char *gate = l->gate_exps.parts[3].data, *up = l->up_exps.parts[3].data;
+    CHECK(up == gate + 16 * 32 * 4 && gate == (const char *)l->gate_exps.parts[2].data + 4096);
+    CHECK(l->gate_exps.rows == 16 && l->up_exps.parts[1].row0 == 32 + 16);
+    const float *gates = l->gate_exps_bias.data, *ups = l->up_exps_bias.data;
+    CHECK(gates != NULL && ups != NULL && l->gate_exps_bias.rows == 4 &&
+          l->up_exps_bias.cols == 16);
+    arch_close_built(m, bytes);
+}
+
+/* As other readers take files; converters of GLM-4.5 always write the key. */
+TEST(arch_weights_of_experts_are_as_they_come_unless_a_key_says_so) {
+    build b;
+    str bytes;
+    for (int told = 0; told < 2; told++) {
+        build_as(&b, "glm4moe");
+        add_u32(&b, "glm4moe.expert_count", 4);
+        add_u32(&b, "glm4moe.expert_used_count", 2);
+        add_u32(&b, "glm4moe.leading_dense_block_count", 1);
+        if (told) add_bool(&b, "glm4moe.expert_weights_norm", 1);
+        good_tensors(&b, "blk.0.ffn_norm.weight");
+        good_tensor(&b, NULL, "blk.0.post_attention_norm.weight", 0);
+        model *m = arch_open_built(&b, &bytes);
+        CHECK_EQ(m->hparams.experts.normalize, told != 0);
         arch_close_built(m, bytes);
     }
 }
@@ -625,7 +725,7 @@ static const char *moe_refusal(uint32_t count, uint32_t used, const char *key, u
     build_moe(&b, count, used);
     (void)snprintf(whole, sizeof whole, "qwen3moe.%s", key);
     add_u32(&b, whole, value);
-    moe_tensors(&b, false);
+    moe_tensors(&b, MOE_TOGETHER);
     return model_refusal(&b);
 }
 
@@ -667,7 +767,7 @@ TEST(arch_names_are_all_there) {
         "smollm3",    "seed_oss",  "mamba",         "rwkv6",        "bert",      "nomic-bert",
         "olmo",       "internlm2", "baichuan",      "orion",        "xverse",    "exaone",
         "bloom",      "refact",    "qwen",          "chatglm",      "codeshell", "arcee",
-        "ernie4_5",   "mistral3",  "hunyuan-dense", "jina-bert-v2",
+        "ernie4_5",   "mistral3",  "hunyuan-dense", "jina-bert-v2", "jais",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         CHECK_HAS(model_arch_names(), names[i]);
@@ -703,6 +803,21 @@ TEST(arch_keys_that_would_change_the_numbers_are_refused) {
     add_u32(&b, "qwen2.expert_count", 2);
     good_tensors(&b, NULL);
     CHECK_HAS(model_refusal(&b), "'qwen2.expert_count' is 2; this architecture is known with 0");
+}
+
+TEST(arch_keys_of_experts_mean_nothing_without_experts) {
+    static const char *const keys[] = {"expert_count", "expert_used_count", "expert_shared_count",
+                                       "expert_group_count", "expert_gating_func"};
+    build b;
+    char key[64];
+    build_good(&b, NULL);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        (void)snprintf(key, sizeof key, "llama.%s", keys[i]);
+        add_u32(&b, key, 0);
+    }
+    add_f32(&b, "llama.expert_weights_scale", 0.0f);
+    add_bool(&b, "llama.expert_weights_norm", 1);
+    CHECK_STR(model_refusal(&b), "opened");
 }
 
 TEST(arch_counts_per_layer_must_be_equal) {

@@ -58,6 +58,16 @@ TEST(hf_names_of_classes_become_those_of_gguf) {
         {"BertModel", "encoder.layer.0.attention.self.query.weight", "blk.0.attn_q weight"},
         {"BertModel", "bert.embeddings.LayerNorm.bias", "token_embd_norm bias"},
         {"NomicBertModel", "encoder.layers.0.mlp.fc12.weight", "blk.0.ffn_gate weight"},
+        {"ChatGLMModel", "transformer.encoder.final_layernorm.weight", "output_norm weight"},
+        {"QWenLMHeadModel", "transformer.h.3.mlp.w2.weight", "blk.3.ffn_gate weight"},
+        {"InternLM2ForCausalLM", "model.layers.1.attention.wqkv.weight", "blk.1.attn_qkv weight"},
+        {"Qwen2_5_VLForConditionalGeneration", "visual.blocks.0.attn.qkv.weight", "skipped"},
+        {"Qwen3VLForConditionalGeneration", "model.visual.patch_embed.proj.bias", "skipped"},
+        {"Qwen3VLForConditionalGeneration", "model.language_model.layers.2.self_attn.q_norm.weight",
+         "blk.2.attn_q_norm weight"},
+        {"Mistral3ForConditionalGeneration", "language_model.lm_head.weight", "output weight"},
+        {"LlavaForConditionalGeneration", "multi_modal_projector.linear_1.bias", "skipped"},
+        {"LlamaForCausalLM", "model.layers.0.self_attn.k_scale", "skipped"},
         {"DeepseekV3ForCausalLM", "model.layers.4.mlp.gate.e_score_correction_bias",
          "blk.4.exp_probs_b.bias "},
     };
@@ -91,11 +101,13 @@ TEST(hf_module_of_a_match_is_what_is_in_front_of_the_suffix) {
     CHECK(str_eq_c(m.suffix, "weight_scale"));
 }
 
-TEST(hf_classes_are_named_in_messages) {
-    char names[600];
+TEST(hf_classes_are_all_named_in_a_message) {
+    char names[HF_CLASS_NAMES_BYTES], few[32];
     hf_class_names(names, sizeof names);
     CHECK_HAS(names, "Llama Mistral Mixtral");
-    char few[32];
+    CHECK_HAS(names, "JinaBertForMaskedLM"); /* the last one */
+    CHECK(strlen(names) + MODEL_TEXT_BYTES + strlen("config.json: class '' is not known; known: ") <
+          sizeof((error){0}).msg);
     hf_class_names(few, sizeof few);
     CHECK(strlen(few) < sizeof few);
 }

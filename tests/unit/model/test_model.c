@@ -171,7 +171,7 @@ TEST(model_rotary_dimensions_are_even_and_fit_the_head) {
 }
 
 TEST(model_numbers_must_be_above_zero) {
-    static const char *const keys[] = {"llama.rope.freq_base", "llama.rope.scaling.factor",
+    static const char *const keys[] = {"llama.rope.freq_base", "llama.rope.scaling.attn_factor",
                                        "llama.attention.layer_norm_rms_epsilon"};
     for (size_t i = 0; i < 3; i++) {
         build b;

@@ -5,7 +5,7 @@
 #include "sched/sched.h"
 #include "test.h"
 
-enum { CTX_TOKENS = 64, ROWS = 32, DIMS = 2, LABELS = 3, SEATS = 3 };
+enum { CTX_TOKENS = 64, ROWS = 32, DIMS = 2, LABELS = 3, SEATS = 3, WIDE = 65536 };
 
 typedef struct vector_rig {
     sched_options opt;
@@ -67,7 +67,8 @@ static uint32_t vector_turn(vector_rig *r) {
     for (uint32_t i = 0; i < r->plan->items_count; i++) {
         seq *q = r->plan->items[i].seq;
         for (uint32_t k = 0; k < r->plan->items[i].rows; k++, row++) {
-            const float state[LABELS] = {1, (float)row->pos, 5};
+            static float state[WIDE];
+            state[0] = 1, state[1] = (float)row->pos;
             bool wanted = q->request->kind == GEN_KIND_RANK ? row->wants_logits : row->wants_hidden;
             if (q->request->kind != GEN_KIND_GENERATE && wanted) seq_vector_add(q, state);
         }
@@ -194,4 +195,26 @@ TEST(sched_refuses_what_the_model_does_not_do) {
     check_fault(&r, 4, GEN_FAULT_ADAPTER, "adapter 5 is not loaded");
     CHECK(sched_is_idle(r.s));
     close_vector_rig(&r);
+}
+
+/* The events of a step travel in one frame, and a frame has to fit a ring. */
+TEST(sched_bounds_the_bytes_of_the_vectors_of_a_step) {
+    for (int encoder = 0; encoder < 2; encoder++) {
+        vector_rig r;
+        gen_event e;
+        open_vector_rig(&r, encoder != 0, GEN_POOLING_MEAN, 16, ROWS);
+        r.opt.embed_dims = WIDE;
+        sched_destroy(r.s);
+        CHECK_EQ(sched_create(&r.s, &r.opt, r.kv, &r.events, NULL), OK);
+        for (uint64_t id = 1; id <= SEATS; id++) ask(&r, id, GEN_KIND_EMBED, 4);
+        (void)vector_turn(&r);
+        CHECK(next_event(&r, 2, GEN_VECTOR, &e) && !next_event(&r, 3, GEN_VECTOR, &e));
+        CHECK(r.events.n <= SCHED_STEP_VECTOR_BYTES + 1024);
+        buf_clear(&r.events);
+        (void)wire_events_begin(&r.events);
+        (void)vector_turn(&r);
+        check_vector(&r, 3, 1, 1.5f);
+        CHECK(sched_is_idle(r.s));
+        close_vector_rig(&r);
+    }
 }

@@ -212,3 +212,17 @@ TEST(quant_types_of_the_public_names_are_writable) {
     for (uint32_t i = 0; i < sizeof names / sizeof *names; i++)
         CHECK(dtype_from_name(str_of(names[i]), &t) && quant_is_writable(t));
 }
+
+TEST(quant_largest_is_the_last_number_that_stays_finite) {
+    static const dtype types[] = {DTYPE_F16, DTYPE_BF16};
+    for (size_t i = 0; i < 2; i++) {
+        float last = quant_largest(types[i]), over = nextafterf(last, INFINITY), back = 0;
+        uint16_t row = 0;
+        quant_row(types[i], &last, NULL, &row, 1);
+        dequant_row(types[i], &row, &back, 1);
+        CHECK(isfinite(back));
+        quant_row(types[i], &over, NULL, &row, 1);
+        dequant_row(types[i], &row, &back, 1);
+        CHECK(isinf(back));
+    }
+}

@@ -47,7 +47,7 @@ static rig *open_rig(const char *jinja, size_t up_bytes) {
     CHECK_EQ(link_open(&r->engine, 1 << 16, 1 << 16, &err), OK);
     text_worker_options o = {.tok = r->tok,
                              .chat = r->chat,
-                             .desc = {.name = "m", .ctx_max = 64},
+                             .desc = {.name = "m", .ctx_max = 64, .embed_tokens_max = 48},
                              .requests_max = 4,
                              .front = &r->front,
                              .engine = &r->engine};
@@ -420,6 +420,25 @@ TEST(text_role_refuses_a_prompt_past_the_context_instead_of_stopping_the_ring) {
     send(r, &q); /* the next one passes */
     CHECK_EQ(text_worker_requests(r->w), 1);
     free(ids);
+    close_rig(r);
+}
+
+TEST(text_role_refuses_an_input_past_the_limit_of_vectors_too) {
+    static int32_t ids[40000]; /* more bytes than the ring to the engine has */
+    rig *r = open_rig(NULL, 1 << 16);
+    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) ids[i] = HI;
+    for (gen_kind kind = GEN_KIND_EMBED; kind <= GEN_KIND_RANK; kind++) {
+        gen_request q = text_request_of(kind, "");
+        q.kind = kind;
+        q.prompt = GEN_PROMPT_IDS;
+        q.ids = (wire_array){ids, 15000};
+        send(r, &q);
+        read_front(r);
+        const gen_event *e = last(r, GEN_ERROR);
+        CHECK(e != NULL && e->error.fault == GEN_FAULT_INPUT_LENGTH);
+        CHECK(e != NULL && e->error.have == 15000 && e->error.limit == 48);
+    }
+    CHECK_EQ(text_worker_requests(r->w), 0);
     close_rig(r);
 }
 
