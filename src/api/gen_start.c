@@ -215,11 +215,12 @@ static bool form_fits(const gen_spec *spec, const model_entry *m, api_fault *fau
 /* A model that still loads is asked all the same: the roles look at ids, too, and the request
  * waits for them in the ring. */
 static bool all_ids_fit(const gen_spec *spec, const model_entry *m, api_fault *fault) {
+    const char *field = spec->request.kind == GEN_KIND_EMBED ? "input" : "prompt";
     if (!m->described) return true;
     if (!ids_fit(spec->request.sampling.bias_ids, m, "logit_bias", fault)) return false;
     if (!ids_fit(spec->request.sampling.stop_ids, m, "stop_token_ids", fault)) return false;
     for (uint32_t i = 0; i < spec->inputs_count; i++)
-        if (!ids_fit(spec->inputs[i].ids, m, "prompt", fault)) return false;
+        if (!ids_fit(spec->inputs[i].ids, m, field, fault)) return false;
     return true;
 }
 

@@ -1,4 +1,4 @@
-/* vector.h - the vectors of an answer: EMBED results as clients want them, RANK results as scores. */
+/* vector.h - the vectors of an answer: embeddings as clients want them, scores of a reranker. */
 #ifndef API_VECTOR_H
 #define API_VECTOR_H
 

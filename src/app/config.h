@@ -29,7 +29,8 @@
     X(BENCH, "bench", "MODEL", "speed of prompt processing and generation")                \
     X(DEQUANTIZE, "dequantize", "TYPE", "quantized blocks on stdin to f32 on stdout")      \
     X(QUANTIZE, "quantize", "IN OUT TYPE", "a GGUF file with its weights in another type") \
-    X(CONVERT, "convert", "IN OUT", "a Hugging Face directory as a GGUF file")             \
+    X(CONVERT, "convert", "IN OUT",                                                        \
+      "a Hugging Face directory, or split GGUF files, as one GGUF file")                   \
     X(RENDER, "render", "[MODEL]", "chat messages on stdin to the text of a prompt")       \
     X(INSPECT, "inspect", "MODEL", "what is in a model file")
 

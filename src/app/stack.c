@@ -282,6 +282,8 @@ static void fit_options(stack *s) {
     const model_hparams *h = &s->model->hparams;
     o->hidden_rows_max = o->rows_max;
     if (!h->is_encoder) return;
+    /* its keys and values live for one step: full precision costs next to nothing */
+    if (!config_is_given(s->c, "kv")) o->kv_type = DTYPE_F32;
     uint32_t ctx = o->ctx_max != 0 ? o->ctx_max : h->ctx_train;
     o->rows_max = num_max_u32(num_min_u32(ctx, ENCODER_ROWS_MAX), o->seats);
     o->hidden_rows_max = o->rows_max;

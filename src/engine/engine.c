@@ -97,7 +97,7 @@ static uint64_t kv_bytes_limit(const engine_options *opt, const mem_plan *plan) 
 static status plan_kv(const model *m, const engine_options *opt, mem_plan *plan, error *err) {
     kv_layout layout = layout_of(m, opt->kv_type);
     uint64_t block_bytes = kv_block_bytes(&layout);
-    /* without keys and values the bookkeeping is all that a block costs, and a context may be long */
+    /* without keys and values a block costs its bookkeeping only, but contexts may be long */
     uint64_t cost = block_bytes > 0 ? block_bytes : KV_BLOCK_COST_BYTES;
     uint64_t seat_blocks = kv_blocks_for(plan->ctx_max);
     uint64_t wanted = num_min_u64(seat_blocks * plan->seats, UINT32_MAX);

@@ -96,24 +96,30 @@ static status find_data(gguf *g, const gguf_cursor *c, bool header_is_enough, er
     return OK;
 }
 
-static status parse(gguf *g, bool header_is_enough, error *err) {
+/* What is enough to open a file. */
+typedef struct open_options {
+    bool header_is_enough;
+    bool part_is_enough; /* of a split model */
+} open_options;
+
+static status parse(gguf *g, open_options opt, error *err) {
     gguf_cursor c = {(const unsigned char *)g->file.p, g->file.n};
     TRY(read_version(g, &c, err));
     TRY(read_counts(g, &c, err));
     TRY(gguf_read_kvs(g, &c, err));
     TRY(gguf_read_alignment(g, err));
-    TRY(refuse_split(g, err));
+    if (!opt.part_is_enough) TRY(refuse_split(g, err));
     TRY(gguf_read_tensors(g, &c, err));
-    TRY(find_data(g, &c, header_is_enough, err));
+    TRY(find_data(g, &c, opt.header_is_enough, err));
     return gguf_place_tensors(g, err);
 }
 
-static status open_blob(gguf **out, const blob *b, bool header_is_enough, error *err) {
+static status open_blob(gguf **out, const blob *b, open_options opt, error *err) {
     gguf *g = mem_try_calloc(1, sizeof *g);
     if (g == NULL) return error_set(err, ERR_NOMEM, "gguf: no memory to open '%s'", blob_name(b));
     g->file = blob_view(b);
     g->file_bytes = g->file.n;
-    status st = parse(g, header_is_enough, err);
+    status st = parse(g, opt, err);
     if (st != OK) {
         gguf_close(g);
         return st;
@@ -122,10 +128,16 @@ static status open_blob(gguf **out, const blob *b, bool header_is_enough, error 
     return OK;
 }
 
-status gguf_open(gguf **out, const blob *b, error *err) { return open_blob(out, b, false, err); }
+status gguf_open(gguf **out, const blob *b, error *err) {
+    return open_blob(out, b, (open_options){.part_is_enough = false}, err);
+}
+
+status gguf_open_part(gguf **out, const blob *b, error *err) {
+    return open_blob(out, b, (open_options){.part_is_enough = true}, err);
+}
 
 status gguf_open_header(gguf **out, const blob *b, error *err) {
-    return open_blob(out, b, true, err);
+    return open_blob(out, b, (open_options){.header_is_enough = true}, err);
 }
 
 void gguf_close(gguf *g) {

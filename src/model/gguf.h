@@ -102,6 +102,9 @@ typedef struct gguf_tensor {
 /* --- lifecycle --------------------------------------------------------------- */
 NODISCARD status gguf_open(gguf **out, const blob *b, error *err);
 
+/* The same of one file of a split model, which others refuse. */
+NODISCARD status gguf_open_part(gguf **out, const blob *b, error *err);
+
 /* The same, but a file that ends exactly where its tensor data should begin opens too,
  * with data == NULL in every tensor: enough to look at, not to compute with. */
 NODISCARD status gguf_open_header(gguf **out, const blob *b, error *err);

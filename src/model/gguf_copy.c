@@ -25,7 +25,7 @@ typedef struct copy {
 /* --- parts ----------------------------------------------------------------------- */
 static status open_part(part *p, const char *path, error *err) {
     TRY(blob_open_file(&p->file, path, err));
-    return gguf_open(&p->g, p->file, err);
+    return gguf_open_part(&p->g, p->file, err);
 }
 
 static void close_parts(copy *c) {

@@ -45,7 +45,7 @@ static const hf_class classes[] = {
      .acts = GELU_TANH, .keys = hf_keys_phi, .eps = 1e-5F, .theta = 10000, .ctx = 2048,
      .rotary = 0.5F},
     {.name = "Phi3ForCausalLM", .arch = "phi3", .names = hf_names_phi3, .acts = SILU,
-     .keys = hf_keys_windowed, .eps = 1e-5F, .theta = 10000, .ctx = 4096},
+     .keys = hf_keys_phi3, .eps = 1e-5F, .theta = 10000, .ctx = 4096},
     {.name = "GraniteForCausalLM", .arch = "granite", .bits = HF_HALVES, .acts = SILU,
      .keys = hf_keys_granite, .eps = 1e-6F, .theta = 10000, .ctx = 2048},
     {.name = "GraniteMoeForCausalLM", .arch = "granitemoe", .names = hf_names_granitemoe,
@@ -182,6 +182,21 @@ static const hf_class classes[] = {
     {.name = "BertForMaskedLM", .arch = "bert", .names = hf_names_bert,
      .bits = HF_LAYER_NORM | HF_NO_ROPE | HF_ENCODER, .acts = GELU, .keys = hf_keys_encoder,
      .eps = 1e-12F, .ctx = 512},
+    {.name = "RobertaModel", .arch = "bert", .names = hf_names_bert,
+     .bits = HF_LAYER_NORM | HF_NO_ROPE | HF_ENCODER, .acts = GELU, .keys = hf_keys_roberta,
+     .eps = 1e-12F, .ctx = 512},
+    {.name = "RobertaForSequenceClassification", .arch = "bert", .names = hf_names_bert,
+     .bits = HF_LAYER_NORM | HF_NO_ROPE | HF_ENCODER, .acts = GELU, .keys = hf_keys_roberta,
+     .eps = 1e-12F, .ctx = 512},
+    {.name = "CamembertModel", .arch = "bert", .names = hf_names_bert,
+     .bits = HF_LAYER_NORM | HF_NO_ROPE | HF_ENCODER, .acts = GELU, .keys = hf_keys_roberta,
+     .eps = 1e-12F, .ctx = 512},
+    {.name = "XLMRobertaModel", .arch = "bert", .names = hf_names_bert,
+     .bits = HF_LAYER_NORM | HF_NO_ROPE | HF_ENCODER, .acts = GELU, .keys = hf_keys_roberta,
+     .eps = 1e-12F, .ctx = 512},
+    {.name = "XLMRobertaForSequenceClassification", .arch = "bert", .names = hf_names_bert,
+     .bits = HF_LAYER_NORM | HF_NO_ROPE | HF_ENCODER, .acts = GELU, .keys = hf_keys_roberta,
+     .eps = 1e-12F, .ctx = 512},
     {.name = "NomicBertModel", .arch = "nomic-bert", .names = hf_names_nomic,
      .bits = HF_LAYER_NORM | HF_ENCODER, .acts = "swiglu", .keys = hf_keys_nomic, .eps = 1e-12F,
      .theta = 10000, .ctx = 2048},
@@ -210,10 +225,11 @@ const hf_class *hf_class_of_arch(str arch) {
 
 /* A message has less room than there are classes: the ends that most have are left out. */
 static str short_name(const hf_class *c) {
-    static const char *const ends[] = {"ForCausalLM", "ForConditionalGeneration"};
+    static const char *const ends[] = {"ForCausalLM", "ForConditionalGeneration",  "LMHeadModel",
+                                       "ForMaskedLM", "ForSequenceClassification", "Model"};
     str name = str_of(c->name);
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (str_ends(name, str_of(ends[i]))) name.n -= strlen(ends[i]);
+        if (str_ends(name, str_of(ends[i]))) return (str){name.p, name.n - strlen(ends[i])};
     return name;
 }
 

@@ -11,7 +11,7 @@
 /* --- reading ----------------------------------------------------------------------- */
 status hf_blame(status st, error *err) {
     if (st == OK || err == NULL) return st;
-    return error_set(err, st == ERR_INVALID ? ERR_FORMAT : st, "config.json: %.280s", err->msg);
+    return error_set(err, st == ERR_INVALID ? ERR_FORMAT : st, "config.json: %.720s", err->msg);
 }
 
 /* The first of the names that is in `f`. */
@@ -22,6 +22,7 @@ static json_node find_in(json_fields *f, const char *names) {
         char key[64];
         str_copy_c(key, sizeof key, (str){p, len});
         n = json_field(f, key);
+        n.key = (str){p, len}; /* outlives this call, unlike the copy */
         if (p[len] == '\0') break;
         p += len + 1;
     }

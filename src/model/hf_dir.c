@@ -39,7 +39,7 @@ static status open_json(const char *dir, const char *name, json_doc *out, error 
         st = json_parse(text, out, &cause);
     blob_close(b);
     if (cause.code == OK) return st;
-    return error_set(err, st == ERR_INVALID ? ERR_FORMAT : st, "%s: %.280s", name, cause.msg);
+    return error_set(err, st == ERR_INVALID ? ERR_FORMAT : st, "%s: %.720s", name, cause.msg);
 }
 
 /* sentence-transformers keeps how states are pooled in a folder of its own; it may be absent. */
@@ -89,7 +89,7 @@ status hf_describe(model *m, str config, gguf **out, error *err) {
         st = make(j, false, out, err);
         json_doc_deinit(&j->doc);
     } else {
-        st = error_set(err, st == ERR_INVALID ? ERR_FORMAT : st, "config.json: %.280s", cause.msg);
+        st = error_set(err, st == ERR_INVALID ? ERR_FORMAT : st, "config.json: %.720s", cause.msg);
     }
     mem_free(j);
     return st;

@@ -43,6 +43,7 @@ enum {
     HF_QKV_APART = 1 << 14, /* rows of q, k and v: three tensors, which have halves of their own */
     HF_UP_GATE = 1 << 15,   /* rows of up above rows of the gate: two tensors */
     HF_UNIT_ROWS = 1 << 16, /* rows of length one, where the class makes them so */
+    HF_FROM_ROW = 1 << 17,  /* rows from first_row on */
     HF_SLICED = HF_QKV_APART | HF_UP_GATE,
 };
 
@@ -156,6 +157,7 @@ struct hf_job {
     bool tied, tied_said; /* tie_word_embeddings, and whether config.json has it */
     bool new_decoder;     /* Falcon: two norms */
     bool unit_rows;       /* HF_UNIT_ROWS counts */
+    uint32_t first_row;   /* HF_FROM_ROW */
     char pooling[8];      /* "mean", "cls" or "last"; empty: not said */
     hf_module *modules;   /* [modules_count] by first appearance; owned */
     uint32_t modules_count;

@@ -49,6 +49,15 @@ static status put_experts(hf_job *j, const char *count, const char *used, error 
 /* --- llama and its kin --------------------------------------------------------------- */
 status hf_keys_windowed(hf_job *j, error *err) { return put_window(j, 0, err); }
 
+/* GGUF files of this architecture without the key have a window; a configuration without one has
+ * none. */
+status hf_keys_phi3(hf_job *j, error *err) {
+    uint32_t window = 0;
+    TRY(hf_u32(j, "sliding_window", MODEL_CTX_MAX, &window, err));
+    hf_put_u32(j, "attention.sliding_window", window < j->ctx ? window : 0);
+    return OK;
+}
+
 status hf_keys_mixtral(hf_job *j, error *err) {
     TRY(put_experts(j, "num_local_experts", "num_experts_per_tok", err));
     return put_window(j, 0, err);
@@ -467,6 +476,20 @@ status hf_keys_encoder(hf_job *j, error *err) {
                          want, j->class->name);
     hf_put_bool(j, "attention.causal", false);
     return OK;
+}
+
+/* Positions are counted from behind the padding token's id. */
+status hf_keys_roberta(hf_job *j, error *err) {
+    uint32_t padding = 1;
+    TRY(hf_u32(j, "pad_token_id", MODEL_VOCAB_MAX, &padding, err));
+    j->first_row = padding + 1;
+    if (j->ctx <= j->first_row)
+        return error_set(err, ERR_FORMAT,
+                         "config.json: max_position_embeddings is %u, with pad_token_id %u at "
+                         "least %u",
+                         j->ctx, padding, j->first_row + 1);
+    j->ctx -= j->first_row;
+    return hf_keys_encoder(j, err);
 }
 
 status hf_keys_nomic(hf_job *j, error *err) {

@@ -329,7 +329,7 @@ const hf_name hf_names_mamba[] = {
 #define E "encoder.layer.#."
 const hf_name hf_names_bert[] = {
     {"embeddings.word_embeddings", "token_embd", 0},
-    {"embeddings.position_embeddings", "position_embd", 0},
+    {"embeddings.position_embeddings", "position_embd", HF_FROM_ROW},
     {"embeddings.token_type_embeddings", "token_types", 0},
     {"embeddings.LayerNorm", "token_embd_norm", 0},
     {"embeddings.position_ids", NULL, HF_WHOLE | HF_SKIPPED},
@@ -351,6 +351,8 @@ const hf_name hf_names_bert[] = {
     {E "mlp.wo", B "ffn_down", 0},
     {E "mlp.layernorm", B "layer_output_norm", 0},
     {"pooler.dense", NULL, HF_SKIPPED},
+    {"classifier.dense", "cls", 0},
+    {"classifier.out_proj", "cls.output", 0},
     {"cls.predictions", NULL, HF_SKIPPED},
     {"cls.seq_relationship", NULL, HF_SKIPPED},
     {NULL, NULL, 0},

@@ -209,13 +209,35 @@ static status align(hf_job *j, const safetensor *t, gguf_tensor *out, error *err
     return OK;
 }
 
+/* Without the rows in front. */
+static status from_row(hf_job *j, const safetensor *t, gguf_tensor *out, error *err) {
+    TRY(need_matrix(t, err));
+    if (t->dims[0] <= j->first_row)
+        return error_set(err, ERR_FORMAT,
+                         "tensor '%.*s' has %" PRIu64 " rows, of which %u are not used",
+                         STR(t->name), t->dims[0], j->first_row);
+    TRY(align(j, t, out, err));
+    uint64_t row_bytes = t->dims[1] * dtype_get(out->type)->block_bytes;
+    uint64_t skipped = j->first_row * row_bytes;
+    out->data = (const char *)out->data + skipped;
+    out->dims[1] = t->dims[0] - j->first_row;
+    if (skipped % sizeof(float) == 0) return OK;
+    void *taken = NULL; /* rows of an odd number of halves */
+    TRY(hf_take(j, t, t->bytes - skipped, &taken, err));
+    memcpy(taken, out->data, (size_t)(t->bytes - skipped));
+    out->data = taken;
+    return OK;
+}
+
 static status put_plain(hf_job *j, const hf_module *mod, gguf_tensor *out, error *err) {
     const safetensor *t = mod->pieces[HF_PIECE_WEIGHT];
     uint32_t bits = mod->match.row->bits;
     TRY(hf_plain_type(t, &out->type, err));
     if (t->dims_count < 2 || (bits & HF_VECTOR) != 0) return put_vector(j, t, bits, out, err);
     TRY(set_dims(t, false, out, err));
-    if ((bits & HF_TRANSPOSED) != 0)
+    if ((bits & HF_FROM_ROW) != 0 && j->first_row > 0)
+        TRY(from_row(j, t, out, err));
+    else if ((bits & HF_TRANSPOSED) != 0)
         TRY(transpose(j, t, out, err));
     else if (hf_is_by_head(j, bits))
         TRY(split_matrix(j, t, out, err));

@@ -1,4 +1,4 @@
-/* sched.c - messages in, plans carried out, tokens applied.  See sched.h. */
+/* sched.c - messages in, plans carried out.  See sched.h. */
 #include "sched/sched.h"
 
 #include <inttypes.h>
@@ -59,7 +59,7 @@ void sched_claim(sched *s) { thread_owner_claim(&s->owner); }
 
 /* --- events -------------------- */
 
-static void emit(sched *s, const gen_event *e) { wire_events_add(s->events, e); }
+void sched_emit(sched *s, const gen_event *e) { wire_events_add(s->events, e); }
 
 __attribute__((format(printf, 7, 8))) static void emit_error(sched *s, uint64_t id, status code,
                                                              gen_fault fault, uint64_t have,
@@ -75,7 +75,7 @@ __attribute__((format(printf, 7, 8))) static void emit_error(sched *s, uint64_t 
     e.error.have = have;
     e.error.limit = limit;
     e.error.message = str_of(text.msg);
-    emit(s, &e);
+    sched_emit(s, &e);
 }
 
 static uint32_t elapsed_us(uint64_t from_ns, uint64_t to_ns) {
@@ -94,12 +94,12 @@ static void emit_usage(sched *s, const sched_request *r, uint64_t now_ns) {
         .prompt_us = elapsed_us(r->first_row_ns, r->first_token_ns),
         .decode_us = elapsed_us(r->first_token_ns, r->last_token_ns),
     };
-    emit(s, &e);
+    sched_emit(s, &e);
 }
 
-static void emit_paused(sched *s, const seq *q, gen_pause why) {
+void sched_emit_paused(sched *s, const seq *q, gen_pause why) {
     gen_event e = {.id = q->request->id, .choice = q->choice, .kind = GEN_PAUSED, .paused = why};
-    emit(s, &e);
+    sched_emit(s, &e);
 }
 
 /* --- queue and seats -------------------- */
@@ -154,8 +154,7 @@ static void seat_leave(sched *s, seq *q) {
 
 static bool never_ran(const sched_request *r) { return r->first_row_ns == 0; }
 
-/* The choice is complete; the request with its last one. */
-static void finish(sched *s, seq *q, gen_finish reason, uint64_t now_ns) {
+void sched_finish(sched *s, seq *q, gen_finish reason, uint64_t now_ns) {
     sched_request *r = q->request;
     if (q->state == SEQ_STATE_WAITING)
         queue_remove(s, q);
@@ -164,7 +163,7 @@ static void finish(sched *s, seq *q, gen_finish reason, uint64_t now_ns) {
     seq_set_state(q, SEQ_STATE_DONE);
     gen_event e = {.id = r->id, .choice = q->choice, .kind = GEN_FINISH};
     e.finish.reason = reason;
-    emit(s, &e);
+    sched_emit(s, &e);
     if (--r->live > 0) return;
     emit_usage(s, r, now_ns);
     if (never_ran(r)) s->waiting_requests--;
@@ -286,20 +285,20 @@ void sched_submit(sched *s, const gen_request *g, uint64_t now_ns) {
     idmap_add(&s->requests, r->id, r);
     s->waiting_requests++;
     for (uint32_t i = 0; i < r->choices; i++) queue_push_back(s, &r->seqs[i]);
-    emit(s, &e);
+    sched_emit(s, &e);
 }
 
 void sched_cancel(sched *s, uint64_t id, uint16_t choice, uint64_t now_ns) {
     ASSERT(thread_is_owner(&s->owner));
     sched_request *r = idmap_get(&s->requests, id);
     if (r == NULL) return; /* it finished while the message was on its way */
-    uint32_t choices = r->choices, live = r->live; /* the last finish() frees r */
+    uint32_t choices = r->choices, live = r->live; /* the last sched_finish() frees r */
     for (uint32_t i = 0; i < choices && live > 0; i++) {
         seq *q = &r->seqs[i];
         if ((choice != GEN_CHOICE_ALL && choice != i) || q->state == SEQ_STATE_DONE) continue;
         s->counters.canceled++;
         live--;
-        finish(s, q, GEN_FINISH_CANCELED, now_ns);
+        sched_finish(s, q, GEN_FINISH_CANCELED, now_ns);
     }
 }
 
@@ -327,7 +326,7 @@ static void preempt(sched *s, seq *q) {
     seq_set_state(q, SEQ_STATE_WAITING);
     queue_push_front(s, q);
     s->counters.preemptions++;
-    emit_paused(s, q, GEN_PAUSE_PREEMPTED);
+    sched_emit_paused(s, q, GEN_PAUSE_PREEMPTED);
     log_debug("sched", "preempt request=%" PRIu64 " choice=%u tokens=%u", q->request->id, q->choice,
               q->count);
 }
@@ -423,126 +422,6 @@ void sched_commit(sched *s, step_plan *plan, uint64_t now_ns, engine_row *rows) 
         ASSERT(st == OK); /* the plan counted the blocks */
     }
     fill_rows(plan, rows);
-}
-
-/* --- applying tokens -------------------- */
-
-sample_history sched_history(const seq *q) {
-    return (sample_history){
-        .ids = q->ids, .count = q->count, .prompt_count = q->request->prompt_count};
-}
-
-uint32_t sched_banned(const sched *s, const seq *q, int32_t *out) {
-    const sched_request *r = q->request;
-    uint32_t n = 0;
-    if (seq_output_count(q) >= r->tokens_min) return 0;
-    for (uint32_t i = 0; i < s->opt.eog_count; i++) out[n++] = s->opt.eog_ids[i];
-    for (uint32_t i = 0; i < r->stop_ids_count; i++)
-        if (r->stop_ids[i] >= 0 && (uint32_t)r->stop_ids[i] < s->opt.vocab)
-            out[n++] = r->stop_ids[i];
-    return n;
-}
-
-static bool is_in(const int32_t *ids, uint32_t count, int32_t id) {
-    for (uint32_t i = 0; i < count; i++)
-        if (ids[i] == id) return true;
-    return false;
-}
-
-static void emit_token(sched *s, const seq *q, const sample_result *t) {
-    gen_event e = {.id = q->request->id, .choice = q->choice, .kind = GEN_TOKENS};
-    e.tokens.ids = (wire_array){&t->id, 1};
-    if (q->request->sampling.logprobs) {
-        e.tokens.logprobs = (wire_array){&t->logprob, 1};
-        e.tokens.top = (uint8_t)t->top_count;
-        e.tokens.top_ids = (wire_array){t->top_ids, t->top_count};
-        e.tokens.top_logprobs = (wire_array){t->top_logprobs, t->top_count};
-    }
-    emit(s, &e);
-}
-
-static void park(sched *s, const seq *q, uint64_t now_ns) {
-    q->request->parked_at_ns = now_ns;
-    emit_paused(s, q, GEN_PAUSE_CREDITS);
-}
-
-/* One sampled token: it ends the choice, or is appended and sent. */
-static void take_token(sched *s, seq *q, const sample_result *t, uint64_t now_ns) {
-    sched_request *r = q->request;
-    if (!r->ignore_eos && is_in(s->opt.eog_ids, s->opt.eog_count, t->id)) {
-        finish(s, q, GEN_FINISH_EOS, now_ns);
-        return;
-    }
-    if (is_in(r->stop_ids, r->stop_ids_count, t->id)) {
-        finish(s, q, GEN_FINISH_STOP_TOKEN, now_ns);
-        return;
-    }
-    seq_append(q, t->id);
-    r->output_tokens++;
-    r->credits--;
-    if (r->first_token_ns == 0) r->first_token_ns = now_ns;
-    r->last_token_ns = now_ns;
-    emit_token(s, q, t);
-    if (seq_output_count(q) >= r->tokens_max)
-        finish(s, q, GEN_FINISH_LENGTH, now_ns);
-    else if (q->count >= s->opt.ctx_max)
-        finish(s, q, GEN_FINISH_CONTEXT, now_ns);
-    else if (r->credits == 0)
-        park(s, q, now_ns);
-}
-
-/* All rows of the prompt are in the vector. */
-static void finish_vector(sched *s, seq *q, uint64_t now_ns) {
-    sched_request *r = q->request;
-    double share = r->pooling == GEN_POOLING_MEAN ? 1.0 / q->count : 1.0;
-    for (uint32_t i = 0; i < r->vector_len; i++) s->vector[i] = (float)(q->vector[i] * share);
-    gen_event e = {.id = r->id, .choice = q->choice, .kind = GEN_VECTOR};
-    e.vector = (wire_array){s->vector, r->vector_len};
-    emit(s, &e);
-    r->first_token_ns = r->last_token_ns = now_ns;
-    finish(s, q, GEN_FINISH_VECTOR, now_ns);
-}
-
-static void emit_progress(sched *s, const seq *q) {
-    gen_event e = {.id = q->request->id, .choice = q->choice, .kind = GEN_PROGRESS};
-    e.progress.done = q->computed;
-    e.progress.total = q->count;
-    emit(s, &e);
-}
-
-/* Cost of a prompt row, smoothed; steps with few rows say little about it. */
-static void learn_pace(sched *s, uint32_t prefill_rows, uint32_t rows, uint64_t step_ns) {
-    enum { ROWS_TELLING = 16 };
-    if (prefill_rows < ROWS_TELLING) return;
-    uint64_t row_ns = step_ns / rows;
-    s->row_ns = s->row_ns == 0 ? row_ns : (s->row_ns * 3 + row_ns) / 4;
-    if (s->row_ns == 0) s->row_ns = 1;
-}
-
-void sched_apply(sched *s, const step_plan *plan, const sample_result *results, uint64_t now_ns,
-                 uint64_t step_ns) {
-    ASSERT(thread_is_owner(&s->owner));
-    uint32_t sampled = 0, prefill_rows = 0;
-    for (uint32_t i = 0; i < plan->items_count; i++) {
-        const plan_item *it = &plan->items[i];
-        seq *q = it->seq;
-        if (q->state == SEQ_STATE_PREFILL) prefill_rows += it->rows;
-        q->computed = it->from + it->rows;
-        if (seq_is_vector(q) && q->computed == q->count) {
-            finish_vector(s, q, now_ns);
-            continue;
-        }
-        if (!it->wants_logits) {
-            emit_progress(s, q);
-            continue;
-        }
-        if (q->state == SEQ_STATE_PREFILL) seq_set_state(q, SEQ_STATE_DECODE);
-        take_token(s, q, &results[sampled++], now_ns);
-    }
-    s->counters.prefill_rows += prefill_rows;
-    s->counters.decode_rows += plan->rows - prefill_rows;
-    learn_pace(s, prefill_rows, plan->rows, step_ns);
-    XASSERT(sched_validate(s));
 }
 
 /* --- introspection -------------------- */

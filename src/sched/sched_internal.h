@@ -1,4 +1,4 @@
-/* sched_internal.h - the scheduler's state, shared by sched.c and plan.c. */
+/* sched_internal.h - the scheduler's state, shared by sched.c, plan.c and apply.c. */
 #ifndef SCHED_SCHED_INTERNAL_H
 #define SCHED_SCHED_INTERNAL_H
 
@@ -24,6 +24,11 @@ struct sched {
     sched_counters counters;
     thread_owner owner;
 };
+
+void sched_emit(sched *s, const gen_event *e);
+void sched_emit_paused(sched *s, const seq *q, gen_pause why);
+/* The choice is complete; the request with its last one, and it is gone then. */
+void sched_finish(sched *s, seq *q, gen_finish reason, uint64_t now_ns);
 
 /* Does it make a vector, not tokens? */
 static inline bool seq_is_vector(const seq *q) { return q->request->vector_len > 0; }

@@ -46,7 +46,7 @@ struct seq {
 struct sched_request {
     uint64_t id;
     gen_kind kind;
-    gen_pooling pooling; /* EMBED: never MODEL; RANK: FIRST or LAST */
+    gen_pooling pooling; /* EMBED: never MODEL; RANK: FIRST */
     uint32_t vector_len; /* EMBED, RANK: values of the result; 0: GENERATE */
     lora_mix mix;        /* adapters of all its rows */
     int32_t *prompt;     /* owned; [prompt_count], for choices that have no ids yet */

@@ -65,9 +65,9 @@ void tok_destroy(tokenizer *t);
 NODISCARD status tok_encode(const tokenizer *t, str text, const tok_options *options, buf *ids,
                             error *err);
 
-/* A question and a document as cross-encoders are trained on them, each with the vocabulary's special
- * tokens: one separator between the two for BERT ([CLS] q [SEP] d [SEP]), two for RoBERTa and its kin
- * (<s> q </s></s> d </s>).  Errors as above. */
+/* A question and a document as cross-encoders are trained on them, each with the vocabulary's
+ * special tokens: one separator between the two for BERT ([CLS] q [SEP] d [SEP]), two for RoBERTa
+ * and its kin (<s> q </s></s> d </s>).  Errors as above. */
 NODISCARD status tok_encode_pair(const tokenizer *t, str first, str second, uint32_t tokens_max,
                                  buf *ids, error *err);
 

@@ -467,6 +467,14 @@ CLASSES_OF_RANDOM = {
         {"rope_scaling": YARN_4 | {"attention_factor": 0.7 * (1 + 0.1 * math.log(4))}},
     ),
     "bert-random": ("BertModel", BERT_NAMES, "", {"hidden_act": "gelu"}),
+    "roberta": ("RobertaModel", BERT_NAMES, "positions", {"pad_token_id": 1}),
+    "reranker": (
+        "XLMRobertaForSequenceClassification",
+        {stem: "roberta." + name for stem, name in BERT_NAMES.items()}
+        | {"cls": "classifier.dense", "cls.output": "classifier.out_proj"},
+        "positions",
+        {},
+    ),
     "nomic-bert": (
         "NomicBertModel",
         {
@@ -619,6 +627,10 @@ def fuse(gguf, mode):
         joined(gguf, ("attn_q", "attn_k", "attn_v"), "attn_qkv")
     if "stacked" in mode:
         joined(gguf, ("ffn_gate_exps", "ffn_up_exps"), "ffn_gate_up")
+    if mode == "positions":  # two rows that no position has
+        (cols, rows), numbers = gguf.tensors["position_embd.weight"]
+        spare = array.array("f", [9.0] * (2 * cols))
+        gguf.tensors["position_embd.weight"] = ((cols, rows + 2), spare + numbers)
     if mode == "up and gate":
         joined(gguf, ("ffn_up", "ffn_gate"), "ffn_up")
 
@@ -675,6 +687,8 @@ def write_dir(model, gguf_path, out):
     gguf, names = Gguf(gguf_path), COMMON | names
     config = config_of(gguf, class_name, members)
     fuse(gguf, mode)
+    if mode == "positions":
+        config["max_position_embeddings"] += 2
     parts = {}
     for name, (dims, numbers) in gguf.tensors.items():
         layer, stem, kind = re.match(r"(?:blk\.(\d+)\.)?(.*?)(?:\.(weight|bias))?$", name).groups()
@@ -705,3 +719,69 @@ def write_safetensors(path, tensors):
         f.write(struct.pack("<Q", len(text)) + text)
         for _, _, data in tensors.values():
             f.write(data)
+
+
+# --- GPT-OSS --------------------------------------------------------------------------------------
+MXFP4_BYTES = 17  # the scale of a block, then element i and i + 16 in byte i
+EXPERTS = MLP + "experts."
+GPT_OSS = {
+    "post_attention_norm": LAYER + "post_attention_layernorm",
+    "attn_sinks": ATTENTION + "sinks",
+    "ffn_gate_inp": MLP + "router",
+}
+
+
+def mxfp4_pieces(data):
+    """Blocks with element 2i and 2i + 1 in byte i, and scales."""
+    blocks, scales = bytearray(), bytearray()
+    for at in range(0, len(data), MXFP4_BYTES):
+        scales.append(data[at])
+        packed = data[at + 1 : at + MXFP4_BYTES]
+        elements = [b & 15 for b in packed] + [b >> 4 for b in packed]
+        blocks += bytes(elements[i] | elements[i + 1] << 4 for i in range(0, 32, 2))
+    return bytes(blocks), bytes(scales)
+
+
+def taking_turns(a, b, row_bytes):
+    """Row 0 of a, row 0 of b, row 1 of a ..."""
+    rows = range(0, len(a), row_bytes)
+    return b"".join(a[at : at + row_bytes] + b[at : at + row_bytes] for at in rows)
+
+
+def expert_tensors(tensors, layer):
+    """The experts of a layer as GPT-OSS has them; `tensors` as gguf.Gguf has them."""
+    out, blk, prefix = {}, f"blk.{layer}.", EXPERTS.replace("#", str(layer))
+    (cols, rows, count), _, gate = tensors[blk + "ffn_gate_exps.weight"]
+    up, down = (tensors[blk + f"ffn_{part}_exps.weight"] for part in ("up", "down"))
+    both = taking_turns(gate, up[2], cols // 32 * MXFP4_BYTES)
+    (in_down, out_down, _), _, down = down
+    for name, data, n, k in (
+        ("gate_up_proj", both, 2 * rows, cols),
+        ("down_proj", down, out_down, in_down),
+    ):
+        blocks, scales = mxfp4_pieces(data)
+        out[prefix + name + "_blocks"] = ("U8", [count, n, k // 32, 16], blocks)
+        out[prefix + name + "_scales"] = ("U8", [count, n, k // 32], scales)
+    gate, up, down = (tensors[blk + f"ffn_{p}_exps.bias"][2] for p in ("gate", "up", "down"))
+    size = 4 * count * rows  # without the padding between tensors
+    both = taking_turns(gate[:size], up[:size], 4)
+    out[prefix + "gate_up_proj_bias"] = ("F32", [count, 2 * rows], both)
+    out[prefix + "down_proj_bias"] = ("F32", [count, out_down], down[: 4 * count * out_down])
+    return out
+
+
+def write_gpt_oss(file, config, out):
+    """The directory of a GGUF file with experts in MXFP4 and everything else in F32."""
+    tensors, names = {}, COMMON | GPT_OSS
+    for layer in range(config["num_hidden_layers"]):
+        tensors |= expert_tensors(file.tensors, layer)
+    for name, (dims, _, data) in file.tensors.items():
+        if "_exps." in name:
+            continue
+        layer, stem, kind = re.match(r"(?:blk\.(\d+)\.)?(.*)\.(weight|bias)$", name).groups()
+        hf = names[stem].replace("#", layer or "")
+        hf += "" if stem == "attn_sinks" else f".{kind}"
+        tensors[hf] = ("F32", list(reversed(dims)), data[: 4 * math.prod(dims)])
+    write_safetensors(os.path.join(out, "model.safetensors"), tensors)
+    with open(os.path.join(out, "config.json"), "w", encoding="utf-8") as f:
+        json.dump(config, f)

@@ -254,6 +254,12 @@ SHAPES = {
     "bert-random": lambda: encoder("bert")
     .attention(kv=HEADS, bias=True, out=True)
     .ffn(gated=False, bias=True),
+    "roberta": lambda: encoder("bert")
+    .attention(kv=HEADS, bias=True, out=True)
+    .ffn(gated=False, bias=True),
+    "reranker": lambda: encoder("bert")
+    .attention(kv=HEADS, bias=True, out=True)
+    .ffn(gated=False, bias=True),
     "nomic-bert": lambda: encoder("nomic-bert", base=1000.0)
     .attention(kv=HEADS, fused=True)
     .ffn(),
@@ -268,7 +274,7 @@ SHAPES = {
     .ffn()
     .linear("ffn_down", FF, EMBD, bias=True),
 }
-ENCODERS = ("bert-random", "nomic-bert", "jina-bert-v2", "jina-bert-code")
+ENCODERS = ("bert-random", "roberta", "reranker", "nomic-bert", "jina-bert-v2", "jina-bert-code")
 # The head has a matrix of its own.
 UNTIED = ("phi2", "gptneox", "gptneox-serial", "internlm2", "baichuan", "qwen", "chatglm", "arcee")
 EXPERT_PARTS = ("exp", "ffn_gate_inp", "ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp")
@@ -291,8 +297,11 @@ def outside(name, shape, vocab):
     norm = Shape("", {}).norm
     if shape.arch in ("bloom",) or name in ENCODERS:
         tensors |= norm("token_embd_norm", bias=True).tensors
-    if name in ("bert-random", "nomic-bert", "jina-bert-v2", "jina-bert-code"):
-        tensors["token_types.weight"] = (shape.embd, 2)
+    if name in ENCODERS:
+        tensors["token_types.weight"] = (shape.embd, 1 if name == "roberta" else 2)
+    if name == "reranker":
+        tensors |= {"cls.weight": (shape.embd, shape.embd), "cls.bias": (shape.embd,)}
+        tensors |= {"cls.output.weight": (shape.embd, 1), "cls.output.bias": (1,)}
     if shape.arch in ("starcoder", "bert"):
         tensors["position_embd.weight"] = (shape.embd, CTX)
     if name not in ENCODERS and shape.arch != "olmo":

@@ -138,6 +138,16 @@ def inspect_tells_the_same_to_people_and_programs():
 
 
 @test
+def bench_of_an_encoder_says_what_it_cannot_measure():
+    model = harness.shared_path("oracle/public/models/bert/model-f32.gguf")
+    rows = json.loads(gantry("bench", model, "-p", "32", "--repeat", "1", "--json").succeeded().out)
+    equal([r["test"] for r in rows], ["pp32"], "tests")
+    gantry("bench", model, "-p", "32", "-n", "4").failed_with(1, "is an encoder")
+    gantry("bench", model, "-p", "32", "--batch", "2").failed_with(1, "is an encoder")
+    gantry("bench", model, "-p", "0").failed_with(1, "0 tokens, want 1 to")
+
+
+@test
 def bench_measures_what_was_asked_for():
     args = ("-p", "32", "-n", "8", "--batch", "1,4", "--repeat", "2")
     rows = json.loads(gantry("bench", "synth:tiny:q8_0", *args, "--json").succeeded().out)

@@ -3,6 +3,7 @@ import array
 import copy
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -79,9 +80,126 @@ def directories_of_many_classes_give_the_recorded_logits():
         hf_inverse.write_dir(name, os.path.join(folder, "model-f32.gguf"), path)
         tokenizer = shared("models", "qwen2", "hf-bf16", "tokenizer.model")
         shutil.copyfile(tokenizer, os.path.join(path, "tokenizer.model"))
+        unread = gantry("inspect", path).succeeded().err
+        check("no meaning" not in unread, f"{name}: {unread}")
         got = logits(path, ids_of(os.path.join(folder, "p24.ids.i32")), "--log-level", "error")
         error = nmse(got, floats(os.path.join(folder, "p24.logits.f32")))
         check(error < NMSE_MAX, f"{name}: nmse {error}")
+
+
+GPT_OSS_CONFIG = {
+    "architectures": ["GptOssForCausalLM"],
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "intermediate_size": 32,
+    "max_position_embeddings": 1024,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 150000,
+    "rope_scaling": {
+        "rope_type": "yarn",
+        "factor": 8,
+        "original_max_position_embeddings": 64,
+        "truncate": True,
+    },
+    "sliding_window": 20,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "swiglu_limit": 7.0,
+    "quantization_config": {"quant_method": "mxfp4"},
+}
+
+
+@test
+def experts_in_mxfp4_give_the_recorded_logits():
+    folder, path = shared("models", "gpt-oss"), out_path("gpt-oss-hf")
+    os.makedirs(path, exist_ok=True)
+    file = gguf.Gguf(os.path.join(folder, "quant", "model-MXFP4.gguf"))
+    tied = "output.weight" not in file.tensors
+    hf_inverse.write_gpt_oss(file, GPT_OSS_CONFIG | {"tie_word_embeddings": tied}, path)
+    tokenizer = shared("models", "qwen2", "hf-bf16", "tokenizer.model")
+    shutil.copyfile(tokenizer, os.path.join(path, "tokenizer.model"))
+    again = out_path("gpt-oss.gguf")
+    gantry("convert", path, again).succeeded()
+    want = floats(os.path.join(folder, "quant", "MXFP4.p24.deq.logits.f32"))
+    for model in (path, again):
+        error = nmse(logits(model, ids_of(os.path.join(folder, "p24.ids.i32"))), want)
+        check(error < NMSE_MAX, f"{model}: nmse {error}")
+
+
+# Of models of several media: config.json, and what stands in front of the names of the text part.
+MEDIA = {
+    "Gemma3ForConditionalGeneration": ("gemma3", "language_model."),
+    "Mistral3ForConditionalGeneration": ("llama", "language_model."),
+    "LlavaForConditionalGeneration": ("llama", "language_model."),
+    "Qwen2VLForConditionalGeneration": ("qwen2", ""),
+    "Qwen2_5_VLForConditionalGeneration": ("qwen2", "model.language_model."),
+    "Qwen3VLForConditionalGeneration": ("qwen3", "model.language_model."),
+}
+TEXT_OF = {"llama": "llama3-gqa-ropefreqs", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3": "gemma3"}
+
+
+def text_source(kind):
+    """A directory with a text model."""
+    if kind != "gemma3":
+        return shared("models", TEXT_OF[kind], "hf-bf16")
+    path = out_path("gemma3-hf")
+    os.makedirs(path, exist_ok=True)
+    hf_inverse.write_dir("gemma3", shared("models", "gemma3", "model-f32.gguf"), path)
+    tokenizer = shared("models", "qwen2", "hf-bf16", "tokenizer.model")
+    shutil.copyfile(tokenizer, os.path.join(path, "tokenizer.model"))
+    return path
+
+
+def wrap_text(class_name, source):
+    """The same model as the text part of that class, with a tensor of a picture part."""
+    _, prefix = MEDIA[class_name]
+    path, config = copy_dir(source, class_name)
+    text = {k: v for k, v in config.items() if k != "architectures"}
+    tied = {"tie_word_embeddings": text.pop("tie_word_embeddings")}
+    if class_name.startswith("Qwen"):
+        text["rope_scaling"] = {"type": "mrope", "mrope_section": [2, 3, 3]}
+    wrapped = {"architectures": [class_name], "text_config": text} | tied
+    flat = {"architectures": [class_name]} | text | tied
+    write_config(path, wrapped if prefix else flat)
+    tensors = {}
+    for name, tensor in read_safetensors(os.path.join(source, "model.safetensors")).items():
+        inner = name.removeprefix("model.") if prefix.startswith("model.") else name
+        tensors[prefix + inner] = tensor
+    part = "visual.patch_embed.bias" if "Qwen" in class_name else "vision_tower.bias"
+    tensors[part] = ("F32", [1], struct.pack("<f", 1))
+    write_safetensors(os.path.join(path, "model.safetensors"), tensors)
+    return path
+
+
+@test
+def text_parts_of_models_of_several_media_compute_as_themselves():
+    ids = range(3, 30)
+    for class_name, (kind, _) in MEDIA.items():
+        source = text_source(kind)
+        got, want = logits(wrap_text(class_name, source), ids), logits(source, ids)
+        equal(got.tobytes(), want.tobytes(), f"logits of {class_name}")
+
+
+# Names of classes that share everything with one that is compared.
+ALIASES = {"RW", "Mpt", "BaiChuan", "Ernie4_5_", "Ministral3", "StableLMEpoch"}
+ALIASES |= {"Mistral", "Camembert"}
+
+
+@test
+def every_class_is_compared():
+    path, config = copy_dir(shared("models", "qwen2", "hf-bf16"), "no-class")
+    write_config(path, config | {"architectures": ["NoSuchModel"]})
+    refused = gantry("convert", path, out_path("x.gguf")).failed_with(1, "known: ")
+    known = set(refused.err.rsplit("known: ", 1)[1].split())
+    rows = (hf_inverse.CLASSES | hf_inverse.CLASSES_OF_RANDOM).values()
+    compared = {row[0] for row in rows} | set(MEDIA) | {"GptOssForCausalLM"}
+    compared |= {n + "ForCausalLM" for n in ("Llama", "Gemma", "Mixtral", "Qwen2", "Qwen3")}
+    end = "(For(CausalLM|ConditionalGeneration|MaskedLM|SequenceClassification)|(LMHead)?Model)$"
+    compared = {re.sub(end, "", name) for name in compared}
+    equal(known - compared - ALIASES, set(), "classes without a comparison")
 
 
 def vector(model, ids):
@@ -427,11 +545,23 @@ def a_gguf_file_is_converted_to_itself():
 
 
 @test
-def parts_of_a_gguf_file_are_refused_by_number():
+def parts_of_a_gguf_file_are_joined():
     source = shared("models", "mixtral", "model-f32.gguf")
-    for i, part in enumerate(split(gguf.Gguf(source), 3, out_path("part"))):
-        refused = gantry("convert", part, out_path("joined.gguf"))
-        refused.failed_with(1, f"part {i + 1} of 3")
+    path = out_path("joined.gguf")
+    parts = split(gguf.Gguf(source), 3, out_path("part"))
+    for part in parts:  # any of them
+        done = gantry("convert", part, path).succeeded()
+        check("of 3 files" in done.text, done.text)
+        with open(source, "rb") as a, open(path, "rb") as b:
+            check(a.read() == b.read(), "bytes differ")
+    other = out_path("wrong-name.gguf")
+    shutil.copyfile(parts[0], other)
+    gantry("convert", other, path).failed_with(1, "-of-00003.gguf")
+    shutil.copyfile(parts[0], parts[1])
+    gantry("convert", parts[0], path).failed_with(1, "split.no is 0 of 3")
+    os.unlink(parts[2])
+    os.unlink(parts[1])
+    gantry("convert", parts[0], path).failed_with(1, "00002-of-00003")
 
 
 @test

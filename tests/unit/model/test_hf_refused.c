@@ -59,6 +59,21 @@ TEST(hf_dir_with_one_thing_wrong_is_refused_by_name) {
          "gptq with 8 bits"},
         {LLAMA ",\"quantization_config\":{\"quant_method\":\"awq\",\"version\":\"gemv\"}",
          EMBEDDING, "version 'gemv'"},
+        {LLAMA ",\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[128]}",
+         EMBEDDING, "weight_block_size has 1 numbers"},
+        {LLAMA ",\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"format\":"
+               "\"float-quantized\",\"config_groups\":{\"group_0\":{\"weights\":{\"num_bits\":8,"
+               "\"type\":\"float\",\"strategy\":\"tensor_group\"}}}}",
+         EMBEDDING, "strategy 'tensor_group'"},
+        {"\"architectures\":[\"InternLM2ForCausalLM\"]," SIZES,
+         "\"" L0 "attention.wqkv.weight\":{\"dtype\":\"F32\",\"shape\":[2,4],"
+         "\"data_offsets\":[0,32]}",
+         "has 2 rows, want 12"},
+        {"\"architectures\":[\"RobertaModel\"],\"pad_token_id\":7," SIZES, EMBEDDING,
+         "max_position_embeddings is 8, with pad_token_id 7 at least 9"},
+        {"\"architectures\":[\"LlavaForConditionalGeneration\"],\"text_config\":{"
+         "\"model_type\":\"qwen2\"," SIZES "}",
+         EMBEDDING, "model_type is 'qwen2'"},
         {LLAMA, "\"model.what.weight\":{\"dtype\":\"F32\",\"shape\":[8],\"data_offsets\":[0,32]}",
          "'model.what.weight' has no place"},
         {LLAMA, "\"" L0 "what\":{\"dtype\":\"F32\",\"shape\":[8],\"data_offsets\":[0,32]}",

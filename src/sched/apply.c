@@ -1,0 +1,121 @@
+/* apply.c - what a step made: tokens are appended and sent, vectors finished.  See sched.h. */
+#include "base/assert.h"
+#include "sched/sched_internal.h"
+
+sample_history sched_history(const seq *q) {
+    return (sample_history){
+        .ids = q->ids, .count = q->count, .prompt_count = q->request->prompt_count};
+}
+
+uint32_t sched_banned(const sched *s, const seq *q, int32_t *out) {
+    const sched_request *r = q->request;
+    uint32_t n = 0;
+    if (seq_output_count(q) >= r->tokens_min) return 0;
+    for (uint32_t i = 0; i < s->opt.eog_count; i++) out[n++] = s->opt.eog_ids[i];
+    for (uint32_t i = 0; i < r->stop_ids_count; i++)
+        if (r->stop_ids[i] >= 0 && (uint32_t)r->stop_ids[i] < s->opt.vocab)
+            out[n++] = r->stop_ids[i];
+    return n;
+}
+
+static bool is_in(const int32_t *ids, uint32_t count, int32_t id) {
+    for (uint32_t i = 0; i < count; i++)
+        if (ids[i] == id) return true;
+    return false;
+}
+
+static void emit_token(sched *s, const seq *q, const sample_result *t) {
+    gen_event e = {.id = q->request->id, .choice = q->choice, .kind = GEN_TOKENS};
+    e.tokens.ids = (wire_array){&t->id, 1};
+    if (q->request->sampling.logprobs) {
+        e.tokens.logprobs = (wire_array){&t->logprob, 1};
+        e.tokens.top = (uint8_t)t->top_count;
+        e.tokens.top_ids = (wire_array){t->top_ids, t->top_count};
+        e.tokens.top_logprobs = (wire_array){t->top_logprobs, t->top_count};
+    }
+    sched_emit(s, &e);
+}
+
+static void park(sched *s, const seq *q, uint64_t now_ns) {
+    q->request->parked_at_ns = now_ns;
+    sched_emit_paused(s, q, GEN_PAUSE_CREDITS);
+}
+
+/* One sampled token: it ends the choice, or is appended and sent. */
+static void take_token(sched *s, seq *q, const sample_result *t, uint64_t now_ns) {
+    sched_request *r = q->request;
+    if (!r->ignore_eos && is_in(s->opt.eog_ids, s->opt.eog_count, t->id)) {
+        sched_finish(s, q, GEN_FINISH_EOS, now_ns);
+        return;
+    }
+    if (is_in(r->stop_ids, r->stop_ids_count, t->id)) {
+        sched_finish(s, q, GEN_FINISH_STOP_TOKEN, now_ns);
+        return;
+    }
+    seq_append(q, t->id);
+    r->output_tokens++;
+    r->credits--;
+    if (r->first_token_ns == 0) r->first_token_ns = now_ns;
+    r->last_token_ns = now_ns;
+    emit_token(s, q, t);
+    if (seq_output_count(q) >= r->tokens_max)
+        sched_finish(s, q, GEN_FINISH_LENGTH, now_ns);
+    else if (q->count >= s->opt.ctx_max)
+        sched_finish(s, q, GEN_FINISH_CONTEXT, now_ns);
+    else if (r->credits == 0)
+        park(s, q, now_ns);
+}
+
+/* All rows of the prompt are in the vector. */
+static void finish_vector(sched *s, seq *q, uint64_t now_ns) {
+    sched_request *r = q->request;
+    double share = r->pooling == GEN_POOLING_MEAN ? 1.0 / q->count : 1.0;
+    for (uint32_t i = 0; i < r->vector_len; i++) s->vector[i] = (float)(q->vector[i] * share);
+    gen_event e = {.id = r->id, .choice = q->choice, .kind = GEN_VECTOR};
+    e.vector = (wire_array){s->vector, r->vector_len};
+    sched_emit(s, &e);
+    r->first_token_ns = r->last_token_ns = now_ns;
+    sched_finish(s, q, GEN_FINISH_VECTOR, now_ns);
+}
+
+static void emit_progress(sched *s, const seq *q) {
+    gen_event e = {.id = q->request->id, .choice = q->choice, .kind = GEN_PROGRESS};
+    e.progress.done = q->computed;
+    e.progress.total = q->count;
+    sched_emit(s, &e);
+}
+
+/* Cost of a prompt row, smoothed; steps with few rows say little about it. */
+static void learn_pace(sched *s, uint32_t prefill_rows, uint32_t rows, uint64_t step_ns) {
+    enum { ROWS_TELLING = 16 };
+    if (prefill_rows < ROWS_TELLING) return;
+    uint64_t row_ns = step_ns / rows;
+    s->row_ns = s->row_ns == 0 ? row_ns : (s->row_ns * 3 + row_ns) / 4;
+    if (s->row_ns == 0) s->row_ns = 1;
+}
+
+void sched_apply(sched *s, const step_plan *plan, const sample_result *results, uint64_t now_ns,
+                 uint64_t step_ns) {
+    ASSERT(thread_is_owner(&s->owner));
+    uint32_t sampled = 0, prefill_rows = 0;
+    for (uint32_t i = 0; i < plan->items_count; i++) {
+        const plan_item *it = &plan->items[i];
+        seq *q = it->seq;
+        if (q->state == SEQ_STATE_PREFILL) prefill_rows += it->rows;
+        q->computed = it->from + it->rows;
+        if (seq_is_vector(q) && q->computed == q->count) {
+            finish_vector(s, q, now_ns);
+            continue;
+        }
+        if (!it->wants_logits) {
+            emit_progress(s, q);
+            continue;
+        }
+        if (q->state == SEQ_STATE_PREFILL) seq_set_state(q, SEQ_STATE_DECODE);
+        take_token(s, q, &results[sampled++], now_ns);
+    }
+    s->counters.prefill_rows += prefill_rows;
+    s->counters.decode_rows += plan->rows - prefill_rows;
+    learn_pace(s, prefill_rows, plan->rows, step_ns);
+    XASSERT(sched_validate(s));
+}
