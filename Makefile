@@ -70,7 +70,7 @@ LDLIBS      += $(LIB_LDLIBS) -lm -ldl -pthread
 
 SRC     := $(sort $(shell find src -name '*.c'))
 LIBSRC  := $(filter-out src/main.c,$(SRC))
-TESTS   := $(filter-out tests/unit/train/%,$(sort $(shell find tests/unit tests/kernels tests/sim -name '*.c' 2>/dev/null)))
+TESTS   := $(sort $(shell find tests/unit tests/kernels tests/sim -name '*.c' 2>/dev/null))
 FUZZ    := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 LIBOBJ  := $(LIBSRC:%.c=$(B)/%.o) $(B)/gen/cuda_blobs.o
 KERNELS := $(if $(NVCC),$(patsubst cuda/%.cu,build/cuda/%.fatbin,$(wildcard cuda/*.cu)))
@@ -103,6 +103,8 @@ $(B)/gen/cuda_blobs.c: $(KERNELS) tools/gen_blobs.sh
 
 $(B)/gen/%.o: $(B)/gen/%.c
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+include tools/train/train.mk
 
 # --- tests -----------------------------------------------------------------
 check: $(B)/tests/run $(FUZZ:%=$(B)/replay_%)

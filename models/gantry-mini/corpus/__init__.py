@@ -1,0 +1,1 @@
+"""The parts of the corpus of gantry-mini: a module per skill, and what they share."""
