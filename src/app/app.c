@@ -17,6 +17,7 @@ enum { TEXT_BYTES_MAX = 1 << 20 };
 typedef status command_fn(const config *c, error *err);
 
 static command_fn *const command_fns[COMMAND_COUNT] = {
+    [COMMAND_LORA] = command_lora,
     [COMMAND_RENDER] = command_render,
     [COMMAND_SERVE] = command_serve,
     [COMMAND_RUN] = command_run,

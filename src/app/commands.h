@@ -18,6 +18,7 @@ NODISCARD status command_bench(const config *c, error *err);
 NODISCARD status command_dequantize(const config *c, error *err);
 NODISCARD status command_quantize(const config *c, error *err);
 NODISCARD status command_convert(const config *c, error *err);
+NODISCARD status command_lora(const config *c, error *err);
 NODISCARD status command_render(const config *c, error *err);
 NODISCARD status command_inspect(const config *c, error *err);
 

@@ -31,6 +31,7 @@
     X(QUANTIZE, "quantize", "IN OUT TYPE", "a GGUF file with its weights in another type") \
     X(CONVERT, "convert", "IN OUT",                                                        \
       "a Hugging Face directory, or split GGUF files, as one GGUF file")                   \
+    X(LORA, "lora", "list | load NAME FILE | unload NAME", "adapters of a running server") \
     X(RENDER, "render", "[MODEL]", "chat messages on stdin to the text of a prompt")       \
     X(INSPECT, "inspect", "MODEL", "what is in a model file")
 
@@ -146,6 +147,7 @@ typedef struct config {
 
     /* who may come in */
     str api_key; /* empty: anybody; never printed */
+    str url;     /* lora: the server's */
     config_list allowed_hosts;
     config_list cors_origins;
 

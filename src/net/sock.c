@@ -79,14 +79,39 @@ static status listen_on_all(int *fd, uint16_t port, error *err) {
     return listen_on(fd, &v4, "0.0.0.0", port, err);
 }
 
-status sock_listen(int *fd, const char *host, uint16_t port, error *err) {
-    if (host == NULL || host[0] == '\0') return listen_on_all(fd, port, err);
+static status address_of(address *a, const char *host, uint16_t port, error *err) {
     const char *text = strcmp(host, "localhost") == 0 ? "127.0.0.1" : host;
-    address a = {.v4 = {.sin_family = AF_INET, .sin_port = htons(port)}};
-    if (inet_pton(AF_INET, text, &a.v4.sin_addr) == 1) return listen_on(fd, &a, host, port, err);
-    a = (address){.v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)}};
-    if (inet_pton(AF_INET6, text, &a.v6.sin6_addr) == 1) return listen_on(fd, &a, host, port, err);
+    *a = (address){.v4 = {.sin_family = AF_INET, .sin_port = htons(port)}};
+    if (inet_pton(AF_INET, text, &a->v4.sin_addr) == 1) return OK;
+    *a = (address){.v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)}};
+    if (inet_pton(AF_INET6, text, &a->v6.sin6_addr) == 1) return OK;
     return error_set(err, ERR_INVALID, "http: host '%s' is no IPv4 or IPv6 address", host);
+}
+
+status sock_listen(int *fd, const char *host, uint16_t port, error *err) {
+    address a;
+    if (host == NULL || host[0] == '\0') return listen_on_all(fd, port, err);
+    TRY(address_of(&a, host, port, err));
+    return listen_on(fd, &a, host, port, err);
+}
+
+status sock_connect(int *out, const char *host, uint16_t port, uint32_t wait_s, error *err) {
+    address a;
+    TRY(address_of(&a, host, port, err));
+    int fd = socket(a.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct timeval wait = {.tv_sec = (time_t)wait_s};
+    if (fd >= 0) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
+    }
+    if (fd < 0 || connect(fd, &a.any, address_bytes(&a)) != 0) {
+        status st = error_set(err, ERR_IO, "http: cannot connect to %s port %u: %s", host,
+                              (unsigned)port, strerror(errno)); /* NOLINT: a constant text */
+        if (fd >= 0) os_close(fd);
+        return st;
+    }
+    *out = fd;
+    return OK;
 }
 
 uint16_t sock_port(int fd) {
@@ -109,6 +134,17 @@ void sock_peer_text(const struct sockaddr *from, char out[SOCK_PEER_BYTES]) {
     }
     bool is_mapped = strncmp(text, mapped, sizeof mapped - 1) == 0;
     str_copy_c(out, SOCK_PEER_BYTES, str_of(is_mapped ? text + sizeof mapped - 1 : text));
+}
+
+status sock_receive(int fd, void *bytes, size_t room, size_t *got, error *err) {
+    ssize_t n = -1;
+    do n = recv(fd, bytes, room, 0);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return error_set(err, ERR_IO, "http: no answer: %s",
+                         strerror(errno)); /* NOLINT: a constant text */
+    *got = (size_t)n;
+    return OK;
 }
 
 void sock_cut(int fd) { (void)shutdown(fd, SHUT_RDWR); }

@@ -17,9 +17,17 @@ struct sockaddr;
 NODISCARD status sock_listen(int *fd, const char *host, uint16_t port, error *err);
 uint16_t sock_port(int fd);
 
+/* Connect to such a host and port.  The socket blocks; a connection, a read or a write that takes
+ * longer than wait_s seconds fails. */
+NODISCARD status sock_connect(int *fd, const char *host, uint16_t port, uint32_t wait_s,
+                              error *err);
+
 enum { SOCK_PEER_BYTES = 48 };
 /* The address as text, without port; an IPv4 client of a dual socket reads as IPv4. */
 void sock_peer_text(const struct sockaddr *address, char out[SOCK_PEER_BYTES]);
+
+/* What has come on a connected socket, waiting for it; 0 bytes at the end. */
+NODISCARD status sock_receive(int fd, void *bytes, size_t room, size_t *got, error *err);
 
 /* Shut both directions: whoever waits on the socket wakes and sees its end.  Bytes that were
  * sent already are still delivered. */

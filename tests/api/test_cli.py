@@ -15,6 +15,7 @@ COMMANDS = (
     "logits",
     "perplexity",
     "embed",
+    "lora",
     "dequantize",
     "quantize",
     "convert",

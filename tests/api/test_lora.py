@@ -2,6 +2,7 @@
 
 The recorded tokens are those of oracle/public/models/llama-mha with its adapter at two scales.
 """
+import json
 import os
 import shutil
 
@@ -194,6 +195,26 @@ def adapters_come_and_go_while_serving():
         unload(server, name, 404)
     logged = [line for line in server.lines if "guest0" in line and "rank=8" in line]
     check(len(logged) == 2, lambda: f"want two lines about guest0: {logged}")
+
+
+@test
+def the_command_changes_the_adapters_of_a_running_server():
+    server = a_server()
+    url = ("--url", f"http://127.0.0.1:{server.port}")
+    said = gantry("lora", "load", "mine", adapter(), *url).succeeded()
+    equal(said.out.decode(), "Success: LoRA adapter 'mine' added successfully.\n", "load")
+    equal(goes_on(server, "p24", model="mine"), recorded("p24", WHOLE), "loaded")
+    listed = gantry("lora", "list", *url).succeeded().out.decode()
+    equal(listed, "0 mine scale 0 lora-r8-all.gguf\n", "list")
+    entries = json.loads(gantry("lora", "list", "--json", *url).succeeded().out)
+    equal([e["name"] for e in entries], ["mine"], "list as JSON")
+    gantry("lora", "load", "mine", adapter(), *url).failed_with(1, "400", "mine")
+    gantry("lora", "unload", "mine", *url).succeeded()
+    gantry("lora", "unload", "mine", *url).failed_with(1, "404", "mine")
+    equal(gantry("lora", "list", *url).succeeded().out, b"", "an empty list")
+    gantry("lora", "load", "x", *url).failed_with(2, "usage")
+    gantry("lora", "list", "--url", "http://127.0.0.1:1").failed_with(1, "cannot connect")
+    gantry("lora", "list", "--url", "http://[::1").failed_with(1, "no address")
 
 
 @test
