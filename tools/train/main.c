@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "text/tok_vocab.h"
 #include "train/corpus.h"
 #include "train/files.h"
 #include "train/learn.h"
@@ -21,7 +22,7 @@
 /* --- bpe --------------------------------------------------------------------------------- */
 
 typedef struct bpe_settings {
-    const char *corpus, *chat_template, *specials, *pre, *bos, *eos, *eot, *out;
+    const char *corpus, *chat_template, *specials, *user_defined, *pre, *bos, *eos, *eot, *out;
     uint32_t vocab;
 } bpe_settings;
 
@@ -31,7 +32,8 @@ static const option_row bpe_rows[] = {
     {"corpus", TEXT(corpus), NULL, "conversations, JSON Lines"},
     {"chat-template", TEXT(chat_template), NULL, "the model's Jinja template, a file"},
     {"vocab", COUNT(vocab), 257, BPE_TOKENS_MAX, "2048", "tokens in all, special ones included"},
-    {"special", TEXT(specials), NULL, "special tokens, A,B,C; they get the last ids"},
+    {"special", TEXT(specials), NULL, "control tokens, A,B,C; they get the last ids"},
+    {"user-defined", TEXT(user_defined), "", "tokens that are text, A,B,C; the ids after those"},
     {"pre", TEXT(pre), "qwen2", "how text is split into words: tokenizer.ggml.pre"},
     {"bos", TEXT(bos), "", "the special token that begins a text"},
     {"eos", TEXT(eos), NULL, "the special token that ends a text"},
@@ -107,7 +109,9 @@ static status command_bpe(const void *settings, error *err) {
     corpus c = {0};
     buf text;
     buf_init(&text, CORPUS_LINE_BYTES_MAX);
-    status st = vocab_plan_specials(&plan, str_of(s->specials), err);
+    status st = vocab_plan_specials(&plan, str_of(s->specials), TOK_TYPE_CONTROL, err);
+    if (st == OK)
+        st = vocab_plan_specials(&plan, str_of(s->user_defined), TOK_TYPE_USER_DEFINED, err);
     if (st == OK) st = file_read(s->chat_template, &text, err);
     plan.chat_template = buf_view(&text);
     if (st == OK) st = corpus_open(&c, s->corpus, err);

@@ -18,7 +18,7 @@ static bool find_special(const vocab_plan *plan, str name, uint32_t *out) {
     return false;
 }
 
-status vocab_plan_specials(vocab_plan *plan, str list, error *err) {
+status vocab_plan_specials(vocab_plan *plan, str list, int32_t type, error *err) {
     while (list.n > 0) {
         const char *comma = memchr(list.p, ',', list.n);
         const str one = {list.p, comma != NULL ? (size_t)(comma - list.p) : list.n};
@@ -30,6 +30,7 @@ status vocab_plan_specials(vocab_plan *plan, str list, error *err) {
         if (plan->specials_count == VOCAB_SPECIALS_MAX)
             return error_set(err, ERR_INVALID, "bpe: more than %d special tokens",
                              VOCAB_SPECIALS_MAX);
+        plan->types[plan->specials_count] = type;
         plan->specials[plan->specials_count++] = one;
     }
     return OK;
@@ -72,8 +73,9 @@ static bool spell_all(spelling *s, const vocab_plan *plan, const bpe *b) {
     if (s->pieces == NULL || s->types == NULL || s->merges == NULL) return false;
     for (uint32_t i = 0; i < s->count; i++) {
         const bool special = i >= b->tokens_count;
-        s->pieces[i] = special ? plan->specials[i - b->tokens_count] : spell_token(s, b->tokens[i]);
-        s->types[i] = special ? TOK_TYPE_CONTROL : TOK_TYPE_NORMAL;
+        const uint32_t at = special ? i - b->tokens_count : 0;
+        s->pieces[i] = special ? plan->specials[at] : spell_token(s, b->tokens[i]);
+        s->types[i] = special ? plan->types[at] : TOK_TYPE_NORMAL;
         if (s->pieces[i].p == NULL) return false;
     }
     for (uint32_t i = 0; i < b->merges_count; i++) {

@@ -7,6 +7,7 @@
 #include "model/model.h"
 #include "test.h"
 #include "text/tokenizer.h"
+#include "text/tok_vocab.h"
 #include "train/vocab_file.h"
 #include "train/words.h"
 
@@ -62,9 +63,9 @@ TEST(train_bpe_refuses_impossible_sizes) {
 TEST(train_specials_are_checked) {
     vocab_plan plan = {0};
     error err = {0};
-    CHECK_EQ(vocab_plan_specials(&plan, S("<a>,<b>"), &err), OK);
+    CHECK_EQ(vocab_plan_specials(&plan, S("<a>,<b>"), TOK_TYPE_CONTROL, &err), OK);
     CHECK_EQ(plan.specials_count, 2);
-    CHECK_EQ(vocab_plan_specials(&plan, S("<b>"), &err), ERR_INVALID);
+    CHECK_EQ(vocab_plan_specials(&plan, S("<b>"), TOK_TYPE_CONTROL, &err), ERR_INVALID);
     CHECK_HAS(err.msg, "'<b>' is empty or twice");
 }
 
@@ -102,7 +103,7 @@ TEST(train_vocabulary_encodes_in_gantry) {
     tokenizer *t = NULL;
     bpe b = learn(TEXTS, 3, 300);
     CHECK(fd >= 0);
-    CHECK_EQ(vocab_plan_specials(&plan, S("<|end|>"), &err), OK);
+    CHECK_EQ(vocab_plan_specials(&plan, S("<|end|>"), TOK_TYPE_CONTROL, &err), OK);
     CHECK_EQ(vocab_file_write(path, &plan, &b, &err), OK);
     CHECK_EQ(model_open_vocab(&m, path, &err), OK);
     CHECK_EQ(tok_create(&t, &m->vocab, &err), OK);

@@ -9,6 +9,7 @@
 #include "train/bpe.h"
 #include "train/learn.h"
 #include "train/net.h"
+#include "text/tok_vocab.h"
 #include "train/vocab_file.h"
 #include "train/words.h"
 #include "train_rig.h"
@@ -51,7 +52,7 @@ static void write_vocab(const folder *f) {
     words w;
     bpe b = {0};
     error err = {0};
-    CHECK_EQ(vocab_plan_specials(&plan, S("<|im_start|>,<|im_end|>"), &err), OK);
+    CHECK_EQ(vocab_plan_specials(&plan, S("<|im_start|>,<|im_end|>"), TOK_TYPE_CONTROL, &err), OK);
     CHECK_EQ(words_init(&w, plan.pre, &err), OK);
     CHECK_EQ(words_add(&w, S("user\ncount from 10\nassistant\ncount from"), &err), OK);
     CHECK_EQ(bpe_train(&b, &w, 270, &err), OK);
