@@ -87,8 +87,19 @@ $(B)/%.o: %.c
 	@echo "  cc  $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
-# One instruction set per file; cpu_dispatch.c chooses at run time, never -march=native.
-$(B)/src/backend/cpu/%_avx2.o: ALL_CFLAGS += $(if $(filter x86_64,$(shell uname -m)),-mavx2 -mfma -mf16c)
+# One instruction set per file, by what its name ends in; cpu_dispatch.c chooses at run time, never
+# -march=native.
+ISA_FLAGS_avx2   := -mavx2 -mfma -mf16c
+ISA_FLAGS_avx512 := $(ISA_FLAGS_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
+ISA_FLAGS_amx    := $(ISA_FLAGS_avx512) -mamx-tile -mamx-bf16
+ifeq ($(shell uname -m),x86_64)
+$(B)/src/backend/cpu/%_amx.o: ALL_CFLAGS += $(ISA_FLAGS_amx)
+$(B)/tests/kernels/%_avx512.o: ALL_CFLAGS += $(ISA_FLAGS_avx512)
+$(B)/src/backend/cpu/%_avx2.o: ALL_CFLAGS += $(ISA_FLAGS_avx2)
+$(B)/src/backend/cpu/%_avx512.o: ALL_CFLAGS += $(ISA_FLAGS_avx512)
+else ifeq ($(shell uname -m),aarch64)
+$(B)/src/backend/cpu/%_neon.o: ALL_CFLAGS += -march=armv8.2-a+dotprod
+endif
 
 # Device code: nvcc makes fat binaries, .incbin puts them in the executable.
 build/cuda/%.fatbin: cuda/%.cu cuda/abi.h
@@ -104,7 +115,16 @@ $(B)/gen/cuda_blobs.c: $(KERNELS) tools/gen_blobs.sh
 $(B)/gen/%.o: $(B)/gen/%.c
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
+# The demonstration model is part of every binary (src/store/embedded.c).
+EMBEDDED := models/gantry-mini/gantry-mini.gguf
+$(B)/src/store/embedded.o: $(or $(wildcard $(EMBEDDED)),no-embedded-model)
+no-embedded-model:
+	@echo "$(EMBEDDED) is missing, which goes into the binary: git checkout -- $(EMBEDDED)" >&2; exit 1
+.PHONY: no-embedded-model
+
 include tools/train/train.mk
+include tests/cross/neon.mk
+include models/gantry-mini/model.mk
 
 # --- tests -----------------------------------------------------------------
 check: $(B)/tests/run $(FUZZ:%=$(B)/replay_%)
@@ -185,7 +205,7 @@ lint-tidy-files: $(SRC:%.c=build/tidy/%.ok)
 build/tidy/%.ok: %.c .clang-tidy $(wildcard src/*/*.h src/*/*/*.h)
 	@mkdir -p $(@D)
 	@clang-tidy --quiet $< -- $(STD) -Isrc -Icuda $(LIB_CFLAGS) -DGANTRY_VERSION='"0"' \
-	    $(if $(findstring _avx2,$<),-mavx2 -mfma -mf16c) 2>build/tidy/err.$$$$ >build/tidy/out.$$$$ \
+	    $(if $(findstring _avx2,$<),$(ISA_FLAGS_avx2)) $(if $(findstring _avx512,$<),$(ISA_FLAGS_avx512)) $(if $(findstring _amx,$<),$(ISA_FLAGS_amx)) 2>build/tidy/err.$$$$ >build/tidy/out.$$$$ \
 	  && rm -f build/tidy/err.$$$$ build/tidy/out.$$$$ && touch $@ \
 	  || { cat build/tidy/out.$$$$ build/tidy/err.$$$$; rm -f build/tidy/err.$$$$ build/tidy/out.$$$$; exit 1; }
 format:

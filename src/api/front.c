@@ -6,6 +6,7 @@
 
 #include "api/front_internal.h"
 #include "base/alloc.h"
+#include "base/assert.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "base/os.h"
@@ -348,6 +349,7 @@ status front_add_model(front *f, const char *name, wire_link *link, error *err) 
 status front_add_adapter(front *f, const char *name, const char *path, float scale, error *err) {
     adapter_entry *a = NULL;
     uint32_t used = scale != 0;
+    ASSERT(f->registry.count > 0);
     for (uint32_t i = 0; i < f->adapters.count; i++) used += f->adapters.items[i]->scale != 0;
     if (used > WIRE_ADAPTERS_MAX)
         return error_set(err, ERR_LIMIT, "api: %u adapters for every request, at most %d", used,
@@ -360,7 +362,10 @@ status front_add_adapter(front *f, const char *name, const char *path, float sca
 
 uint16_t front_port(const front *f) { return http_server_port(f->server); }
 
-void front_run(front *f) { loop_run(f->loop); }
+void front_run(front *f) {
+    if (f->registry.count == 0) tell_when_ready(f); /* no link will */
+    loop_run(f->loop);
+}
 
 void front_drain(front *f) { os_event_signal(f->drain_fd); }
 

@@ -41,7 +41,7 @@ typedef struct front_options {
     const char *const *cors_origins; /* "https://app.example"; "*" is any */
     uint32_t cors_origins_count;
     const char *gpu_note;        /* one line for /health: what was found and what is used */
-    void (*on_ready)(void *ctx); /* once, on the net thread: every model can be asked */
+    void (*on_ready)(void *ctx); /* once, on the net thread: every model, if any, can be asked */
     void *on_ready_ctx;
 } front_options;
 
@@ -54,9 +54,9 @@ NODISCARD status front_open(front **out, const front_options *options, error *er
  * front_close(). */
 NODISCARD status front_add_model(front *f, const char *name, wire_link *link, error *err);
 
-/* Before front_run(): an adapter that the role of the first model loads by itself, under the
- * numbers 0, 1, ... in the order of these calls.  Requests that choose none use it with `scale`;
- * at most WIRE_ADAPTERS_MAX may have one that is not 0. */
+/* Before front_run(), when there is a model: an adapter that the role of the first one loads by
+ * itself, under the numbers 0, 1, ... in the order of these calls.  Requests that choose none use
+ * it with `scale`; at most WIRE_ADAPTERS_MAX may have one that is not 0. */
 NODISCARD status front_add_adapter(front *f, const char *name, const char *path, float scale,
                                    error *err);
 

@@ -163,17 +163,24 @@ void gen_end(gen_call *g) {
     if (g->http != NULL && !g->cut) http_stream_end(g->http);
 }
 
+static size_t kept_bytes(const gen_event *e) {
+    if (e->kind == GEN_CALL) return e->call.id.n + e->call.name.n + e->call.arguments.n;
+    return e->text.text.n + e->text.logprobs.n;
+}
+
 bool gen_keep(gen_call *g, uint32_t choice, const gen_event *e) {
     gen_choice *c = &g->choices[choice];
-    size_t more = e->text.text.n + e->text.logprobs.n;
+    size_t more = kept_bytes(e);
     size_t limit = g->front->o.reply_bytes_max;
     bool fits = more <= limit && g->reply_bytes <= limit - more;
-    if (fits) {
-        g->reply_bytes += more;
+    if (fits) g->reply_bytes += more;
+    if (fits && e->kind == GEN_CALL) {
+        gen_calls_put(c, e);
+    } else if (fits) {
         buf_put_str(&c->text, e->text.text);
         buf_put_str(&c->logprobs, e->text.logprobs);
     }
-    if (fits && !c->text.failed && !c->logprobs.failed) return true;
+    if (fits && !c->text.failed && !c->logprobs.failed && !c->calls.failed) return true;
     api_fault fault;
     (void)api_fault_set(&fault, API_REPLY_LIMIT, NULL,
                         "the reply needs %zu bytes, a reply that is not streamed may have %zu",
@@ -222,6 +229,8 @@ static void deliver(gen_call *g, uint32_t prompt, const gen_event *e) {
     uint32_t choice = prompt * g->n + e->choice;
     if (e->kind == GEN_TEXT) {
         g->dialect->on_text(g, choice, e);
+    } else if (e->kind == GEN_CALL) {
+        g->dialect->on_call(g, choice, e);
     } else if (e->finish.reason != GEN_FINISH_CANCELED) { /* that one ends in on_usage() */
         g->finished++;
         g->dialect->on_finish(g, choice);
@@ -268,6 +277,8 @@ static void on_output(gen_call *g, gen_part *p, const gen_event *e) {
             p->unread_tokens += e->text.tokens;
         else
             p->due_tokens += e->text.tokens;
+    } else if (e->kind == GEN_CALL) {
+        if (e->call.id.n > 0) g->choices[p->prompt * g->n + e->choice].calls_count++;
     } else {
         gen_choice *c = &g->choices[p->prompt * g->n + e->choice];
         p->finished++;
@@ -351,9 +362,12 @@ static bool event_is_sound(const gen_part *p, const gen_event *e, const char **w
     } else if (e->kind == GEN_VECTOR) {
         if (g->kind == GEN_KIND_GENERATE || g->choices[p->prompt].text.n > 0)
             *why = "a vector that was not asked for";
-    } else if (e->kind == GEN_TEXT || e->kind == GEN_FINISH) {
-        if (g->choices[p->prompt * g->n + e->choice].finished)
+    } else if (e->kind == GEN_TEXT || e->kind == GEN_CALL || e->kind == GEN_FINISH) {
+        const gen_choice *c = &g->choices[p->prompt * g->n + e->choice];
+        if (c->finished)
             *why = "more from a choice that is finished";
+        else if (e->kind == GEN_CALL)
+            *why = gen_calls_doubt(g, c, e);
         else if (e->kind == GEN_TEXT && e->text.tokens > p->credit_tokens)
             *why = "more tokens than it had credits for";
     } else if (e->kind == GEN_USAGE && p->finished < g->n) {
@@ -394,7 +408,7 @@ static void apply(front *f, model_entry *m, const gen_event *e) {
         on_unsound(p, e, why);
     else if (e->kind == GEN_ACCEPTED)
         on_accepted(g, p, e);
-    else if (e->kind == GEN_TEXT || e->kind == GEN_FINISH)
+    else if (e->kind == GEN_TEXT || e->kind == GEN_CALL || e->kind == GEN_FINISH)
         on_output(g, p, e);
     else if (e->kind == GEN_VECTOR)
         on_vector(g, p, e);

@@ -84,9 +84,12 @@ typedef struct gen_spec {
 
 /* One sequence of the answer.  Choice i of prompt p has index p * n + i. */
 typedef struct gen_choice {
-    buf text;         /* plain replies: all of it so far; a vector's f32 values */
-    buf logprobs;     /* plain replies: wire entries */
-    buf document;     /* RANK: the text that is scored, where the answer has it */
+    buf text;       /* plain replies: all of it so far; a vector's f32 values */
+    buf logprobs;   /* plain replies: wire entries */
+    buf document;   /* RANK: the text that is scored, where the answer has it */
+    buf calls;      /* plain replies: tool calls, see gen_calls_next() */
+    size_t call_at; /* of the latest one in `calls` */
+    uint32_t calls_count;
     uint64_t chars;   /* code points before its next token, for text_offset */
     uint64_t last_ns; /* its latest token */
     bool finished;
@@ -119,6 +122,7 @@ typedef struct dialect_ops {
     bool (*parse)(str body, arena *a, gen_spec *out, api_fault *fault);
     void (*on_accepted)(gen_call *g); /* every prompt is accepted: a stream begins */
     void (*on_text)(gen_call *g, uint32_t choice, const gen_event *e);
+    void (*on_call)(gen_call *g, uint32_t choice, const gen_event *e); /* NULL: it has no tools */
     void (*on_finish)(gen_call *g, uint32_t choice);
     void (*on_done)(gen_call *g); /* all choices complete, usage known */
     /* Also before on_accepted; then it is the whole answer. */
@@ -142,6 +146,7 @@ struct gen_call {
     bool stream;
     bool include_usage;
     bool logprobs;
+    bool tools; /* tool calls may come */
     bool begun; /* a stream's head was given */
     bool over;  /* the answer is complete, failed or without a reader */
     bool cut;   /* its connection was aborted by us */
@@ -222,7 +227,22 @@ void gen_cut(gen_call *g, const char *why);
 void gen_respond(gen_call *g, unsigned http_status, const buf *json);
 /* The stream is complete. */
 void gen_end(gen_call *g);
-/* A plain reply keeps text and log-probabilities; false at the limit (the call has failed). */
+/* A plain reply keeps text, log-probabilities and tool calls; false at the limit (the call has
+ * failed). */
 bool gen_keep(gen_call *g, uint32_t choice, const gen_event *e);
+
+/* --- tool calls (gen_calls.c) -------------------------------------------------------- */
+typedef struct gen_tool_call {
+    str id;
+    str name;
+    str arguments; /* JSON */
+} gen_tool_call;
+
+/* Does a GEN_CALL event fit what came before it?  NULL, or what is wrong. */
+const char *gen_calls_doubt(const gen_call *g, const gen_choice *c, const gen_event *e);
+/* Append what a GEN_CALL event says to c->calls. */
+void gen_calls_put(gen_choice *c, const gen_event *e);
+/* Take one call off the view of c->calls; false at the end. */
+bool gen_calls_next(str *blob, gen_tool_call *out);
 
 #endif

@@ -27,6 +27,7 @@ static gen_call *call_create(front *f, model_entry *m, const gen_spec *spec) {
     g->stream = spec->stream;
     g->include_usage = spec->include_usage;
     g->logprobs = spec->request.sampling.logprobs;
+    g->tools = spec->request.chat.tools.n > 0;
     g->n = spec->request.choices;
     g->choices_count = choices;
     g->finish = "none";
@@ -36,6 +37,7 @@ static gen_call *call_create(front *f, model_entry *m, const gen_spec *spec) {
         buf_init(&g->choices[i].text, f->o.reply_bytes_max);
         buf_init(&g->choices[i].logprobs, f->o.reply_bytes_max);
         buf_init(&g->choices[i].document, f->o.reply_bytes_max);
+        buf_init(&g->choices[i].calls, f->o.reply_bytes_max);
         if (spec->form.return_documents) buf_put_str(&g->choices[i].document, spec->inputs[i].pair);
     }
     g->next = f->table.calls;

@@ -17,6 +17,7 @@ void gen_call_free(gen_call *g) {
         buf_deinit(&g->choices[i].text);
         buf_deinit(&g->choices[i].logprobs);
         buf_deinit(&g->choices[i].document);
+        buf_deinit(&g->choices[i].calls);
     }
     buf_deinit(&g->early);
     buf_deinit(&g->pending);

@@ -2,8 +2,8 @@
  *
  * /livez   fails when the step loop of a model has stopped sending its heartbeat: a restart
  *          helps.  A model that still loads is alive.
- * /readyz  fails until every model is there (and says how far it is), and while the server
- *          drains: no traffic, please.
+ * /readyz  fails until every model is there (and says how far it is), without any model, and
+ *          while the server drains: no traffic, please.
  * /health  the same answer with the details, in the form llama.cpp's clients know. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -38,8 +38,11 @@ static bool is_live(const front *f, api_fault *fault) {
 static bool is_ready(const front *f, api_fault *fault) {
     const model_entry *m = loading_model(f);
     if (f->draining) return api_fault_set(fault, API_DRAINING, NULL, "the server is stopping");
-    if (m == NULL) return true;
-    model_not_ready(m, fault);
+    if (m == NULL && f->registry.count > 0) return true;
+    if (m != NULL)
+        model_not_ready(m, fault);
+    else
+        registry_empty(fault);
     return false;
 }
 

@@ -62,12 +62,19 @@ static void write_meta(json_writer *w, const model_desc *d) {
     json_end_object(w);
 }
 
+/* What the file says it is. */
+static void write_about(json_writer *w, const model_desc *d) {
+    if (d->description[0] != '\0') json_kv_str(w, "description", str_of(d->description));
+    if (d->license[0] != '\0') json_kv_str(w, "license", str_of(d->license));
+}
+
 static void write_model(json_writer *w, const model_entry *m) {
     json_begin_object(w);
     json_kv_str(w, "id", str_of(m->name));
     json_kv_str(w, "object", S("model"));
     json_kv_uint(w, "created", m->created_s);
     json_kv_str(w, "owned_by", S("gantry"));
+    if (m->described) write_about(w, &m->desc);
     if (m->described)
         write_meta(w, &m->desc);
     else

@@ -46,6 +46,10 @@ status openai_read_loras(openai_body *b, error *err);
 void openai_ignore(void *spec, str key);
 /* A copy of s in the arena. */
 status openai_keep(openai_body *b, str s, str *out, error *err);
+/* A member as JSON text again, in the arena. */
+status openai_keep_json(openai_body *b, const json_node *n, str *out, error *err);
+/* tools, tool_choice and parallel_tool_calls of a chat body (openai_tools.c). */
+status openai_read_tools(openai_body *b, error *err);
 /* Is the value more than null, false, "", [] or {}: does it ask for something? */
 bool openai_asks(const json_node *n);
 /* ERR_UNSUPPORTED when that member asks for something. */
@@ -65,6 +69,11 @@ void openai_logprobs_chat(json_writer *w, bool wanted, str blob);
 /* The same in the legacy form; offset is the place of the first token in the text, in code
  * points. */
 void openai_logprobs_legacy(json_writer *w, bool wanted, str blob, uint64_t offset);
+/* "tool_calls" of a message, unless there is none (openai_tools.c). */
+void openai_calls(json_writer *w, const gen_choice *c);
+/* The members of a delta: a call begins, its arguments go on; of a gen_event. */
+void openai_delta_call(json_writer *w, const void *event);
+void openai_delta_arguments(json_writer *w, const void *event);
 /* Code points of a text. */
 uint64_t openai_chars(str text);
 /* A stream: its head, one event, its end (usage where asked for, and [DONE]). */

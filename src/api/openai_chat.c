@@ -55,19 +55,6 @@ static status check_message(const json_node *n, error *err) {
     return check_content(&f, role_idx, ASSISTANT, err);
 }
 
-/* A member as JSON text again, in the arena. */
-static status keep_json(openai_body *b, const json_node *n, str *out, error *err) {
-    buf text;
-    json_writer w;
-    buf_init(&text, b->a->bytes_max);
-    json_writer_init(&w, &text);
-    json_node_write(n, &w);
-    status st = text.failed ? error_set(err, ERR_NOMEM, "api: no memory for a part of the body")
-                            : openai_keep(b, buf_view(&text), out, err);
-    buf_deinit(&text);
-    return st;
-}
-
 static status read_messages(openai_body *b, error *err) {
     json_node messages = {0};
     TRY(openai_inputs(b, 1, err));
@@ -82,7 +69,7 @@ static status read_messages(openai_body *b, error *err) {
     }
     in->kind = GEN_PROMPT_CHAT;
     b->spec->inputs_count = 1;
-    return keep_json(b, &messages, &in->text, err);
+    return openai_keep_json(b, &messages, &in->text, err);
 }
 
 /* Two names of one limit; the newer one wins. */
@@ -105,53 +92,7 @@ static status read_logprobs(openai_body *b, error *err) {
 
 /* --- what goes to the chat template ----------------------------------------------------- */
 
-enum { TOOLS_MAX = 1024, DOCUMENTS_MAX = 4096 };
-
-/* "none" or "auto"; anything else would promise a call that nobody enforces. */
-static status read_choice(openai_body *b, const char *key, bool *none, error *err) {
-    json_node n = json_field(&b->f, key);
-    *none = false;
-    if (!json_node_is_set(&n)) return OK;
-    const char *text = json_is_string(n.value) ? json_string_value(n.value) : "";
-    *none = strcmp(text, "none") == 0;
-    if (*none || strcmp(text, "auto") == 0) return OK;
-    return error_set(err, ERR_UNSUPPORTED,
-                     "%s: a call cannot be forced, only 'none' and 'auto' are supported", key);
-}
-
-static status check_tool(const json_node *n, error *err) {
-    json_fields f, g;
-    json_node function = {0}, name = {0};
-    str type = S("function"), text = S("");
-    TRY(json_fields_open(&f, n, err));
-    TRY(json_get_str(&f, "type", 64, &type, err));
-    if (!str_eq(type, S("function"))) {
-        char path[JSON_PATH_BYTES];
-        json_node_path(n, path);
-        return error_set(err, ERR_UNSUPPORTED,
-                         "%s.type: '%.*s' is not supported, only 'function' is", path, STR(type));
-    }
-    TRY(json_field_need(&f, "function", &function, err));
-    TRY(json_fields_open(&g, &function, err));
-    TRY(json_field_need(&g, "name", &name, err));
-    return json_node_str(&name, 256, &text, err);
-}
-
-/* The tools are shown to the template, unless none may be called. */
-static status read_tools(openai_body *b, error *err) {
-    json_node tools = {0};
-    bool none = false, old = false;
-    TRY(read_choice(b, "tool_choice", &none, err));
-    TRY(read_choice(b, "function_call", &old, err));
-    TRY(json_get_array(&b->f, "tools", TOOLS_MAX, &tools, err));
-    size_t count = json_node_count(&tools);
-    for (size_t i = 0; i < count; i++) {
-        json_node n = json_node_element(&tools, i);
-        TRY(check_tool(&n, err));
-    }
-    if (count == 0 || none) return OK;
-    return keep_json(b, &tools, &b->spec->request.chat.tools, err);
-}
+enum { DOCUMENTS_MAX = 4096 };
 
 typedef struct variables {
     json_writer w;
@@ -202,9 +143,10 @@ static status read_template(openai_body *b, error *err) {
     TRY(json_get_str(&b->f, "chat_template", SIZE_MAX, &text, err));
     if (text.n > 0) TRY(openai_keep(b, text, &chat->chat_template, err));
     TRY(json_get_array(&b->f, "documents", DOCUMENTS_MAX, &documents, err));
-    if (json_node_count(&documents) > 0) TRY(keep_json(b, &documents, &chat->documents, err));
+    if (json_node_count(&documents) > 0)
+        TRY(openai_keep_json(b, &documents, &chat->documents, err));
     TRY(read_variables(b, err));
-    return read_tools(b, err);
+    return openai_read_tools(b, err);
 }
 
 static status check_modalities(openai_body *b, error *err) {
@@ -240,18 +182,28 @@ bool openai_chat_parse(str body, arena *a, gen_spec *out, api_fault *fault) {
 
 /* --- plain answer ------------------------------------------------------------------------- */
 
+/* An answer that was cut off says so, whether or not it had calls before. */
+static str finish_name(const gen_choice *c) {
+    str name = openai_finish_name(c->reason);
+    return c->calls_count > 0 && str_eq(name, S("stop")) ? S("tool_calls") : name;
+}
+
 static void write_choice(json_writer *w, const gen_call *g, uint32_t i) {
     const gen_choice *c = &g->choices[i];
     json_begin_object(w);
     json_kv_uint(w, "index", i);
     json_kv_object(w, "message");
     json_kv_str(w, "role", S("assistant"));
-    json_kv_str(w, "content", buf_view(&c->text));
+    if (c->text.n == 0 && c->calls_count > 0)
+        json_kv_null(w, "content");
+    else
+        json_kv_str(w, "content", buf_view(&c->text));
     json_kv_null(w, "refusal");
+    openai_calls(w, c);
     json_end_object(w);
     json_key(w, S("logprobs"));
     openai_logprobs_chat(w, g->logprobs, buf_view(&c->logprobs));
-    json_kv_str(w, "finish_reason", openai_finish_name(c->reason));
+    json_kv_str(w, "finish_reason", finish_name(c));
     json_end_object(w);
 }
 
@@ -299,10 +251,14 @@ static void send_chunk(gen_call *g, uint32_t choice, void (*delta)(json_writer *
     openai_send(g, out);
 }
 
+/* An answer with calls may have no content: null, until some comes. */
 static void delta_role(json_writer *w, const void *arg) {
-    (void)arg;
+    const gen_call *g = arg;
     json_kv_str(w, "role", S("assistant"));
-    json_kv_str(w, "content", S(""));
+    if (g->tools)
+        json_kv_null(w, "content");
+    else
+        json_kv_str(w, "content", S(""));
     json_kv_null(w, "refusal");
 }
 
@@ -313,20 +269,30 @@ static void delta_content(json_writer *w, const void *arg) {
 static void chat_on_accepted(gen_call *g) {
     if (!g->stream) return;
     openai_stream_begin(g);
-    for (uint32_t i = 0; i < g->choices_count; i++)
-        send_chunk(g, i, delta_role, NULL, S(""), S(""));
+    for (uint32_t i = 0; i < g->choices_count; i++) send_chunk(g, i, delta_role, g, S(""), S(""));
 }
 
 static void chat_on_text(gen_call *g, uint32_t choice, const gen_event *e) {
     if (!g->stream) {
         (void)gen_keep(g, choice, e);
     } else if (e->text.text.n > 0 || e->text.logprobs.n > 0) {
-        send_chunk(g, choice, delta_content, &e->text.text, S(""), e->text.logprobs);
+        bool content = e->text.text.n > 0 || !g->tools; /* the token of a call has none */
+        send_chunk(g, choice, content ? delta_content : NULL, &e->text.text, S(""),
+                   e->text.logprobs);
     }
 }
 
+static void chat_on_call(gen_call *g, uint32_t choice, const gen_event *e) {
+    if (!g->stream) {
+        (void)gen_keep(g, choice, e);
+        return;
+    }
+    if (e->call.id.n > 0) send_chunk(g, choice, openai_delta_call, e, S(""), S(""));
+    if (e->call.arguments.n > 0) send_chunk(g, choice, openai_delta_arguments, e, S(""), S(""));
+}
+
 static void send_finish(gen_call *g, uint32_t choice) {
-    send_chunk(g, choice, NULL, NULL, openai_finish_name(g->choices[choice].reason), S(""));
+    send_chunk(g, choice, NULL, NULL, finish_name(&g->choices[choice]), S(""));
 }
 
 static void chat_on_finish(gen_call *g, uint32_t choice) {
@@ -352,6 +318,7 @@ static const dialect_ops CHAT = {
     .parse = openai_chat_parse,
     .on_accepted = chat_on_accepted,
     .on_text = chat_on_text,
+    .on_call = chat_on_call,
     .on_finish = chat_on_finish,
     .on_done = chat_on_done,
     .on_error = openai_on_error,

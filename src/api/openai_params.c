@@ -19,6 +19,18 @@ status openai_keep(openai_body *b, str s, str *out, error *err) {
     return OK;
 }
 
+status openai_keep_json(openai_body *b, const json_node *n, str *out, error *err) {
+    buf text;
+    json_writer w;
+    buf_init(&text, b->a->bytes_max);
+    json_writer_init(&w, &text);
+    json_node_write(n, &w);
+    status st = text.failed ? error_set(err, ERR_NOMEM, "api: no memory for a part of the body")
+                            : openai_keep(b, buf_view(&text), out, err);
+    buf_deinit(&text);
+    return st;
+}
+
 bool openai_asks(const json_node *n) {
     if (!json_node_is_set(n) || json_is_false(n->value)) return false;
     if (json_is_array(n->value)) return json_array_size(n->value) > 0;

@@ -100,9 +100,18 @@ static void list_names(const registry *r, char *out, size_t bytes) {
     }
 }
 
+void registry_empty(api_fault *fault) {
+    (void)api_fault_set(fault, API_NOT_READY, NULL,
+                        "no model is loaded: the server was started without one (-m MODEL)");
+}
+
 void registry_no_model(const registry *r, str name, api_fault *fault) {
-    char names[256];
-    list_names(r, names, sizeof names);
+    char names[256] = "none, the server was started without a model (-m MODEL)";
+    if (name.n == 0) {
+        registry_empty(fault);
+        return;
+    }
+    if (r->count > 0) list_names(r, names, sizeof names);
     (void)api_fault_set(fault, API_NO_MODEL, "model", "no model '%.*s' here; there is: %s",
                         STR(name), names);
 }

@@ -59,7 +59,10 @@ void registry_deinit(registry *r);
 /* The model of that name, the first one for an empty name; NULL when there is none. */
 model_entry *registry_find(const registry *r, str name);
 
-/* What is said when there is no such model: the names there are, cut when there are many. */
+/* "no model is loaded ..." as API_NOT_READY: the registry is empty, and stays so. */
+void registry_empty(api_fault *fault);
+/* What is said when there is no such model: the names there are, cut when there are many.  An
+ * empty name, which every model answers to, means that the registry is empty. */
 void registry_no_model(const registry *r, str name, api_fault *fault);
 
 /* Queue whole REQUEST or ADAPTER frames of one API call: all of them or, false, none. */

@@ -18,21 +18,21 @@
 #include "base/str.h"
 
 /* X(ID, name, arguments, what it does): the commands that take options. */
-#define COMMANDS(X)                                                                        \
-    X(SERVE, "serve", "", "serve models over HTTP")                                        \
-    X(RUN, "run", "MODEL", "complete one prompt, or chat")                                 \
-    X(TOKENIZE, "tokenize", "MODEL", "text on stdin to token ids")                         \
-    X(DETOKENIZE, "detokenize", "MODEL", "token ids on stdin to bytes")                    \
-    X(LOGITS, "logits", "MODEL", "one forward pass, raw f32 logits into a file")           \
-    X(PERPLEXITY, "perplexity", "MODEL", "how well a model predicts a text file")          \
-    X(EMBED, "embed", "MODEL", "one text as a vector, raw f32 into a file")                \
-    X(BENCH, "bench", "MODEL", "speed of prompt processing and generation")                \
-    X(DEQUANTIZE, "dequantize", "TYPE", "quantized blocks on stdin to f32 on stdout")      \
-    X(QUANTIZE, "quantize", "IN OUT TYPE", "a GGUF file with its weights in another type") \
-    X(CONVERT, "convert", "IN OUT",                                                        \
-      "a Hugging Face directory, or split GGUF files, as one GGUF file")                   \
-    X(LORA, "lora", "list | load NAME FILE | unload NAME", "adapters of a running server") \
-    X(RENDER, "render", "[MODEL]", "chat messages on stdin to the text of a prompt")       \
+#define COMMANDS(X)                                                                          \
+    X(SERVE, "serve", "", "serve models over HTTP")                                          \
+    X(RUN, "run", "[MODEL]", "complete one prompt, or chat; without MODEL with gantry-mini") \
+    X(TOKENIZE, "tokenize", "MODEL", "text on stdin to token ids")                           \
+    X(DETOKENIZE, "detokenize", "MODEL", "token ids on stdin to bytes")                      \
+    X(LOGITS, "logits", "MODEL", "one forward pass, raw f32 logits into a file")             \
+    X(PERPLEXITY, "perplexity", "MODEL", "how well a model predicts a text file")            \
+    X(EMBED, "embed", "MODEL", "one text as a vector, raw f32 into a file")                  \
+    X(BENCH, "bench", "MODEL", "speed of prompt processing and generation")                  \
+    X(DEQUANTIZE, "dequantize", "TYPE", "quantized blocks on stdin to f32 on stdout")        \
+    X(QUANTIZE, "quantize", "IN OUT TYPE", "a GGUF file with its weights in another type")   \
+    X(CONVERT, "convert", "IN OUT",                                                          \
+      "a Hugging Face directory, or split GGUF files, as one GGUF file")                     \
+    X(LORA, "lora", "list | load NAME FILE | unload NAME", "adapters of a running server")   \
+    X(RENDER, "render", "[MODEL]", "chat messages on stdin to the text of a prompt")         \
     X(INSPECT, "inspect", "MODEL", "what is in a model file")
 
 typedef enum command {
@@ -182,6 +182,7 @@ typedef struct config {
     /* bench */
     uint32_t bench_prompt_tokens; /* -p */
     uint32_t bench_tokens;        /* -n */
+    uint32_t bench_depth_tokens;  /* -d */
     config_numbers batch;
     uint32_t repeat;
 

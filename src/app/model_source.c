@@ -19,7 +19,7 @@ static status open_copy(model **out, const config *c, const char *path, error *e
     if (!quant_mix_from_name(c->quantize_type, &opt.mix))
         return error_set(err, ERR_INVALID, "usage: --quantize: no type '%.*s'; types: %s",
                          STR(c->quantize_type), quant_mix_names());
-    if (synth_is(path))
+    if (synth_is(path) || model_is_embedded(path))
         return error_set(err, ERR_INVALID, "usage: --quantize is for files, not for '%s'", path);
     if (!config_cache_dir(c, dir, sizeof dir))
         return error_set(err, ERR_INVALID,

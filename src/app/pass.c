@@ -15,6 +15,7 @@ status pass_chunk(pass *p, const int32_t *ids, uint32_t from, uint32_t count, pa
                                   .pos = from + i,
                                   .wants_logits = want == PASS_LOGITS,
                                   .wants_hidden = want == PASS_HIDDEN,
+                                  .prompt = true,
                                   .lora = p->lora};
     *logits = engine_step(p->engine, p->rows, count);
     return OK;

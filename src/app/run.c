@@ -11,6 +11,8 @@
 #include "app/stack.h"
 #include "base/alloc.h"
 #include "base/os.h"
+#include "model/model.h"
+#include "store/embedded.h"
 #include "json/write.h"
 
 enum { CHAT_BYTES_MAX = 64 << 20, LINE_BYTES_MAX = 1 << 20 };
@@ -201,17 +203,38 @@ static void say_template(const config *c, const model_desc *d) {
         (void)fprintf(stderr, "chat template: %s\n", d->chat_check);
 }
 
+/* Without a MODEL people meet the one in the binary.  A script that pipes its questions in has
+ * forgotten something. */
+static status model_arg(const config *c, const char **path, error *err) {
+    if (c->argc_rest != 0) return command_model_arg(c, path, err);
+    if (!config_is_given(c, "prompt") && isatty(0) == 0)
+        return error_set(err, ERR_INVALID,
+                         "usage: one MODEL is wanted, 0 given: without one, -p or a terminal "
+                         "asks " EMBEDDED_NAME);
+    *path = EMBEDDED_NAME;
+    return OK;
+}
+
+/* What answers now is no assistant; nobody should have to find that out. */
+static void say_what_it_is(const char *path) {
+    if (!model_is_embedded(path)) return;
+    (void)fprintf(stderr, EMBEDDED_NAME ": a small demonstration model, trained from scratch by "
+                                        "Gantry's repository; not for real work.\n"
+                                        "For a real one: gantry run PATH/TO/model.gguf\n");
+}
+
 status command_run(const config *c, error *err) {
     const char *path = NULL;
     str name, file;
     stack *s = NULL;
-    TRY(command_model_arg(c, &path, err));
+    TRY(model_arg(c, &path, err));
     if (c->raw && !config_is_given(c, "prompt"))
         return error_set(err, ERR_INVALID, "usage: --raw completes a prompt: give one with -p");
     config_model_split(str_of(path), &name, &file);
     if (c->stop.count > WIRE_STOPS_MAX)
         return error_set(err, ERR_INVALID, "usage: %u --stop texts, at most %d", c->stop.count,
                          WIRE_STOPS_MAX);
+    say_what_it_is(path);
     TRY(stack_open(&s, c, name, file, err));
     if (!c->raw) say_template(c, stack_desc(s));
     status st = run_stack(c, s, err);

@@ -2,7 +2,7 @@
  *
  * The port is open before the first model is read: requests that come early wait in the ring to
  * their model and streams among them are told how far it is.  A model that cannot be loaded ends
- * the server with the reason.
+ * the server with the reason.  Without any model it serves an empty list, and says so.
  *
  * Threads: main (this file: signals and lifecycle), net (the front), loader (until every model
  * is there), and per model a text and an engine thread with its CPU pool. */
@@ -60,9 +60,12 @@ static void print_ready(void *ctx) {
     const server *s = ctx;
     const char *host = s->c->host.n > 0 ? s->c->host.p : "127.0.0.1";
     bool ipv6 = strchr(host, ':') != NULL;
-    (void)fprintf(stderr, "gantry %s ready: http://%s%s%s:%u (%u %s, first '%s')\n", GANTRY_VERSION,
-                  ipv6 ? "[" : "", host, ipv6 ? "]" : "", front_port(s->front), s->stacks_count,
-                  s->stacks_count == 1 ? "model" : "models", stack_name(s->stacks[0]));
+    char models[128] = "no model"; /* names are short: stack.c */
+    if (s->stacks_count > 0)
+        (void)snprintf(models, sizeof models, "%u %s, first '%s'", s->stacks_count,
+                       s->stacks_count == 1 ? "model" : "models", stack_name(s->stacks[0]));
+    (void)fprintf(stderr, "gantry %s ready: http://%s%s%s:%u (%s)\n", GANTRY_VERSION,
+                  ipv6 ? "[" : "", host, ipv6 ? "]" : "", front_port(s->front), models);
 }
 
 /* The front knows the adapters that the model's stack is going to load. */
@@ -109,10 +112,21 @@ static status open_front(server *s, error *err) {
     return add_adapters(s, err);
 }
 
+/* An empty server is a server: it is alive, says why it is not ready, and refuses politely. */
+static status serve_nothing(const config *c, error *err) {
+    if (c->loras.count > 0)
+        return error_set(err, ERR_INVALID,
+                         "usage: --lora changes a model, but there is no model: give one with -m "
+                         "MODEL");
+    log_warn("serve", "no model: give one with -m MODEL (-m gantry-mini is built in); requests "
+                      "that want one are refused");
+    return OK;
+}
+
 static status create_stacks(server *s, error *err) {
     const config *c = s->c;
     uint32_t given = c->models.count + (uint32_t)c->argc_rest;
-    if (given == 0) return error_set(err, ERR_INVALID, "usage: no model: give one with -m MODEL");
+    if (given == 0) return serve_nothing(c, err);
     if (given > CONFIG_LIST_MAX)
         return error_set(err, ERR_LIMIT, "%u models, at most %d", given, CONFIG_LIST_MAX);
     if (given > 1 && c->loras.count > 0)

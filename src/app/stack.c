@@ -62,9 +62,14 @@ static status check_device(const config *c, error *err) {
         return error_set(err, ERR_DEVICE, "a GPU is required, but %s", why);
     if (c->gpu == CONFIG_GPU_PREFER && c->cmd == COMMAND_SERVE)
         log_warn("gpu", "none used: %s (--gpu off silences this)", why);
-    if (c->numerics == CONFIG_NUMERICS_FAST)
-        log_warn("numerics", "fast asked for, exact used: this version has exact kernels only");
     return OK;
+}
+
+/* What serves people is fast, what measures a model is exact, unless asked otherwise. */
+static bool wants_fast(const config *c) {
+    const bool serves =
+        c->cmd == COMMAND_SERVE || c->cmd == COMMAND_RUN || c->cmd == COMMAND_BENCH;
+    return c->numerics == CONFIG_NUMERICS_FAST || (c->numerics == CONFIG_NUMERICS_AUTO && serves);
 }
 
 status stack_engine_options(const config *c, engine_options *out, error *err) {
@@ -77,6 +82,7 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .backend = backend_find(c->backend == CONFIG_BACKEND_REF ? "ref" : "cpu"),
         .threads = c->threads != 0 ? c->threads : os_cpu_count(),
         .isa_cap = isas[c->cpu_isa],
+        .fast = wants_fast(c),
         .kv_type = c->kv == CONFIG_KV_F32 ? DTYPE_F32 : DTYPE_F16,
         .ctx_max = c->ctx_tokens,
         .seats = seats,
@@ -175,6 +181,8 @@ static void describe(stack *s, const engine_options *opt) {
         .threads = opt->threads,
     };
     memcpy(d->name, before.name, sizeof d->name);
+    str_copy_c(d->description, sizeof d->description, str_of(s->model->description));
+    str_copy_c(d->license, sizeof d->license, str_of(s->model->license));
     str_copy_c(d->arch, sizeof d->arch, str_of(h->arch));
     str_copy_c(d->backend, sizeof d->backend, str_of(report.what));
     str_copy_c(d->numerics, sizeof d->numerics, str_of(report.numerics));
@@ -209,11 +217,14 @@ static void log_loaded(const stack *s) {
              "threads=%u ctx_tokens=%u parallel=%u",
              d->name, d->arch, d->params, d->types, d->backend, d->numerics, d->threads, d->ctx_max,
              d->parallel);
+    if (d->description[0] != '\0')
+        log_info("model", "about name=%s description=\"%s\" license=\"%s\"", d->name,
+                 d->description, d->license);
     log_info("model",
-             "memory name=%s weights_bytes=%" PRIu64 " kv_bytes=%" PRIu64 " kv_blocks=%u "
-             "state_bytes=%" PRIu64 " workspace_bytes=%" PRIu64,
-             d->name, p->weights_bytes, p->kv_bytes, p->kv_blocks, p->state_bytes,
-             p->workspace_bytes);
+             "memory name=%s weights_bytes=%" PRIu64 " repacked_bytes=%" PRIu64
+             " kv_bytes=%" PRIu64 " kv_blocks=%u state_bytes=%" PRIu64 " workspace_bytes=%" PRIu64,
+             d->name, p->weights_bytes, p->repacked_bytes, p->kv_bytes, p->kv_blocks,
+             p->state_bytes, p->workspace_bytes);
     if (p->kv_cut)
         log_warn("model",
                  "kv cache holds %u tokens, %u sequences of %u tokens would need more memory: when "
@@ -325,7 +336,7 @@ static status open_engine(stack *s, error *err) {
 
 static status wake_engine(stack *s, error *err) {
     TRY(step_to(s, LOAD_PHASE_WEIGHTS, AT_WEIGHTS, err));
-    TRY(engine_prefault(s->engine, &(engine_progress){tell_weights, s}, err));
+    TRY(engine_load(s->engine, &(backend_progress){tell_weights, s}, err));
     TRY(step_to(s, LOAD_PHASE_WARM_UP, AT_WARM_UP, err));
     return engine_warm_up(s->engine, err);
 }
@@ -400,7 +411,7 @@ static status check_name(str name, error *err) {
 /* Is there something to load?  Said before anybody listens. */
 static status check_path(const char *path, error *err) {
     int fd = -1;
-    if (synth_is(path)) return OK;
+    if (synth_is(path) || model_is_embedded(path)) return OK;
     TRY(os_open_read(path, &fd, err));
     os_close(fd);
     return OK;

@@ -15,7 +15,10 @@ const backend_ops *backend_find(const char *name) {
 }
 
 const char *backend_path_name(backend_path path) {
-    return path == BACKEND_PATH_NATIVE ? "native" : "rows dequantized to f32";
+    static const char *const names[] = {[BACKEND_PATH_NATIVE] = "native",
+                                        [BACKEND_PATH_REPACKED] = "repacked",
+                                        [BACKEND_PATH_ROWS] = "rows dequantized to f32"};
+    return names[path];
 }
 
 /* --- what the weights of a program are -------------------------------------------- */

@@ -5,13 +5,19 @@
  *
  * Numerics.  What a row computes depends only on (weight type, instruction-set class,
  * mode), never on how many rows are in the batch, which rows they are, how a prompt was
- * cut into chunks or how many threads work: mode `exact` gives the same bits.  Both
- * backends here are exact.  Tolerances of cpu against ref, on unit-variance inputs:
- *   Q8_0, Q4_0 weights   normalised mean squared error 1e-8 (activations rounded to 16 bits
- *                        per block of 32)
- *   all other types      1e-11 (f32 accumulation; the weights are read exactly)  */
+ * cut into chunks or how many threads work.  In mode `exact` all rows are computed alike; in mode
+ * `fast` the rows of a prompt (batch.prompt) are rounded more coarsely than those that were
+ * generated.  ref is always exact.  Tolerances of cpu against ref, on unit-variance inputs:
+ *   quantized weights    normalised mean squared error 1e-8 (activations rounded to 16 bits
+ *                        per block of 32); prompts in mode fast 1e-4 (8 bits)
+ *   F32, F16, BF16, rows dequantized to f32
+ *                        1e-11 (f32 accumulation; the weights are read exactly)  */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "backend/batch.h"
 #include "backend/program.h"
@@ -31,22 +37,41 @@ typedef enum cpu_isa {
 typedef struct backend_options {
     uint32_t threads; /* >= 1, the calling thread included */
     cpu_isa isa_cap;  /* the cpu backend uses the best class up to this one */
+    bool fast;        /* mode `fast` for the rows of prompts, where the backend has one */
 } backend_options;
 
-/* How products with weights of a type are computed: from the stored form, or from rows that
- * are turned into f32 first, once per step whatever the number of activation rows. */
-typedef enum backend_path { BACKEND_PATH_NATIVE, BACKEND_PATH_ROWS } backend_path;
+/* How products with weights of a type are computed: from the stored form, from a copy that is
+ * made when the backend is loaded, or from rows that are turned into f32 first, once per step
+ * whatever the number of activation rows. */
+typedef enum backend_path {
+    BACKEND_PATH_NATIVE,
+    BACKEND_PATH_REPACKED,
+    BACKEND_PATH_ROWS
+} backend_path;
 
-/* "native" or "rows dequantized to f32" */
+/* "native", "repacked", "rows dequantized to f32" */
 const char *backend_path_name(backend_path path);
 
 typedef struct backend_report {
     char what[32];        /* "cpu avx2", "ref" */
-    const char *numerics; /* "exact" */
+    const char *numerics; /* "exact" or "fast" */
     uint32_t tasks;       /* parallel phases per step */
     uint32_t ops_fused;   /* primitives that run inside another one's phase */
     uint32_t ops_unfused;
 } backend_report;
+
+/* Bytes of an instance besides the weights as they are stored, and the KV cache. */
+typedef struct backend_memory {
+    size_t workspace;
+    size_t repacked;   /* copies of weights */
+    uint64_t replaced; /* of the stored weights: not read any more once the copies are made */
+} backend_memory;
+
+/* How far a long operation has come; false: stop.  Called on the caller's thread. */
+typedef struct backend_progress {
+    bool (*tell)(void *ctx, uint64_t done, uint64_t total);
+    void *ctx;
+} backend_progress;
 
 /* Valid until the next step. */
 typedef struct step_result {
@@ -59,11 +84,14 @@ typedef struct backend_ops {
     /* For every type but the integers, which are no weights.  Packed matrices are always read by
      * rows. */
     backend_path (*path)(dtype t);
-    /* Bytes the instance will take besides weights and KV.  open() takes exactly these. */
-    NODISCARD status (*plan)(const program *p, const backend_options *opt, size_t *bytes,
+    /* open() takes exactly these. */
+    NODISCARD status (*plan)(const program *p, const backend_options *opt, backend_memory *out,
                              error *err);
     NODISCARD status (*open)(backend **out, const program *p, const backend_options *opt,
                              error *err);
+    /* Make the copies of weights; `progress` may be NULL.  ERR_CANCELED when it says stop.  The
+     * first step does it when nobody has. */
+    NODISCARD status (*load)(backend *b, const backend_progress *progress, error *err);
     /* Run the program once.  Allocates nothing. */
     step_result (*step)(backend *b, const batch *in);
     void (*report)(const backend *b, backend_report *out);

@@ -5,6 +5,7 @@
 #ifndef BACKEND_BATCH_H
 #define BACKEND_BATCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -96,6 +97,8 @@ typedef struct batch {
     const int32_t *tokens; /* [rows] ids, in the vocabulary */
     const uint32_t *pos;   /* [rows] position in the sequence */
     const uint32_t *seats; /* [rows] row of kv.tables that is the sequence's */
+    const bool *prompt; /* [rows] the token was given, not generated: mode `fast` may round its row
+                           more; NULL: none was */
     uint32_t runs_count;
     const batch_run *runs; /* [runs_count] cover all rows, in row order; no seat twice */
     uint32_t taken_rows;

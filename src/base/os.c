@@ -14,6 +14,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -225,6 +226,15 @@ static bool read_numbers(const char *path, const char *format, unsigned long lon
         b != NULL ? fscanf(fp, format, a, b) : fscanf(fp, format, a); /* NOLINT: kernel text */
     (void)fclose(fp);
     return got == want;
+}
+
+bool os_tile_registers_ask(void) {
+#if defined(__x86_64__) && defined(SYS_arch_prctl)
+    enum { ASK_PERMISSION = 0x1023, TILE_DATA = 18 }; /* linux/Documentation/arch/x86/xstate.rst */
+    return syscall(SYS_arch_prctl, ASK_PERMISSION, TILE_DATA) == 0;
+#else
+    return false;
+#endif
 }
 
 uint32_t os_cpu_count(void) {

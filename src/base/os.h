@@ -68,6 +68,8 @@ void os_unmap(const void *p, size_t bytes);
 void os_pages_drop(void *p, size_t bytes);
 
 /* --- machine --------------------------------------------------------------- */
+/* Ask for the tile registers of Intel AMX for this process; false: there are none. */
+bool os_tile_registers_ask(void);
 uint32_t os_cpu_count(void); /* what affinity mask and cgroup quota allow, >= 1 */
 /* Raise the limit on open descriptors as far as it may be raised; returns it. */
 uint64_t os_descriptors_raise(void);

@@ -21,6 +21,7 @@ struct engine {
     int32_t *tokens;        /* [rows_max] */
     uint32_t *pos;          /* [rows_max] */
     uint32_t *seats;        /* [rows_max] */
+    bool *prompt;           /* [rows_max] */
     uint32_t *taken;        /* [rows_max] */
     uint32_t *head;         /* [rows_max] */
     batch_run *runs;        /* [rows_max] */
@@ -88,9 +89,9 @@ static status plan_states(const program *p, const engine_options *opt, mem_plan 
 
 static uint64_t kv_bytes_limit(const engine_options *opt, const mem_plan *plan) {
     if (opt->kv_bytes_max != 0) return opt->kv_bytes_max;
-    uint64_t available = os_memory_available(), needed = plan->weights_bytes +
-                                                         plan->workspace_bytes + plan->state_bytes +
-                                                         opt->spoken_for_bytes;
+    const uint64_t available = os_memory_available();
+    const uint64_t needed = plan->weights_bytes + plan->repacked_bytes + plan->workspace_bytes +
+                            plan->state_bytes + opt->spoken_for_bytes;
     return available > needed ? (uint64_t)((double)(available - needed) * kv_memory_share) : 0;
 }
 
@@ -124,12 +125,18 @@ static program_limits limits_of(const engine_options *opt, const mem_plan *plan)
                             .lora_rank = opt->lora_rank_max};
 }
 
+static backend_options backend_options_of(const engine_options *opt) {
+    return (backend_options){.threads = opt->threads, .isa_cap = opt->isa_cap, .fast = opt->fast};
+}
+
 static status plan_memory(const model *m, const engine_options *opt, const program *p,
                           mem_plan *plan, error *err) {
-    backend_options bopt = {.threads = opt->threads, .isa_cap = opt->isa_cap};
-    size_t workspace = 0;
-    TRY(opt->backend->plan(p, &bopt, &workspace, err));
-    plan->workspace_bytes = workspace;
+    const backend_options bopt = backend_options_of(opt);
+    backend_memory memory = {0};
+    TRY(opt->backend->plan(p, &bopt, &memory, err));
+    plan->workspace_bytes = memory.workspace;
+    plan->repacked_bytes = memory.repacked;
+    plan->weights_bytes -= num_min_u64(plan->weights_bytes, memory.replaced);
     TRY(plan_states(p, opt, plan, err));
     return plan_kv(m, opt, plan, err);
 }
@@ -161,14 +168,15 @@ static status open_rows(engine *e, error *err) {
     e->tokens = mem_try_calloc(n, sizeof *e->tokens);
     e->pos = mem_try_calloc(n, sizeof *e->pos);
     e->seats = mem_try_calloc(n, sizeof *e->seats);
+    e->prompt = mem_try_calloc(n, sizeof *e->prompt);
     e->taken = mem_try_calloc(n, sizeof *e->taken);
     e->head = mem_try_calloc(n, sizeof *e->head);
     e->runs = mem_try_calloc(n, sizeof *e->runs);
     if (adapters) e->loras = mem_try_calloc(n, sizeof *e->loras);
     e->seat_steps = mem_try_calloc(seats, sizeof *e->seat_steps);
     e->seat_tokens = mem_try_calloc(seats, sizeof *e->seat_tokens);
-    if (e->tokens == NULL || e->pos == NULL || e->seats == NULL || e->taken == NULL ||
-        e->head == NULL || e->runs == NULL || (adapters && e->loras == NULL) ||
+    if (e->tokens == NULL || e->pos == NULL || e->seats == NULL || e->prompt == NULL ||
+        e->taken == NULL || e->head == NULL || e->runs == NULL || (adapters && e->loras == NULL) ||
         e->seat_steps == NULL || e->seat_tokens == NULL)
         return error_set(err, ERR_NOMEM, "engine: no memory for %zu rows and %zu seats", n, seats);
     return OK;
@@ -191,7 +199,7 @@ static status open_pages(uint64_t bytes, void **out, error *err) {
 
 static status open_parts(engine *e, error *err) {
     const engine_options *opt = &e->opt;
-    backend_options bopt = {.threads = opt->threads, .isa_cap = opt->isa_cap};
+    const backend_options bopt = backend_options_of(opt);
     TRY(opt->backend->open(&e->backend, e->program, &bopt, err));
     TRY(kv_pool_create(&e->kv, e->plan.kv_blocks, opt->seats, kv_blocks_for(e->plan.ctx_max), err));
     TRY(open_pages(e->plan.kv_bytes, &e->blocks, err));
@@ -232,6 +240,7 @@ void engine_close(engine *e) {
     mem_free(e->tokens);
     mem_free(e->pos);
     mem_free(e->seats);
+    mem_free(e->prompt);
     mem_free(e->taken);
     mem_free(e->head);
     mem_free(e->runs);
@@ -248,6 +257,7 @@ static batch empty_batch(const engine *e) {
     return (batch){.tokens = e->tokens,
                    .pos = e->pos,
                    .seats = e->seats,
+                   .prompt = e->prompt,
                    .runs = e->runs,
                    .taken = e->taken,
                    .head = e->head,
@@ -286,6 +296,7 @@ static void add_row(engine *e, batch *b, const engine_row *row) {
     e->tokens[r] = row->token;
     e->pos[r] = row->pos;
     e->seats[r] = row->seat;
+    e->prompt[r] = row->prompt;
     if (e->loras != NULL) e->loras[r] = row->lora;
     if (row->lora != NULL) b->loras = e->loras;
     if (row->wants_logits) e->head[b->head_rows++] = b->taken_rows;
@@ -380,32 +391,57 @@ static uint64_t program_weight_bytes(const program *p) {
     return total;
 }
 
-typedef struct prefault {
-    const engine_progress *progress;
+/* The repacking tells of bytes that it reads, the reading behind it of those that are left. */
+typedef struct loading {
+    const backend_progress *progress;
     uint64_t done, total;
-} prefault;
+} loading;
 
-static status prefault_weight(prefault *f, const weight *w, error *err) {
+static bool tell_repacked(void *ctx, uint64_t done, uint64_t total) {
+    loading *l = ctx;
+    (void)total;
+    l->done = done;
+    return l->progress->tell(l->progress->ctx, done, l->total);
+}
+
+static status read_weight(loading *l, const weight *w, error *err) {
     enum { PAGE = 4096, CHUNK = 8 << 20 };
     const volatile char *data = NULL;
     size_t bytes = weight_bytes(w, &data);
     for (size_t at = 0; at < bytes; at += PAGE) {
         (void)data[at];
-        if (at % CHUNK == 0 && !f->progress->tell(f->progress->ctx, f->done + at, f->total))
+        if (at % CHUNK == 0 && !l->progress->tell(l->progress->ctx, l->done + at, l->total))
             return error_set(err, ERR_CANCELED, "engine: stopped while reading the weights");
     }
-    f->done += bytes;
+    l->done += bytes;
     return OK;
 }
 
-status engine_prefault(const engine *e, const engine_progress *p, error *err) {
-    prefault f = {.progress = p, .total = program_weight_bytes(e->program)};
-    if (f.total > os_memory_available()) return OK;
+/* Rows of a table are looked up one by one: no step reads the whole of it. */
+static bool is_read_whole(const engine *e, const op *o, const weight *w) {
+    if (o->kind == OP_EMBED || o->kind == OP_EMBED_POS) return false;
+    const bool product = o->kind == OP_MATMUL || o->kind == OP_EXPERTS;
+    return !product || w->packed != NULL || e->opt.backend->path(w->type) != BACKEND_PATH_REPACKED;
+}
+
+static status read_weights(const engine *e, loading *l, error *err) {
     for (uint32_t i = 0; i < e->program->ops_count; i++) {
+        const op *o = &e->program->ops[i];
         uint32_t count = 0;
-        const weight *w = op_weights(&e->program->ops[i], &count);
-        for (uint32_t k = 0; k < count; k++) TRY(prefault_weight(&f, &w[k], err));
+        const weight *w = op_weights(o, &count);
+        for (uint32_t k = 0; k < count; k++)
+            if (is_read_whole(e, o, &w[k])) TRY(read_weight(l, &w[k], err));
     }
+    return OK;
+}
+
+status engine_load(engine *e, const backend_progress *p, error *err) {
+    loading l = {.progress = p, .total = program_weight_bytes(e->program)};
+    const backend_progress repacking = {tell_repacked, &l};
+    TRY(e->opt.backend->load(e->backend, &repacking, err));
+    l.done = num_min_u64(l.total, e->m->weight_bytes - e->plan.weights_bytes);
+    if (e->plan.weights_bytes <= os_memory_available()) TRY(read_weights(e, &l, err));
+    (void)p->tell(p->ctx, l.total, l.total);
     return OK;
 }
 

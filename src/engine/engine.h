@@ -19,6 +19,7 @@ typedef struct engine_options {
     const backend_ops *backend;
     uint32_t threads;
     cpu_isa isa_cap;
+    bool fast;                 /* numerics of prompts (backend.h) */
     dtype kv_type;             /* F32 or F16 */
     uint32_t ctx_max;          /* tokens per sequence; 0: what the model was trained for */
     uint32_t ctx_asked;        /* 0: ctx_max; larger where only a part of the context is needed */
@@ -33,7 +34,8 @@ typedef struct engine_options {
 
 /* Every byte the engine will use.  The same function plans and opens. */
 typedef struct mem_plan {
-    uint64_t weights_bytes; /* mapped from the file */
+    uint64_t weights_bytes;  /* mapped from the file and read by steps */
+    uint64_t repacked_bytes; /* copies in place of others: those are not counted above */
     uint64_t kv_bytes;
     uint64_t state_bytes;     /* of all seats; 0 without state-space layers */
     uint64_t workspace_bytes; /* backend: values, tables, scratch */
@@ -52,16 +54,10 @@ void engine_close(engine *e);
 /* One INFO line per type of weight: tensors, bytes, how it is computed with. */
 void engine_log_weights(const engine *e);
 
-/* How far a long operation has come; false: stop.  Called on the caller's thread. */
-typedef struct engine_progress {
-    bool (*tell)(void *ctx, uint64_t done, uint64_t total);
-    void *ctx;
-} engine_progress;
-
-/* Read every page of the weights once, so that they are in memory before the first request
- * needs them.  Weights larger than the free memory would push each other out and are left alone.
- * ERR_CANCELED when `p` says stop. */
-NODISCARD status engine_prefault(const engine *e, const engine_progress *p, error *err);
+/* Repack the weights that the backend wants repacked, and read every page of the others once, so
+ * that all are in memory before the first request needs them.  Weights larger than the free memory
+ * would push each other out and are not read.  ERR_CANCELED when `p` says stop. */
+NODISCARD status engine_load(engine *e, const backend_progress *p, error *err);
 
 /* One step of one row on seat 0, whose blocks are given back: threads and tables are awake. */
 NODISCARD status engine_warm_up(engine *e, error *err);
@@ -74,6 +70,7 @@ typedef struct engine_row {
     uint32_t seat;
     bool wants_logits;
     bool wants_hidden;
+    bool prompt;          /* the token was given, not generated */
     const lora_mix *lora; /* adapters of its sequence; NULL: none */
 } engine_row;
 

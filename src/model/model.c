@@ -6,7 +6,6 @@
 
 #include "base/alloc.h"
 #include "base/num.h"
-#include "base/os.h"
 #include "model/arch.h"
 #include "model/hf_dir.h"
 #include "model/model_internal.h"
@@ -27,7 +26,7 @@ status model_take(model *m, uint64_t count, size_t bytes, const char *what, void
     return OK;
 }
 
-/* --- name ------------------------------------------------------------------ */
+/* --- what the file says about itself -------------------------------------- */
 static str base_name(const char *path) {
     const char *slash = strrchr(path, '/');
     return str_of(slash != NULL ? slash + 1 : path);
@@ -58,12 +57,20 @@ void model_copy_text(char *out, size_t out_bytes, str s) {
     }
 }
 
-static void read_name(model *m) {
-    const gguf_value *v = gguf_kv_find(m->internal->gguf, S("general.name"));
-    bool usable =
-        v != NULL && v->type == GGUF_TYPE_STRING && v->as.string.n > 0 && str_is_utf8(v->as.string);
-    str name = usable ? v->as.string : base_name(blob_name(m->internal->file));
+/* Empty when the key is absent, no text, or no UTF-8. */
+static str text_of(const model *m, const char *key) {
+    const gguf_value *v = gguf_kv_find(m->internal->gguf, str_of(key));
+    bool usable = v != NULL && v->type == GGUF_TYPE_STRING && str_is_utf8(v->as.string);
+    return usable ? v->as.string : S("");
+}
+
+/* What the file says about itself. */
+static void read_about(model *m) {
+    str name = text_of(m, "general.name");
+    if (name.n == 0) name = base_name(blob_name(m->internal->file));
     model_copy_text(m->name, sizeof m->name, name);
+    model_copy_text(m->description, sizeof m->description, text_of(m, "general.description"));
+    model_copy_text(m->license, sizeof m->license, text_of(m, "general.license"));
 }
 
 /* --- description ----------------------------------------------------------- */
@@ -164,13 +171,13 @@ static status create(model **out, blob *b, const char *name, error *err) {
 
 static status fill(model *m, error *err) {
     TRY(gguf_open(&m->internal->gguf, m->internal->file, err));
-    read_name(m);
+    read_about(m);
     return describe(m, err);
 }
 
 static status fill_vocab(model *m, error *err) {
     TRY(gguf_open_header(&m->internal->gguf, m->internal->file, err));
-    read_name(m);
+    read_about(m);
     return model_read_vocab(m, err);
 }
 
@@ -186,27 +193,12 @@ static status open_with(model **out, blob *b, status (*fill_in)(model *, error *
     return OK;
 }
 
-static status open_synth(blob **out, const char *model_arg, error *err) {
-    int fd = -1;
-    TRY(os_memfd("synth", &fd, err));
-    status st = synth_write(synth_spec(model_arg), fd, err);
-    if (st != OK) {
-        os_close(fd);
-        return st;
-    }
-    return blob_open_fd(out, fd, model_arg, err);
-}
-
-status model_open_file(blob **out, const char *path_or_synth, error *err) {
-    if (synth_is(path_or_synth)) return open_synth(out, path_or_synth, err);
-    return blob_open_file(out, path_or_synth, err);
-}
-
 status model_open_blob(model **out, blob *b, error *err) { return open_with(out, b, fill, err); }
 
 /* Directory, gguf in memory and vocabulary, but no description. */
 static status open_dir(model **out, const char *dir, error *err) {
     model *m = NULL;
+    model_note_namesake(dir);
     TRY(create(&m, NULL, dir, err));
     status st = hf_dir_open(m, dir, err);
     if (st != OK) {
@@ -229,11 +221,11 @@ static status open_dir_described(model **out, const char *dir, error *err) {
     return OK;
 }
 
-status model_open(model **out, const char *path_or_synth, error *err) {
+status model_open(model **out, const char *model_arg, error *err) {
     blob *b = NULL;
-    if (!synth_is(path_or_synth) && hf_dir_is(path_or_synth))
-        return open_dir_described(out, path_or_synth, err);
-    TRY(model_open_file(&b, path_or_synth, err));
+    if (!synth_is(model_arg) && hf_dir_is(model_arg))
+        return open_dir_described(out, model_arg, err);
+    TRY(model_open_file(&b, model_arg, err));
     return open_with(out, b, fill, err);
 }
 
@@ -250,14 +242,17 @@ static status open_place(model **out, const vocab_place *place, error *err) {
     return OK;
 }
 
-status model_open_vocab(model **out, const char *path_or_synth, error *err) {
+status model_open_vocab(model **out, const char *model_arg, error *err) {
     blob *b = NULL;
-    if (!synth_is(path_or_synth)) {
+    if (!synth_is(model_arg) && !model_is_embedded(model_arg)) {
         vocab_place place = {.source = VOCAB_SOURCE_NONE};
-        TRY(vocab_dir_find(&place, path_or_synth, err));
-        if (place.source != VOCAB_SOURCE_NONE) return open_place(out, &place, err);
+        TRY(vocab_dir_find(&place, model_arg, err));
+        if (place.source != VOCAB_SOURCE_NONE) {
+            model_note_namesake(model_arg);
+            return open_place(out, &place, err);
+        }
     }
-    TRY(model_open_file(&b, path_or_synth, err));
+    TRY(model_open_file(&b, model_arg, err));
     return open_with(out, b, fill_vocab, err);
 }
 
@@ -296,7 +291,7 @@ status model_open_any(model **out, blob *b, error *verdict, error *err) {
         model_close(m);
         return st;
     }
-    read_name(m);
+    read_about(m);
     return open_judged(out, m, verdict, err);
 }
 

@@ -237,6 +237,8 @@ typedef struct model {
     str chat_template;       /* empty when the file has none */
     str chat_template_tools; /* the one for requests with tools, where there are two */
     char name[64];           /* general.name, else the file's name */
+    char description[200];   /* general.description, or empty; cut to fit, like the next */
+    char license[64];        /* general.license */
     uint64_t file_bytes;
     uint64_t weight_bytes;           /* of all tensors, as stored */
     uint64_t params;                 /* elements of all tensors */
@@ -244,9 +246,13 @@ typedef struct model {
 } model;
 
 /* --- lifecycle --------------------------------------------------------------- */
-/* A GGUF file, a SafeTensors directory (model/hf_dir.h), or "synth:SHAPE:TYPE" for random weights
- * made in memory (model/synth.h). */
-NODISCARD status model_open(model **out, const char *path_or_synth, error *err);
+/* A MODEL is a GGUF file, a SafeTensors directory (model/hf_dir.h), "synth:SHAPE:TYPE" for random
+ * weights made in memory (model/synth.h), or "gantry-mini", the one in the binary
+ * (store/embedded.h).  A file or directory of that name goes before it, with a warning. */
+NODISCARD status model_open(model **out, const char *model_arg, error *err);
+
+/* Does it mean the model in the binary? */
+bool model_is_embedded(const char *model_arg);
 
 /* Takes b, also on failure. */
 NODISCARD status model_open_blob(model **out, blob *b, error *err);
@@ -255,7 +261,7 @@ NODISCARD status model_open_blob(model **out, blob *b, error *err);
  * tensors, of unknown architectures and of types that cannot be computed, and for tokenizers that
  * are not GGUF: a model directory or one of its files (model/vocab_dir.h).  A file without a
  * tokenizer gives vocab.kind == TOK_KIND_NONE. */
-NODISCARD status model_open_vocab(model **out, const char *path_or_synth, error *err);
+NODISCARD status model_open_vocab(model **out, const char *model_arg, error *err);
 
 /* Harmless on NULL. */
 void model_close(model *m);

@@ -34,9 +34,6 @@ uint32_t model_command_bytes(str s, bool utf8);
 enum { MODEL_TEXT_BYTES = 64 };
 void model_copy_text(char *out, size_t out_bytes, str s);
 
-/* The bytes behind a model argument: a file, or a synthetic model in memory. */
-NODISCARD status model_open_file(blob **out, const char *path_or_synth, error *err);
-
 /* Any file that parses; takes b, also on failure.  *verdict is why it cannot be run, with
  * code OK when it can; the description is complete only then, and vocab is filled when the
  * tokenizer is known. */
@@ -44,6 +41,12 @@ NODISCARD status model_open_any(model **out, blob *b, error *verdict, error *err
 
 /* The same of a directory of SafeTensors files that hf_dir.h understands. */
 NODISCARD status model_open_any_dir(model **out, const char *dir, error *verdict, error *err);
+
+/* --- model_file.c ------------------------------------------------------------------ */
+/* The bytes of a MODEL that is no directory: a file, a synthetic model, the one in the binary. */
+NODISCARD status model_open_file(blob **out, const char *model_arg, error *err);
+/* Warns when a file or directory stands in front of the model in the binary. */
+void model_note_namesake(const char *model_arg);
 
 /* --- keys.c: the file's "ARCH.suffix" keys ---------------------------------------
  * ARCH is hparams.arch.  Every key that is asked for counts as read; model_check_keys() is about

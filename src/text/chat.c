@@ -43,6 +43,7 @@ static status fill(chat_template *t, const chat_source *s, error *err) {
     if (s->tool_text.n > 0) TRY(parse(t, s->tool_text, &t->tools, err));
     t->check_until_ns = os_now_ns() + (uint64_t)CHAT_CHECK_MS_MAX * 1000000;
     if (t->main != NULL) chat_probe(t, s->text);
+    if (t->caps.tools) t->caps.calls = tool_family_of(s->tool_text.n > 0 ? s->tool_text : s->text);
     chat_self_check(t, s->tok);
     t->check_until_ns = 0;
     return OK;
@@ -90,6 +91,9 @@ void chat_caps_text(const chat_caps *caps, char out[CHAT_CAPS_BYTES]) {
         n += (size_t)snprintf(out + n, CHAT_CAPS_BYTES - n, "%s%s", n > 0 ? ", " : "", name);
     CHAT_CAPS(CHAT_CAP_NAME)
 #undef CHAT_CAP_NAME
+    const tool_format *calls = tool_format_of(caps->calls);
+    if (calls != NULL && n < CHAT_CAPS_BYTES)
+        (void)snprintf(out + n, CHAT_CAPS_BYTES - n, "%s%s", n > 0 ? ", " : "", calls->capability);
 }
 
 jinja_template *chat_pick(const chat_template *t, bool with_tools) {

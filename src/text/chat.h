@@ -40,6 +40,7 @@
 #include "base/error.h"
 #include "base/str.h"
 #include "text/tokenizer.h"
+#include "text/tool_calls_family.h"
 
 typedef enum chat_kind {
     CHAT_KIND_PLAIN, /* the template above */
@@ -49,7 +50,7 @@ typedef enum chat_kind {
 enum {
     CHAT_MESSAGES_MAX = 10000,
     CHAT_CHECK_BYTES = 240,
-    CHAT_CAPS_BYTES = 128,
+    CHAT_CAPS_BYTES = 192,
 };
 
 #define CHAT_PLAIN_STOP "\nUser:"
@@ -72,6 +73,7 @@ typedef struct chat_caps {
 #define CHAT_CAP_FIELD(field, name) bool field;
     CHAT_CAPS(CHAT_CAP_FIELD)
 #undef CHAT_CAP_FIELD
+    tool_family calls; /* how the model writes tool calls: another capability, by its name */
 } chat_caps;
 
 typedef struct chat_source {

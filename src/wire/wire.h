@@ -25,7 +25,7 @@
 #include "base/str.h"
 
 enum {
-    WIRE_VERSION = 3,
+    WIRE_VERSION = 4,
     WIRE_HEADER_BYTES = 8,
     WIRE_FRAME_BYTES_MAX = 64 << 20,
     WIRE_CHOICES_MAX = 128,
@@ -37,6 +37,8 @@ enum {
     WIRE_STATUS_VALUES_MAX = 256,
     WIRE_ADAPTERS_MAX = 8, /* of one request */
     WIRE_PATH_BYTES_MAX = 4096,
+    WIRE_CALL_ID_BYTES_MAX = 64,
+    WIRE_CALL_NAME_BYTES_MAX = 256,
     WIRE_EMBEDDING_VALUES_MAX = 1 << 20,
     WIRE_CREDITS_MAX = 1 << 24, /* tokens in flight per request */
 };
@@ -133,7 +135,8 @@ typedef enum gen_prompt {
 typedef struct gen_chat {
     bool add_generation_prompt; /* the prompt ends where the assistant begins to speak */
     bool continue_final;        /* ... or within the last message, which is gone on with */
-    str tools;                  /* array */
+    bool one_call;              /* the first tool call ends the answer */
+    str tools;                  /* array; then calls are taken out of the answer's text */
     str documents;              /* array */
     str variables;              /* object: further variables of the template */
     str chat_template;          /* Jinja instead of the model's own; no JSON */
@@ -186,6 +189,7 @@ typedef enum gen_event_kind {
     GEN_PROGRESS, /* prompt tokens computed so far */
     GEN_TOKENS,   /* engine -> text */
     GEN_TEXT,     /* text -> front */
+    GEN_CALL,     /* text -> front: a tool call begins, or goes on */
     GEN_VECTOR,   /* the result of EMBED or RANK */
     GEN_PAUSED,   /* waiting for credits, or moved out of the cache for a while */
     GEN_FINISH,   /* this choice is complete */
@@ -198,6 +202,7 @@ typedef enum gen_event_kind {
     X(EOS)         /* the model's end-of-sequence or end-of-turn token */ \
     X(STOP_TOKEN)  /* one of sampling.stop_ids */                         \
     X(STOP_STRING) /* one of stops; found by the text role */             \
+    X(CALL)        /* the only call that was wanted is there; likewise */ \
     X(LENGTH)      /* sampling.tokens_max reached */                      \
     X(CONTEXT)     /* the context is full */                              \
     X(VECTOR)      /* EMBED, RANK: the vector is there */                 \
@@ -261,6 +266,12 @@ typedef struct gen_event {
             str text;        /* whole UTF-8 characters; may be empty */
             str logprobs;    /* wire_logprob entries, or empty */
         } text;
+        struct {
+            uint32_t index; /* of the call in its choice, from 0 */
+            str id;         /* with `name`, not empty: the call begins; both empty: it goes on */
+            str name;
+            str arguments; /* the next piece of a JSON object's text */
+        } call;
         wire_array vector; /* f32 [values], not normalised; scores of RANK */
         gen_pause paused;
         struct {
@@ -289,11 +300,13 @@ typedef struct wire_logprob {
  * this and nothing of the file. */
 typedef struct model_desc {
     char name[64];
+    char description[200]; /* what the file says it is; may be empty, like the next */
+    char license[64];
     char arch[32];
     char types[96];       /* weight types by bytes, "Q4_0 92 %, F32 8 %" */
     char chat[16];        /* "plain", "jinja", "none" */
     char chat_check[240]; /* what the template's self-check said: "ok", "1 warning: ..." */
-    char chat_caps[128];  /* what it can do, ", " between: "system, tools" */
+    char chat_caps[192];  /* what it can do, ", " between: "system, tools" */
     char backend[16];     /* what computes: "cpu avx2" */
     char numerics[8];     /* "exact" or "fast" */
     char kv_type[8];

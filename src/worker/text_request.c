@@ -10,9 +10,9 @@ enum {
     ECHO_BYTES_MAX = 512 << 10, /* over all choices: it travels in one frame */
 };
 
-static bool prompt_has_text(const tokenizer *tok, const int32_t *prompt, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++)
-        if (!tok_is_control(tok, prompt[i])) return true;
+static bool prompt_has_text(const tokenizer *tok, wire_array prompt) {
+    for (uint32_t i = 0; i < prompt.count; i++)
+        if (!tok_is_control(tok, wire_i32_at(prompt, i))) return true;
     return false;
 }
 
@@ -29,6 +29,8 @@ static status init_choice(text_request *t, text_choice *c, const tokenizer *tok,
     c->trim = plain_chat && !r->chat.continue_final;
     detok_init(&c->detok, tok, at_start);
     stop_match_init(&c->match, &t->stops);
+    c->marks = &t->marks;
+    tool_parser_init(&c->parser, t->calls, r->chat.one_call);
     buf_init(&c->logprobs, LOGPROBS_BYTES_MAX);
     if (!r->sampling.logprobs) return OK;
     c->held = mem_try_calloc(HELD_LOGPROBS_MAX, sizeof *c->held);
@@ -36,11 +38,10 @@ static status init_choice(text_request *t, text_choice *c, const tokenizer *tok,
                            : error_set(err, ERR_NOMEM, "text: no memory for log-probabilities");
 }
 
-static status take_echo(text_request *t, const tokenizer *tok, const int32_t *prompt,
-                        uint32_t prompt_count, error *err) {
+static status take_echo(text_request *t, const tokenizer *tok, wire_array prompt, error *err) {
     detok d;
     detok_init(&d, tok, true);
-    for (uint32_t i = 0; i < prompt_count; i++) detok_push(&d, prompt[i], &t->echo);
+    for (uint32_t i = 0; i < prompt.count; i++) detok_push(&d, wire_i32_at(prompt, i), &t->echo);
     detok_finish(&d, &t->echo);
     if (!t->echo.failed) return OK;
     return error_set(err, ERR_INVALID, "echo: the prompt for %u choices is more than %d bytes",
@@ -48,18 +49,20 @@ static status take_echo(text_request *t, const tokenizer *tok, const int32_t *pr
 }
 
 status text_request_create(text_request **out, const tokenizer *tok, const gen_request *r,
-                           bool plain_chat, const int32_t *prompt, uint32_t prompt_count,
-                           error *err) {
+                           const text_prompt *prompt, error *err) {
     text_request *t = mem_try_calloc(1, sizeof *t + r->choices * sizeof t->choices[0]);
     if (t == NULL) return error_set(err, ERR_NOMEM, "text: no memory for a request");
+    wire_array ids = text_prompt_ids(prompt);
     t->id = r->id;
+    t->calls = prompt->calls;
     t->choices_count = r->choices;
     buf_init(&t->echo, ECHO_BYTES_MAX / r->choices);
-    bool at_start = !prompt_has_text(tok, prompt, prompt_count);
-    status st = add_stops(t, r, plain_chat, err);
+    bool at_start = !prompt_has_text(tok, ids);
+    status st = add_stops(t, r, prompt->plain_chat, err);
+    if (st == OK) st = tool_marks_init(&t->marks, t->calls, tok, err);
     for (uint32_t i = 0; i < r->choices && st == OK; i++)
-        st = init_choice(t, &t->choices[i], tok, r, at_start, plain_chat, err);
-    if (st == OK && r->echo) st = take_echo(t, tok, prompt, prompt_count, err);
+        st = init_choice(t, &t->choices[i], tok, r, at_start, prompt->plain_chat, err);
+    if (st == OK && r->echo) st = take_echo(t, tok, ids, err);
     if (st != OK) {
         text_request_destroy(t);
         return st;
@@ -73,6 +76,7 @@ void text_request_destroy(text_request *t) {
     for (uint32_t i = 0; i < t->choices_count; i++) {
         buf_deinit(&t->choices[i].logprobs);
         mem_free(t->choices[i].held);
+        tool_parser_deinit(&t->choices[i].parser);
     }
     buf_deinit(&t->echo);
     mem_free(t);
@@ -157,11 +161,22 @@ static void end_piece(text_choice *c, const text_scratch *scratch, bool everythi
     out->logprobs = released_logprobs(c, c->released, everything);
 }
 
+/* A token's text.  Markers of calls show also where they are control tokens. */
+static void push_token(text_choice *c, int32_t id, buf *made) {
+    str mark = tool_marks_text(c->marks, id);
+    if (mark.n == 0) {
+        detok_push(&c->detok, id, made);
+        return;
+    }
+    detok_finish(&c->detok, made);
+    buf_put_str(made, mark);
+}
+
 void text_choice_push(text_choice *c, const gen_event *e, uint32_t i, text_scratch *scratch,
                       text_piece *out) {
     begin_piece(scratch, out);
     hold_logprob(c, e, i);
-    detok_push(&c->detok, wire_i32_at(e->tokens.ids, i), &scratch->made);
+    push_token(c, wire_i32_at(e->tokens.ids, i), &scratch->made);
     c->tokens++;
     bool stopped = release(c, scratch, out);
     end_piece(c, scratch, !stopped && c->match.held_bytes == 0 && c->detok.held == 0, out);

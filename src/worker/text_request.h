@@ -8,7 +8,9 @@
 #include "text/detok.h"
 #include "text/stop.h"
 #include "text/tokenizer.h"
+#include "text/tool_calls.h"
 #include "wire/wire.h"
+#include "worker/text_prompt.h"
 
 /* A log-probability entry waits until the text of its token is released. */
 typedef struct held_logprob {
@@ -20,6 +22,8 @@ enum { HELD_LOGPROBS_MAX = STOP_BYTES_MAX + 8 };
 
 typedef struct text_choice {
     detok detok;
+    const tool_marks *marks; /* of the request */
+    tool_parser parser;      /* behind the stop strings, where calls may come */
     stop_match match;
     bool trim;          /* only blanks came so far, and they are dropped (plain chats) */
     bool done;          /* finished, by a stop string or by the engine */
@@ -34,16 +38,18 @@ typedef struct text_choice {
 typedef struct text_request {
     uint64_t id;
     stop_set stops;
+    tool_family calls; /* in the text; NONE: it is all content */
+    tool_marks marks;  /* tokens without text of their own that show where calls are */
     uint32_t choices_count;
     buf echo; /* the prompt's text, sent after ACCEPTED; empty when not wanted */
     text_choice choices[];
 } text_request;
 
-/* prompt [prompt_count] decides whether generated text starts the text.  plain_chat: it was made
- * by the plain chat template, whose stop string and leading blanks are not the answer's. */
+/* The prompt decides whether generated text starts the text, whether it has calls, and, where
+ * the plain chat template made it, that template's stop string and leading blanks are not the
+ * answer's. */
 NODISCARD status text_request_create(text_request **out, const tokenizer *tok, const gen_request *r,
-                                     bool plain_chat, const int32_t *prompt, uint32_t prompt_count,
-                                     error *err);
+                                     const text_prompt *prompt, error *err);
 void text_request_destroy(text_request *r);
 
 /* What a push lets out. */
@@ -58,6 +64,7 @@ typedef struct text_piece {
 typedef struct text_scratch {
     buf made;     /* text of the token */
     buf released; /* text that may go out */
+    buf content;  /* of it, what is no call */
 } text_scratch;
 
 /* Push the i-th token of a GEN_TOKENS event. */

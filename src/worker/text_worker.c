@@ -2,7 +2,6 @@
 #include "worker/text_worker.h"
 
 #include <inttypes.h>
-#include <time.h>
 
 #include "base/alloc.h"
 #include "base/assert.h"
@@ -10,11 +9,11 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "base/os.h"
+#include "worker/text_calls.h"
+#include "worker/text_prompt.h"
 #include "worker/text_request.h"
 
 enum {
-    PROMPT_BYTES_MAX = 64 << 20,  /* rendered text, and ids, of one prompt */
-    PROMPT_COUNTED_MAX = 1 << 20, /* an over-long prompt is counted this far */
     SCRATCH_BYTES_MAX = 1 << 20,
     FRAME_BYTES_SOFT = 256 << 10,
 };
@@ -25,9 +24,7 @@ struct text_worker {
     buf in;             /* the frame being read */
     buf up;             /* frames for the front, not yet in the ring */
     buf down;           /* frames for the engine, not yet in the ring */
-    chat_prompt prompt; /* rendered */
-    bool plain_chat;    /* by the plain template */
-    buf ids;            /* the encoded prompt, i32 */
+    text_prompt prompt; /* of the request being taken */
     text_scratch scratch;
     bool draining;
 };
@@ -41,10 +38,10 @@ status text_worker_create(text_worker **out, const text_worker_options *opt, err
     buf_init(&w->in, WIRE_FRAME_BYTES_MAX);
     buf_init(&w->up, WIRE_FRAME_BYTES_MAX);
     buf_init(&w->down, WIRE_FRAME_BYTES_MAX);
-    chat_prompt_init(&w->prompt, PROMPT_BYTES_MAX);
-    buf_init(&w->ids, PROMPT_BYTES_MAX);
+    text_prompt_init(&w->prompt);
     buf_init(&w->scratch.made, SCRATCH_BYTES_MAX);
     buf_init(&w->scratch.released, SCRATCH_BYTES_MAX);
+    buf_init(&w->scratch.content, SCRATCH_BYTES_MAX);
     status st = idmap_init(&w->requests, opt->requests_max, err);
     if (st != OK) {
         mem_free(w);
@@ -66,9 +63,10 @@ void text_worker_destroy(text_worker *w) {
     uint32_t at = 0;
     for (text_request *r; (r = idmap_next(&w->requests, &at)) != NULL;) text_request_destroy(r);
     idmap_deinit(&w->requests);
-    buf *all[] = {&w->in, &w->up, &w->down, &w->ids, &w->scratch.made, &w->scratch.released};
+    buf *all[] = {
+        &w->in, &w->up, &w->down, &w->scratch.made, &w->scratch.released, &w->scratch.content};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) buf_deinit(all[i]);
-    chat_prompt_deinit(&w->prompt);
+    text_prompt_deinit(&w->prompt);
     mem_free(w);
 }
 
@@ -89,112 +87,27 @@ static void send_error(text_worker *w, uint64_t id, status code, gen_fault fault
     send_event(w, &e);
 }
 
-static uint32_t counted_max(const text_worker *w) {
-    return num_max_u32(PROMPT_COUNTED_MAX, w->opt.desc.ctx_max);
-}
-
-static status encode_text(text_worker *w, const gen_request *r, error *err) {
-    tok_options opt = {
-        .add_special = r->add_special,
-        .parse_special = r->parse_special,
-        .tokens_max = counted_max(w),
-    };
-    return tok_encode(w->opt.tok, r->text, &opt, &w->ids, err);
-}
-
-/* Templates that ask for the time get that of the server's zone, as transformers' do. */
-static int32_t utc_offset_s(int64_t unix_s) {
-    time_t t = (time_t)unix_s;
-    struct tm tm;
-    return localtime_r(&t, &tm) != NULL ? (int32_t)tm.tm_gmtoff : 0;
-}
-
-static status encode_chat(text_worker *w, const chat_template *t, const gen_request *r,
-                          gen_fault *fault, error *err) {
-    int64_t now_s = (int64_t)(os_wall_ms() / 1000);
-    chat_request q = {.messages = r->text,
-                      .tools = r->chat.tools,
-                      .documents = r->chat.documents,
-                      .variables = r->chat.variables,
-                      .add_generation_prompt = r->chat.add_generation_prompt,
-                      .continue_final = r->chat.continue_final,
-                      .trusted = w->opt.trust_content,
-                      .now_unix_s = now_s,
-                      .utc_offset_s = utc_offset_s(now_s)};
-    w->plain_chat = chat_template_kind(t) == CHAT_KIND_PLAIN;
-    status st = chat_render(t, &q, &w->prompt, err);
-    if (st == ERR_UNSUPPORTED) *fault = GEN_FAULT_NONE; /* a field that has no place here */
-    if (st != OK && w->prompt.in_template) *fault = GEN_FAULT_TEMPLATE;
-    if (st == OK) st = chat_encode(t, w->opt.tok, &w->prompt, counted_max(w), &w->ids, err);
-    return st;
-}
-
-/* With the template that the request brought along. */
-static status encode_with_own(text_worker *w, const gen_request *r, gen_fault *fault, error *err) {
-    chat_source s = {.kind = CHAT_KIND_JINJA, .text = r->chat.chat_template, .tok = w->opt.tok};
-    chat_template *t = NULL;
-    *fault = GEN_FAULT_TEMPLATE;
-    if (!w->opt.request_templates)
-        return error_set(err, ERR_UNSUPPORTED, "chat_template: requests may not bring their own");
-    TRY(chat_template_create(&t, &s, err));
-    *fault = GEN_FAULT_PROMPT;
-    status st = encode_chat(w, t, r, fault, err);
-    chat_template_destroy(t);
-    return st;
-}
-
-static gen_fault too_long(gen_kind kind) {
-    return kind == GEN_KIND_GENERATE ? GEN_FAULT_CONTEXT_LENGTH : GEN_FAULT_INPUT_LENGTH;
-}
-
-/* What a prompt that does not encode is to blame for. */
-static gen_fault fault_of(status st, gen_kind kind) {
-    if (st == ERR_LIMIT) return too_long(kind);
-    return st == ERR_NOMEM ? GEN_FAULT_NONE : GEN_FAULT_PROMPT;
-}
-
-/* The prompt as ids in w->ids.  *fault says what to blame. */
-static status prompt_ids(text_worker *w, const gen_request *r, gen_fault *fault, error *err) {
-    buf_clear(&w->ids);
-    w->plain_chat = false;
-    *fault = GEN_FAULT_PROMPT;
-    switch (r->prompt) {
-    case GEN_PROMPT_TEXT:
-        return encode_text(w, r, err);
-    case GEN_PROMPT_IDS:
-        buf_put(&w->ids, r->ids.p, (size_t)r->ids.count * sizeof(int32_t));
-        return buf_status(&w->ids, "prompt", err);
-    case GEN_PROMPT_PAIR:
-        return tok_encode_pair(w->opt.tok, r->text, r->pair, counted_max(w), &w->ids, err);
-    default:
-        break;
-    }
-    if (r->chat.chat_template.n > 0) return encode_with_own(w, r, fault, err);
-    return encode_chat(w, w->opt.chat, r, fault, err);
-}
-
 static void forget(text_worker *w, text_request *t) {
     (void)idmap_remove(&w->requests, t->id);
     text_request_destroy(t);
 }
 
 /* Pass the request on as ids and remember it. */
-static status forward_request(text_worker *w, const gen_request *r, uint32_t count, error *err) {
+static status forward_request(text_worker *w, const gen_request *r, error *err) {
     text_request *t = NULL;
-    const int32_t *ids = (const int32_t *)(const void *)w->ids.p;
     if (w->requests.count == w->requests.count_max)
         return error_set(err, ERR_BUSY, "%u requests are in flight, at most %u may be",
                          w->requests.count, w->requests.count_max);
     if (idmap_get(&w->requests, r->id) != NULL)
         return error_set(err, ERR_INTERNAL, "request id %" PRIu64 " is in use", r->id);
-    TRY(text_request_create(&t, w->opt.tok, r, w->plain_chat, ids, count, err));
+    TRY(text_request_create(&t, w->opt.tok, r, &w->prompt, err));
     idmap_add(&w->requests, r->id, t);
     gen_request below = *r;
     below.prompt = GEN_PROMPT_IDS;
     below.text = below.pair = (str){0};
     below.chat = (gen_chat){0};
     below.stops_count = 0;
-    below.ids = (wire_array){ids, count};
+    below.ids = text_prompt_ids(&w->prompt);
     wire_put_request(&w->down, &below);
     status st = buf_status(&w->down, "request", err);
     if (st != OK) forget(w, t);
@@ -225,7 +138,7 @@ static bool prompt_fits(text_worker *w, gen_kind kind, uint64_t id, uint32_t cou
     } else {
         return true;
     }
-    send_error(w, id, ERR_LIMIT, too_long(kind), count, limit, err.msg);
+    send_error(w, id, ERR_LIMIT, text_prompt_too_long(kind), count, limit, err.msg);
     return false;
 }
 
@@ -243,22 +156,21 @@ static status check_ids(const text_worker *w, wire_array ids, const char *what, 
 static void take_request(text_worker *w, const gen_request *r) {
     error err = {0};
     gen_fault fault = GEN_FAULT_NONE;
-    status st = prompt_ids(w, r, &fault, &err);
-    uint32_t count = (uint32_t)(w->ids.n / sizeof(int32_t));
+    status st = text_prompt_make(&w->prompt, &w->opt, r, &fault, &err);
+    uint32_t count = text_prompt_ids(&w->prompt).count;
     if (st != OK) {
-        if (fault == GEN_FAULT_PROMPT) fault = fault_of(st, r->kind);
         send_error(w, r->id, st, fault, 0, w->opt.desc.ctx_max, err.msg);
         return;
     }
     if (!prompt_fits(w, r->kind, r->id, count)) return;
-    st = check_ids(w, (wire_array){w->ids.p, count}, "prompt", &err);
+    st = check_ids(w, text_prompt_ids(&w->prompt), "prompt", &err);
     if (st == OK) st = check_ids(w, r->sampling.bias_ids, "logit_bias", &err);
     if (st == OK) st = check_ids(w, r->sampling.stop_ids, "stop_token_ids", &err);
     if (st != OK) {
         send_error(w, r->id, st, GEN_FAULT_PROMPT, 0, count, err.msg);
         return;
     }
-    st = forward_request(w, r, count, &err);
+    st = forward_request(w, r, &err);
     if (st == OK) return;
     send_error(w, r->id, st, st == ERR_BUSY ? GEN_FAULT_QUEUE_FULL : GEN_FAULT_NONE,
                w->requests.count, w->requests.count_max, err.msg);
@@ -273,15 +185,6 @@ static status refuse_unread(text_worker *w, str body, const error *why) {
     return why->code;
 }
 
-/* A large prompt came through: give back what small ones do not need. */
-static void buf_trim_all(text_worker *w) {
-    buf *all[] = {&w->prompt.text, &w->prompt.breaks, &w->ids};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        buf_clear(all[i]);
-        buf_trim(all[i], SCRATCH_BYTES_MAX);
-    }
-}
-
 static status take_from_front(text_worker *w, wire_type type, str body, error *err) {
     gen_request r;
     gen_cancel cancel;
@@ -291,7 +194,7 @@ static status take_from_front(text_worker *w, wire_type type, str body, error *e
     case WIRE_REQUEST:
         if (wire_get_request(body, &r, err) != OK) return refuse_unread(w, body, err);
         take_request(w, &r);
-        buf_trim_all(w);
+        text_prompt_trim(&w->prompt); /* small ones do not need what a large one needed */
         return OK;
     case WIRE_CANCEL:
         TRY(wire_get_cancel(body, &cancel, err));
@@ -316,14 +219,23 @@ static status take_from_front(text_worker *w, wire_type type, str body, error *e
 
 /* --- up: ids to text -------------------- */
 
-static void send_piece(text_worker *w, uint64_t id, uint16_t choice, text_choice *c,
-                       const text_piece *piece, uint32_t tokens) {
-    gen_event e = {.id = id, .choice = choice, .kind = GEN_TEXT};
-    e.text.tokens = tokens;
-    e.text.text = piece->text;
-    e.text.logprobs = piece->logprobs;
-    send_event(w, &e);
+/* `last`: nothing of this choice comes any more.  True when a call ended its answer. */
+static bool send_piece(text_worker *w, text_request *t, uint16_t choice, const text_piece *piece,
+                       uint32_t tokens, bool last) {
+    text_choice *c = &t->choices[choice];
+    bool ended = false;
+    if (t->calls != TOOL_FAMILY_NONE) {
+        text_out out = {.up = &w->up, .content = &w->scratch.content, .t = t, .choice = choice};
+        ended = text_calls_send(&out, piece, tokens, last);
+    } else if (tokens > 0 || piece->text.n > 0 || piece->logprobs.n > 0) {
+        gen_event e = {.id = t->id, .choice = choice, .kind = GEN_TEXT};
+        e.text.tokens = tokens;
+        e.text.text = piece->text;
+        e.text.logprobs = piece->logprobs;
+        send_event(w, &e);
+    }
     text_choice_sent(c, piece);
+    return ended;
 }
 
 static void send_finish(text_worker *w, uint64_t id, uint16_t choice, gen_finish reason, str stop) {
@@ -331,6 +243,14 @@ static void send_finish(text_worker *w, uint64_t id, uint16_t choice, gen_finish
     e.finish.reason = reason;
     e.finish.stop = stop;
     send_event(w, &e);
+}
+
+/* The text role ends a choice that the engine goes on with. */
+static void end_choice(text_worker *w, text_request *t, uint16_t choice, gen_finish reason,
+                       str stop) {
+    t->choices[choice].done = true;
+    send_finish(w, t->id, choice, reason, stop);
+    wire_put_cancel(&w->down, &(gen_cancel){.id = t->id, .choice = choice});
 }
 
 /* Every token is reported, also when its text is held back: its credit has to return.  The
@@ -341,11 +261,10 @@ static void take_tokens(text_worker *w, text_request *t, const gen_event *e) {
     for (; i < e->tokens.ids.count && !c->done; i++) {
         text_piece piece;
         text_choice_push(c, e, i, &w->scratch, &piece);
-        send_piece(w, t->id, e->choice, c, &piece, 1);
-        if (!piece.stopped) continue;
-        c->done = true;
-        send_finish(w, t->id, e->choice, GEN_FINISH_STOP_STRING, piece.stop);
-        wire_put_cancel(&w->down, &(gen_cancel){.id = t->id, .choice = e->choice});
+        if (send_piece(w, t, e->choice, &piece, 1, piece.stopped))
+            end_choice(w, t, e->choice, GEN_FINISH_CALL, (str){0});
+        else if (piece.stopped)
+            end_choice(w, t, e->choice, GEN_FINISH_STOP_STRING, piece.stop);
     }
     uint32_t unseen = e->tokens.ids.count - i;
     if (unseen > 0) wire_put_credit(&w->down, &(gen_credit){.id = t->id, .tokens = unseen});
@@ -357,7 +276,7 @@ static void take_finish(text_worker *w, text_request *t, const gen_event *e) {
     c->done = true;
     text_piece piece;
     text_choice_finish(c, &w->scratch, &piece);
-    if (piece.text.n > 0 || piece.logprobs.n > 0) send_piece(w, t->id, e->choice, c, &piece, 0);
+    (void)send_piece(w, t, e->choice, &piece, 0, true);
     send_finish(w, t->id, e->choice, e->finish.reason, (str){0});
 }
 
@@ -405,8 +324,9 @@ static void take_event(text_worker *w, gen_event *e) {
         forget(w, t);
         break;
     case GEN_TEXT:
+    case GEN_CALL:
     case GEN_EVENT_END:
-        break; /* text comes from this role only */
+        break; /* text and calls come from this role only */
     }
 }
 

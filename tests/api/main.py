@@ -26,6 +26,8 @@ TOPICS = (
     "load",
     "lifecycle",
     "chat",
+    "tools",
+    "box",
     "clients",
 )
 

@@ -78,7 +78,7 @@ def wrong_usage_is_exit_status_2():
     gantry("logits", harness.TINY, "-o", "x").failed_with(2, "--tokens")
     gantry("perplexity", harness.TINY).failed_with(2, "-f")
     gantry("serve", "--port", "65536").failed_with(2, "--port", "65536")
-    gantry("serve").failed_with(2, "model")
+    gantry("serve", "--lora", "x.gguf").failed_with(2, "--lora", "-m MODEL")
     for command in ("run", "tokenize", "detokenize", "bench", "inspect"):
         gantry(command).failed_with(2, "MODEL")
         gantry(command, harness.TINY, harness.TINY).failed_with(2, "MODEL")
@@ -141,24 +141,31 @@ def inspect_tells_the_same_to_people_and_programs():
 @test
 def bench_of_an_encoder_says_what_it_cannot_measure():
     model = harness.shared_path("oracle/public/models/bert/model-f32.gguf")
-    rows = json.loads(gantry("bench", model, "-p", "32", "--repeat", "1", "--json").succeeded().out)
-    equal([r["test"] for r in rows], ["pp32"], "tests")
+    facts = json.loads(gantry("bench", model, "-p", "32", "--repeat", "1", "--json").succeeded().out)
+    equal([r["test"] for r in facts["rows"]], ["pp32"], "tests")
     gantry("bench", model, "-p", "32", "-n", "4").failed_with(1, "is an encoder")
+    gantry("bench", model, "-p", "32", "--depth", "4").failed_with(1, "is an encoder")
     gantry("bench", model, "-p", "32", "--batch", "2").failed_with(1, "is an encoder")
     gantry("bench", model, "-p", "0").failed_with(1, "0 tokens, want 1 to")
 
 
 @test
 def bench_measures_what_was_asked_for():
-    args = ("-p", "32", "-n", "8", "--batch", "1,4", "--repeat", "2")
-    rows = json.loads(gantry("bench", "synth:tiny:q8_0", *args, "--json").succeeded().out)
-    equal([r["test"] for r in rows], ["pp32", "tg8", "tg8@b4"], "tests")
+    args = ("-p", "600", "-n", "8", "--depth", "20", "--batch", "1,4", "--repeat", "2")
+    exact = ("--numerics", "exact")
+    facts = json.loads(gantry("bench", "synth:tiny:q8_0", *args, *exact, "--json").succeeded().out)
+    rows = facts["rows"]
+    equal([r["test"] for r in rows], ["pp600", "tg8@d20", "tg8@d20@b4"], "tests")
+    equal(facts["mode"], "exact", "mode")
     for row in rows:
         check(0 < row["min"] <= row["tokens_per_s"] <= row["max"], f"speeds of {row}")
-        equal((row["n"], row["mode"]), (2, "exact"), "runs and mode")
-    equal(rows[0]["limit_fraction"], None, "limit of a prompt")
-    check(all(0 < r["limit_fraction"] < 1.5 for r in rows[1:]), f"limits of {rows}")
+        equal((row["n"], sorted(row["runs"])), (2, [row["min"], row["max"]]), "runs")
+        check(row["bytes_per_s"] > 0 and row["ops_per_s"] > 0, f"rates of {row}")
+        check(row["limit"] in facts["machine"], f"the limit of {row} was not measured")
+        check(0 < row["limit_fraction"] < 50, f"limit of {row}")
+    check(facts["read_min"] <= facts["machine"]["read"]["per_s"] <= facts["read_max"], "sweeps")
     table = gantry("bench", harness.TINY, *args).succeeded().text
+    check(table.find("\nread ") < table.find("\npp600 "), f"the machine comes first: {table!r}")
     for row in rows:
         check(f"\n{row['test']} " in table, f"no row {row['test']} in {table!r}")
 

@@ -1,6 +1,7 @@
 // clients.mjs - the official openai package against a running server.
 //
-// GANTRY_URL is the server, GANTRY_OPENAPI the folder of OpenAI's description (optional).
+// GANTRY_URL is the server, GANTRY_TOOLS_URL one whose model answers "both" with a text and two
+// tool calls, GANTRY_OPENAPI the folder of OpenAI's description (optional).
 // Prints "ok NAME" or "FAIL NAME: why" per check and ends with status 1 when one failed.
 import assert from "node:assert/strict";
 import fs from "node:fs";
@@ -8,8 +9,13 @@ import OpenAI from "openai";
 
 const url = process.env.GANTRY_URL;
 const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "none", maxRetries: 0 });
+const toolsUrl = process.env.GANTRY_TOOLS_URL;
+const toolsClient = new OpenAI({ baseURL: `${toolsUrl}/v1`, apiKey: "none", maxRetries: 0 });
 const model = "tiny";
 const messages = [{ role: "user", content: "Tell me a story" }];
+const parameters = { type: "object", properties: { lake: { type: "string" } } };
+const tools = ["depth", "width"].map((name) => ({ type: "function", function: { name, parameters } }));
+const both = { model: "hermes", messages: [{ role: "user", content: "both" }], tools, temperature: 0 };
 const endless = { ignore_eos: true }; // an extension, so that lengths are certain
 
 async function metric(name) {
@@ -65,6 +71,16 @@ async function validator() {
     const schema = checker.getSchema(`openapi#/components/schemas/${name}`);
     assert.ok(schema(value), `${name}: ${checker.errorsText(schema.errors)}`);
   };
+}
+
+function checkCalls({ message, finish_reason }) {
+  assert.equal(finish_reason, "tool_calls");
+  assert.equal(message.content, "Let me look.");
+  const calls = message.tool_calls.map((call) => [call.type, call.function.name]);
+  assert.deepEqual(calls, [["function", "depth"], ["function", "width"]]);
+  const values = message.tool_calls.map((call) => JSON.parse(call.function.arguments));
+  assert.deepEqual(values, [{ lake: "Inari", unit: "m" }, {}]);
+  assert.equal(new Set(message.tool_calls.map((call) => call.id)).size, 2);
 }
 
 // --- checks -------------------------------------------------------------------------------------
@@ -230,6 +246,42 @@ const checks = {
       valid("CreateEmbeddingResponse", JSON.parse(await post("embeddings", { input: "x", ...more })));
     valid("ListModelsResponse", await (await fetch(`${url}/v1/models`)).json());
     valid("Error", JSON.parse(await post("completions", { prompt: 5 })).error);
+  },
+
+  async tools_are_called() {
+    const answer = await toolsClient.chat.completions.create(both);
+    checkCalls(answer.choices[0]);
+    const valid = await validator();
+    if (valid !== null) valid("CreateChatCompletionResponse", answer);
+    const one = await toolsClient.chat.completions.create({ ...both, parallel_tool_calls: false });
+    assert.equal(one.choices[0].message.tool_calls.length, 1);
+  },
+
+  async tools_are_called_in_a_stream() {
+    const stream = toolsClient.chat.completions.stream({ ...both, stream: true });
+    const calls = [];
+    stream.on("tool_calls.function.arguments.done", (call) => calls.push(call.name));
+    checkCalls((await stream.finalChatCompletion()).choices[0]);
+    assert.deepEqual(calls, ["depth", "width"]);
+    const valid = await validator();
+    if (valid === null) return;
+    for await (const chunk of await toolsClient.chat.completions.create({ ...both, stream: true }))
+      valid("CreateChatCompletionStreamResponse", chunk);
+  },
+
+  async tools_are_run_until_there_is_an_answer() {
+    const asked = [];
+    const run = (name) => (values) => {
+      asked.push([name, values]);
+      return "hello"; // which the model answers with words
+    };
+    const runnable = tools.map((tool) => ({
+      type: "function",
+      function: { ...tool.function, parse: JSON.parse, function: run(tool.function.name) },
+    }));
+    const runner = toolsClient.chat.completions.runTools({ ...both, tools: runnable });
+    assert.equal(await runner.finalContent(), "Hello, you there.");
+    assert.deepEqual(asked, [["depth", { lake: "Inari", unit: "m" }], ["width", {}]]);
   },
 };
 

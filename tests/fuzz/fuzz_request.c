@@ -11,6 +11,7 @@
 
 static void check_same(const gen_request *a, const gen_request *b) {
     ASSERT(a->prompt == b->prompt && a->choices == b->choices && a->echo == b->echo);
+    ASSERT(a->chat.one_call == b->chat.one_call && str_eq(a->chat.tools, b->chat.tools));
     ASSERT(a->kind == b->kind && str_eq(a->pair, b->pair));
     ASSERT(str_eq(a->text, b->text) && a->ids.count == b->ids.count);
     ASSERT(a->ids.count == 0 || memcmp(a->ids.p, b->ids.p, a->ids.count * 4u) == 0);

@@ -11,18 +11,21 @@
 #include "tensor/quant.h"
 #include "test.h"
 
+#define CLASS(name, isa)                                                     \
+    {name ", 1 thread", &backend_cpu, {.threads = 1, .isa_cap = (isa)}}, {   \
+        name ", 2 threads", &backend_cpu, { .threads = 2, .isa_cap = (isa) } \
+    }
 const krig_machine krig_machines[RIG_MACHINES] = {
-    {"ref", &backend_ref, {1, CPU_ISA_AUTO}},
-    {"scalar, 1 thread", &backend_cpu, {1, CPU_ISA_SCALAR}},
-    {"scalar, 2 threads", &backend_cpu, {2, CPU_ISA_SCALAR}},
+    {"ref", &backend_ref, {.threads = 1}},
+    CLASS("scalar", CPU_ISA_SCALAR),
 #if defined(__x86_64__)
-    {"avx2, 1 thread", &backend_cpu, {1, CPU_ISA_AVX2}},
-    {"avx2, 2 threads", &backend_cpu, {2, CPU_ISA_AVX2}},
+    CLASS("avx2", CPU_ISA_AVX2),
 #else
-    {"best, 1 thread", &backend_cpu, {1, CPU_ISA_AUTO}},
-    {"best, 2 threads", &backend_cpu, {2, CPU_ISA_AUTO}},
+    CLASS("best", CPU_ISA_AUTO),
 #endif
+    CLASS("best", CPU_ISA_AUTO),
 };
+#undef CLASS
 
 /* --- random numbers -------------------- */
 
@@ -206,6 +209,7 @@ step_result krig_step_both(const krig_machine *m, backend *b, const krig_batch *
                   .head_rows = in->head_rows,
                   .head = in->head,
                   .states = in->states,
+                  .prompt = in->prompt,
                   .loras = in->use_loras ? in->loras : NULL,
                   .kv = in->kv};
     return m->ops->step(b, &view);
@@ -222,6 +226,10 @@ float *krig_run(const krig_machine *m, const program *p, const krig_batch *in) {
     memcpy(out, krig_step(m, b, in), bytes);
     m->ops->close(b);
     return out;
+}
+
+double krig_nmse_max(dtype t) {
+    return backend_cpu.path(t) == BACKEND_PATH_REPACKED ? 1e-8 : 1e-11;
 }
 
 double krig_nmse(const float *a, const float *b, size_t count) {

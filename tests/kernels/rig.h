@@ -13,7 +13,7 @@
 
 #include "backend/backend.h"
 
-enum { RIG_ROWS_MAX = 64, RIG_LORA_RANK = 16, RIG_MACHINES = 5 };
+enum { RIG_ROWS_MAX = 64, RIG_LORA_RANK = 16, RIG_MACHINES = 7 };
 
 typedef struct krig_machine {
     const char *name;
@@ -21,7 +21,8 @@ typedef struct krig_machine {
     backend_options options;
 } krig_machine;
 
-/* [0] is the reference; then scalar and avx2, each with 1 and 2 threads. */
+/* [0] is the reference; then scalar, avx2 and the best class of this CPU, each with 1 and 2
+ * threads. */
 extern const krig_machine krig_machines[RIG_MACHINES];
 
 /* --- random numbers: the same seed gives the same ones ----------------------- */
@@ -69,6 +70,7 @@ typedef struct krig_batch {
     float *states;                       /* borrowed */
     const lora_mix *loras[RIG_ROWS_MAX]; /* where use_loras */
     bool use_loras;
+    const bool *prompt; /* [rows] or NULL; borrowed */
 } krig_batch;
 
 /* Rows 0..rows-1: token r, position 0, seat 0, all taken and no head rows, no KV. */
@@ -96,6 +98,9 @@ step_result krig_step_both(const krig_machine *m, backend *b, const krig_batch *
 const float *krig_step(const krig_machine *m, backend *b, const krig_batch *in);
 /* One step on a fresh instance; [taken_rows, cols] on the heap, the caller frees. */
 float *krig_run(const krig_machine *m, const program *p, const krig_batch *in);
+
+/* The tolerance of products with weights of this type (backend.h). */
+double krig_nmse_max(dtype t);
 
 /* sum((a - b)^2) / sum(b^2) */
 double krig_nmse(const float *a, const float *b, size_t count);

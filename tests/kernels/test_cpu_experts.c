@@ -11,7 +11,6 @@
 
 /* backend.h: f32 accumulation against double; activations rounded to 16 bits. */
 static const double float_nmse_max = 1e-11;
-static const double block_nmse_max = 1e-8;
 
 /* --- routes -------------------- */
 
@@ -138,11 +137,10 @@ static void check_mixture(const mixture *m) {
     krig_random random = {m->experts * 100 + m->rows};
     krig_weights list = {0};
     krig_batch in;
-    bool block = m->type == DTYPE_Q8_0 || m->type == DTYPE_Q4_0;
     program *p = krig_program(1);
     (void)krig_finish(p, record_experts(p, &list, &random, m));
     krig_batch_init(&in, RIG_ROWS_MAX);
-    krig_check_all(p, &in, block ? block_nmse_max : float_nmse_max, dtype_name(m->type));
+    krig_check_all(p, &in, krig_nmse_max(m->type), dtype_name(m->type));
     for (int i = 1; i < RIG_MACHINES; i++) {
         float *all = krig_run(&krig_machines[i], p, &in);
         CHECK_EQ(companies_differ(&krig_machines[i], p, all), 0);

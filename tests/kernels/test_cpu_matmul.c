@@ -8,8 +8,6 @@
 #include "rig.h"
 #include "test.h"
 
-/* backend.h: f32 accumulation against double. */
-static const double float_nmse_max = 1e-11;
 /* backend.h: activations rounded to 16 bits per block of 32. */
 static const double block_nmse_max = 1e-8;
 
@@ -21,10 +19,6 @@ enum { TYPES = 7, FLOAT_TYPES = 3, NATIVE_TYPES = 5 };
 /* Wide enough for whole blocks, odd where that is possible. */
 static uint32_t cols_of_type(dtype t) {
     return dtype_get((uint32_t)t)->block_elems > 32 ? 768 : 96;
-}
-
-static double nmse_max_of(dtype t) {
-    return t == DTYPE_Q8_0 || t == DTYPE_Q4_0 ? block_nmse_max : float_nmse_max;
 }
 
 /* --- shapes -------------------- */
@@ -83,11 +77,11 @@ static void check_shape(dtype type, uint32_t cols, uint32_t weight_rows) {
         unsigned batches = i == 0 ? 0 : smaller_batches_differ(m, b, all, weight_rows);
         unsigned orders = i == 0 ? 0 : other_orders_differ(m, b, all, weight_rows);
         bool threads_agree = i == 0 || i % 2 == 1 || memcmp(all, first, count * sizeof *all) == 0;
-        if (nmse > nmse_max_of(type) || batches + orders > 0 || !threads_agree)
+        if (nmse > krig_nmse_max(type) || batches + orders > 0 || !threads_agree)
             (void)fprintf(stderr, "%s [%u, %u] on %s: nmse %g, %u batches, %u orders, threads %d\n",
                           dtype_name(type), weight_rows, cols, m->name, nmse, batches, orders,
                           threads_agree);
-        CHECK(nmse <= nmse_max_of(type));
+        CHECK(nmse <= krig_nmse_max(type));
         CHECK_EQ(batches + orders, 0);
         CHECK(threads_agree);
         m->ops->close(b);
@@ -169,7 +163,7 @@ TEST(kernel_fused_add_gives_the_bits_of_the_unfused) {
     krig_batch_init(&in, 17);
     for (int t = 0; t < TYPES; t++) {
         sum_program fused = make_sum(types[t], false), apart = make_sum(types[t], true);
-        krig_check_all(fused.p, &in, nmse_max_of(types[t]), "fused add");
+        krig_check_all(fused.p, &in, krig_nmse_max(types[t]), "fused add");
         for (int i = 1; i < RIG_MACHINES; i++) {
             const krig_machine *m = &krig_machines[i];
             CHECK_EQ(report_of(m, fused.p).ops_fused, 1);
@@ -198,7 +192,7 @@ TEST(kernel_add_to_the_products_own_input_is_right) {
         weight w = krig_weight(&list, &random, types[t], 256, 256);
         (void)krig_finish(p, pg_add(p, x, pg_matmul(p, x, w, NULL)));
         krig_batch_init(&in, 33);
-        krig_check_all(p, &in, nmse_max_of(types[t]), "x + x . w");
+        krig_check_all(p, &in, krig_nmse_max(types[t]), "x + x . w");
         program_destroy(p);
         krig_weights_deinit(&list);
     }

@@ -157,28 +157,33 @@ TEST(kernel_matvec_of_every_recorded_type_matches_the_exact_product) {
 /* --- paths -------------------- */
 
 TEST(kernel_paths_are_told_for_every_type) {
-    static const dtype native[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
+    static const dtype native[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    static const dtype repacked[] = {DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_K, DTYPE_IQ4_XS};
     for (size_t i = 0; i < sizeof native / sizeof *native; i++)
         CHECK_STR(backend_path_name(backend_cpu.path(native[i])), "native");
-    CHECK_STR(backend_path_name(backend_cpu.path(DTYPE_Q4_K)), "rows dequantized to f32");
+    for (size_t i = 0; i < sizeof repacked / sizeof *repacked; i++)
+        CHECK_STR(backend_path_name(backend_cpu.path(repacked[i])), "repacked");
+    CHECK_STR(backend_path_name(backend_cpu.path(DTYPE_IQ2_XXS)), "rows dequantized to f32");
     CHECK_STR(backend_path_name(backend_ref.path(DTYPE_Q8_0)), "rows dequantized to f32");
 }
 
-/* A panel is memory like any other: planned, and only where a weight needs it. */
-TEST(kernel_panels_are_part_of_the_plan) {
-    size_t bytes[2] = {0};
-    static const dtype of[2] = {DTYPE_Q4_0, DTYPE_Q4_1};
-    for (int i = 0; i < 2; i++) {
+/* Copies, digits and panels are memory like any other: planned, and only where a weight needs it. */
+TEST(kernel_copies_and_panels_are_part_of_the_plan) {
+    static const dtype of[3] = {DTYPE_Q4_0, DTYPE_IQ2_XXS, DTYPE_F16};
+    backend_memory plans[3] = {0};
+    for (int i = 0; i < 3; i++) {
         krig_random random = {2};
         krig_weights list = {0};
-        backend_options opt = {3, CPU_ISA_AUTO};
+        const backend_options opt = {.threads = 3};
         program *p = krig_program(1);
-        value_id x = pg_embed(p, krig_table(&list, &random, RIG_ROWS_MAX, 96));
-        (void)krig_finish(p, pg_matmul(p, x, krig_weight(&list, &random, of[i], 40, 96), NULL));
-        CHECK_EQ(backend_cpu.plan(p, &opt, &bytes[i], NULL), OK);
+        value_id x = pg_embed(p, krig_table(&list, &random, RIG_ROWS_MAX, 256));
+        (void)krig_finish(p, pg_matmul(p, x, krig_weight(&list, &random, of[i], 40, 256), NULL));
+        CHECK_EQ(backend_cpu.plan(p, &opt, &plans[i], NULL), OK);
         program_destroy(p);
         krig_weights_deinit(&list);
     }
-    size_t shadow = bytes[0] / 8; /* Q4_0 has int16 activations instead, more than a panel here */
-    CHECK(shadow > 0 && bytes[1] >= (size_t)3 * 8 * 96 * sizeof(float));
+    CHECK_EQ(plans[0].replaced, (uint64_t)40 * 256 / 32 * 18);
+    CHECK(plans[0].repacked >= (size_t)48 * 256 / 32 * 18); /* whole groups of 16 rows */
+    CHECK(plans[1].repacked == 0 && plans[2].repacked == 0);
+    for (int i = 0; i < 3; i++) CHECK(plans[i].workspace > (size_t)3 * 8 * 256 * sizeof(float));
 }

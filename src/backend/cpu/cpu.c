@@ -2,14 +2,14 @@
  *
  * Memory of one instance, laid out once:
  *
- *   | workspace floats | int16 shadow: quants | scales | rope tables | expert groups | x . A^T |
+ *   | workspace floats | digits | rounded to bf16 | rope tables | expert groups | x . A^T |
  *   | scratch, one per worker |
  *
- * The shadow holds the int16 form of a value at the value's own place: element i of the
- * workspace has its quant at quants[i] and its scale at scales[i / 32].  Values whose
- * lives overlap do not share floats, so their shadows do not meet either.  The scratch of a worker
- * is as large as the hungriest unit needs: scores, panels (weight rows turned into f32,
- * backend/cpu/cpu_matmul.h), rows that were gathered.
+ * The digits of a value (cpu_pack.h) stand at the value's own place: those of 32 floats from
+ * workspace[32 i] on are digits[i].  Values whose lives overlap do not share floats, so their
+ * digits do not meet either.  The scratch of a worker is as large as the hungriest unit needs:
+ * scores, panels (backend/cpu/cpu_matmul.h), rows that were gathered.  The packed copies of weights
+ * (backend/cpu/cpu_repack.h) have pages of their own.
  *
  * Every worker walks the whole task list; a task begins when all units of the one before
  * are done.  Which worker computes a unit does not matter for its bits. */
@@ -30,14 +30,18 @@ static void *carve(backend *b, size_t bytes) {
     return at;
 }
 
+/* Do prompt rows go to a matrix unit? */
+static bool has_bf16(const backend *b) { return b->fast && b->k->bf16 != NULL; }
+
 /* What one unit of this op needs. */
-static size_t op_scratch_floats(const program *p, const op *o) {
+static size_t op_scratch_floats(const backend *b, const op *o) {
+    const program *p = b->p;
     switch (o->kind) {
     case OP_ATTENTION:
         return cpu_attention_floats(p);
     case OP_MATMUL:
     case OP_HEADS_MATMUL:
-        return cpu_product_floats(o);
+        return cpu_product_floats(p, o, has_bf16(b));
     case OP_ROUTE:
         return cpu_route_floats(o);
     case OP_EXPERTS:
@@ -47,10 +51,10 @@ static size_t op_scratch_floats(const program *p, const op *o) {
     }
 }
 
-static size_t scratch_floats(const program *p) {
+static size_t scratch_floats(const backend *b) {
     size_t floats = 0;
-    for (uint32_t i = 0; i < p->ops_count; i++)
-        floats = num_max_u64(floats, op_scratch_floats(p, &p->ops[i]));
+    for (uint32_t i = 0; i < b->p->ops_count; i++)
+        floats = num_max_u64(floats, op_scratch_floats(b, &b->p->ops[i]));
     return num_align_size(floats, SCRATCH_ALIGN_FLOATS);
 }
 
@@ -73,16 +77,16 @@ static void lay_out(backend *b, uint32_t threads) {
     const program *p = b->p;
     b->memory_bytes = 0;
     b->workspace = carve(b, p->workspace_floats * sizeof(float));
-    size_t shadow = b->list.any_quantized ? p->workspace_floats : 0;
-    b->quants = carve(b, shadow * sizeof(int16_t));
-    b->scales = carve(b, shadow / ACT_BLOCK * sizeof(float));
+    const size_t blocks = b->list.any_digits ? p->workspace_floats / PACK_BLOCK + 1 : 0;
+    b->digits = carve(b, blocks * sizeof *b->digits);
+    if (has_bf16(b)) b->rounded = carve(b, p->workspace_floats * sizeof *b->rounded);
     for (uint32_t i = 0; i < b->ropes.count; i++) {
         rope_table *table = &b->ropes.tables[i];
         table->cos_sin = carve(b, (size_t)p->max.rows * table->attrs.dims * sizeof(float));
     }
     lay_out_groups(b);
     b->lora = carve(b, cpu_lora_floats(p) * sizeof(float));
-    b->scratch_floats = scratch_floats(p);
+    b->scratch_floats = scratch_floats(b);
     b->scratch = carve(b, threads * b->scratch_floats * sizeof(float));
 }
 
@@ -91,22 +95,27 @@ static void lay_out(backend *b, uint32_t threads) {
 static void deinit_lists(backend *b) {
     cpu_tasks_destroy(&b->list);
     rope_tables_deinit(&b->ropes);
+    pack_set_deinit(&b->packs);
 }
 
 /* Everything that the layout depends on. */
 static status init_lists(backend *b, error *err) {
-    TRY(cpu_tasks_build(&b->list, b->p, err));
-    status st = rope_tables_init(&b->ropes, b->p, err);
-    if (st != OK) cpu_tasks_destroy(&b->list);
+    status st = cpu_tasks_build(&b->list, b->p, has_bf16(b), err);
+    if (st == OK) st = rope_tables_init(&b->ropes, b->p, err);
+    if (st == OK) st = pack_set_init(&b->packs, b->p, err);
+    if (st != OK) deinit_lists(b);
     return st;
 }
 
-static status cpu_plan(const program *p, const backend_options *opt, size_t *bytes, error *err) {
-    backend b = {.p = p};
+static status cpu_plan(const program *p, const backend_options *opt, backend_memory *out,
+                       error *err) {
+    backend b = {.p = p, .fast = opt->fast};
+    TRY(cpu_kernels_choose(opt->isa_cap, &b.k, err));
     TRY(init_lists(&b, err));
     lay_out(&b, opt->threads);
+    *out = (backend_memory){
+        .workspace = b.memory_bytes, .repacked = b.packs.bytes, .replaced = b.packs.replaced_bytes};
     deinit_lists(&b);
-    *bytes = b.memory_bytes;
     return OK;
 }
 
@@ -123,6 +132,7 @@ static status open_memory(backend *b, const backend_options *opt, error *err) {
     lay_out(b, opt->threads);
     TRY(os_map_pages(b->memory_bytes, &b->memory, err));
     lay_out(b, opt->threads);
+    TRY(pack_set_map(&b->packs, err));
     b->phases = mem_try_alloc_aligned(64, b->list.count * sizeof *b->phases);
     if (b->phases == NULL)
         return error_set(err, ERR_NOMEM, "cpu: no memory for %u tasks", b->list.count);
@@ -133,6 +143,7 @@ static status cpu_open(backend **out, const program *p, const backend_options *o
     backend *b = mem_try_calloc(1, sizeof *b);
     if (b == NULL) return error_set(err, ERR_NOMEM, "cpu: no memory");
     b->p = p;
+    b->fast = opt->fast;
     status st = cpu_kernels_choose(opt->isa_cap, &b->k, err);
     if (st == OK) st = init_lists(b, err);
     if (st == OK) st = open_memory(b, opt, err);
@@ -145,6 +156,10 @@ static status cpu_open(backend **out, const program *p, const backend_options *o
     return OK;
 }
 
+static status cpu_load(backend *b, const backend_progress *progress, error *err) {
+    return pack_set_load(&b->packs, b->pool, progress, err);
+}
+
 /* --- the step -------------------- */
 
 static const struct {
@@ -154,7 +169,7 @@ static const struct {
     [TASK_EMBED] = {cpu_embed, cpu_units_rows},
     [TASK_EMBED_POS] = {cpu_embed, cpu_units_rows},
     [TASK_NORM] = {cpu_norm, cpu_units_rows},
-    [TASK_QUANTIZE] = {cpu_quantize, cpu_units_rows},
+    [TASK_DIGITS] = {cpu_digits, cpu_units_rows},
     [TASK_LORA] = {cpu_lora, cpu_units_lora},
     [TASK_MATMUL] = {cpu_product, cpu_units_product},
     [TASK_HEADS_MATMUL] = {cpu_heads_matmul, cpu_units_heads},
@@ -182,7 +197,7 @@ static const struct {
 
 static void run_unit(backend *b, const task *t, uint32_t unit, uint32_t worker) {
     kinds[t->kind].run(b, t, unit, worker);
-    if (t->quantize) cpu_quantize_row(b, t->ops[0]->out, unit);
+    if (t->digits) cpu_digits_row(b, t->ops[0]->out, unit);
 }
 
 static void run_tasks(void *ctx, uint32_t run, uint32_t worker) {
@@ -200,10 +215,13 @@ static void run_tasks(void *ctx, uint32_t run, uint32_t worker) {
 
 static step_result cpu_step(backend *b, const batch *in) {
     const program *p = b->p;
+    const status loaded = cpu_load(b, NULL, NULL);
+    ASSERT(loaded == OK); /* nobody can have stopped it */
     ASSERT(in->rows <= p->max.rows && in->taken_rows <= p->max.taken &&
            in->head_rows <= p->max.head);
     uint32_t run = cpu_pool_next_run(b->pool);
     b->in = in;
+    b->fast_rows = b->fast ? in->prompt : NULL;
     for (uint32_t i = 0; i < b->list.count; i++) {
         const task *t = &b->list.tasks[i];
         cpu_phase_open(&b->phases[i], run, kinds[t->kind].units(b, t));
@@ -214,7 +232,7 @@ static step_result cpu_step(backend *b, const batch *in) {
 }
 
 static void cpu_report(const backend *b, backend_report *out) {
-    *out = (backend_report){.numerics = "exact",
+    *out = (backend_report){.numerics = b->fast && b->list.any_digits ? "fast" : "exact",
                             .tasks = b->list.count,
                             .ops_fused = b->list.ops_fused,
                             .ops_unfused = b->list.ops_unfused};
@@ -226,6 +244,7 @@ const backend_ops backend_cpu = {
     .path = cpu_matmul_path,
     .plan = cpu_plan,
     .open = cpu_open,
+    .load = cpu_load,
     .step = cpu_step,
     .report = cpu_report,
     .close = cpu_close,

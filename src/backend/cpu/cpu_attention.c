@@ -1,172 +1,336 @@
-/* cpu_attention.c - rotary positions, the KV cache, and attention over it.
+/* cpu_attention.c - attention over the KV cache, tile by tile.
  *
- * A row's scores stand one behind the other in the worker's scratch, from the first position that
- * it sees on: what they are does not depend on how the row came into the batch.  A sink is one
- * more score, whose share of the sum has no value. */
+ * A query is one head of one row.  A unit is a tile of queries that read the same KV head: some
+ * consecutive rows of one run times some of the heads of its group.  It walks the positions span
+ * by span; keys and values of a span become f32 once and serve all queries of the tile:
+ *
+ *      keys, turned        scores            values              sums
+ *      [blocks, dim, 16]  [queries, ATTN_SPAN]  [ATTN_SPAN, v_cols]  [queries, v_cols]
+ *
+ * Softmax is online (Milakov & Gimelshein 2018): every span corrects the sums by how much the
+ * maximum grew.  Spans begin at multiples of ATTN_SPAN, so what a row computes depends on its own
+ * position alone, not on the tile, and long contexts need no longer scratch.  A position that one
+ * query of a tile sees and another does not is left out of the sums of the other one, rather than
+ * added as 0 times something: there may be anything.
+ * A sink is where maximum and sum of its head begin. */
+#include <math.h>
 #include <string.h>
 
 #include "backend/cpu/cpu_internal.h"
 #include "base/assert.h"
-#include "tensor/convert.h"
 
 enum {
-    HEADS_PER_UNIT = 8, /* query heads of one KV head: more of them are shared out */
-    SCORES_PAD = 16,    /* softmax works on whole vectors */
+    QUERIES_MAX = 128,     /* of a tile: its span of keys is then turned almost for free */
+    QUERIES_MAX_LONG = 32, /* of a tile with long heads, to stay in the second cache */
+    LONG_DIM = 256,        /* elements of a key that make a long head */
+    UNITS_PER_THREAD = 4,  /* at least, as long as rows can be shared out */
+    SCORE_KEYS = 64,       /* turned keys that all queries go through: 16 KB at 64 elements */
+    MIX_COLS = 64,         /* columns of the values, the same */
 };
-
-/* --- rotary positions and the cache -------------------- */
-
-static void rope_row(const backend *b, const op *o, uint32_t r) {
-    const float *cos_sin = rope_tables_row(&b->ropes, (uint32_t)(o - b->p->ops), r);
-    rope_turn(&o->rope, cos_sin, value_row(b, o->in[0], r), value_row(b, o->out, r));
-}
-
-/* Elements first .. first + n - 1 of a row of the cache. */
-static void kv_put(dtype type, void *row, size_t first, const float *x, uint32_t n) {
-    if (type == DTYPE_F32) {
-        memcpy((float *)row + first, x, n * sizeof *x);
-        return;
-    }
-    uint16_t *h = (uint16_t *)row + first;
-    for (uint32_t i = 0; i < n; i++) h[i] = convert_f32_to_f16(x[i]);
-}
-
-/* One head: k and v each in its part, or v behind k in one row. */
-static void kv_write_head(const backend *b, const op *o, uint32_t r, uint32_t head) {
-    const kv_view *kv = &b->in->kv;
-    const kv_layout *l = &kv->layout;
-    uint32_t block = b->in->pos[r] / KV_BLOCK_TOKENS, t = b->in->pos[r] % KV_BLOCK_TOKENS;
-    uint32_t k_dim = value_cols(b, o->in[0]) / l->kv_heads;
-    uint32_t v_dim = value_cols(b, o->in[1]) / l->kv_heads;
-    size_t k_first = (size_t)t * l->key_dim;
-    size_t v_first = l->v_in_k ? k_first + k_dim : (size_t)t * l->value_dim;
-    DASSERT(l->v_in_k ? k_dim + v_dim == l->key_dim : k_dim == l->key_dim && v_dim == l->value_dim);
-    void *k = kv_at(kv, b->in->seats[r], block, o->layer, KV_K, head);
-    void *v = kv_at(kv, b->in->seats[r], block, o->layer, KV_V, head);
-    kv_put(l->type, k, k_first, value_row(b, o->in[0], r) + (size_t)head * k_dim, k_dim);
-    kv_put(l->type, v, v_first, value_row(b, o->in[1], r) + (size_t)head * v_dim, v_dim);
-}
-
-static void kv_write_row(const backend *b, const op *o, uint32_t r) {
-    for (uint32_t h = 0; h < b->in->kv.layout.kv_heads; h++) kv_write_head(b, o, r, h);
-}
-
-void cpu_rope(backend *b, const task *t, uint32_t r, uint32_t worker) {
-    (void)worker;
-    rope_row(b, t->ops[0], r);
-}
-
-void cpu_kv_write(backend *b, const task *t, uint32_t r, uint32_t worker) {
-    (void)worker;
-    kv_write_row(b, t->ops[0], r);
-}
-
-void cpu_rope_kv(backend *b, const task *t, uint32_t r, uint32_t worker) {
-    (void)worker;
-    rope_row(b, t->ops[0], r);
-    rope_row(b, t->ops[1], r);
-    kv_write_row(b, t->ops[2], r);
-}
-
-/* --- attention -------------------- */
 
 /* Positions begin .. end - 1. */
 typedef struct span {
     uint32_t begin, end;
 } span;
 
-/* What row r sees: a window reaches back, and forward where the row may look there. */
-static span seen_by(const backend *b, const op_attention *a, uint32_t r) {
-    uint32_t i = b->in->pos[r], end = a->causal ? i + 1 : batch_seen_whole(b->in, r);
+/* --- units -------------------- */
+
+/* How a step's queries are cut into units. */
+typedef struct tiling {
+    uint32_t rows;  /* of a tile, at most */
+    uint32_t heads; /* of a tile, at most */
+    uint32_t parts; /* that the heads of a KV head are cut into */
+} tiling;
+
+static uint32_t queries_max(const op_attention *a) {
+    return a->key_dim > LONG_DIM ? QUERIES_MAX_LONG : QUERIES_MAX;
+}
+
+/* Tiles as large as leave enough units for all threads. */
+static tiling tiling_of(const backend *b, const op_attention *a) {
+    const uint32_t group = a->heads / a->kv_heads, threads = cpu_pool_threads(b->pool);
+    const uint32_t wanted = threads > 1 ? threads * UNITS_PER_THREAD : 1;
+    tiling t = {.heads = num_min_u32(group, queries_max(a))};
+    t.rows = num_max_u32(queries_max(a) / t.heads, 1);
+    t.parts = num_div_up_u32(group, t.heads);
+    while (t.rows > 1 && num_div_up_u32(b->in->rows, t.rows) * a->kv_heads * t.parts < wanted)
+        t.rows = num_div_up_u32(t.rows, 2);
+    while (t.rows == 1 && t.heads > 1 && b->in->rows * a->kv_heads * t.parts < threads) {
+        t.heads = num_div_up_u32(t.heads, 2);
+        t.parts = num_div_up_u32(group, t.heads);
+    }
+    return t;
+}
+
+/* Tiles of rows in the batch: none has rows of two runs. */
+static uint32_t row_tiles(const batch *in, const tiling *t) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < in->runs_count; i++) n += num_div_up_u32(in->runs[i].rows, t->rows);
+    return n;
+}
+
+uint32_t cpu_units_attention(const backend *b, const task *t) {
+    const op_attention *a = &t->ops[0]->attn;
+    const tiling tiles = tiling_of(b, a);
+    return row_tiles(b->in, &tiles) * a->kv_heads * tiles.parts;
+}
+
+/* --- a tile -------------------- */
+
+typedef struct attn_tile {
+    const backend *b;
+    const op *o;
+    const batch_run *run;
+    uint32_t row0, rows; /* of the batch */
+    uint32_t kv_head;
+    uint32_t head0, heads; /* query heads */
+    uint32_t queries;      /* rows * heads; query i is head i % heads of row i / heads */
+    uint32_t v_cols;
+    uint32_t group; /* queries that a kernel takes together */
+    span seen[QUERIES_MAX];
+    /* of it in the running span, counted from there; may be empty */
+    span here[QUERIES_MAX];
+    span any[QUERIES_MAX]; /* by the group that begins at this query: what one of them sees */
+    span all[QUERIES_MAX]; /* what every one of them sees */
+    /* scratch */
+    float *q;      /* [queries, key_dim] times the scale */
+    float *keys;   /* [ATTN_SPAN / ATTN_LANES, key_dim, ATTN_LANES] */
+    float *values; /* [ATTN_SPAN, v_cols] */
+    float *scores; /* [queries, ATTN_SPAN] */
+    float *sums;   /* [queries, v_cols] */
+    attn_state states[QUERIES_MAX];
+} attn_tile;
+
+static uint32_t cols_of(const op_attention *a) {
+    return (uint32_t)num_align_size(a->value_dim, ATTN_LANES);
+}
+
+static size_t tile_floats(const op_attention *a) {
+    const size_t queries = queries_max(a), cols = cols_of(a);
+    return queries * (a->key_dim + ATTN_SPAN + cols) + ATTN_SPAN * (a->key_dim + cols);
+}
+
+size_t cpu_attention_floats(const program *p) {
+    size_t floats = 0;
+    for (uint32_t i = 0; i < p->ops_count; i++)
+        if (p->ops[i].kind == OP_ATTENTION)
+            floats = num_max_u64(floats, tile_floats(&p->ops[i].attn));
+    return floats;
+}
+
+static void lay_out_tile(attn_tile *t, float *scratch) {
+    const op_attention *a = &t->o->attn;
+    t->keys = scratch;
+    t->values = t->keys + (size_t)a->key_dim * ATTN_SPAN;
+    t->scores = t->values + (size_t)ATTN_SPAN * t->v_cols;
+    t->sums = t->scores + (size_t)t->queries * ATTN_SPAN;
+    t->q = t->sums + (size_t)t->queries * t->v_cols;
+}
+
+/* The tile with this number, counted from the last rows on: they see most and take longest. */
+static void find_rows(attn_tile *t, uint32_t number, uint32_t rows_max) {
+    const batch *in = t->b->in;
+    uint32_t i = in->runs_count - 1;
+    for (uint32_t n; number >= (n = num_div_up_u32(in->runs[i].rows, rows_max)); i--) number -= n;
+    t->run = &in->runs[i];
+    const uint32_t first = (num_div_up_u32(t->run->rows, rows_max) - 1 - number) * rows_max;
+    t->row0 = t->run->row0 + first;
+    t->rows = num_min_u32(rows_max, t->run->rows - first);
+}
+
+static uint32_t row_of(const attn_tile *t, uint32_t query) { return t->row0 + query / t->heads; }
+static uint32_t head_of(const attn_tile *t, uint32_t query) { return t->head0 + query % t->heads; }
+static uint32_t pos_of(const attn_tile *t, uint32_t query) {
+    return t->run->pos0 + (row_of(t, query) - t->run->row0);
+}
+
+/* What a query sees: a window reaches back, and forward where the row may look there. */
+static span seen_by(const attn_tile *t, uint32_t query) {
+    const op_attention *a = &t->o->attn;
+    const uint32_t i = pos_of(t, query), end = a->causal ? i + 1 : t->run->pos0 + t->run->rows;
     if (a->window == 0) return (span){0, end};
     uint32_t begin = i + 1 > a->window ? i + 1 - a->window : 0;
     return (span){begin, (uint32_t)num_min_u64(end, (uint64_t)i + a->window)};
 }
 
-/* The rows of the cache that a query head reads, run by run within blocks. */
-typedef struct kv_rows {
-    const kv_view *kv;
-    uint32_t seat, layer, head;
-} kv_rows;
-
-/* Rows from position t on, and how many follow in the same block before `end`. */
-static const void *kv_rows_at(const kv_rows *s, kv_part part, uint32_t t, uint32_t end,
-                              uint32_t *n) {
-    const kv_layout *l = &s->kv->layout;
-    uint32_t in_block = t % KV_BLOCK_TOKENS;
-    const char *block = kv_at(s->kv, s->seat, t / KV_BLOCK_TOKENS, s->layer, part, s->head);
-    *n = num_min_u32(KV_BLOCK_TOKENS - in_block, end - t);
-    return block + (size_t)in_block * kv_row_elems(l, (int)part) * kv_elem_bytes(l);
+static void begin_query(attn_tile *t, uint32_t i) {
+    const op_attention *a = &t->o->attn;
+    const uint32_t head = head_of(t, i);
+    const float *x = value_row(t->b, t->o->in[0], row_of(t, i)) + (size_t)head * a->key_dim;
+    float *q = t->q + (size_t)i * a->key_dim;
+    t->b->k->act(&(op_act){.kind = ACT_SCALE, .a = a->scale}, x, NULL, q, a->key_dim);
+    const float sink = a->sinks != NULL ? a->sinks[head] : -INFINITY;
+    t->seen[i] = seen_by(t, i);
+    t->states[i] = (attn_state){.max = sink, .sum = sink > -INFINITY ? 1 : 0};
 }
 
-/* scores[i] of position seen.begin + i */
-static void score(const backend *b, const op_attention *a, const kv_rows *s, const float *q,
-                  span seen, float *scores) {
-    const bool f16 = s->kv->layout.type == DTYPE_F16;
-    for (uint32_t t = seen.begin, n = 0; t < seen.end; t += n) {
-        const void *k = kv_rows_at(s, KV_K, t, seen.end, &n);
-        (f16 ? b->k->scores_f16 : b->k->scores_f32)(q, k, a->key_dim, n, a->scale,
-                                                    scores + (t - seen.begin));
+static void end_query(const attn_tile *t, uint32_t i) {
+    const op_attention *a = &t->o->attn;
+    float *y = value_row(t->b, t->o->out, row_of(t, i)) + (size_t)head_of(t, i) * a->value_dim;
+    const op_act divide = {.kind = ACT_SCALE, .a = 1.0f / t->states[i].sum};
+    t->b->k->act(&divide, t->sums + (size_t)i * t->v_cols, NULL, y, a->value_dim);
+}
+
+/* --- a span -------------------- */
+
+/* Rows of the cache from a block's first position on. */
+static const void *kv_block(const attn_tile *t, kv_part part, uint32_t pos) {
+    const batch *in = t->b->in;
+    return kv_at(&in->kv, t->run->seat, pos / KV_BLOCK_TOKENS, t->o->layer, part, t->kv_head);
+}
+
+/* Whole blocks, as far as any query sees into them. */
+static void load_keys(const attn_tile *t, uint32_t at, span blocks) {
+    const kv_layout *l = &t->b->in->kv.layout;
+    for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS)
+        t->b->k->turn_keys(l->type, kv_block(t, KV_K, pos), l->key_dim,
+                           t->keys + (size_t)(pos - at) * l->key_dim);
+}
+
+static void load_values(const attn_tile *t, uint32_t at, span blocks) {
+    const kv_layout *l = &t->b->in->kv.layout;
+    for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS)
+        t->b->k->widen_values(l->type, kv_block(t, KV_V, pos), kv_row_elems(l, KV_V), l->value_dim,
+                              t->values + (size_t)(pos - at) * t->v_cols);
+}
+
+static span clip(span seen, uint32_t at) {
+    const uint32_t begin = num_max_u32(seen.begin, at), end = num_min_u32(seen.end, at + ATTN_SPAN);
+    return begin < end ? (span){begin - at, end - at} : (span){0, 0};
+}
+
+/* What the n queries from i on see in the span that begins at `at`. */
+static void clip_group(attn_tile *t, uint32_t i, uint32_t n, uint32_t at) {
+    span any = {ATTN_SPAN, 0}, all = {0, ATTN_SPAN};
+    for (uint32_t k = i; k < i + n; k++) {
+        const span here = t->here[k] = clip(t->seen[k], at);
+        if (here.begin < here.end)
+            any = (span){num_min_u32(any.begin, here.begin), num_max_u32(any.end, here.end)};
+        all = (span){num_max_u32(all.begin, here.begin), num_min_u32(all.end, here.end)};
     }
+    t->any[i] = any;
+    t->all[i] = all.begin < all.end ? all : (span){0, 0};
 }
 
-/* Soft-cap and distances, where there are any; i is the row's position. */
-static void bend(const backend *b, const op_attention *a, uint32_t h, uint32_t i, span seen,
-                 float *scores) {
-    const uint32_t count = seen.end - seen.begin;
+static void clip_tile(attn_tile *t, uint32_t at) {
+    for (uint32_t i = 0; i < t->queries; i += t->group)
+        clip_group(t, i, num_min_u32(t->group, t->queries - i), at);
+}
+
+/* Of the positions within `keys`. */
+static void score_group(const attn_tile *t, uint32_t i, span keys) {
+    const uint32_t n = num_min_u32(t->group, t->queries - i);
+    const span any = t->any[i];
+    const attn_score args = {
+        .queries = n,
+        .dim = t->o->attn.key_dim,
+        .begin = num_max_u32(any.begin / ATTN_LANES * ATTN_LANES, keys.begin),
+        .end = num_min_u32((uint32_t)num_align_size(any.end, ATTN_LANES), keys.end),
+        .q = t->q + (size_t)i * t->o->attn.key_dim,
+        .keys = t->keys,
+        .scores = t->scores + (size_t)i * ATTN_SPAN,
+    };
+    if (args.begin < args.end) t->b->k->score(&args);
+}
+
+static void score_span(const attn_tile *t) {
+    const uint32_t keys = t->queries > t->group ? SCORE_KEYS : ATTN_SPAN;
+    for (uint32_t k = 0; k < ATTN_SPAN; k += keys)
+        for (uint32_t i = 0; i < t->queries; i += t->group) score_group(t, i, (span){k, k + keys});
+}
+
+/* Soft-cap and distances, where there are any. */
+static void bend(const attn_tile *t, uint32_t i, uint32_t at, float *scores) {
+    const op_attention *a = &t->o->attn;
+    const span here = t->here[i];
     if (a->softcap != 0) {
         op_act softcap = {.kind = ACT_SOFTCAP, .a = a->softcap};
-        b->k->act(&softcap, scores, NULL, scores, count);
+        float *first = scores + here.begin;
+        t->b->k->act(&softcap, first, NULL, first, here.end - here.begin);
     }
     if (a->slopes == NULL) return;
-    for (uint32_t c = 0; c < count; c++) {
-        uint32_t j = seen.begin + c, distance = i > j ? i - j : j - i;
-        scores[c] -= a->slopes[h] * (float)distance;
+    const float slope = a->slopes[head_of(t, i)];
+    const int64_t pos = (int64_t)pos_of(t, i) - at;
+    for (uint32_t k = here.begin; k < here.end; k++)
+        scores[k] -= slope * (float)(pos > k ? pos - k : k - pos);
+}
+
+static void soften_span(attn_tile *t, uint32_t at) {
+    for (uint32_t i = 0; i < t->queries; i++) {
+        const span here = t->here[i];
+        float *scores = t->scores + (size_t)i * ATTN_SPAN;
+        if (here.begin == here.end) continue;
+        bend(t, i, at, scores);
+        t->b->k->soften(scores, here.begin, here.end, &t->states[i],
+                        t->sums + (size_t)i * t->v_cols, t->v_cols);
     }
 }
 
-/* One query head: block by block over what the row may see. */
-static void attend(const backend *b, const op *o, uint32_t r, uint32_t h, float *scores) {
+static void mix_some(const attn_tile *t, uint32_t i, uint32_t n, span positions, span cols) {
+    const attn_mix args = {
+        .queries = n,
+        .cols = cols.end - cols.begin,
+        .stride = t->v_cols,
+        .begin = positions.begin,
+        .end = positions.end,
+        .p = t->scores + (size_t)i * ATTN_SPAN,
+        .values = t->values + cols.begin,
+        .out = t->sums + (size_t)i * t->v_cols + cols.begin,
+    };
+    if (positions.begin < positions.end) t->b->k->mix(&args);
+}
+
+/* What all see is taken together; what only some see before and after that, one by one: every
+ * query still goes through its positions in order. */
+static void mix_group(const attn_tile *t, uint32_t i, span cols) {
+    const uint32_t n = num_min_u32(t->group, t->queries - i);
+    const span all = t->all[i];
+    if (all.begin < all.end)
+        for (uint32_t k = i; k < i + n; k++)
+            mix_some(t, k, 1, (span){t->here[k].begin, all.begin}, cols);
+    mix_some(t, i, n, all, cols);
+    for (uint32_t k = i; k < i + n; k++)
+        mix_some(t, k, 1, (span){num_max_u32(all.end, t->here[k].begin), t->here[k].end}, cols);
+}
+
+static void mix_span(const attn_tile *t) {
+    const uint32_t cols = t->queries > t->group ? MIX_COLS : t->v_cols;
+    for (uint32_t c = 0; c < t->v_cols; c += cols)
+        for (uint32_t i = 0; i < t->queries; i += t->group)
+            mix_group(t, i, (span){c, num_min_u32(c + cols, t->v_cols)});
+}
+
+static void attend(attn_tile *t) {
+    for (uint32_t i = 0; i < t->queries; i++) begin_query(t, i);
+    memset(t->sums, 0, (size_t)t->queries * t->v_cols * sizeof *t->sums);
+    /* later rows see no less behind them, and no less before them is hidden by a window */
+    const uint32_t begin = t->seen[0].begin, end = t->seen[t->queries - 1].end;
+    const uint32_t first = begin / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
+    for (uint32_t at = begin / ATTN_SPAN * ATTN_SPAN; at < end; at += ATTN_SPAN) {
+        const span blocks = {num_max_u32(at, first), num_min_u32(at + ATTN_SPAN, end)};
+        clip_tile(t, at);
+        load_keys(t, at, blocks);
+        score_span(t);
+        soften_span(t, at);
+        load_values(t, at, blocks);
+        mix_span(t);
+    }
+    for (uint32_t i = 0; i < t->queries; i++) end_query(t, i);
+}
+
+void cpu_attention(backend *b, const task *work, uint32_t unit, uint32_t worker) {
+    const op *o = work->ops[0];
     const op_attention *a = &o->attn;
-    const kv_view *kv = &b->in->kv;
-    const kv_rows s = {kv, b->in->seats[r], o->layer, h / (a->heads / a->kv_heads)};
-    const bool f16 = kv->layout.type == DTYPE_F16;
-    const span seen = seen_by(b, a, r);
-    const uint32_t count = seen.end - seen.begin, stride = kv_row_elems(&kv->layout, KV_V);
-    float *y = value_row(b, o->out, r) + (size_t)h * a->value_dim;
-    score(b, a, &s, value_row(b, o->in[0], r) + (size_t)h * a->key_dim, seen, scores);
-    bend(b, a, h, b->in->pos[r], seen, scores);
-    if (a->sinks != NULL) scores[count] = a->sinks[h];
-    float sum = b->k->softmax(scores, a->sinks != NULL ? count + 1 : count);
-    memset(y, 0, a->value_dim * sizeof *y);
-    for (uint32_t t = seen.begin, n = 0; t < seen.end; t += n) {
-        const void *v = kv_rows_at(&s, KV_V, t, seen.end, &n);
-        (f16 ? b->k->mix_f16 : b->k->mix_f32)(scores + (t - seen.begin), v, stride, a->value_dim, n,
-                                              y);
-    }
-    for (uint32_t i = 0; i < a->value_dim; i++) y[i] /= sum;
-}
-
-static uint32_t units_per_kv_head(const op_attention *a) {
-    return num_div_up_u32(a->heads / a->kv_heads, HEADS_PER_UNIT);
-}
-
-uint32_t cpu_units_attention(const backend *b, const task *t) {
-    const op_attention *a = &t->ops[0]->attn;
-    return step_rows(b, t->rows) * a->kv_heads * units_per_kv_head(a);
-}
-
-void cpu_attention(backend *b, const task *t, uint32_t unit, uint32_t worker) {
-    const op *o = t->ops[0];
-    const uint32_t per_head = units_per_kv_head(&o->attn), group = o->attn.heads / o->attn.kv_heads;
-    const uint32_t r = unit / (o->attn.kv_heads * per_head);
-    const uint32_t kv_head = unit / per_head % o->attn.kv_heads;
-    const uint32_t first = unit % per_head * HEADS_PER_UNIT;
-    const uint32_t end = num_min_u32(first + HEADS_PER_UNIT, group);
-    for (uint32_t h = first; h < end; h++)
-        attend(b, o, r, kv_head * group + h, worker_scratch(b, worker));
-}
-
-size_t cpu_attention_floats(const program *p) {
-    return (size_t)p->max.ctx + 1 + SCORES_PAD; /* 1: the sink */
+    const tiling tiles = tiling_of(b, a);
+    const uint32_t group = a->heads / a->kv_heads, part = unit % tiles.parts;
+    attn_tile t = {.b = b, .o = o, .v_cols = cols_of(a)};
+    t.kv_head = unit / tiles.parts % a->kv_heads;
+    t.head0 = t.kv_head * group + part * tiles.heads;
+    t.heads = num_min_u32(tiles.heads, group - part * tiles.heads);
+    find_rows(&t, unit / tiles.parts / a->kv_heads, tiles.rows);
+    t.queries = t.rows * t.heads;
+    t.group = num_div_up_u32(t.queries, num_div_up_u32(t.queries, ATTN_QUERIES));
+    DASSERT(t.queries <= queries_max(a) && a->key_dim == b->in->kv.layout.key_dim);
+    lay_out_tile(&t, worker_scratch(b, worker));
+    attend(&t);
 }

@@ -79,6 +79,14 @@ INLINE __m256i fifth_bits(const uint8_t *p) {
     return _mm256_and_si256(set, _mm256_set1_epi8(16));
 }
 
+/* --- halves ---------------------------------------------------------------- */
+static void row_f16(const uint8_t *row, float *out, uint32_t elems) {
+    uint32_t i = 0;
+    for (; i + 8 <= elems; i += 8)
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(load16(row + i * sizeof(uint16_t))));
+    for (; i < elems; i++) out[i] = half_at(row + i * sizeof(uint16_t));
+}
+
 /* --- blocks of 32 ---------------------------------------------------------- */
 static void row_q4_1(const uint8_t *b, float *out, uint32_t elems) {
     for (uint32_t i = 0; i < elems; i += BLOCK, b += 20)
@@ -246,11 +254,11 @@ static void row_q6_k(const uint8_t *b, float *out, uint32_t elems) {
 void cpu_dequant_avx2(dtype t, const void *row, float *out, uint32_t elems) {
     typedef void row_fn(const uint8_t *b, float *out, uint32_t elems);
     static row_fn *const rows[DTYPE_ID_END] = {
-        [DTYPE_Q4_0] = row_q4_0,     [DTYPE_Q4_1] = row_q4_1,   [DTYPE_Q5_0] = row_q5_0,
-        [DTYPE_Q5_1] = row_q5_1,     [DTYPE_Q8_0] = row_q8_0,   [DTYPE_Q8_1] = row_q8_1,
-        [DTYPE_Q2_K] = row_q2_k,     [DTYPE_Q3_K] = row_q3_k,   [DTYPE_Q4_K] = row_q4_k,
-        [DTYPE_Q5_K] = row_q5_k,     [DTYPE_Q6_K] = row_q6_k,   [DTYPE_IQ4_NL] = row_iq4_nl,
-        [DTYPE_IQ4_XS] = row_iq4_xs, [DTYPE_MXFP4] = row_mxfp4,
+        [DTYPE_F16] = row_f16,       [DTYPE_Q4_0] = row_q4_0,     [DTYPE_Q4_1] = row_q4_1,
+        [DTYPE_Q5_0] = row_q5_0,     [DTYPE_Q5_1] = row_q5_1,     [DTYPE_Q8_0] = row_q8_0,
+        [DTYPE_Q8_1] = row_q8_1,     [DTYPE_Q2_K] = row_q2_k,     [DTYPE_Q3_K] = row_q3_k,
+        [DTYPE_Q4_K] = row_q4_k,     [DTYPE_Q5_K] = row_q5_k,     [DTYPE_Q6_K] = row_q6_k,
+        [DTYPE_IQ4_NL] = row_iq4_nl, [DTYPE_IQ4_XS] = row_iq4_xs, [DTYPE_MXFP4] = row_mxfp4,
     };
     if (rows[t] != NULL)
         rows[t](row, out, elems);

@@ -170,10 +170,12 @@ static void multiply_pairs(const backend *b, const op *o, uint32_t e, const uint
     const weight *w = &a->w[e];
     tile part = {.w = w,
                  .bias = a->bias != NULL ? a->bias + (size_t)e * w->rows : NULL,
-                 .int16 = cpu_weight_is_block(w),
+                 .packed = pack_of(&b->packs, op_idx_of(b, o), e),
                  .count = count};
+    const bool *fast = step_fast_rows(b, b->p->values[o->out].rows);
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t r = pairs[i] / a->used, slot = pairs[i] % a->used;
+        part.fast[i] = fast != NULL && fast[r];
         part.x[i] = value_at(b, o->in[0], r) + (a->shared_in ? 0 : (size_t)slot * w->cols);
         part.out[i] = value_at(b, o->out, r) + (size_t)slot * w->rows + row0;
     }
@@ -196,7 +198,7 @@ size_t cpu_experts_floats(const op *o) {
     const weight *w = &o->experts.w[0];
     size_t floats = 0;
     for (uint32_t e = 0; e < o->experts.experts; e++) /* packed or not may differ */
-        floats = num_max_u64(floats, cpu_tile_floats(&w[e], cpu_weight_is_block(&w[e])));
+        floats = num_max_u64(floats, cpu_tile_floats(&w[e], cpu_weight_packs(&w[e])));
     return floats;
 }
 

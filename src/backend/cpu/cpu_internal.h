@@ -9,11 +9,12 @@
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/cpu_matmul.h"
 #include "backend/cpu/cpu_pool.h"
+#include "backend/cpu/cpu_repack.h"
 #include "backend/cpu/cpu_rope.h"
 #include "backend/cpu/cpu_tasks.h"
 #include "base/num.h"
 
-enum { MATMUL_ROWS_MAX = 64 }; /* weight rows per unit */
+enum { MATMUL_ROWS_MAX = 64 }; /* weight rows per unit; whole groups of packed ones */
 
 /* Which rows each expert has: the (row, slot) pairs of one routed value, sorted by expert. */
 typedef struct expert_groups {
@@ -32,8 +33,11 @@ struct backend {
     void *memory;      /* owned pages */
     size_t memory_bytes;
     float *workspace;
-    int16_t *quants;
-    float *scales;
+    act_block *digits; /* of a value at the value's own place: of floats 32i .. at [i] */
+    uint16_t *rounded; /* the same in bf16, of prompt rows, at the float's place; NULL: none */
+    pack_set packs;
+    bool fast;             /* mode `fast` */
+    const bool *fast_rows; /* [rows] of the running step, the batch's; NULL: none is */
     rope_tables ropes;
     expert_groups groups;
     float *lora; /* [rows, TASK_OPS_MAX, LORA_PER_ROW_MAX, max.lora_rank] x . A^T */
@@ -66,7 +70,21 @@ static inline uint32_t step_rows(const backend *b, row_set rows) {
     return rows == ROWS_TAKEN ? b->in->taken_rows : b->in->head_rows;
 }
 
-/* Weight rows per unit for a task over so many: several units per worker, whole vectors. */
+/* Which rows of a set may be rounded as in mode `fast`; NULL: none.  Only whole batches have any:
+ * the few rows whose results are wanted are always exact. */
+static inline const bool *step_fast_rows(const backend *b, row_set rows) {
+    return rows == ROWS_ALL ? b->fast_rows : NULL;
+}
+
+static inline const act_block *value_digits(const backend *b, value_id v, uint32_t r) {
+    return b->digits + value_at(b, v, r) / PACK_BLOCK;
+}
+
+static inline uint32_t op_idx_of(const backend *b, const op *o) {
+    return (uint32_t)(o - b->p->ops);
+}
+
+/* Weight rows per unit for a task over so many: several units per worker, whole groups. */
 uint32_t cpu_unit_rows(const backend *b, uint32_t weight_rows);
 
 /* --- units: one call computes one; units_fn tells how many the running step has -------- */
@@ -77,10 +95,10 @@ typedef uint32_t units_fn(const backend *b, const task *t);
 units_fn cpu_units_rows; /* one per row */
 
 /* cpu_rows.c */
-unit_fn cpu_embed, cpu_norm, cpu_quantize, cpu_act, cpu_act_mul, cpu_add, cpu_add_row, cpu_mul;
+unit_fn cpu_embed, cpu_norm, cpu_digits, cpu_act, cpu_act_mul, cpu_add, cpu_add_row, cpu_mul;
 unit_fn cpu_mul_row, cpu_mul_col, cpu_take_rows;
-/* The int16 form of row r. */
-void cpu_quantize_row(const backend *b, value_id v, uint32_t r);
+/* The digits of row r. */
+void cpu_digits_row(const backend *b, value_id v, uint32_t r);
 
 /* cpu_attention.c */
 unit_fn cpu_kv_write, cpu_rope, cpu_rope_kv, cpu_attention;
@@ -90,8 +108,17 @@ size_t cpu_attention_floats(const program *p);
 /* cpu_products.c */
 unit_fn cpu_product, cpu_lora, cpu_heads_matmul;
 units_fn cpu_units_product, cpu_units_lora, cpu_units_heads;
-size_t cpu_product_floats(const op *o);
+size_t cpu_product_floats(const program *p, const op *o, bool bf16);
 size_t cpu_lora_floats(const program *p); /* of backend.lora */
+
+/* cpu_bf16_products.c */
+/* Are prompt rows multiplied with this weight on the matrix unit, where there is one? */
+bool cpu_bf16_takes(const weight *w);
+size_t cpu_bf16_floats(const weight *w);
+/* Activation rows r0 .. r0 + count - 1 against `rows` weight rows from row0 on; of `to` bias, add,
+ * out and out_cols are used. */
+void cpu_bf16_multiply(const backend *b, const op *o, const matmul_args *to, uint32_t row0,
+                       uint32_t rows, uint32_t r0, uint32_t count, float *scratch);
 
 /* cpu_experts.c */
 unit_fn cpu_route, cpu_group, cpu_experts, cpu_experts_sum;
@@ -110,15 +137,16 @@ enum { TILE_ROWS_MAX = 32 };
 /* Rows of activations and where their results go, both in floats into the workspace. */
 typedef struct tile {
     const weight *w;
-    const float *bias; /* [w.rows] or NULL */
-    bool int16;        /* read the int16 form */
-    uint32_t count;    /* 1..TILE_ROWS_MAX */
+    const pack_matrix *packed; /* its packed form, or NULL */
+    const float *bias;         /* [w.rows] or NULL */
+    uint32_t count;            /* 1..TILE_ROWS_MAX */
     size_t x[TILE_ROWS_MAX];
     size_t out[TILE_ROWS_MAX]; /* of the first weight row of the call */
+    bool fast[TILE_ROWS_MAX];
 } tile;
 
 /* Scratch that cpu_tile_multiply() needs. */
-size_t cpu_tile_floats(const weight *w, bool int16);
+size_t cpu_tile_floats(const weight *w, bool packed);
 
 /* out[i] = x[i] . w[row0 + j] + bias[row0 + j] for j < rows. */
 void cpu_tile_multiply(const backend *b, const tile *t, uint32_t row0, uint32_t rows,

@@ -1,11 +1,7 @@
 /* cpu_kernels.h - the inner loops, one table per instruction-set class.
  *
  * Every function is pure over its arguments.  The arithmetic of one output element is the
- * same whatever the tile it is computed in: that is what makes the backend `exact`.
- *
- * Activations for block-quantized weights are int16 in blocks of 32 with an f32 scale:
- * x ~ scale * q, scale = max|x| / 32767, q rounded to nearest, ties to even.  The sum of a
- * block, at most 32 * 128 * 32767, is exact in int32. */
+ * same whatever the tile it is computed in: that is what makes the backend `exact`. */
 #ifndef BACKEND_CPU_CPU_KERNELS_H
 #define BACKEND_CPU_CPU_KERNELS_H
 
@@ -13,27 +9,102 @@
 #include <stdint.h>
 
 #include "backend/backend.h"
+#include "backend/cpu/cpu_bf16.h"
+#include "backend/cpu/cpu_pack.h"
 
-enum { ACT_BLOCK = 32 };
+enum { MATMUL_SCRATCH_FLOATS = 8 * 512 + 64 * 96 * 16 }; /* see cpu_floats.h */
 
-/* out[r, j] = x[r] . w[j] + bias[j] + add[r, j] for j in [row0, row1) and all r. */
+/* out[r, j] = x[r] . w[j] + bias[j] + add[r, j] for j in [row0, row1) and all r.
+ *
+ * x[r] . w[j], with weights as f32, is sixteen sums: column c belongs to lane c % 16, every lane
+ * begins at 0 and goes on in ascending order with fma(x, w, lane), and columns behind the end, up
+ * to whole lanes, count as zeros in x and w.  Then lanes l and l + 8 are added, of these 8 sums l
+ * and l + 4, l and l + 2, and the last two.  Then comes the bias, then `add`.  Every instruction
+ * set gives the same bits. */
 typedef struct matmul_args {
     const void *w; /* [.., cols] packed */
+    dtype type;    /* of w; read by matmul_rows alone */
     size_t w_row_bytes;
     uint32_t cols;
     uint32_t x_rows;
-    const float *x;    /* [x_rows, cols]; for float weights */
-    const int16_t *xq; /* [x_rows, cols]; for block weights */
-    const float *xs;   /* [x_rows, cols / ACT_BLOCK] scales of xq */
+    const float *x;    /* [x_rows, cols] */
     const float *bias; /* or NULL */
     const float *add;  /* [x_rows, out_cols] or NULL; may be `out` */
     float *out;        /* [x_rows, out_cols] */
     size_t out_cols;
+    float *scratch; /* [MATMUL_SCRATCH_FLOATS], 64-byte aligned; NULL: slower with many rows */
 } matmul_args;
 
 typedef void matmul_fn(const matmul_args *a, uint32_t row0, uint32_t row1);
 typedef void norm_fn(const float *x, const float *gain, float *y, uint32_t cols, float eps);
 typedef void act_fn(const op_act *f, const float *x, const float *up, float *y, uint32_t cols);
+
+/* For every row r < rows and lane j < PACK_ROWS:  acc[r][j] goes on, block by block, with
+ *
+ *   exact:  n = sum of code * (255 * hi + lo)                          int32, exact
+ *           acc = fma(n, scale[j] * x.scale, acc);  acc = fma(-offset[j], x.sum, acc)
+ *   fast:   n = sum of code * hi
+ *           acc = fma(n, scale[j] * x.scale_hi, acc);  acc = fma(-offset[j], x.sum_hi, acc)
+ *
+ * n as f32, rounded once; with subs 2 first over columns 0..15 and sum[0], then 16..31 and sum[1];
+ * with subs 1 over all of them and sum[2].  Every instruction set gives the same bits. */
+typedef struct dots_args {
+    const pack_panel *panel;
+    uint32_t blocks;
+    const act_block *x; /* row r begins at x + r * row_blocks */
+    size_t row_blocks;
+    uint32_t rows;
+    bool fast;
+    float *acc; /* [rows][PACK_ROWS], 64-byte aligned */
+} dots_args;
+
+/* dots() of four panels at once, whose loads of activations are shared: the same bits. */
+typedef struct dots_quad_args {
+    const pack_panel *panel; /* [4] of one format */
+    uint32_t blocks;
+    const act_block *x;
+    size_t row_blocks;
+    uint32_t rows;
+    bool fast;
+    float *acc; /* of panel p: at acc + p * acc_stride * PACK_ROWS */
+    size_t acc_stride;
+} dots_quad_args;
+
+/* Attention of some queries to the positions of one span (cpu_attention.c); a query is one head of
+ * one row.  An element of a result goes through the positions or dimensions in ascending order,
+ * one fused multiply-add after the other, whatever else is computed beside it. */
+enum {
+    ATTN_SPAN = 128,  /* positions */
+    ATTN_LANES = 16,  /* what rows of values and ranges of keys are rounded to: a block */
+    ATTN_QUERIES = 6, /* that a kernel takes at once */
+};
+
+/* scores[i][t] = q[i] . key t, for i < queries and t in [begin, end) */
+typedef struct attn_score {
+    uint32_t queries; /* 1..ATTN_QUERIES */
+    uint32_t dim;
+    uint32_t begin, end; /* multiples of ATTN_LANES */
+    const float *q;      /* [queries, dim] */
+    const float *keys;   /* [ATTN_SPAN / ATTN_LANES, dim, ATTN_LANES], 64-byte aligned */
+    float *scores;       /* [queries, ATTN_SPAN] */
+} attn_score;
+
+/* Of one query after some of its positions. */
+typedef struct attn_state {
+    float max; /* of the scores */
+    float sum; /* of exp(score - max) */
+} attn_state;
+
+/* out[i][c] += sum over t in [begin, end) of p[i][t] * values[t][c] */
+typedef struct attn_mix {
+    uint32_t queries; /* 1..ATTN_QUERIES */
+    uint32_t cols;    /* a multiple of ATTN_LANES */
+    uint32_t stride;  /* from one row of values or of out to the next */
+    uint32_t begin, end;
+    const float *p;      /* [queries, ATTN_SPAN] */
+    const float *values; /* [ATTN_SPAN, stride] from the first column on, 64-byte aligned */
+    float *out;          /* [queries, stride] from the first column on */
+} attn_mix;
 
 /* One row of one head of the WKV recurrence (program.h, pg_wkv). */
 typedef struct wkv_args {
@@ -48,36 +119,52 @@ typedef struct cpu_kernels {
     matmul_fn *matmul_f32;
     matmul_fn *matmul_f16;
     matmul_fn *matmul_bf16;
-    matmul_fn *matmul_q8_0;
-    matmul_fn *matmul_q4_0;
+    matmul_fn *matmul_rows; /* weights of any type, as f32 a panel at a time; needs the scratch */
+    /* Blocks first .. first + count - 1 of a packed group, as a panel; whole superblocks. */
+    void (*expand)(const pack_format *f, const uint8_t *group, uint32_t first, uint32_t count,
+                   const pack_panel *out);
+    void (*dots)(const dots_args *a);
+    void (*dots_quad)(const dots_quad_args *a); /* NULL: four calls of dots() are as good */
+    /* expand() and dots() in one, for few rows: blocks first .. first + a->blocks - 1 of a packed
+     * group, whole superblocks; a->panel is not read.  NULL: there is nothing better. */
+    void (*dots_packed)(const pack_format *f, const uint8_t *group, uint32_t first,
+                        const dots_args *a);
+    /* x [cols] as blocks; cols a multiple of PACK_BLOCK */
+    void (*digits)(const float *x, act_block *out, uint32_t cols);
     /* tensor/convert.h's dequant_row(): the same bits, faster */
     void (*dequant)(dtype t, const void *row, float *out, uint32_t elems);
-    /* q [cols] and scales [cols / ACT_BLOCK] of x [cols]; cols a multiple of ACT_BLOCK */
-    void (*quantize)(const float *x, int16_t *q, float *scales, uint32_t cols);
     /* tensor/formula.h's norms, times gain [cols] unless that is NULL; y may be x */
     norm_fn *norm_rms;
     norm_fn *norm_layer;
     /* y = f(x) * up, or f(x) where up is NULL; y may be x or up.  Relative error of f about
      * 1e-6 where the result is a normal float. */
     act_fn *act;
-    /* scores[t] = q . k[t] * scale for the first n rows of one block */
-    void (*scores_f32)(const float *q, const void *k, uint32_t dim, uint32_t n, float scale,
-                       float *scores);
-    void (*scores_f16)(const float *q, const void *k, uint32_t dim, uint32_t n, float scale,
-                       float *scores);
-    /* s[i] = exp(s[i] - max s); returns the sum.  Up to 7 floats behind s[n] are overwritten. */
-    float (*softmax)(float *s, uint32_t n);
+    /* KV_BLOCK_TOKENS rows [dim] of the cache, F32 or F16, one behind the other:
+     * keys[d * ATTN_LANES + t] = row t, element d */
+    void (*turn_keys)(dtype type, const void *rows, uint32_t dim, float *keys);
+    /* values[t * cols + c] = row t, element c; the rows are `stride` elements apart, cols is dim
+     * rounded up to whole ATTN_LANES, and what is behind dim becomes 0 */
+    void (*widen_values)(dtype type, const void *rows, uint32_t stride, uint32_t dim,
+                         float *values);
+    void (*score)(const attn_score *a);
+    /* s[t] = exp(s[t] - max) for t in [begin, end) after state->max took their maximum in, and
+     * their sum went into state->sum; when the maximum grew, out [cols] shrinks with it.  The rest
+     * of the ATTN_LANES of s[begin] and s[end - 1] may be overwritten. */
+    void (*soften)(float *s, uint32_t begin, uint32_t end, attn_state *state, float *out,
+                   uint32_t cols);
+    void (*mix)(const attn_mix *a);
+    /* to f16, to nearest, ties to even */
+    void (*narrow)(const float *x, uint16_t *half, uint32_t n);
     /* y[] += sum over t < n of p[t] * v[t][], in this order; the rows [dim] of v are `stride`
      * elements apart */
     void (*mix_f32)(const float *p, const void *v, uint32_t stride, uint32_t dim, uint32_t n,
-                    float *y);
-    void (*mix_f16)(const float *p, const void *v, uint32_t stride, uint32_t dim, uint32_t n,
                     float *y);
     /* One row of one column of the selective scan: h = exp(dt * a) * h + b * dx; returns c . h.
      * All are [states]. */
     float (*scan)(float *h, const float *a, const float *b, const float *c, float dt, float dx,
                   uint32_t states);
     void (*wkv)(const wkv_args *a);
+    const bf16_kernels *bf16; /* a matrix unit for prompts in mode `fast`, or NULL */
 } cpu_kernels;
 
 extern const cpu_kernels cpu_kernels_scalar;
@@ -87,6 +174,20 @@ extern const cpu_kernels cpu_kernels_avx2; /* needs AVX2, FMA, F16C */
 act_fn cpu_act_avx2;                       /* cpu_act_avx2.c */
 /* cpu_dequant_avx2.c */
 void cpu_dequant_avx2(dtype t, const void *row, float *out, uint32_t elems);
+#endif
+
+/* What an instruction set adds to the table of a lesser one. */
+typedef void kernels_overlay(cpu_kernels *k);
+kernels_overlay cpu_packs_scalar; /* cpu_packs_scalar.c: expand, dots, digits */
+#if defined(__x86_64__)
+kernels_overlay cpu_packs_avx2;       /* cpu_packs_avx2.c */
+kernels_overlay cpu_packs_avx512;     /* cpu_packs_avx512.c: needs F, BW, DQ, VL, VNNI */
+kernels_overlay cpu_floats_avx2;      /* cpu_floats_avx2.c: products with float weights */
+kernels_overlay cpu_floats_avx512;    /* cpu_floats_avx512.c: needs F, BW, DQ, VL */
+kernels_overlay cpu_attention_avx2;   /* cpu_attention_avx2.c: scores, softmax, mixes */
+kernels_overlay cpu_attention_avx512; /* cpu_attention_avx512.c */
+#elif defined(__aarch64__)
+kernels_overlay cpu_packs_neon; /* cpu_packs_neon.c: needs dotprod */
 #endif
 
 /* The best table this machine runs, not above `cap`.  ERR_INVALID when the cap is an

@@ -9,14 +9,13 @@
 #include "backend/cpu/cpu_internal.h"
 #include "base/assert.h"
 
-enum {
-    MATMUL_ROWS_MIN = 8, /* weight rows per unit */
-    UNITS_PER_WORKER = 8 /* so that a worker that lost its core holds nobody up for long */
-};
+enum { UNITS_PER_WORKER = 8 }; /* so that a worker that lost its core holds nobody up for long */
+
+_Static_assert(MATMUL_ROWS_MAX % PACK_ROWS == 0, "units are whole groups");
 
 uint32_t cpu_unit_rows(const backend *b, uint32_t weight_rows) {
     uint32_t per = weight_rows / (cpu_pool_threads(b->pool) * UNITS_PER_WORKER);
-    return num_min_u32(num_max_u32(per & ~7u, MATMUL_ROWS_MIN), MATMUL_ROWS_MAX);
+    return num_min_u32(num_max_u32(per & ~(PACK_ROWS - 1u), PACK_ROWS), MATMUL_ROWS_MAX);
 }
 
 /* --- adapters -------------------- */
@@ -42,6 +41,7 @@ uint32_t cpu_units_lora(const backend *b, const task *t) {
 }
 
 void cpu_lora(backend *b, const task *t, uint32_t unit, uint32_t worker) {
+    (void)worker;
     const uint32_t r = unit / t->ops_count, op_idx = unit % t->ops_count;
     const op *o = t->ops[op_idx];
     const lora_mix *mix = o->lora_slot != LORA_SLOT_NONE ? mix_of(b, t->rows, r) : NULL;
@@ -53,7 +53,7 @@ void cpu_lora(backend *b, const task *t, uint32_t unit, uint32_t worker) {
                             .x = value_row(b, o->in[0], r),
                             .out = lora_middle(b, r, op_idx, u),
                             .out_cols = a->rows};
-        cpu_matmul(b->k, a, args, 0, a->rows, worker_scratch(b, worker));
+        cpu_matmul(b->k, a, args, 0, a->rows, NULL);
     }
 }
 
@@ -98,23 +98,78 @@ uint32_t cpu_units_product(const backend *b, const task *t) {
     return units;
 }
 
+/* Consecutive activation rows that are computed alike. */
+typedef struct span {
+    uint32_t row0, rows;
+    bool fast;
+} span;
+
+static span next_span(const bool *fast, uint32_t row0, uint32_t end) {
+    span s = {.row0 = row0, .rows = 1, .fast = fast != NULL && fast[row0]};
+    while (row0 + s.rows < end && (fast != NULL && fast[row0 + s.rows]) == s.fast) s.rows++;
+    return s;
+}
+
+static void multiply_floats(const backend *b, const op *o, matmul_args a, span s, uint32_t row0,
+                            uint32_t rows, float *scratch) {
+    const size_t at = s.row0 * a.out_cols;
+    a.x_rows = s.rows;
+    a.x = value_row(b, o->in[0], s.row0);
+    a.out += at;
+    if (a.add != NULL) a.add += at;
+    cpu_matmul(b->k, &o->w, a, row0, rows, scratch);
+}
+
+static void multiply_digits(const backend *b, const op *o, const matmul_args *to, span s,
+                            const bool *fast, uint32_t row0, uint32_t rows, float *scratch) {
+    const size_t at = s.row0 * to->out_cols;
+    const packed_args a = {.w = pack_of(&b->packs, op_idx_of(b, o), 0),
+                           .x = value_digits(b, o->in[0], s.row0),
+                           .row_blocks = o->w.cols / PACK_BLOCK,
+                           .x_rows = s.rows,
+                           .fast = fast,
+                           .bias = to->bias,
+                           .add = to->add != NULL ? to->add + at : NULL,
+                           .out = to->out + at,
+                           .out_cols = to->out_cols};
+    cpu_matmul_packed(b->k, &a, row0, rows, scratch);
+}
+
+/* Without a matrix unit all rows go together: the kernels of packed weights know both modes, and
+ * float weights have only one. */
+static void multiply_span(const backend *b, const op *o, const matmul_args *to, span s,
+                          const bool *fast, uint32_t row0, uint32_t rows, float *scratch) {
+    if (pack_of(&b->packs, op_idx_of(b, o), 0) != NULL)
+        multiply_digits(b, o, to, s, fast, row0, rows, scratch);
+    else
+        multiply_floats(b, o, *to, s, row0, rows, scratch);
+}
+
 static void multiply_rows(const backend *b, const task *t, uint32_t op_idx, uint32_t row0,
                           uint32_t worker) {
     const op *o = t->ops[op_idx], *sum = t->add_op;
-    const size_t x_at = value_at(b, o->in[0], 0);
-    const bool int16 = cpu_weight_is_block(&o->w);
     const uint32_t rows = num_min_u32(unit_rows(b, t), o->w.rows - row0);
-    matmul_args a = {
-        .x_rows = step_rows(b, t->rows),
-        .x = b->workspace + x_at,
-        .xq = int16 ? b->quants + x_at : NULL,
-        .xs = int16 ? b->scales + x_at / ACT_BLOCK : NULL,
+    const uint32_t x_rows = step_rows(b, t->rows);
+    const bool *fast = step_fast_rows(b, t->rows);
+    float *scratch = worker_scratch(b, worker);
+    const matmul_args to = {
         .bias = o->row != NULL ? o->row + row0 : NULL,
         .add = sum != NULL ? value_row(b, sum->in[0], 0) + row0 : NULL,
         .out = value_row(b, sum != NULL ? sum->out : o->out, 0) + row0,
         .out_cols = o->w.rows,
     };
-    cpu_matmul(b->k, &o->w, a, row0, rows, worker_scratch(b, worker));
+    if (b->rounded == NULL || !cpu_bf16_takes(&o->w)) {
+        multiply_span(b, o, &to, (span){.rows = x_rows}, fast, row0, rows, scratch);
+    } else {
+        span s = {0};
+        for (uint32_t r = 0; r < x_rows; r += s.rows) {
+            s = next_span(fast, r, x_rows);
+            if (s.fast)
+                cpu_bf16_multiply(b, o, &to, row0, rows, s.row0, s.rows, scratch);
+            else
+                multiply_span(b, o, &to, s, NULL, row0, rows, scratch);
+        }
+    }
     if (b->in->loras != NULL && o->lora_slot != LORA_SLOT_NONE) adapt(b, t, op_idx, row0, rows);
 }
 
@@ -189,7 +244,12 @@ void cpu_heads_matmul(backend *b, const task *t, uint32_t h, uint32_t worker) {
 
 /* --- scratch -------------------- */
 
-size_t cpu_product_floats(const op *o) {
-    if (o->kind == OP_MATMUL) return cpu_matmul_panel_floats(&o->w, cpu_weight_is_block(&o->w));
+size_t cpu_product_floats(const program *p, const op *o, bool bf16) {
+    if (o->kind == OP_MATMUL) {
+        const size_t floats = cpu_weight_packs(&o->w)
+                                  ? cpu_packed_floats(program_rows_max(p, p->values[o->out].rows))
+                                  : cpu_matmul_scratch_floats(&o->w);
+        return bf16 && cpu_bf16_takes(&o->w) ? num_max_u64(floats, cpu_bf16_floats(&o->w)) : floats;
+    }
     return o->heads.transposed ? cpu_panel_floats(o->w.cols) : cpu_tile_floats(&o->w, false);
 }

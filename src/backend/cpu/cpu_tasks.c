@@ -1,12 +1,9 @@
 /* cpu_tasks.c - see cpu_tasks.h. */
 #include "backend/cpu/cpu_tasks.h"
 
+#include "backend/cpu/cpu_internal.h"
 #include "base/alloc.h"
 #include "base/assert.h"
-
-bool cpu_weight_is_block(const weight *w) {
-    return w->packed == NULL && (w->type == DTYPE_Q8_0 || w->type == DTYPE_Q4_0);
-}
 
 void cpu_tasks_destroy(task_list *l) {
     mem_free(l->tasks);
@@ -15,17 +12,17 @@ void cpu_tasks_destroy(task_list *l) {
 
 /* --- patterns -------------------- */
 
-/* Does the op read the int16 form of its input? */
-static bool reads_int16(const op *o) {
-    if (o->kind == OP_MATMUL) return cpu_weight_is_block(&o->w);
-    return o->kind == OP_EXPERTS && cpu_weight_is_block(&o->experts.w[0]);
+/* Does the op read the digits of its input, or what stands for them on a matrix unit? */
+static bool reads_digits(const op *o, bool bf16) {
+    if (o->kind == OP_MATMUL) return cpu_weight_packs(&o->w) || (bf16 && cpu_bf16_takes(&o->w));
+    return o->kind == OP_EXPERTS && cpu_weight_packs(&o->experts.w[0]);
 }
 
-/* Does any op read the int16 form of v? */
-static bool wants_int16(const program *p, value_id v) {
+/* Does any op read the digits of v? */
+static bool wants_digits(const program *p, value_id v, bool bf16) {
     if (v == VALUE_NONE) return false;
     for (uint32_t i = p->values[v].op_def; i < p->ops_count && i <= p->values[v].op_end; i++)
-        if (reads_int16(&p->ops[i]) && p->ops[i].in[0] == v) return true;
+        if (reads_digits(&p->ops[i], bf16) && p->ops[i].in[0] == v) return true;
     return false;
 }
 
@@ -69,10 +66,11 @@ static uint32_t matmul_group(const program *p, uint32_t i) {
 typedef struct builder {
     task_list l;
     const program *p;
-    bool *has_int16;  /* [values_count] its int16 form is there, and stays while it lives: what
+    bool *has_digits; /* [values_count] its digits are there, and stay while it lives: what
                           lives at the same time has other memory */
     value_id grouped; /* the routed value that the last GROUP task sorted */
     bool tables_made;
+    bool bf16;
 } builder;
 
 static task *append(builder *b, task_kind kind, uint32_t i, uint32_t count) {
@@ -94,12 +92,12 @@ static void append_helper(builder *b, task_kind kind, uint32_t i, uint32_t count
     b->l.ops_fused -= count - 1;
 }
 
-static void need_int16(builder *b, uint32_t i) {
+static void need_digits(builder *b, uint32_t i) {
     const op *o = &b->p->ops[i];
-    b->l.any_quantized = true;
-    if (b->has_int16[o->in[0]]) return;
-    append_helper(b, TASK_QUANTIZE, i, 1);
-    b->has_int16[o->in[0]] = true;
+    b->l.any_digits = true;
+    if (b->has_digits[o->in[0]]) return;
+    append_helper(b, TASK_DIGITS, i, 1);
+    b->has_digits[o->in[0]] = true;
 }
 
 /* Tasks for the op at i; returns how many ops they cover. */
@@ -108,10 +106,10 @@ static uint32_t build_matmul(builder *b, uint32_t i) {
     uint32_t n = matmul_group(p, i);
     bool block = false, adaptable = false;
     for (uint32_t k = 0; k < n; k++) {
-        block |= reads_int16(&p->ops[i + k]);
+        block |= reads_digits(&p->ops[i + k], b->bf16);
         adaptable |= p->ops[i + k].lora_slot != LORA_SLOT_NONE;
     }
-    if (block) need_int16(b, i);
+    if (block) need_digits(b, i);
     if (adaptable && p->max.lora_rank > 0) append_helper(b, TASK_LORA, i, n);
     task *t = append(b, TASK_MATMUL, i, n);
     if (n == 1 && add_follows(p, i)) {
@@ -124,7 +122,7 @@ static uint32_t build_matmul(builder *b, uint32_t i) {
 
 static uint32_t build_experts(builder *b, uint32_t i) {
     const op *o = &b->p->ops[i];
-    if (reads_int16(o)) need_int16(b, i);
+    if (reads_digits(o, b->bf16)) need_digits(b, i);
     if (b->grouped != o->in[1]) append_helper(b, TASK_GROUP, i, 1);
     b->grouped = o->in[1];
     (void)append(b, TASK_EXPERTS, i, 1);
@@ -169,25 +167,26 @@ static uint32_t build_next(builder *b, uint32_t i) {
         return 3;
     }
     task *t = append(b, simple[o->kind], i, 1);
-    if (is_by_rows(t->kind) && wants_int16(b->p, o->out)) t->quantize = b->has_int16[o->out] = true;
+    if (is_by_rows(t->kind) && wants_digits(b->p, o->out, b->bf16))
+        t->digits = b->has_digits[o->out] = true;
     bool embeds = o->kind == OP_EMBED || o->kind == OP_EMBED_POS;
     t->tables = embeds && !b->tables_made;
     b->tables_made |= embeds;
     return 1;
 }
 
-status cpu_tasks_build(task_list *out, const program *p, error *err) {
+status cpu_tasks_build(task_list *out, const program *p, bool bf16, error *err) {
     /* an op may need two helpers before it */
-    builder b = {.p = p, .grouped = VALUE_NONE};
+    builder b = {.p = p, .grouped = VALUE_NONE, .bf16 = bf16};
     b.l.tasks = mem_try_calloc((size_t)p->ops_count * 3, sizeof(task));
-    b.has_int16 = mem_try_calloc((size_t)p->values_count + 1, sizeof *b.has_int16);
-    if (b.l.tasks == NULL || b.has_int16 == NULL) {
+    b.has_digits = mem_try_calloc((size_t)p->values_count + 1, sizeof *b.has_digits);
+    if (b.l.tasks == NULL || b.has_digits == NULL) {
         mem_free(b.l.tasks);
-        mem_free(b.has_int16);
+        mem_free(b.has_digits);
         return error_set(err, ERR_NOMEM, "cpu: no memory for the tasks");
     }
     for (uint32_t i = 0; i < p->ops_count;) i += build_next(&b, i);
-    mem_free(b.has_int16);
+    mem_free(b.has_digits);
     *out = b.l;
     return OK;
 }

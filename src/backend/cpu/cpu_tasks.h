@@ -6,7 +6,7 @@
  *   matmuls of one input side by side      one phase over all their output rows
  *   matmul, then add into the residual     the add is the store
  *   rope(q), rope(k), kv_write(k, v)       one pass per row
- *   any op by rows feeding block weights   the row is quantized where it is made
+ *   any op by rows feeding packed weights  the row is turned into digits where it is made
  *
  * What matches no pattern runs as a task of its own and is counted as unfused. */
 #ifndef BACKEND_CPU_CPU_TASKS_H
@@ -21,7 +21,7 @@
     X(EMBED)        /* [row]; the first of a program also makes the rope tables of its row */ \
     X(EMBED_POS)    /* [row]; the same */                                                     \
     X(NORM)         /* [row] */                                                               \
-    X(QUANTIZE)     /* [row] int16 form of ops[0]->in[0] */                                   \
+    X(DIGITS)       /* [row] digits of ops[0]->in[0] */                                       \
     X(LORA)         /* [row, op] what the adapters' A makes of ops[0]->in[0] */               \
     X(MATMUL)       /* [weight rows] ops share in[0]; add_op is fused into ops[0] */          \
     X(HEADS_MATMUL) /* [head] */                                                              \
@@ -60,7 +60,7 @@ typedef struct task {
     const op *ops[TASK_OPS_MAX]; /* borrowed from the program */
     uint32_t ops_count;
     const op *add_op; /* MATMUL: the ADD that takes its result, or NULL */
-    bool quantize;    /* by rows: also make the int16 form of the result */
+    bool digits;      /* by rows: also make the digits of the result (cpu_pack.h) */
     bool tables;      /* EMBED, EMBED_POS: also make the rope tables */
     row_set rows;
 } task;
@@ -70,13 +70,11 @@ typedef struct task_list {
     uint32_t count;
     uint32_t ops_fused;
     uint32_t ops_unfused;
-    bool any_quantized; /* an int16 shadow of the workspace is needed */
+    bool any_digits; /* a shadow of the workspace is needed */
 } task_list;
 
-NODISCARD status cpu_tasks_build(task_list *out, const program *p, error *err);
+/* bf16: products with float weights, too, read the digits' other form (cpu_bf16.h). */
+NODISCARD status cpu_tasks_build(task_list *out, const program *p, bool bf16, error *err);
 void cpu_tasks_destroy(task_list *l);
-
-/* Does the weight take int16 activations? */
-bool cpu_weight_is_block(const weight *w);
 
 #endif

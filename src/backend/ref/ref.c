@@ -41,11 +41,13 @@ static size_t scratch_doubles(const program *p) {
     return most;
 }
 
-static status ref_plan(const program *p, const backend_options *opt, size_t *bytes, error *err) {
+static status ref_plan(const program *p, const backend_options *opt, backend_memory *out,
+                       error *err) {
     (void)opt;
     (void)err;
-    *bytes = (p->workspace_floats + weight_row_floats(p)) * sizeof(float) +
-             scratch_doubles(p) * sizeof(double);
+    *out =
+        (backend_memory){.workspace = (p->workspace_floats + weight_row_floats(p)) * sizeof(float) +
+                                      scratch_doubles(p) * sizeof(double)};
     return OK;
 }
 
@@ -60,7 +62,9 @@ static status ref_open(backend **out, const program *p, const backend_options *o
     if (b == NULL) return error_set(err, ERR_NOMEM, "ref: no memory");
     b->p = p;
     void *pages = NULL;
-    status st = ref_plan(p, opt, &b->bytes, err);
+    backend_memory memory;
+    status st = ref_plan(p, opt, &memory, err);
+    b->bytes = memory.workspace;
     if (st == OK) st = os_map_pages(b->bytes, &pages, err);
     if (st != OK) {
         mem_free(b);
@@ -156,6 +160,12 @@ static step_result ref_step(backend *b, const batch *in) {
     };
 }
 
+/* Weights are read as they are stored. */
+static status ref_load(backend *b, const backend_progress *progress, error *err) {
+    (void)b, (void)progress, (void)err;
+    return OK;
+}
+
 static void ref_report(const backend *b, backend_report *out) {
     *out = (backend_report){
         .numerics = "exact", .tasks = b->p->ops_count, .ops_unfused = b->p->ops_count};
@@ -167,6 +177,7 @@ const backend_ops backend_ref = {
     .path = ref_path,
     .plan = ref_plan,
     .open = ref_open,
+    .load = ref_load,
     .step = ref_step,
     .report = ref_report,
     .close = ref_close,

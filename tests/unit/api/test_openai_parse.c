@@ -111,9 +111,16 @@ TEST(openai_chat_carries_everything_a_template_may_see) {
     CHECK_STR(p.spec.ignored, "");
     CHECK(!c->add_generation_prompt && c->continue_final);
     CHECK(str_eq(c->tools, S("[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]")));
+    CHECK(!c->one_call);
     CHECK(str_eq(c->documents, S("[{\"text\":\"d\"}]")));
     CHECK(str_eq(c->variables, S("{\"enable_thinking\":false,\"big\":18446744073709551615,"
                                  "\"reasoning_effort\":\"low\"}")));
+    arena_deinit(&p.a);
+    parse(&p, openai_chat_parse,
+          "{" MESSAGES
+          ",\"tools\":[{\"function\":{\"name\":\"f\"}}],\"parallel_tool_calls\":false}");
+    CHECK(p.ok && c->one_call && c->tools.n > 0);
+    CHECK_STR(p.spec.ignored, "");
     arena_deinit(&p.a);
     parse(&p, openai_chat_parse,
           "{" MESSAGES ",\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"none\","

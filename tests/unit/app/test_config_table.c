@@ -81,7 +81,7 @@ TEST(config_help_lists_the_options_of_the_command_only) {
     buf_init(&out, sizeof text);
     config_help(COMMAND_RUN, &out);
     take_text(&out);
-    CHECK_HAS(text, "usage: gantry run MODEL [options]\n");
+    CHECK_HAS(text, "usage: gantry run [MODEL] [options]\n");
     CHECK_HAS(text, "\n  -p, --prompt TEXT ");
     CHECK_HAS(text, "[0.95]\n");
     CHECK(strstr(text, "--port") == NULL);

@@ -90,7 +90,9 @@ void refrig_batch_run(refrig_batch *b, uint32_t seat, uint32_t seq, uint32_t pos
 
 const float *refrig_step(const program *p, const refrig_batch *b) {
     backend *ref = NULL;
-    CHECK_EQ(backend_ref.open(&ref, p, &(backend_options){1, CPU_ISA_AUTO}, NULL), OK);
+    CHECK_EQ(
+        backend_ref.open(&ref, p, &(backend_options){.threads = 1, .isa_cap = CPU_ISA_AUTO}, NULL),
+        OK);
     step_result result = backend_ref.step(ref, &b->in);
     CHECK(p->logits != VALUE_NONE || result.logits == NULL);
     size_t floats = (size_t)b->in.taken_rows * p->values[p->hidden].cols;

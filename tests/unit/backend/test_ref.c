@@ -47,7 +47,9 @@ TEST(ref_takes_rows_twice) {
     b.in.taken_rows = 3, b.taken[0] = 1, b.taken[1] = 4, b.taken[2] = 5;
     b.in.head_rows = 2, b.head[0] = 0, b.head[1] = 2;
     backend *ref = NULL;
-    CHECK_EQ(backend_ref.open(&ref, p, &(backend_options){1, CPU_ISA_AUTO}, NULL), OK);
+    CHECK_EQ(
+        backend_ref.open(&ref, p, &(backend_options){.threads = 1, .isa_cap = CPU_ISA_AUTO}, NULL),
+        OK);
     step_result got = backend_ref.step(ref, &b.in);
     for (uint32_t c = 0; c < COLS; c++) {
         for (uint32_t i = 0; i < 3; i++)
@@ -283,7 +285,9 @@ TEST(ref_matmul_of_taken_rows_finds_their_adapters) {
     b.in.taken_rows = 3, b.taken[0] = 0, b.taken[1] = 1, b.taken[2] = 3;
     b.in.head_rows = 2, b.head[0] = 1, b.head[1] = 2;
     backend *ref = NULL;
-    CHECK_EQ(backend_ref.open(&ref, p, &(backend_options){1, CPU_ISA_AUTO}, NULL), OK);
+    CHECK_EQ(
+        backend_ref.open(&ref, p, &(backend_options){.threads = 1, .isa_cap = CPU_ISA_AUTO}, NULL),
+        OK);
     const float *y = backend_ref.step(ref, &b.in).logits;
     for (uint32_t j = 0; j < 2; j++) {
         refrig_check(y[j], product(1, 1, j), "row 1", j);

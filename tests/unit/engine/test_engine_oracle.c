@@ -123,13 +123,13 @@ TEST(engine_stories_block_types_match_the_oracle) {
     }
 }
 
-/* Types without a kernel of their own are read exactly and multiplied in f32. */
-TEST(engine_stories_in_a_type_read_row_by_row_matches_the_oracle) {
+/* Another type, whose oracle is rounded less. */
+TEST(engine_stories_in_a_type_with_minima_matches_the_oracle) {
     SHARED_OR_SKIP(index, "oracle/public/stories260k/index.json");
     char file[128], logits[128];
     CHECK(index != NULL);
     golden g = stories("Q5_1", file, logits, sizeof file);
-    check_golden(&g, f32_nmse_max, f32_nmse_max);
+    check_golden(&g, f32_nmse_max, 1e-7);
 }
 
 /* Mean squared difference of two lists. */

@@ -45,6 +45,7 @@ static void check_request(const gen_request *a, const gen_request *b) {
     CHECK(str_eq(a->text, b->text) && same_array(a->ids, b->ids, 4));
     CHECK(a->chat.add_generation_prompt == b->chat.add_generation_prompt);
     CHECK(a->chat.continue_final == b->chat.continue_final);
+    CHECK(a->chat.one_call == b->chat.one_call);
     CHECK(str_eq(a->chat.tools, b->chat.tools) && str_eq(a->chat.documents, b->chat.documents));
     CHECK(str_eq(a->chat.variables, b->chat.variables));
     CHECK(str_eq(a->chat.chat_template, b->chat.chat_template));
@@ -205,6 +206,11 @@ static void check_event(const gen_event *a, const gen_event *b) {
     case GEN_TEXT:
         CHECK_EQ(a->text.tokens, b->text.tokens);
         CHECK(str_eq(a->text.text, b->text.text) && str_eq(a->text.logprobs, b->text.logprobs));
+        break;
+    case GEN_CALL:
+        CHECK_EQ(a->call.index, b->call.index);
+        CHECK(str_eq(a->call.id, b->call.id) && str_eq(a->call.name, b->call.name));
+        CHECK(str_eq(a->call.arguments, b->call.arguments));
         break;
     case GEN_VECTOR:
         CHECK(same_array(a->vector, b->vector, 4));

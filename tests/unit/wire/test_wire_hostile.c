@@ -194,16 +194,16 @@ TEST(wire_header_errors_name_what_is_wrong) {
         const char *words;
     } cases[] = {
         {"", 0, ERR_FORMAT, "0 bytes"},
-        {"\0\0\0\0\3\7\0", 7, ERR_FORMAT, "7 bytes"},
-        {"\1\0\0\0\3\7\0\0", 8, ERR_FORMAT, "says 1 bytes"},
-        {"\xFF\xFF\xFF\xFF\3\7\0\0", 8, ERR_FORMAT, "4294967295"},
+        {"\0\0\0\0\4\7\0", 7, ERR_FORMAT, "7 bytes"},
+        {"\1\0\0\0\4\7\0\0", 8, ERR_FORMAT, "says 1 bytes"},
+        {"\xFF\xFF\xFF\xFF\4\7\0\0", 8, ERR_FORMAT, "4294967295"},
         {"\0\0\0\0\1\7\0\0", 8, ERR_UNSUPPORTED, "version 1"},
         {"\0\0\0\0\0\7\0\0", 8, ERR_UNSUPPORTED, "version 0"},
-        {"\0\0\0\0\3\0\0\0", 8, ERR_FORMAT, "type 0"},
-        {"\0\0\0\0\3\13\0\0", 8, ERR_FORMAT, "type 11"},
-        {"\0\0\0\0\3\7\1\0", 8, ERR_FORMAT, "type"},
-        {"\0\0\0\0\3\7\0\1", 8, ERR_FORMAT, "type"},
-        {"\0\0\0\0\3\7\0\0", 8, OK, ""},
+        {"\0\0\0\0\4\0\0\0", 8, ERR_FORMAT, "type 0"},
+        {"\0\0\0\0\4\13\0\0", 8, ERR_FORMAT, "type 11"},
+        {"\0\0\0\0\4\7\1\0", 8, ERR_FORMAT, "type"},
+        {"\0\0\0\0\4\7\0\1", 8, ERR_FORMAT, "type"},
+        {"\0\0\0\0\4\7\0\0", 8, OK, ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         error err = {0};
@@ -321,13 +321,13 @@ TEST(wire_lengths_beyond_the_frame_are_refused) {
     gen_request r = valid_request();
     buf_init(&out, WIRE_FRAME_BYTES_MAX);
     wire_put_request(&out, &r);
-    /* id 8, kinds and flags 6, choices 2, credits 4: then the lengths of text and pair, two flags
+    /* id 8, kinds and flags 6, choices 2, credits 4: then the lengths of text and pair, three flags
      * of the chat and the lengths of its four texts, ids, adapters and their scales */
-    size_t text_at = WIRE_HEADER_BYTES + 20, chat_at = text_at + 4 + 2 + 4, ids_at = chat_at + 18;
+    size_t text_at = WIRE_HEADER_BYTES + 20, chat_at = text_at + 4 + 2 + 4, ids_at = chat_at + 19;
     size_t stops_at = ids_at + 12;
     check_patched(&out, chat_at, 2, "add_generation_prompt is 2");
-    check_patched(&out, chat_at + 2, 1000, "tools has 1000 bytes");
-    check_patched(&out, chat_at + 14, UINT32_MAX, "chat_template has 4294967295 bytes");
+    check_patched(&out, chat_at + 3, 1000, "tools has 1000 bytes");
+    check_patched(&out, chat_at + 15, UINT32_MAX, "chat_template has 4294967295 bytes");
     check_patched(&out, text_at, 1000, "text has 1000 bytes");
     check_patched(&out, text_at, UINT32_MAX, "text has 4294967295 bytes");
     check_patched(&out, ids_at, 1000, "ids needs 4000 bytes");

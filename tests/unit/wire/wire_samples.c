@@ -105,6 +105,7 @@ gen_request sample_request(sample_bytes *s) {
         .pair = sample_str(s, 60),
         .chat = {.add_generation_prompt = any_bool(s),
                  .continue_final = any_bool(s),
+                 .one_call = any_bool(s),
                  .tools = sample_str(s, 100),
                  .documents = sample_str(s, 20),
                  .variables = sample_str(s, 50),
@@ -173,6 +174,14 @@ gen_event sample_event(sample_bytes *s, gen_event_kind kind) {
         e.text.tokens = a;
         e.text.text = sample_str(s, 100);
         e.text.logprobs = any_logprobs(s);
+        break;
+    case GEN_CALL:
+        e.call.index = a;
+        if (any_bool(s)) {
+            e.call.id = (str){take(s, 1), 1};
+            e.call.name = (str){take(s, 1), 1};
+        }
+        e.call.arguments = sample_str(s, 100);
         break;
     case GEN_VECTOR:
         e.vector = f32_array(s, 1 + sample_u32(s, 50));
@@ -248,6 +257,8 @@ model_desc sample_model(sample_bytes *s) {
                     .parallel = any_u32(s),
                     .threads = any_u32(s)};
     any_chars(s, d.name, sizeof d.name);
+    any_chars(s, d.description, sizeof d.description);
+    any_chars(s, d.license, sizeof d.license);
     any_chars(s, d.arch, sizeof d.arch);
     any_chars(s, d.types, sizeof d.types);
     any_chars(s, d.chat, sizeof d.chat);

@@ -9,7 +9,7 @@
 #include "wire/wire.h"
 
 enum { EVENTS_MAX = 64, TEXT_MAX = 4096 };
-enum { HI = SMALL_FIRST, YO, END, E, ND };
+enum { HI = SMALL_FIRST, YO, END, E, ND, MARK = ND + 3 };
 
 typedef struct rig {
     small_vocab v;
@@ -38,6 +38,7 @@ static rig *open_rig(const char *jinja, size_t up_bytes) {
     (void)small_add_piece(&r->v, "ND", 0);             /* ND */
     (void)small_add_piece(&r->v, "hi", 0);             /* a word is merged from its parts */
     (void)small_add_piece(&r->v, "yo", 0);
+    (void)small_add(&r->v, S("<tool_call>"), 0, TOK_TYPE_CONTROL); /* MARK */
     CHECK_EQ(tok_create(&r->tok, &r->v.vocab, &err), OK);
     chat_source source = {.kind = jinja != NULL ? CHAT_KIND_JINJA : CHAT_KIND_PLAIN,
                           .text = str_of(jinja),
@@ -88,6 +89,10 @@ static void keep_event(rig *r, gen_event e) {
         e.text.text = keep(r, e.text.text);
         e.text.logprobs = keep(r, e.text.logprobs);
         if (e.choice == 0) (void)strncat(r->text, e.text.text.p, e.text.text.n);
+    } else if (e.kind == GEN_CALL) {
+        e.call.id = keep(r, e.call.id);
+        e.call.name = keep(r, e.call.name);
+        e.call.arguments = keep(r, e.call.arguments);
     } else if (e.kind == GEN_FINISH) {
         e.finish.stop = keep(r, e.finish.stop);
     } else if (e.kind == GEN_ERROR) {
@@ -336,7 +341,7 @@ TEST(text_role_refuses_what_it_cannot_encode) {
 }
 
 TEST(text_role_holds_events_while_the_front_does_not_read_and_loses_none) {
-    rig *r = open_rig(NULL, 700); /* a few frames only */
+    rig *r = open_rig(NULL, 1024); /* a few frames only */
     gen_request q = text_request_of(7, "hi");
     send(r, &q);
     for (int i = 0; i < 40; i++) engine_token(r, 7, E, 0);
@@ -568,5 +573,185 @@ TEST(text_role_refuses_ids_that_the_vocabulary_lacks_wherever_they_stand) {
     CHECK_EQ(r->events[0].kind, GEN_ERROR);
     CHECK_EQ(r->events[1].kind, GEN_ERROR);
     CHECK_EQ(text_worker_requests(r->w), 0);
+    close_rig(r);
+}
+
+/* --- tool calls -------------------- */
+
+#define TEMPLATE_WITH_TOOLS                                                         \
+    "{# <tool_call> arguments #}{% for m in messages %}{{ m.content }}{% endfor %}" \
+    "{% if tools %}{{ tools | tojson }}{% endif %}"
+#define CALL_F "{\"name\": \"f\", \"arguments\": {\"a\": 1}}"
+
+/* A chat with tools has begun; its answer comes as bytes. */
+static rig *open_tools_rig(bool one_call, bool logprobs, const char *stop, uint16_t choices) {
+    rig *r = open_rig(TEMPLATE_WITH_TOOLS, 1 << 16);
+    gen_request q = text_request_of(7, "[{\"role\":\"user\",\"content\":\"hi\"}]");
+    q.prompt = GEN_PROMPT_CHAT;
+    q.chat.tools = S("[]");
+    q.chat.one_call = one_call;
+    q.sampling.logprobs = logprobs;
+    q.choices = choices;
+    q.credits = 1000;
+    q.stops_count = stop != NULL;
+    q.stops[0] = str_of(stop);
+    send(r, &q);
+    str body = {0};
+    CHECK_EQ(next_below(r, &body), WIRE_REQUEST);
+    return r;
+}
+
+static void engine_bytes(rig *r, const char *text) {
+    for (; *text != '\0'; text++) engine_token(r, 7, SMALL_BYTE_0 + (unsigned char)*text, 0);
+}
+
+static uint32_t calls_seen(const rig *r) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < r->events_count; i++) n += r->events[i].kind == GEN_CALL;
+    return n;
+}
+
+/* Only the events that say something: there are more tokens than the rig keeps events. */
+static void forget_empty(rig *r) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < r->events_count; i++) {
+        const gen_event *e = &r->events[i];
+        if (e->kind != GEN_TEXT || e->text.text.n > 0 || e->text.logprobs.n > 0)
+            r->events[n++] = *e;
+    }
+    r->events_count = n;
+}
+
+static void say(rig *r, const char *text) {
+    for (char one[2] = {0}; *text != '\0'; text++) {
+        one[0] = *text;
+        engine_bytes(r, one);
+        read_front(r);
+        forget_empty(r);
+    }
+}
+
+TEST(text_role_takes_calls_out_of_the_text_of_a_chat_with_tools) {
+    rig *r = open_tools_rig(false, false, NULL, 1);
+    say(r, "so:\n<tool_call>\n" CALL_F "\n</tool_call>");
+    CHECK_STR(r->text, "so:");
+    CHECK_EQ(calls_seen(r), 1);
+    const gen_event *c = last(r, GEN_CALL);
+    CHECK(c != NULL && c->call.index == 0 && str_eq(c->call.name, S("f")));
+    CHECK(c != NULL && str_eq(c->call.arguments, S("{\"a\": 1}")));
+    CHECK(c != NULL && str_starts(c->call.id, S("call_")) && c->call.id.n == 29);
+    say(r, "\n");
+    engine_ends(r, 7, GEN_FINISH_EOS, 40);
+    read_front(r);
+    CHECK_STR(r->text, "so:");
+    CHECK_EQ(last(r, GEN_FINISH)->finish.reason, GEN_FINISH_EOS);
+    close_rig(r);
+}
+
+TEST(text_role_sees_markers_that_are_control_tokens_only_where_tools_are) {
+    rig *r = open_tools_rig(false, false, NULL, 1);
+    engine_token(r, 7, MARK, 0);
+    say(r, CALL_F);
+    CHECK_EQ(calls_seen(r), 1);
+    engine_token(r, 7, MARK, 0);
+    say(r, "no");
+    engine_ends(r, 7, GEN_FINISH_EOS, 40);
+    read_front(r);
+    CHECK_STR(r->text, "<tool_call>no"); /* nothing is lost */
+    close_rig(r);
+
+    r = open_rig(TEMPLATE_WITH_TOOLS, 1 << 16);
+    gen_request q = text_request_of(7, "hi");
+    send(r, &q);
+    engine_token(r, 7, MARK, 0);
+    say(r, CALL_F);
+    CHECK_STR(r->text, CALL_F);
+    CHECK_EQ(calls_seen(r), 0);
+    close_rig(r);
+}
+
+TEST(text_role_ends_the_answer_behind_the_only_call_that_is_wanted) {
+    rig *r = open_tools_rig(true, false, NULL, 1);
+    engine_token(r, 7, MARK, 0);
+    say(r, CALL_F "<tool_call>" CALL_F);
+    CHECK_EQ(calls_seen(r), 1);
+    CHECK_EQ(last(r, GEN_FINISH)->finish.reason, GEN_FINISH_CALL);
+    str body = {0};
+    gen_cancel cancel = {0};
+    CHECK_EQ(next_below(r, &body), WIRE_CANCEL);
+    CHECK_EQ(wire_get_cancel(body, &cancel, NULL), OK);
+    CHECK(cancel.id == 7 && cancel.choice == 0);
+    engine_ends(r, 7, GEN_FINISH_CANCELED, 100);
+    read_front(r);
+    CHECK_EQ(last(r, GEN_USAGE)->usage.completion_tokens, 1 + strlen(CALL_F));
+    close_rig(r);
+}
+
+TEST(text_role_gives_what_was_held_when_a_stop_string_cuts_a_call) {
+    rig *r = open_tools_rig(false, false, "\"a\"", 1);
+    say(r, "<tool_call>" CALL_F);
+    CHECK_STR(r->text, "<tool_call>{\"name\": \"f\", \"arguments\": {");
+    CHECK_EQ(calls_seen(r), 0);
+    CHECK_EQ(last(r, GEN_FINISH)->finish.reason, GEN_FINISH_STOP_STRING);
+    close_rig(r);
+    r = open_tools_rig(false, false, "</tool_call>", 1); /* the call is whole without it */
+    say(r, "<tool_call>" CALL_F "\n</tool_call>");
+    CHECK_STR(r->text, "");
+    CHECK_EQ(calls_seen(r), 1);
+    CHECK_EQ(last(r, GEN_FINISH)->finish.reason, GEN_FINISH_STOP_STRING);
+    close_rig(r);
+}
+
+TEST(text_role_gives_the_logprobs_of_every_token_of_a_call) {
+    rig *r = open_tools_rig(false, true, NULL, 1);
+    uint32_t entries = 0;
+    for (const char *p = "<tool_call>" CALL_F "</tool_call>"; *p != '\0'; p++) {
+        engine_token(r, 7, SMALL_BYTE_0 + (unsigned char)*p, -0.5f);
+        read_front(r);
+        str blob = last(r, GEN_TEXT)->text.logprobs;
+        wire_logprob token, top[WIRE_TOP_LOGPROBS_MAX];
+        uint8_t count = 0;
+        while (wire_logprob_next(&blob, &token, top, &count)) entries++;
+        r->events_count = 0;
+        r->kept_bytes = 0;
+    }
+    CHECK_EQ(entries, strlen("<tool_call>" CALL_F "</tool_call>"));
+    close_rig(r);
+}
+
+TEST(text_role_sends_long_arguments_in_pieces_of_whole_characters) {
+    rig *r = open_tools_rig(false, false, NULL, 1);
+    engine_bytes(r, "<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":\"");
+    for (int i = 0; i < 2000; i++) {
+        engine_bytes(r, "\xE2\x82\xAC");
+        read_front(r);
+        r->events_count = 0;
+    }
+    engine_bytes(r, "\"}}");
+    r->kept_bytes = 0;
+    r->events_count = 0;
+    read_front(r);
+    forget_empty(r);
+    CHECK_EQ(calls_seen(r), 2);
+    CHECK(r->events_count == 2 && r->events[0].call.id.n > 0 && r->events[1].call.id.n == 0);
+    close_rig(r);
+}
+
+TEST(text_role_keeps_the_calls_of_choices_apart) {
+    rig *r = open_tools_rig(false, false, NULL, 2);
+    for (const char *p = "<tool_call>" CALL_F; *p != '\0'; p++) {
+        for (uint16_t choice = 0; choice < 2; choice++) {
+            int32_t token = SMALL_BYTE_0 + (unsigned char)(choice == 0 ? *p : 'x');
+            gen_event e = {.id = 7, .kind = GEN_TOKENS, .choice = choice};
+            e.tokens.ids = (wire_array){&token, 1};
+            engine_says(r, &e);
+        }
+        read_front(r);
+        forget_empty(r);
+        if (*p != '\0' && p[1] != '\0') r->events_count = 0;
+    }
+    CHECK_EQ(calls_seen(r), 1);
+    CHECK_EQ(last(r, GEN_CALL)->choice, 0);
+    CHECK_STR(r->text, "");
     close_rig(r);
 }

@@ -1,4 +1,4 @@
-/* test_prefault.c - what an engine does before its first request: read the weights, one step. */
+/* test_load.c - what an engine does before its first request: read the weights, one step. */
 #include "engine/engine.h"
 
 #include "engine_rig.h"
@@ -29,12 +29,12 @@ static engine *open_tiny(model **m) {
     return e;
 }
 
-TEST(engine_prefault_reads_all_weights_and_tells_how_far) {
+TEST(engine_load_reads_all_weights_and_tells_how_far) {
     model *m = NULL;
     engine *e = open_tiny(&m);
     told t = {.ascending = true};
     error err = {0};
-    CHECK_EQ(engine_prefault(e, &(engine_progress){tell, &t}, &err), OK);
+    CHECK_EQ(engine_load(e, &(backend_progress){tell, &t}, &err), OK);
     CHECK(t.calls > 10 && t.ascending);
     const model_hparams *h = &m->hparams; /* norms are few, and in memory already */
     uint64_t norms = (2 * h->layers + 1) * (uint64_t)h->n_embd * sizeof(float);
@@ -43,12 +43,12 @@ TEST(engine_prefault_reads_all_weights_and_tells_how_far) {
     model_close(m);
 }
 
-TEST(engine_prefault_stops_when_it_is_told_to) {
+TEST(engine_load_stops_when_it_is_told_to) {
     model *m = NULL;
     engine *e = open_tiny(&m);
     told t = {.ascending = true, .stop_after = 3};
     error err = {0};
-    CHECK_EQ(engine_prefault(e, &(engine_progress){tell, &t}, &err), ERR_CANCELED);
+    CHECK_EQ(engine_load(e, &(backend_progress){tell, &t}, &err), ERR_CANCELED);
     CHECK_EQ(t.calls, 3);
     engine_close(e);
     model_close(m);

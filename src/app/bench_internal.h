@@ -1,0 +1,81 @@
+/* bench_internal.h - what the files of `gantry bench` share.
+ *
+ *   bench.c        the command: opens model, engine and machine, goes through the tests
+ *   bench_run.c    runs one test again and again on the clock
+ *   bench_cost.c   what a test must read and multiply
+ *   bench_write.c  table and JSON
+ *
+ * Owner: the main thread. */
+#ifndef APP_BENCH_INTERNAL_H
+#define APP_BENCH_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "app/config.h"
+#include "app/machine.h"
+#include "engine/engine.h"
+#include "json/write.h"
+
+enum { BENCH_ROWS_MAX = 512, BENCH_REPEAT_MAX = 64 };
+
+typedef struct bench {
+    const config *c;
+    const char *path; /* the MODEL argument */
+    model *model;
+    engine *engine;
+    machine *machine;
+    backend_report report;
+    uint32_t threads;
+    double load_s;                        /* engine_load() */
+    double figures[MACHINE_FIGURE_COUNT]; /* before the first test */
+    double read_min, read_max;            /* of all sweeps, those between the tests too */
+    engine_row rows[BENCH_ROWS_MAX];
+    double runs[BENCH_REPEAT_MAX]; /* tokens per second of the running test */
+} bench;
+
+/* A prompt of `tokens` (batch 0), or so many steps of `batch` sequences after `depth` tokens. */
+typedef struct bench_test {
+    uint32_t tokens;
+    uint32_t batch;
+    uint32_t depth;
+    char name[48];
+} bench_test;
+
+/* Of the whole test, all sequences together. */
+typedef struct bench_cost {
+    double bytes;    /* weights and context that its steps must read from memory */
+    double products; /* multiply-adds */
+} bench_cost;
+
+/* What a test came to.  A limit is the time that its cost takes at a figure of the machine; the
+ * one that takes longer binds. */
+typedef struct bench_row {
+    bench_test test;
+    uint32_t count;                 /* runs */
+    double runs[BENCH_REPEAT_MAX];  /* tokens per second, in the order they ran */
+    double median, min, max;        /* tokens per second */
+    double bytes_per_s, ops_per_s;  /* at the median; 2 operations per multiply-add */
+    double read_before, read_after; /* sweeps around the test */
+    double ops_limit;               /* operations per second */
+    machine_figure ops_figure;      /* what ops_limit is made of */
+    uint32_t ops_digits;            /* products of int8 for one of the model's */
+    bool reads_bind;
+    double limit_fraction;
+} bench_row;
+
+/* Prompt or generation: warm up once, then run c->repeat times. */
+NODISCARD status bench_measure(bench *b, const bench_test *t, bench_row *out, error *err);
+
+bench_cost bench_cost_of(const model *m, const mem_plan *plan, const bench_test *t);
+/* The figure that products with the model's weights are held against in this test, and how many
+ * digits an activation has in them. */
+machine_figure bench_ops_figure(const bench *b, const bench_test *t, uint32_t *digits);
+
+void bench_write_head(const bench *b);
+void bench_write_row(const bench_row *r);
+void bench_write_tail(const bench *b);
+void bench_json_head(const bench *b, json_writer *w);
+void bench_json_row(const bench_row *r, json_writer *w);
+
+#endif

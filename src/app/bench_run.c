@@ -1,0 +1,125 @@
+/* bench_run.c - runs one test again and again on the clock.
+ *
+ * The machine's figures are measured again after every test: the speed of a virtual machine moves,
+ * and a test is held against the larger of what was found before and after it. */
+#include <stdlib.h>
+
+#include "app/bench_internal.h"
+#include "base/num.h"
+#include "base/os.h"
+
+/* Any valid ids: what is computed does not depend on which. */
+static int32_t some_token(const bench *b, uint32_t i) {
+    return (int32_t)((i * 2654435761u >> 7) % b->model->hparams.vocab);
+}
+
+/* Rows up to position `to` of the seat, in steps as long as they can be. */
+static status read_prompt(bench *b, uint32_t seat, uint32_t to, error *err) {
+    kv_pool *kv = engine_kv(b->engine);
+    for (uint32_t from = kv_seat_tokens(kv, seat); from < to;) {
+        const uint32_t n = num_min_u32(to - from, BENCH_ROWS_MAX);
+        TRY(kv_seat_grow(kv, seat, from + n, err));
+        for (uint32_t i = 0; i < n; i++)
+            b->rows[i] = (engine_row){.token = some_token(b, from + i),
+                                      .pos = from + i,
+                                      .seat = seat,
+                                      .prompt = true,
+                                      .wants_logits = from + i + 1 == to};
+        (void)engine_step(b->engine, b->rows, n);
+        from += n;
+    }
+    return OK;
+}
+
+static status generate(bench *b, const bench_test *t, error *err) {
+    kv_pool *kv = engine_kv(b->engine);
+    for (uint32_t i = 0; i < t->tokens; i++) {
+        for (uint32_t s = 0; s < t->batch; s++) {
+            TRY(kv_seat_grow(kv, s, t->depth + i + 1, err));
+            b->rows[s] = (engine_row){.token = some_token(b, i + s),
+                                      .pos = t->depth + i,
+                                      .seat = s,
+                                      .wants_logits = true};
+        }
+        (void)engine_step(b->engine, b->rows, t->batch);
+    }
+    return OK;
+}
+
+/* Every sequence as it is before the clock runs: empty, or `depth` tokens long.  Where one cannot
+ * go back it is read again. */
+static status prepare(bench *b, const bench_test *t, error *err) {
+    kv_pool *kv = engine_kv(b->engine);
+    const bool again = t->depth == 0 || !engine_can_share(b->engine);
+    for (uint32_t s = 0; s < num_max_u32(t->batch, 1); s++) {
+        if (again)
+            kv_seat_clear(kv, s);
+        else if (kv_seat_tokens(kv, s) > t->depth)
+            kv_seat_truncate(kv, s, t->depth);
+        TRY(read_prompt(b, s, t->depth, err));
+    }
+    return OK;
+}
+
+static status run_once(bench *b, const bench_test *t, double *tokens_per_s, error *err) {
+    TRY(prepare(b, t, err));
+    const uint64_t start_ns = os_now_ns();
+    TRY(t->batch == 0 ? read_prompt(b, 0, t->tokens, err) : generate(b, t, err));
+    const double seconds = (double)(os_now_ns() - start_ns) / 1e9;
+    *tokens_per_s = (double)t->tokens * num_max_u32(t->batch, 1) / seconds;
+    return OK;
+}
+
+static int compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void sum_up(bench_row *r) {
+    double sorted[BENCH_REPEAT_MAX];
+    for (uint32_t i = 0; i < r->count; i++) sorted[i] = r->runs[i];
+    qsort(sorted, r->count, sizeof sorted[0], compare_doubles);
+    r->min = sorted[0];
+    r->max = sorted[r->count - 1];
+    r->median = (sorted[(r->count - 1) / 2] + sorted[r->count / 2]) / 2;
+}
+
+/* Measure a figure anew; what a test between the two times could have had is the larger one. */
+static status measure_again(bench *b, machine_figure f, double *larger, error *err) {
+    const double before = b->figures[f];
+    TRY(machine_measure(b->machine, f, &b->figures[f], err));
+    *larger = before > b->figures[f] ? before : b->figures[f];
+    return OK;
+}
+
+static status hold_against_limits(bench *b, bench_row *r, error *err) {
+    const bench_test *t = &r->test;
+    const bench_cost cost = bench_cost_of(b->model, engine_mem_plan(b->engine), t);
+    const double seconds = (double)t->tokens * num_max_u32(t->batch, 1) / r->median;
+    double read = 0, ops = 0;
+    r->ops_figure = bench_ops_figure(b, t, &r->ops_digits);
+    r->read_before = b->figures[MACHINE_READ];
+    TRY(measure_again(b, MACHINE_READ, &read, err));
+    TRY(measure_again(b, r->ops_figure, &ops, err));
+    r->read_after = b->figures[MACHINE_READ];
+    if (r->read_after < b->read_min) b->read_min = r->read_after;
+    if (r->read_after > b->read_max) b->read_max = r->read_after;
+    r->ops_limit = ops / r->ops_digits;
+    r->bytes_per_s = cost.bytes / seconds;
+    r->ops_per_s = 2 * cost.products / seconds;
+    const double of_read = r->bytes_per_s / read, of_ops = r->ops_per_s / r->ops_limit;
+    r->reads_bind = of_read >= of_ops;
+    r->limit_fraction = r->reads_bind ? of_read : of_ops;
+    return OK;
+}
+
+status bench_measure(bench *b, const bench_test *t, bench_row *out, error *err) {
+    double warm_up = 0;
+    *out = (bench_row){.test = *t,
+                       .count = num_min_u32(num_max_u32(b->c->repeat, 1), BENCH_REPEAT_MAX)};
+    TRY(run_once(b, t, &warm_up, err));
+    for (uint32_t i = 0; i < out->count; i++) TRY(run_once(b, t, &out->runs[i], err));
+    for (uint32_t s = 0; s < num_max_u32(t->batch, 1); s++) kv_seat_clear(engine_kv(b->engine), s);
+    sum_up(out);
+    return hold_against_limits(b, out, err);
+}

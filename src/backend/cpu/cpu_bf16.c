@@ -1,0 +1,53 @@
+/* cpu_bf16.c - is there a matrix unit, and may it be used?  See cpu_bf16.h. */
+#include "backend/cpu/cpu_bf16.h"
+
+#include "base/os.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <string.h>
+
+/* Intel SDM vol. 2A, CPUID leaf 7: AMX-BF16 and AMX-TILE. */
+static bool has_amx_bf16(void) {
+    const unsigned bf16 = 1u << 22, tile = 1u << 24;
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & bf16) && (edx & tile);
+}
+
+/* Small integers, whose products and sums bf16 and f32 hold exactly: 17 rows by three groups, so
+ * that every kind of tile is used. */
+bool cpu_bf16_is_right(const bf16_kernels *k) {
+    enum { ROWS = 17, GROUPS = 3, COLS = 2 * BF16_COLS, LANES = GROUPS * PACK_ROWS };
+    static float x[ROWS][COLS], w[LANES][COLS], out[ROWS][LANES];
+    static uint16_t x16[ROWS][COLS], panel[GROUPS][COLS * PACK_ROWS];
+    bool right = true;
+    for (int c = 0; c < COLS; c++) {
+        for (int r = 0; r < ROWS; r++) x[r][c] = (float)((r * 7 + c * 3) % 13 - 6);
+        for (int j = 0; j < LANES; j++) w[j][c] = (float)((j * 5 + c * 11) % 17 - 8);
+    }
+    for (int r = 0; r < ROWS; r++) k->round(x[r], x16[r], COLS);
+    for (int g = 0; g < GROUPS; g++) k->from_rows(w[g * PACK_ROWS], COLS, COLS, panel[g]);
+    k->multiply(&(bf16_args){.panel = panel[0],
+                             .groups = GROUPS,
+                             .cols = COLS,
+                             .x = x16[0],
+                             .x_stride = COLS,
+                             .rows = ROWS,
+                             .out = out[0]});
+    for (int r = 0; r < ROWS; r++) {
+        for (int j = 0; j < LANES; j++) {
+            float sum = 0;
+            for (int c = 0; c < COLS; c++) sum += x[r][c] * w[j][c];
+            right = right && memcmp(&sum, &out[r][j], sizeof sum) == 0;
+        }
+    }
+    return right;
+}
+
+const bf16_kernels *cpu_bf16_find(void) {
+    if (!has_amx_bf16() || !os_tile_registers_ask()) return NULL;
+    return cpu_bf16_is_right(&cpu_bf16_amx) ? &cpu_bf16_amx : NULL;
+}
+#else
+const bf16_kernels *cpu_bf16_find(void) { return NULL; }
+#endif

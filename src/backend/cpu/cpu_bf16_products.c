@@ -1,0 +1,93 @@
+/* cpu_bf16_products.c - products of prompt rows through panels of bf16 (cpu_bf16.h).
+ *
+ * The panel of a unit's weight rows is made once; the activation rows go by in blocks.
+ *   scratch:  | panel [groups] bf16 | f32 rows of a group, or a panel of codes | out [rows][lanes] |
+ */
+#include "backend/cpu/cpu_internal.h"
+#include "base/assert.h"
+
+_Static_assert(MATMUL_ROWS_MAX == BF16_GROUPS * PACK_ROWS, "a unit is one panel");
+
+enum { CODE_BLOCKS = 8, ALIGN_FLOATS = 16 };
+
+bool cpu_bf16_takes(const weight *w) {
+    if (w->data == NULL || w->packed != NULL || w->cols % BF16_COLS != 0) return false;
+    return cpu_weight_packs(w) || cpu_matmul_path(w->type) == BACKEND_PATH_NATIVE;
+}
+
+static size_t panel_floats(const weight *w) { return (size_t)MATMUL_ROWS_MAX * w->cols / 2; }
+
+static size_t unpacked_floats(const weight *w) {
+    const size_t codes = CODE_BLOCKS * (PACK_BLOCK_CODES / sizeof(float) + (size_t)4 * PACK_ROWS);
+    return cpu_weight_packs(w) ? codes : (size_t)PACK_ROWS * w->cols;
+}
+
+size_t cpu_bf16_floats(const weight *w) {
+    return num_align_size(panel_floats(w), ALIGN_FLOATS) +
+           num_align_size(unpacked_floats(w), ALIGN_FLOATS) + (size_t)BF16_ROWS * MATMUL_ROWS_MAX;
+}
+
+static void group_of_codes(const backend *b, const pack_matrix *m, uint32_t group, float *scratch,
+                           uint16_t *out) {
+    const uint32_t blocks = m->w->cols / PACK_BLOCK;
+    float *scales = scratch + CODE_BLOCKS * PACK_BLOCK_CODES / sizeof(float);
+    pack_panel codes = {.codes = (uint8_t *)scratch,
+                        .scales = scales,
+                        .offsets = scales + CODE_BLOCKS * 2 * PACK_ROWS,
+                        .subs = m->format->subs,
+                        .code_max = pack_code_max(m->format)};
+    for (uint32_t at = 0; at < blocks; at += CODE_BLOCKS) {
+        const uint32_t n = num_min_u32(CODE_BLOCKS, blocks - at);
+        b->k->expand(m->format, m->groups + group * m->group_bytes, at, n, &codes);
+        b->k->bf16->from_codes(&codes, n, out + (size_t)at * PACK_BLOCK * PACK_ROWS);
+    }
+}
+
+static void group_of_rows(const backend *b, const weight *w, uint32_t row, uint32_t rows,
+                          float *scratch, uint16_t *out) {
+    cpu_weight_rows(b->k, w, row, rows, scratch);
+    for (size_t i = (size_t)rows * w->cols; i < (size_t)PACK_ROWS * w->cols; i++) scratch[i] = 0;
+    b->k->bf16->from_rows(scratch, w->cols, w->cols, out);
+}
+
+/* Where the results of a block of rows go. */
+static void store(const float *sums, uint32_t lanes, const matmul_args *to, uint32_t r0,
+                  uint32_t count, uint32_t rows) {
+    for (uint32_t r = 0; r < count; r++, sums += lanes) {
+        const size_t at = (size_t)(r0 + r) * to->out_cols;
+        for (uint32_t j = 0; j < rows; j++) {
+            const float v = to->bias != NULL ? sums[j] + to->bias[j] : sums[j];
+            to->out[at + j] = to->add != NULL ? to->add[at + j] + v : v;
+        }
+    }
+}
+
+void cpu_bf16_multiply(const backend *b, const op *o, const matmul_args *to, uint32_t row0,
+                       uint32_t rows, uint32_t r0, uint32_t count, float *scratch) {
+    const weight *w = &o->w;
+    const pack_matrix *packed = pack_of(&b->packs, op_idx_of(b, o), 0);
+    const uint32_t groups = num_div_up_u32(rows, PACK_ROWS);
+    uint16_t *panel = (uint16_t *)scratch;
+    float *unpacked = scratch + num_align_size(panel_floats(w), ALIGN_FLOATS);
+    float *sums = unpacked + num_align_size(unpacked_floats(w), ALIGN_FLOATS);
+    DASSERT(row0 % PACK_ROWS == 0 && groups <= BF16_GROUPS);
+    for (uint32_t g = 0; g < groups; g++) {
+        uint16_t *out = panel + (size_t)g * PACK_ROWS * w->cols;
+        const uint32_t row = g * PACK_ROWS;
+        if (packed != NULL)
+            group_of_codes(b, packed, row0 / PACK_ROWS + g, unpacked, out);
+        else
+            group_of_rows(b, w, row0 + row, num_min_u32(PACK_ROWS, rows - row), unpacked, out);
+    }
+    for (uint32_t r = r0; r < r0 + count; r += BF16_ROWS) {
+        const uint32_t n = num_min_u32(BF16_ROWS, r0 + count - r);
+        b->k->bf16->multiply(&(bf16_args){.panel = panel,
+                                          .groups = groups,
+                                          .cols = w->cols,
+                                          .x = b->rounded + value_at(b, o->in[0], r),
+                                          .x_stride = w->cols,
+                                          .rows = n,
+                                          .out = sums});
+        store(sums, groups * PACK_ROWS, to, r, n, rows);
+    }
+}

@@ -1,0 +1,372 @@
+/* test_cpu_attention.c - attention of the cpu backend over several spans of positions.
+ *
+ * Method: the tokens of a sequence are fed in chunks of several sizes, alone and beside another
+ * sequence, to every instruction-set class with several numbers of threads.  All of them must come
+ * near the reference, and those of one class must agree in every bit.  The cache is full of NaN
+ * where nobody has written, so that a look at what a row must not see is noticed.  Short sequences
+ * and odd head sizes are in tests/kernels/test_cpu_attention.c. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "backend/backend.h"
+#include "backend/cpu/cpu_kernels.h"
+#include "tensor/convert.h"
+#include "test.h"
+
+/* backend.h: f32 arithmetic against double; both round the same keys and values to f16. */
+static const double attn_nmse_max = 1e-11;
+
+enum { SEATS = 2, TOKENS_MAX = 300, TABLE_ROWS = 61, OTHER_ROWS = 5 };
+
+typedef struct attn_case {
+    const char *what;
+    op_attention op;
+    dtype type;
+    bool v_in_k;
+    uint32_t tokens;
+} attn_case;
+
+/* --- programs and batches ---------------------------------------------------------- */
+
+static float attn_random(uint64_t *state) {
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (float)(int32_t)(*state >> 32) / 0x1p31f;
+}
+
+static kv_layout layout_of_case(const attn_case *c) {
+    return (kv_layout){.type = c->type,
+                       .layers = 1,
+                       .kv_heads = c->op.kv_heads,
+                       .key_dim = c->op.key_dim,
+                       .value_dim = c->op.value_dim,
+                       .v_in_k = c->v_in_k};
+}
+
+/* A program and the tables that it reads. */
+typedef struct attn_program {
+    program *p;
+    float *tables[3];
+    uint32_t cols; /* of the result */
+} attn_program;
+
+static value_id input(attn_program *a, int i, uint32_t cols) {
+    uint64_t state = (uint64_t)i + cols;
+    float *t = malloc((size_t)TABLE_ROWS * cols * sizeof *t);
+    for (size_t k = 0; k < (size_t)TABLE_ROWS * cols; k++) t[k] = attn_random(&state) * 1.7f;
+    a->tables[i] = t;
+    return pg_embed(a->p, (weight){.type = DTYPE_F32, .rows = TABLE_ROWS, .cols = cols, .data = t});
+}
+
+static void attn_program_init(attn_program *a, const attn_case *c) {
+    const program_limits max = {.rows = TOKENS_MAX + OTHER_ROWS,
+                                .taken = TOKENS_MAX + OTHER_ROWS,
+                                .head = 1,
+                                .ctx = TOKENS_MAX};
+    const op_attention *o = &c->op;
+    CHECK_EQ(program_create(&a->p, &max, NULL), OK);
+    const uint32_t k_dim = c->v_in_k ? o->value_dim : o->key_dim;
+    const uint32_t v_dim = c->v_in_k ? o->key_dim - o->value_dim : o->value_dim;
+    value_id q = input(a, 0, o->heads * o->key_dim);
+    value_id k = input(a, 1, o->kv_heads * k_dim), v = input(a, 2, o->kv_heads * v_dim);
+    pg_kv_write(a->p, k, v);
+    value_id y = pg_take_rows(a->p, pg_attention(a->p, q, *o));
+    CHECK_EQ(program_finish(a->p, y, VALUE_NONE, NULL), OK);
+    a->cols = o->heads * o->value_dim;
+}
+
+static void attn_program_deinit(attn_program *a) {
+    program_destroy(a->p);
+    for (int i = 0; i < 3; i++) free(a->tables[i]);
+}
+
+/* One backend with its cache, and how far its sequences are. */
+typedef struct attn_machine {
+    const backend_ops *ops;
+    backend *b;
+    kv_view kv;
+    uint32_t table[SEATS * (TOKENS_MAX / KV_BLOCK_TOKENS + 1)];
+    uint32_t done[SEATS];
+} attn_machine;
+
+static void attn_machine_init(attn_machine *m, const attn_program *a, const attn_case *c,
+                              const backend_ops *ops, backend_options opt) {
+    *m = (attn_machine){.ops = ops, .kv = {.layout = layout_of_case(c)}};
+    const uint32_t stride = TOKENS_MAX / KV_BLOCK_TOKENS + 1, blocks = SEATS * stride;
+    for (uint32_t i = 0; i < blocks; i++) m->table[i] = i * 5 % blocks; /* in no order */
+    m->kv.table_stride = stride;
+    m->kv.tables = m->table;
+    const size_t bytes = blocks * kv_block_bytes(&m->kv.layout);
+    m->kv.blocks = malloc(bytes);
+    memset(m->kv.blocks, 0xFF, bytes); /* NaN, be it f16 or f32 */
+    CHECK_EQ(ops->open(&m->b, a->p, &opt, NULL), OK);
+}
+
+static void attn_machine_deinit(attn_machine *m) {
+    m->ops->close(m->b);
+    free(m->kv.blocks);
+}
+
+/* The next so many tokens of each seat; out [rows of seat 0, cols]. */
+static void attn_step(attn_machine *m, const attn_program *a, const uint32_t rows[SEATS],
+                      float *out) {
+    static int32_t tokens[TOKENS_MAX + OTHER_ROWS];
+    static uint32_t pos[TOKENS_MAX + OTHER_ROWS], seats[TOKENS_MAX + OTHER_ROWS];
+    static uint32_t taken[TOKENS_MAX + OTHER_ROWS];
+    batch_run runs[SEATS];
+    batch in = {
+        .tokens = tokens, .pos = pos, .seats = seats, .taken = taken, .runs = runs, .kv = m->kv};
+    uint32_t first = 0; /* row of seat 0 */
+    for (uint32_t s = SEATS; s-- > 0;) {
+        if (rows[s] == 0) continue;
+        runs[in.runs_count++] = (batch_run){in.rows, rows[s], s, m->done[s]};
+        if (s == 0) first = in.rows;
+        for (uint32_t i = 0; i < rows[s]; i++) {
+            const uint32_t r = in.rows++, at = m->done[s]++;
+            tokens[r] = (int32_t)((at * 7 + s * 3 + at * at) % TABLE_ROWS);
+            pos[r] = at;
+            seats[r] = s;
+            taken[r] = r;
+        }
+    }
+    in.taken_rows = in.rows;
+    const float *y = m->ops->step(m->b, &in).hidden;
+    memcpy(out, y + (size_t)first * a->cols, (size_t)rows[0] * a->cols * sizeof *out);
+}
+
+/* How a sequence is cut: chunks of these sizes, again and again; 0: all at once. */
+typedef struct attn_cut {
+    uint32_t chunks[4];
+    uint32_t other; /* rows of the other sequence beside each chunk */
+} attn_cut;
+
+/* All rows of the sequence [tokens, cols]; the caller frees. */
+static float *attn_run(const attn_program *a, const attn_case *c, const backend_ops *ops,
+                       backend_options opt, const attn_cut *cut) {
+    attn_machine m;
+    float *out = malloc((size_t)c->tokens * a->cols * sizeof *out);
+    attn_machine_init(&m, a, c, ops, opt);
+    for (int i = 0; m.done[0] < c->tokens; i++) {
+        uint32_t rows[SEATS] = {cut->chunks[i % 4], cut->other};
+        const uint32_t left = c->tokens - m.done[0];
+        if (rows[0] == 0 || rows[0] > left) rows[0] = left;
+        if (m.done[1] + rows[1] > c->tokens) rows[1] = 0;
+        attn_step(&m, a, rows, out + (size_t)m.done[0] * a->cols);
+    }
+    attn_machine_deinit(&m);
+    return out;
+}
+
+/* --- what must hold ---------------------------------------------------------------- */
+
+static double attn_nmse(const float *a, const float *b, size_t n) {
+    double wrong = 0, all = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double d = (double)a[i] - (double)b[i];
+        wrong += d * d;
+        all += (double)b[i] * (double)b[i];
+    }
+    return wrong / all; /* NaN where there is one */
+}
+
+/* Classes that this CPU may not have come out as the best one that it has. */
+static const cpu_isa attn_classes[] = {
+    CPU_ISA_SCALAR,
+#if defined(__x86_64__)
+    CPU_ISA_AVX2,
+    CPU_ISA_AVX512,
+#else
+    CPU_ISA_AUTO,
+#endif
+};
+enum { CLASSES = sizeof attn_classes / sizeof attn_classes[0] };
+
+static const attn_cut whole = {{0}, 0};
+
+/* What one class must give. */
+typedef struct attn_wanted {
+    const float *near;  /* of the reference */
+    const float *first; /* of this class, or NULL before the first run */
+} attn_wanted;
+
+static void check_result(const attn_case *c, backend_options opt, const attn_wanted *want,
+                         const float *got, size_t n) {
+    const double nmse = attn_nmse(got, want->near, n);
+    const bool near = nmse <= attn_nmse_max;
+    const bool same = want->first == NULL || memcmp(got, want->first, n * sizeof *got) == 0;
+    if (!near || !same)
+        (void)fprintf(stderr, "%s, class %d, %u threads: nmse %g, same bits %d\n", c->what,
+                      (int)opt.isa_cap, opt.threads, nmse, same);
+    CHECK(near);
+    CHECK(same);
+}
+
+/* Near the reference, and the same bits however it is cut and whoever computes it. */
+static void check_class(const attn_program *a, const attn_case *c, cpu_isa isa, const float *near) {
+    static const attn_cut cuts[] = {
+        {{0}, 0}, {{0}, OTHER_ROWS}, {{1, 1, 1, 1}, 1}, {{7, 130, 1, 30}, 0}, {{97, 16, 3, 64}, 3}};
+    static const uint32_t threads[] = {1, 2, 5};
+    float *first = NULL;
+    for (size_t i = 0; i < (c->op.causal ? 15 : 6); i++) {
+        const size_t cut = i / 3, t = i % 3;
+        if (cut > 1 && t != (cut + 1) % 3) continue; /* small steps: one number of threads each */
+        const backend_options opt = {.threads = threads[t], .isa_cap = isa};
+        const attn_wanted want = {near, first};
+        float *got = attn_run(a, c, &backend_cpu, opt, &cuts[cut]);
+        check_result(c, opt, &want, got, (size_t)c->tokens * a->cols);
+        if (first != NULL)
+            free(got);
+        else
+            first = got;
+    }
+    free(first);
+}
+
+static void check_case(const attn_case *c) {
+    attn_program a;
+    attn_program_init(&a, c);
+    float *want = attn_run(&a, c, &backend_ref, (backend_options){.threads = 1}, &whole);
+    for (size_t i = 0; i < CLASSES; i++) check_class(&a, c, attn_classes[i], want);
+    free(want);
+    attn_program_deinit(&a);
+}
+
+/* --- cases -------------------------------------------------------------------------- */
+
+static attn_case case_of(uint32_t heads, uint32_t kv_heads, uint32_t dim, dtype type) {
+    return (attn_case){.what = "heads and sizes",
+                       .op = {.heads = heads,
+                              .kv_heads = kv_heads,
+                              .key_dim = dim,
+                              .value_dim = dim,
+                              .scale = 1.0f / sqrtf((float)dim),
+                              .causal = true},
+                       .type = type,
+                       .tokens = 290};
+}
+
+TEST(cpu_attention_over_spans_of_every_group_size) {
+    static const uint32_t shapes[][3] = {
+        {5, 5, 80}, {4, 2, 20}, {12, 4, 16}, {8, 1, 64}, {13, 1, 12}};
+    for (size_t i = 0; i < 5; i++) {
+        const uint32_t *s = shapes[i];
+        attn_case c = case_of(s[0], s[1], s[2], i % 2 ? DTYPE_F32 : DTYPE_F16);
+        check_case(&c);
+    }
+}
+
+/* More heads read one KV head than a tile has queries. */
+TEST(cpu_attention_over_spans_of_heads_that_fill_tiles) {
+    attn_case c = case_of(131, 1, 4, DTYPE_F16);
+    c.tokens = 140;
+    check_case(&c);
+    c = case_of(33, 1, 260, DTYPE_F32); /* long heads have smaller tiles */
+    c.tokens = 40;
+    check_case(&c);
+}
+
+TEST(cpu_attention_over_spans_of_keys_unlike_values) {
+    static const uint32_t dims[][2] = {{100, 36}, {24, 96}, {17, 33}};
+    for (size_t i = 0; i < 3; i++) {
+        attn_case c = case_of(4, 2, dims[i][0], i % 2 ? DTYPE_F32 : DTYPE_F16);
+        c.what = "keys unlike values";
+        c.op.value_dim = dims[i][1];
+        check_case(&c);
+    }
+}
+
+/* The latent of DeepSeek: one KV head, and values that are the first part of the keys. */
+TEST(cpu_attention_over_spans_of_latents) {
+    for (int type = DTYPE_F32; type <= DTYPE_F16; type++) {
+        attn_case c = case_of(3, 1, 576, (dtype)type);
+        c.what = "latents";
+        c.op.value_dim = 512;
+        c.v_in_k = true;
+        c.tokens = 140;
+        check_case(&c);
+    }
+}
+
+TEST(cpu_attention_over_spans_within_windows) {
+    static const uint32_t windows[] = {1, 17, 100, 128, 131};
+    for (size_t i = 0; i < 5; i++) {
+        attn_case c = case_of(4, 2, 16, i % 2 ? DTYPE_F32 : DTYPE_F16);
+        c.what = "window";
+        c.op.window = windows[i];
+        check_case(&c);
+        c.op.causal = false;
+        check_case(&c);
+    }
+}
+
+TEST(cpu_attention_over_spans_that_looks_ahead) {
+    attn_case c = case_of(6, 2, 32, DTYPE_F16);
+    c.what = "not causal";
+    c.op.causal = false;
+    check_case(&c);
+    c.op.kv_heads = 6;
+    c.type = DTYPE_F32;
+    check_case(&c);
+}
+
+/* Each alone, then all at once. */
+TEST(cpu_attention_over_spans_softcap_sinks_and_slopes) {
+    static const float sinks[4] = {0.5f, -3.0f, 9.0f, -INFINITY};
+    static const float slopes[4] = {0.5f, 0.01f, 0.0625f, 0.0f};
+    static const int sets[] = {1, 2, 4, 8 | 6, 15};
+    for (size_t i = 0; i < 5; i++) {
+        attn_case c = case_of(4, 2, 24, i % 2 ? DTYPE_F32 : DTYPE_F16);
+        c.what = "softcap, sinks, slopes";
+        if (sets[i] & 1) c.op.softcap = 1.5f;
+        if (sets[i] & 2) c.op.sinks = sinks;
+        if (sets[i] & 4) c.op.slopes = slopes;
+        if (sets[i] & 8) c.op.window = 150;
+        check_case(&c);
+    }
+}
+
+/* Most weights vanish, and the maximum moves from span to span. */
+TEST(cpu_attention_over_spans_of_large_scores) {
+    attn_case c = case_of(4, 2, 16, DTYPE_F32);
+    c.what = "large scores";
+    c.op.scale = 2;
+    check_case(&c);
+}
+
+/* --- classes ------------------------------------------------------------------------ */
+
+#if defined(__x86_64__)
+/* Not promised by backend.h, but true of attention and worth keeping. */
+TEST(cpu_attention_has_the_same_bits_with_wider_vectors) {
+    attn_case c = case_of(8, 2, 40, DTYPE_F16);
+    c.op.window = 200;
+    attn_program a;
+    attn_program_init(&a, &c);
+    float *narrow = attn_run(&a, &c, &backend_cpu,
+                             (backend_options){.threads = 1, .isa_cap = CPU_ISA_AVX2}, &whole);
+    float *wide = attn_run(&a, &c, &backend_cpu,
+                           (backend_options){.threads = 1, .isa_cap = CPU_ISA_AVX512}, &whole);
+    CHECK(memcmp(narrow, wide, (size_t)c.tokens * a.cols * sizeof *wide) == 0);
+    free(narrow);
+    free(wide);
+    attn_program_deinit(&a);
+}
+#endif
+
+/* What is written to the cache: every class rounds as tensor/convert.h does. */
+TEST(cpu_kernels_narrow_as_convert_does) {
+    enum { COUNT = 4099 }; /* not whole vectors */
+    static float x[COUNT];
+    static uint16_t half[COUNT];
+    uint64_t state = 3;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        x[i] = ldexpf(attn_random(&state), (int)(i % 48) - 28);
+        if (i % 3 == 0) x[i] = convert_f16_to_f32((uint16_t)(i * 15)) * (1 + 0x1p-11f); /* ties */
+        if (isnan(x[i])) x[i] = i % 2 ? INFINITY : -0.0f;
+    }
+    for (size_t i = 0; i < CLASSES; i++) {
+        const cpu_kernels *k = NULL;
+        CHECK_EQ(cpu_kernels_choose(attn_classes[i], &k, NULL), OK);
+        k->narrow(x, half, COUNT);
+        for (uint32_t j = 0; j < COUNT; j++) CHECK_EQ(half[j], convert_f32_to_f16(x[j]));
+    }
+}
