@@ -67,8 +67,7 @@ static status check_device(const config *c, error *err) {
 
 /* What serves people is fast, what measures a model is exact, unless asked otherwise. */
 static bool wants_fast(const config *c) {
-    const bool serves =
-        c->cmd == COMMAND_SERVE || c->cmd == COMMAND_RUN || c->cmd == COMMAND_BENCH;
+    const bool serves = c->cmd == COMMAND_SERVE || c->cmd == COMMAND_RUN || c->cmd == COMMAND_BENCH;
     return c->numerics == CONFIG_NUMERICS_FAST || (c->numerics == CONFIG_NUMERICS_AUTO && serves);
 }
 
@@ -221,8 +220,8 @@ static void log_loaded(const stack *s) {
         log_info("model", "about name=%s description=\"%s\" license=\"%s\"", d->name,
                  d->description, d->license);
     log_info("model",
-             "memory name=%s weights_bytes=%" PRIu64 " repacked_bytes=%" PRIu64
-             " kv_bytes=%" PRIu64 " kv_blocks=%u state_bytes=%" PRIu64 " workspace_bytes=%" PRIu64,
+             "memory name=%s weights_bytes=%" PRIu64 " repacked_bytes=%" PRIu64 " kv_bytes=%" PRIu64
+             " kv_blocks=%u state_bytes=%" PRIu64 " workspace_bytes=%" PRIu64,
              d->name, p->weights_bytes, p->repacked_bytes, p->kv_bytes, p->kv_blocks,
              p->state_bytes, p->workspace_bytes);
     if (p->kv_cut)

@@ -386,8 +386,7 @@ static engine_row row_of(const plan_item *it, uint32_t k) {
                         .wants_logits = (it->wants_logits && k + 1 == it->rows) ||
                                         (pools && r->kind == GEN_KIND_RANK),
                         .wants_hidden = pools && r->kind == GEN_KIND_EMBED,
-                        .prompt = pos < r->prompt_count,
-                        .lora = r->mix.count > 0 ? &r->mix : NULL};
+                        .prompt = pos<r->prompt_count, .lora = r->mix.count> 0 ? &r->mix : NULL};
 }
 
 static void fill_rows(const step_plan *plan, engine_row *rows) {

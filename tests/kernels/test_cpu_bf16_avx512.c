@@ -1,5 +1,5 @@
-/* test_cpu_bf16_avx512.c - the matrix-unit kernels on tiles made of software, and on real ones where
- * this machine has them.  Their vector parts need AVX-512. */
+/* test_cpu_bf16_avx512.c - the matrix-unit kernels on tiles made of software, and on real ones
+ * where this machine has them.  Their vector parts need AVX-512. */
 #if defined(__x86_64__)
 #include "amx_model.h"
 

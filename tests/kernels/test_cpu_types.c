@@ -167,7 +167,7 @@ TEST(kernel_paths_are_told_for_every_type) {
     CHECK_STR(backend_path_name(backend_ref.path(DTYPE_Q8_0)), "rows dequantized to f32");
 }
 
-/* Copies, digits and panels are memory like any other: planned, and only where a weight needs it. */
+/* Copies and panels are memory like any other: planned, and only where a weight needs it. */
 TEST(kernel_copies_and_panels_are_part_of_the_plan) {
     static const dtype of[3] = {DTYPE_Q4_0, DTYPE_IQ2_XXS, DTYPE_F16};
     backend_memory plans[3] = {0};

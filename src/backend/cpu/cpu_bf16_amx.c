@@ -94,7 +94,7 @@ static void configure(uint32_t upper, uint32_t lower) {
 
 /* Up to 16 rows against two groups (`both`) or one. */
 INLINE void multiply_low(const bf16_args *a, const uint16_t *w, bool both, float *out) {
-    const size_t group = (size_t)a->cols * PACK_ROWS, out_bytes = a->groups * PACK_ROWS * 4;
+    const size_t group = (size_t)a->cols * PACK_ROWS, out_bytes = (size_t)a->groups * PACK_ROWS * 4;
     _tile_zero(0);
     _tile_zero(1);
     for (uint32_t c = 0; c < a->cols; c += BF16_COLS) {
@@ -111,7 +111,7 @@ INLINE void multiply_low(const bf16_args *a, const uint16_t *w, bool both, float
 
 /* 17 to 32 rows. */
 INLINE void multiply_high(const bf16_args *a, const uint16_t *w, bool both, float *out) {
-    const size_t group = (size_t)a->cols * PACK_ROWS, out_bytes = a->groups * PACK_ROWS * 4;
+    const size_t group = (size_t)a->cols * PACK_ROWS, out_bytes = (size_t)a->groups * PACK_ROWS * 4;
     const uint16_t *x1 = a->x + 16 * a->x_stride;
     float *out1 = out + (size_t)16 * a->groups * PACK_ROWS;
     _tile_zero(0);

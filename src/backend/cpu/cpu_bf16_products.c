@@ -1,14 +1,19 @@
 /* cpu_bf16_products.c - products of prompt rows through panels of bf16 (cpu_bf16.h).
  *
  * The panel of a unit's weight rows is made once; the activation rows go by in blocks.
- *   scratch:  | panel [groups] bf16 | f32 rows of a group, or a panel of codes | out [rows][lanes] |
+ *   scratch:  | panel [groups] bf16 | f32 rows of a group, or codes | out [rows][lanes] |
  */
 #include "backend/cpu/cpu_internal.h"
 #include "base/assert.h"
 
 _Static_assert(MATMUL_ROWS_MAX == BF16_GROUPS * PACK_ROWS, "a unit is one panel");
 
-enum { CODE_BLOCKS = 8, ALIGN_FLOATS = 16 };
+enum {
+    CODE_BLOCKS = 8,
+    CODES_FLOATS = CODE_BLOCKS * PACK_BLOCK_CODES / (int)sizeof(float),
+    SCALES_FLOATS = CODE_BLOCKS * 2 * PACK_ROWS,
+    ALIGN_FLOATS = 16
+};
 
 bool cpu_bf16_takes(const weight *w) {
     if (w->data == NULL || w->packed != NULL || w->cols % BF16_COLS != 0) return false;
@@ -18,7 +23,7 @@ bool cpu_bf16_takes(const weight *w) {
 static size_t panel_floats(const weight *w) { return (size_t)MATMUL_ROWS_MAX * w->cols / 2; }
 
 static size_t unpacked_floats(const weight *w) {
-    const size_t codes = CODE_BLOCKS * (PACK_BLOCK_CODES / sizeof(float) + (size_t)4 * PACK_ROWS);
+    const size_t codes = CODES_FLOATS + 2 * SCALES_FLOATS;
     return cpu_weight_packs(w) ? codes : (size_t)PACK_ROWS * w->cols;
 }
 
@@ -30,10 +35,10 @@ size_t cpu_bf16_floats(const weight *w) {
 static void group_of_codes(const backend *b, const pack_matrix *m, uint32_t group, float *scratch,
                            uint16_t *out) {
     const uint32_t blocks = m->w->cols / PACK_BLOCK;
-    float *scales = scratch + CODE_BLOCKS * PACK_BLOCK_CODES / sizeof(float);
+    float *scales = scratch + CODES_FLOATS;
     pack_panel codes = {.codes = (uint8_t *)scratch,
                         .scales = scales,
-                        .offsets = scales + CODE_BLOCKS * 2 * PACK_ROWS,
+                        .offsets = scales + SCALES_FLOATS,
                         .subs = m->format->subs,
                         .code_max = pack_code_max(m->format)};
     for (uint32_t at = 0; at < blocks; at += CODE_BLOCKS) {

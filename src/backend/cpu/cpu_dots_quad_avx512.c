@@ -2,8 +2,8 @@
  *
  * Ice Lake starts nearly two products of 64 bytes a cycle but loads little more than one vector, so
  * a tile is an outer product: for each u-vector four code vectors and one broadcast per row (fast:
- * six rows of one digit, exact: three rows of two) make 24 products from 10 loads.  The 24 integer sums stay in
- * registers for a block; f32 sums are in memory.  The same bits as dots(). */
+ * six rows of one digit, exact: three rows of two) make 24 products from 10 loads.  The 24 integer
+ * sums stay in registers for a block; f32 sums are in memory.  The same bits as dots(). */
 #if defined(__x86_64__)
 #include "backend/cpu/cpu_dots_avx512.h"
 
@@ -35,7 +35,8 @@ INLINE void multiply_part(const tile *t, uint32_t rows, shape f, size_t b, uint3
     for (uint32_t v = 0; v < vectors; v++) {
         __m512i c[PANELS];
 #pragma GCC unroll 4
-        for (int p = 0; p < PANELS; p++) c[p] = _mm512_load_si512(t->codes[p] + at + v * 64);
+        for (int p = 0; p < PANELS; p++)
+            c[p] = _mm512_load_si512(t->codes[p] + at + (size_t)v * 64);
 #pragma GCC unroll 6
         for (uint32_t j = 0; j < rows; j++) {
             const act_block *x = t->x + j * t->row_blocks + b;

@@ -28,7 +28,7 @@
     X(ROPE)         /* [row] */                                                               \
     X(ROPE_KV)      /* [row] ops: rope q, rope k, kv_write */                                 \
     X(KV_WRITE)     /* [row] */                                                               \
-    X(ATTENTION)    /* [row, query heads of one KV head] */                                   \
+    X(ATTENTION)    /* [rows of a run, query heads of one KV head] */                         \
     X(ACT)          /* [row] */                                                               \
     X(ACT_MUL)      /* [row] */                                                               \
     X(ADD)          /* [row] */                                                               \

@@ -6,8 +6,8 @@
 #include "base/os.h"
 #include "model/model.h"
 #include "test.h"
-#include "text/tokenizer.h"
 #include "text/tok_vocab.h"
+#include "text/tokenizer.h"
 #include "train/vocab_file.h"
 #include "train/words.h"
 
