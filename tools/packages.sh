@@ -2,7 +2,9 @@
 # and ./check.
 
 BUILD_PACKAGES="gcc libc6-dev make pkg-config libmicrohttpd-dev libjansson-dev libyaml-dev libedit-dev libsodium-dev libutf8proc-dev libpcre2-dev"
+# Where ARM is the machine itself, the native tests run these kernels.
 NEON_PACKAGES="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+[ "$(uname -m)" != aarch64 ] || NEON_PACKAGES=
 CHECK_PACKAGES="clang clang-format clang-tidy libclang-rt-dev python3 git util-linux"
 
 # Install those of the packages that are missing; say what is done.

@@ -66,9 +66,10 @@ static status open_engine(bench *b, error *err) {
         TRY(check_encoder_tests(c, err));
         opt.ctx_max = c->bench_prompt_tokens;
     }
-    TRY(engine_open(&b->engine, b->model, &opt, err));
     b->threads = opt.threads;
+    /* before the plan, which must see what the sweep holds */
     TRY(machine_open(&b->machine, opt.threads, opt.isa_cap, err));
+    TRY(engine_open(&b->engine, b->model, &opt, err));
     TRY(load_engine(b, err));
     engine_report(b->engine, &b->report);
     return OK;

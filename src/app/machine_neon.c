@@ -6,8 +6,6 @@
 #include <arm_neon.h>
 #include <sys/auxv.h>
 
-#define DOTS __attribute__((target("arch=armv8.2-a+dotprod")))
-
 enum { LINE = 64, VECTORS = 4, F32_LANES = 4, S32_LANES = 4 };
 
 /* HWCAP_ASIMDDP: the UDOT and SDOT instructions (Documentation/arch/arm64/elf_hwcaps.rst). */
@@ -33,12 +31,18 @@ static uint64_t fma_neon(const uint8_t *chunk) {
     return (uint64_t)vaddvq_f32(sum[0]);
 }
 
-DOTS static uint64_t sdot_neon(const uint8_t *chunk) {
+/* sum + a . a; by name, since compilers know the intrinsic only where the whole file may use it */
+static inline int32x4_t dot(int32x4_t sum, int8x16_t a) {
+    __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %1.16b" : "+w"(sum) : "w"(a));
+    return sum;
+}
+
+static uint64_t sdot_neon(const uint8_t *chunk) {
     const int8x16_t a = vreinterpretq_s8_u8(vld1q_u8(chunk));
     int32x4_t sum[LOOP_SUMS];
     for (int k = 0; k < LOOP_SUMS; k++) sum[k] = vdupq_n_s32(k);
     for (int i = 0; i < LOOP_ROUNDS; i++)
-        for (int k = 0; k < LOOP_SUMS; k++) sum[k] = vdotq_s32(sum[k], a, a);
+        for (int k = 0; k < LOOP_SUMS; k++) sum[k] = dot(sum[k], a);
     for (int k = 1; k < LOOP_SUMS; k++) sum[0] = veorq_s32(sum[0], sum[k]);
     return (uint32_t)vaddvq_s32(sum[0]);
 }

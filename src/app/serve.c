@@ -20,6 +20,11 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "base/thread.h"
+#include "text/tool_calls.h"
+
+/* Unsent bytes of one stream: tokens up to its credits, and a tool call of every choice, which comes
+ * at once when it is whole (text/tool_calls.h) and is escaped as JSON in JSON. */
+enum { STREAM_BYTES_MAX = 1 << 20, CALL_BYTES_MAX = 2 * TOOL_CALL_BYTES_MAX };
 
 typedef struct server {
     const config *c;
@@ -90,7 +95,8 @@ static status open_front(server *s, error *err) {
                  .body_bytes_max = (size_t)c->request_bytes_max,
                  .idle_ms_max = c->idle_ms_max,
                  .head_ms_max = c->head_ms_max,
-                 .body_ms_max = c->body_ms_max},
+                 .body_ms_max = c->body_ms_max,
+                 .stream_bytes_max = STREAM_BYTES_MAX + (size_t)c->choices_max * CALL_BYTES_MAX},
         .requests_max = (c->queue_max + c->parallel) * (s->stacks_count != 0 ? s->stacks_count : 1),
         .credits = c->credits_tokens,
         .choices_max = c->choices_max,

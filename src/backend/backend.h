@@ -11,7 +11,8 @@
  *   quantized weights    normalised mean squared error 1e-8 (activations rounded to 16 bits
  *                        per block of 32); prompts in mode fast 1e-4 (8 bits)
  *   F32, F16, BF16, rows dequantized to f32
- *                        1e-11 (f32 accumulation; the weights are read exactly)  */
+ *                        1e-11 (f32 accumulation; the weights are read exactly); on matrix units
+ *                        prompts with F16 and BF16 in mode fast 1e-4 (both sides in bf16)  */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 
@@ -64,7 +65,7 @@ typedef struct backend_report {
 typedef struct backend_memory {
     size_t workspace;
     size_t repacked;   /* copies of weights */
-    uint64_t replaced; /* of the stored weights: not read any more once the copies are made */
+    uint64_t replaced; /* of the stored weights: no product reads them once the copies are made */
 } backend_memory;
 
 /* How far a long operation has come; false: stop.  Called on the caller's thread. */

@@ -129,6 +129,17 @@ static backend_options backend_options_of(const engine_options *opt) {
     return (backend_options){.threads = opt->threads, .isa_cap = opt->isa_cap, .fast = opt->fast};
 }
 
+/* Copies are touched when they are made: what does not fit would be found out by being killed. */
+static status check_copies(const mem_plan *plan, error *err) {
+    const uint64_t available = os_memory_available();
+    if (plan->repacked_bytes <= available) return OK;
+    return error_set(
+        err, ERR_NOMEM,
+        "engine: the weights, repacked, need %llu bytes, %llu are free: take a smaller "
+        "model or type",
+        (unsigned long long)plan->repacked_bytes, (unsigned long long)available);
+}
+
 static status plan_memory(const model *m, const engine_options *opt, const program *p,
                           mem_plan *plan, error *err) {
     const backend_options bopt = backend_options_of(opt);
@@ -137,6 +148,7 @@ static status plan_memory(const model *m, const engine_options *opt, const progr
     plan->workspace_bytes = memory.workspace;
     plan->repacked_bytes = memory.repacked;
     plan->weights_bytes -= num_min_u64(plan->weights_bytes, memory.replaced);
+    TRY(check_copies(plan, err));
     TRY(plan_states(p, opt, plan, err));
     return plan_kv(m, opt, plan, err);
 }
@@ -441,8 +453,8 @@ status engine_load(engine *e, const backend_progress *p, error *err) {
     TRY(e->opt.backend->load(e->backend, &repacking, err));
     l.done = num_min_u64(l.total, e->m->weight_bytes - e->plan.weights_bytes);
     if (e->plan.weights_bytes <= os_memory_available()) TRY(read_weights(e, &l, err));
-    (void)p->tell(p->ctx, l.total, l.total);
-    return OK;
+    if (p->tell(p->ctx, l.total, l.total)) return OK;
+    return error_set(err, ERR_CANCELED, "engine: stopped while loading the weights");
 }
 
 void engine_log_weights(const engine *e) { backend_log_weights(e->opt.backend, e->program); }

@@ -13,34 +13,40 @@ static bool has_amx_bf16(void) {
     return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & bf16) && (edx & tile);
 }
 
-/* Small integers, whose products and sums bf16 and f32 hold exactly: 17 rows by three groups, so
- * that every kind of tile is used. */
-bool cpu_bf16_is_right(const bf16_kernels *k) {
-    enum { ROWS = 17, GROUPS = 3, COLS = 2 * BF16_COLS, LANES = GROUPS * PACK_ROWS };
-    static float x[ROWS][COLS], w[LANES][COLS], out[ROWS][LANES];
-    static uint16_t x16[ROWS][COLS], panel[GROUPS][COLS * PACK_ROWS];
+enum { ROWS = 17, GROUPS = 3, COLS = 2 * BF16_COLS, LANES = GROUPS * PACK_ROWS };
+
+/* The first `rows` rows against sums in plain C, which are small integers. */
+static bool rows_are_right(const bf16_kernels *k, const float (*x)[COLS], const float (*w)[COLS],
+                           bf16_args *a, uint32_t rows) {
+    static float out[ROWS][LANES];
     bool right = true;
+    a->rows = rows;
+    a->out = out[0];
+    k->multiply(a);
+    for (uint32_t r = 0; r < rows; r++) {
+        for (uint32_t j = 0; j < LANES; j++) {
+            float sum = 0;
+            for (uint32_t c = 0; c < COLS; c++) sum += x[r][c] * w[j][c];
+            right = right && sum == out[r][j];
+        }
+    }
+    return right;
+}
+
+/* Small integers, whose products and sums bf16 and f32 hold exactly: 17 rows and 5 by three groups,
+ * so that every kind of tile is used. */
+bool cpu_bf16_is_right(const bf16_kernels *k) {
+    static float x[ROWS][COLS], w[LANES][COLS];
+    static uint16_t x16[ROWS][COLS], panel[GROUPS][COLS * PACK_ROWS];
     for (int c = 0; c < COLS; c++) {
         for (int r = 0; r < ROWS; r++) x[r][c] = (float)((r * 7 + c * 3) % 13 - 6);
         for (int j = 0; j < LANES; j++) w[j][c] = (float)((j * 5 + c * 11) % 17 - 8);
     }
-    for (int r = 0; r < ROWS; r++) k->round(x[r], x16[r], COLS);
+    for (size_t r = 0; r < ROWS; r++) k->round(x[r], x16[r], COLS);
     for (size_t g = 0; g < GROUPS; g++) k->from_rows(w[g * PACK_ROWS], COLS, COLS, panel[g]);
-    k->multiply(&(bf16_args){.panel = panel[0],
-                             .groups = GROUPS,
-                             .cols = COLS,
-                             .x = x16[0],
-                             .x_stride = COLS,
-                             .rows = ROWS,
-                             .out = out[0]});
-    for (int r = 0; r < ROWS; r++) {
-        for (int j = 0; j < LANES; j++) {
-            float sum = 0;
-            for (int c = 0; c < COLS; c++) sum += x[r][c] * w[j][c];
-            right = right && sum == out[r][j]; /* small integers */
-        }
-    }
-    return right;
+    bf16_args a = {
+        .panel = panel[0], .groups = GROUPS, .cols = COLS, .x = x16[0], .x_stride = COLS};
+    return rows_are_right(k, x, w, &a, ROWS) && rows_are_right(k, x, w, &a, 5);
 }
 
 const bf16_kernels *cpu_bf16_find(void) {

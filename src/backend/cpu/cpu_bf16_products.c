@@ -17,7 +17,8 @@ enum {
 
 bool cpu_bf16_takes(const weight *w) {
     if (w->data == NULL || w->packed != NULL || w->cols % BF16_COLS != 0) return false;
-    return cpu_weight_packs(w) || cpu_matmul_path(w->type) == BACKEND_PATH_NATIVE;
+    /* F32 stays exact: small matrices that decide, like those of routers */
+    return cpu_weight_packs(w) || w->type == DTYPE_F16 || w->type == DTYPE_BF16;
 }
 
 static size_t panel_floats(const weight *w) { return (size_t)MATMUL_ROWS_MAX * w->cols / 2; }

@@ -35,21 +35,28 @@ static void build_tables(void) {
     cpu_packs_avx2(&avx2);
     cpu_floats_avx2(&avx2);
     cpu_attention_avx2(&avx2);
-    avx512 = amx = avx2;
+    avx512 = avx2;
     if (!has_avx512()) return;
     avx512.isa = "avx512";
     cpu_packs_avx512(&avx512);
     cpu_floats_avx512(&avx512);
     cpu_attention_avx512(&avx512);
+}
+
+/* Not before it may be used: asking changes the process, and tries the unit. */
+static void build_amx(void) {
     amx = avx512;
-    amx.bf16 = cpu_bf16_find();
+    amx.bf16 = has_avx512() ? cpu_bf16_find() : NULL;
     if (amx.bf16 != NULL) amx.isa = "amx";
 }
 
 static const cpu_kernels *table_of(cpu_isa cap) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     if (cap == CPU_ISA_SCALAR || !has_avx2()) return &scalar;
     if (cap == CPU_ISA_AVX2) return &avx2;
-    return cap == CPU_ISA_AVX512 ? &avx512 : &amx;
+    if (cap == CPU_ISA_AVX512) return &avx512;
+    (void)pthread_once(&once, build_amx);
+    return &amx;
 }
 
 static status check_cap(cpu_isa cap, error *err) {

@@ -100,8 +100,11 @@ unit_fn cpu_mul_row, cpu_mul_col, cpu_take_rows;
 /* The digits of row r. */
 void cpu_digits_row(const backend *b, value_id v, uint32_t r);
 
+/* cpu_kv.c */
+unit_fn cpu_kv_write, cpu_rope, cpu_rope_kv;
+
 /* cpu_attention.c */
-unit_fn cpu_kv_write, cpu_rope, cpu_rope_kv, cpu_attention;
+unit_fn cpu_attention;
 units_fn cpu_units_attention;
 size_t cpu_attention_floats(const program *p);
 

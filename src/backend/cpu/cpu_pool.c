@@ -6,6 +6,8 @@
  * complete.  A claim succeeds only while the run lasts: the caller opens the next run's
  * phases after every unit of this one is done, and from then on the number in `claim`
  * differs.
+ * What a run calls is one pointer to a pair that never changes: a worker that comes late sees the
+ * function and the context of one run or of another, never a mixture, and finds its own run over.
  * Parking.  A waiter announces itself in `parked` before it looks a last time; a waker changes
  * the state before it looks at `parked`.  Both are sequentially consistent, so one of the
  * two sees the other. */
@@ -21,12 +23,19 @@
 enum {
     SPINS_MAX = 4000, /* about 50 us of pauses, longer than the gap between two phases */
     CACHE_LINE = 64,
+    JOBS_MAX = 4, /* different things a pool is for */
 };
+
+typedef struct pool_job {
+    void (*work)(void *ctx, uint32_t run, uint32_t worker);
+    void *ctx;
+} pool_job;
 
 struct cpu_pool {
     uint32_t threads;
-    _Atomic(void (*)(void *, uint32_t, uint32_t)) work;
-    void *_Atomic ctx;
+    pool_job jobs[JOBS_MAX]; /* [jobs_count] the caller's */
+    uint32_t jobs_count;
+    _Atomic(const pool_job *) job; /* of the last run; one of jobs */
     _Alignas(CACHE_LINE) _Atomic uint32_t run_seq;
     _Alignas(CACHE_LINE) _Atomic uint32_t parked;
     _Atomic bool stop;
@@ -126,7 +135,8 @@ static void worker_main(void *arg) {
         await(pool, run_has_begun, &pool->run_seq, run);
         if (atomic_load(&pool->stop)) break;
         run = atomic_load(&pool->run_seq); /* runs that were missed are over */
-        atomic_load (&pool->work)(atomic_load(&pool->ctx), run, w->idx);
+        const pool_job *job = atomic_load(&pool->job);
+        job->work(job->ctx, run, w->idx);
     }
     mem_thaw();
 }
@@ -135,11 +145,20 @@ uint32_t cpu_pool_next_run(const cpu_pool *pool) {
     return atomic_load_explicit(&pool->run_seq, memory_order_relaxed) + 1;
 }
 
+/* The pair, which is kept as long as the pool. */
+static const pool_job *job_of(cpu_pool *pool, pool_job wanted) {
+    for (uint32_t i = 0; i < pool->jobs_count; i++)
+        if (pool->jobs[i].work == wanted.work && pool->jobs[i].ctx == wanted.ctx)
+            return &pool->jobs[i];
+    ASSERT(pool->jobs_count < JOBS_MAX);
+    pool->jobs[pool->jobs_count] = wanted;
+    return &pool->jobs[pool->jobs_count++];
+}
+
 void cpu_pool_run(cpu_pool *pool, void (*work)(void *ctx, uint32_t run, uint32_t worker),
                   void *ctx) {
     uint32_t run = cpu_pool_next_run(pool);
-    atomic_store(&pool->work, work);
-    atomic_store(&pool->ctx, ctx);
+    atomic_store(&pool->job, job_of(pool, (pool_job){work, ctx}));
     atomic_store(&pool->run_seq, run);
     wake_parked(pool);
     work(ctx, run, 0);

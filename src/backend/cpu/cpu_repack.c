@@ -52,6 +52,7 @@ status pack_set_init(pack_set *s, const program *p, error *err) {
     s->list = mem_try_calloc((size_t)count_matrices(p) + 1, sizeof *s->list);
     s->first = mem_try_calloc((size_t)p->ops_count + 1, sizeof *s->first);
     s->work = mem_try_alloc_aligned(64, sizeof *s->work);
+    if (s->work != NULL) *s->work = (packing){0};
     if (s->list == NULL || s->first == NULL || s->work == NULL) {
         pack_set_deinit(s);
         return error_set(err, ERR_NOMEM, "cpu: no memory for a list of %u weights",
@@ -111,7 +112,7 @@ status pack_set_load(pack_set *s, cpu_pool *pool, const backend_progress *progre
     /* workers may be on their way out of a run when the next one begins: what they look at lives
      * as long as the pool (cpu_pool.h) */
     packing *p = s->work;
-    *p = (packing){.pool = pool};
+    p->pool = pool; /* the same each time: a load that was stopped may be begun again */
     uint64_t done = 0;
     for (uint32_t i = 0; i < s->count; i++) {
         if (s->list[i].format == NULL) continue;

@@ -32,7 +32,7 @@ typedef struct pack_set {
     uint32_t *first;         /* owned; [ops_count] the first matrix of an op that has any */
     void *memory;            /* owned pages */
     size_t bytes;            /* of memory */
-    uint64_t replaced_bytes; /* of the originals */
+    uint64_t replaced_bytes; /* of the originals, which products read no more */
     bool loaded;
     packing *work; /* owned */
 } pack_set;

@@ -66,6 +66,27 @@ TEST(engine_opens_exactly_what_it_planned) {
     engine_close(NULL);
 }
 
+static status plan_too_much(const program *p, const backend_options *opt, backend_memory *out,
+                            error *err) {
+    (void)p, (void)opt, (void)err;
+    *out = (backend_memory){.repacked = SIZE_MAX / 2};
+    return OK;
+}
+
+TEST(engine_refuses_copies_of_weights_that_do_not_fit) {
+    model *m = tiny();
+    mem_plan plan;
+    error err = {0};
+    engine_options opt = small_options();
+    backend_ops greedy = backend_cpu;
+    greedy.plan = plan_too_much;
+    opt.backend = &greedy;
+    opt.kv_bytes_max = 1 << 20; /* what is asked for does not count what is free */
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+    CHECK_HAS(err.msg, "the weights, repacked, need 9223372036854775807 bytes");
+    model_close(m);
+}
+
 TEST(engine_context_defaults_to_the_models) {
     model *m = tiny();
     mem_plan plan;
