@@ -22,8 +22,8 @@
 #include "base/thread.h"
 #include "text/tool_calls.h"
 
-/* Unsent bytes of one stream: tokens up to its credits, and a tool call of every choice, which comes
- * at once when it is whole (text/tool_calls.h) and is escaped as JSON in JSON. */
+/* Unsent bytes of one stream: tokens up to its credits, and a tool call of every choice, which
+ * comes at once when it is whole (text/tool_calls.h) and is escaped as JSON in JSON. */
 enum { STREAM_BYTES_MAX = 1 << 20, CALL_BYTES_MAX = 2 * TOOL_CALL_BYTES_MAX };
 
 typedef struct server {

@@ -40,8 +40,8 @@ void cpu_phase_open(cpu_phase *phase, uint32_t run, uint32_t units);
 
 /* Call work(ctx, run, worker) on every worker.  Returns when the caller's own call does, which
  * must be after it waited for every phase; others may still be on their way out, or even in,
- * and touch nothing but the phases.  ctx and the phases live until cpu_pool_destroy(); a pool is run
- * with at most four different pairs of work and ctx. */
+ * and touch nothing but the phases.  ctx and the phases live until cpu_pool_destroy(); a pool is
+ * run with at most four different pairs of work and ctx. */
 void cpu_pool_run(cpu_pool *pool, void (*work)(void *ctx, uint32_t run, uint32_t worker),
                   void *ctx);
 
