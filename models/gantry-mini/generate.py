@@ -18,17 +18,19 @@ from collections import Counter
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from corpus import (arithmetic, chat, docs, json_tasks, lists, measure,  # noqa: E402
+from corpus import (arithmetic, chat, copying, docs, json_tasks, lists, measure,  # noqa: E402
                     stories, talks, tool_tasks)
 from corpus.split import Split  # noqa: E402
 from corpus.words import PEOPLE, TOWNS  # noqa: E402
 
 # conversations of training; docs: per fact
-TRAIN = {"docs": 34, "arithmetic": 30000, "measure": 5000, "lists": 11000, "chat": 7000,
-         "stories": 4000, "json": 11000, "tools": 8500, "beside_tools": 900, "talks": 7000}
-EVAL = {"arithmetic": 400, "measure": 100, "lists": 200, "chat": 160, "stories": 60, "json": 300,
-        "tools": 300, "beside_tools": 30, "talks": 100}
+TRAIN = {"docs": 34, "arithmetic": 30000, "measure": 5000, "lists": 9500, "chat": 7000,
+         "stories": 2800, "copying": 8000, "json": 11000, "tools": 8500, "beside_tools": 900,
+         "talks": 7000, "tool_talks": 1500}
+EVAL = {"arithmetic": 400, "measure": 100, "lists": 200, "chat": 160, "stories": 60, "copying": 100,
+        "json": 300, "tools": 300, "beside_tools": 30, "talks": 100, "tool_talks": 40}
 VALID_SHARE = 0.015
+COPIES = ("copying", "json", "tools")      # skills with values that are held out
 
 
 def make_skills(seed, split, counts, held):
@@ -39,7 +41,7 @@ def make_skills(seed, split, counts, held):
     out = {"docs": docs.make_eval(rng("docs"), split) if held
            else docs.make_train(rng("docs"), split, counts["docs"])}
     for name, room in (("arithmetic", arithmetic), ("measure", measure), ("lists", lists),
-                       ("chat", chat), ("stories", stories), ("json", json_tasks)):
+                       ("chat", chat), ("stories", stories), ("copying", copying), ("json", json_tasks)):
         out[name] = room.make(rng(name), split, counts[name], held)
     plain = [s for name in ("docs", "lists", "chat") for s in out[name] if talks.can_join(s)]
     beside = rng("beside_tools").sample(plain, counts["beside_tools"])
@@ -47,11 +49,13 @@ def make_skills(seed, split, counts, held):
     return out
 
 
-def add_talks(seed, out, firsts, count, side):
+def add_talks(seed, out, firsts, counts, side):
     rng = random.Random(f"{seed}/{side}/talks")
     singles = [s for name, samples in out.items() if name != "tools" for s in samples
                if s.skill != "docs_reworded"]
-    out["talks"] = talks.make(rng, count, firsts or singles, singles)
+    out["talks"] = talks.make(rng, counts["talks"], firsts or singles, singles)
+    out["tools"] += talks.make_with_tools(rng, counts["tool_talks"], firsts or singles,
+                                          out["tools"])
     return singles
 
 
@@ -86,8 +90,8 @@ def drop_known_questions(evaluation, training):
 
 def check_held_out(evaluation, training):
     """Values and names of the evaluation are not in training; a breach is our own mistake."""
-    trained = {v for s in training if s.skill in ("json", "tools") for v in s.values}
-    asked = {v for s in evaluation if s.skill in ("json", "tools") for v in s.values}
+    trained = {v for s in training if s.skill in COPIES for v in s.values}
+    asked = {v for s in evaluation if s.skill in COPIES for v in s.values}
     names = {v for kind, v in asked if kind in ("person", "town")}
     words = {w for s in training for m in s.messages
              for w in re.findall(r"[A-Z][a-z]+", m["content"])} & set(PEOPLE + TOWNS)
@@ -130,9 +134,9 @@ def make_parts(seed, scale):
     split = Split(seed)
     counts = {k: max(1, int(n * scale)) for k, n in TRAIN.items()}
     trained = make_skills(seed, split, counts, held=False)
-    singles = add_talks(seed, trained, None, counts["talks"], "train")
+    singles = add_talks(seed, trained, None, counts, "train")
     asked = make_skills(seed, split, EVAL, held=True)
-    add_talks(seed, asked, singles, EVAL["talks"], "eval")
+    add_talks(seed, asked, singles, EVAL, "eval")
     training = finish(seed, trained, "train")
     evaluation = drop_known_questions(finish(seed, asked, "eval"), training)
     check_held_out(evaluation, training)

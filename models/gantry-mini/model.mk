@@ -16,7 +16,7 @@ $(MINI_OUT)/eval.jsonl: $(MINI_OUT)/train.jsonl ;
 
 # Binaries stand behind a |: a newer trainer is no reason to train again.
 $(MINI_OUT)/vocab.gguf: $(MINI_OUT)/train.jsonl $(MINI)/template.jinja | $(B)/gantry-train
-	$(B)/gantry-train bpe --corpus $< --chat-template $(MINI)/template.jinja --vocab 2048 \
+	$(B)/gantry-train bpe --corpus $< --chat-template $(MINI)/template.jinja --vocab 2048 --letters-apart \
 	    --special '<|endoftext|>,<|im_start|>,<|im_end|>' \
 	    --user-defined '<tool_call>,</tool_call>,<tool_response>,</tool_response>,<tools>,</tools>' \
 	    --bos '<|endoftext|>' --eos '<|im_end|>' --eot '<|im_end|>' -o $@

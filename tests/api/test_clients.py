@@ -68,4 +68,4 @@ def openai():
 def gantry_mini():
     installed()
     with Server(model="gantry-mini") as server:
-        return verdicts("gantry_mini.mjs", server, 1)
+        return verdicts("gantry_mini.mjs", server, 4)

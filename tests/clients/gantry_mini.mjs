@@ -55,11 +55,7 @@ const turns = {
     assert.equal(choice.finish_reason, "stop");
     assert.equal(choice.message.content.trim(), FACT.answer);
   },
-};
 
-// What the committed model has not learnt well enough yet (models/gantry-mini/README.md): asked of
-// one that has, with GANTRY_MINI_TOOLS=1.
-const toolTurns = {
   async a_fact_is_told_word_for_word() {
     const choice = await say({ role: "user", content: FACT.question });
     assert.equal(choice.finish_reason, "stop");
@@ -86,8 +82,6 @@ const toolTurns = {
     assert.equal(choice.message.content.trim(), TOLD);
   },
 };
-
-if (process.env.GANTRY_MINI_TOOLS === "1") Object.assign(turns, toolTurns);
 
 let failed = 0;
 for (const [name, turn] of Object.entries(turns)) {

@@ -13,16 +13,20 @@ status adamw_init(adamw *a, const shape *s, error *err) {
     a->m = mem_try_calloc(a->count, sizeof *a->m);
     a->v = mem_try_calloc(a->count, sizeof *a->v);
     a->parts = mem_try_calloc(a->count / PART + 1, sizeof *a->parts);
-    if (a->m != NULL && a->v != NULL && a->parts != NULL) return OK;
-    adamw_deinit(a);
-    return error_set(err, ERR_NOMEM, "train: no memory for the moments of %zu parameters",
-                     shape_params(s));
+    status st = OK;
+    if (a->m == NULL || a->v == NULL || a->parts == NULL)
+        st = error_set(err, ERR_NOMEM, "train: no memory for the moments of %zu parameters",
+                       a->count);
+    if (st == OK) st = muon_init(&a->muon, s, err);
+    if (st != OK) adamw_deinit(a);
+    return st;
 }
 
 void adamw_deinit(adamw *a) {
     mem_free(a->m);
     mem_free(a->v);
     mem_free(a->parts);
+    muon_deinit(&a->muon);
     *a = (adamw){0};
 }
 
@@ -82,6 +86,7 @@ float adamw_step(adamw *a, const crew *c, const adamw_options *opt, float rate, 
     for (uint32_t i = 0; i < shape_tensors(&a->shape); i++) {
         const shape_tensor t = shape_tensor_get(&a->shape, i);
         s.keep = t.rows > 0 ? 1.0f - rate * opt->decay : 1.0f;
+        if (opt->muon && muon_takes(&t)) continue;
         step_job j = {c->kern,
                       &s,
                       params + t.at,
@@ -91,5 +96,7 @@ float adamw_step(adamw *a, const crew *c, const adamw_options *opt, float rate, 
                       (uint32_t)shape_tensor_count(&t)};
         slices_run(c, j.count, PART, step_part, &j);
     }
+    const muon_scalars scalars = {opt->momentum, rate, opt->decay, s.grad_scale};
+    if (opt->muon) muon_step(&a->muon, c, &scalars, params, a->m, grads);
     return norm;
 }

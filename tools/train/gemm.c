@@ -22,6 +22,7 @@ enum {
     TASK_COLS = 512,
     TASKS_PER_THREAD = 2, /* at least, where the product is large enough */
     TASK_SIDE_MIN = 64,
+    PANELS_AT_ONCE = 8,
 };
 
 /* Panels are padded to whole tiles. */
@@ -61,11 +62,11 @@ static void pack_along(const float *src, size_t line, uint32_t width, uint32_t k
         for (uint32_t i = w < quads ? steps : 0; i < k; i++) out[i * width + w] = src[w * line + i];
 }
 
-/* Whole panels of lines that lie side by side: a step of all of them is one run of memory, which
- * is read in one go.  Four at a time: a call of memcpy for so few bytes would cost more than they
- * do. */
-static void pack_across(const float *src, size_t step, uint32_t lines, uint32_t width, uint32_t k,
-                        float *out) {
+/* Whole panels of lines that lie side by side: a step of a few of them is one run of memory, which
+ * is read in one go.  Few, since panels may all begin in the same set of the L1 cache.  Four floats
+ * at a time: a call of memcpy for so few bytes would cost more than they do. */
+static inline __attribute__((always_inline)) void
+copy_panels(const float *src, size_t step, uint32_t lines, uint32_t width, uint32_t k, float *out) {
     const uint32_t quads = width / 4 * 4;
     for (uint32_t i = 0; i < k; i++, src += step)
         for (uint32_t at = 0; at < lines; at += width) {
@@ -74,6 +75,21 @@ static void pack_across(const float *src, size_t step, uint32_t lines, uint32_t 
             for (uint32_t w = 0; w < quads; w += 4) memcpy(to + w, from + w, sizeof(quad));
             for (uint32_t w = quads; w < width; w++) to[w] = from[w];
         }
+}
+
+static void pack_across(const float *src, size_t step, uint32_t lines, uint32_t width, uint32_t k,
+                        float *out) {
+    const uint32_t few = PANELS_AT_ONCE * width;
+    for (uint32_t at = 0; at < lines; at += few) {
+        const uint32_t count = num_min_u32(few, lines - at);
+        float *to = out + (size_t)at * k;
+        if (width == 8) /* the loops of the widths of AVX-512 are unrolled */
+            copy_panels(src + at, step, count, 8, k, to);
+        else if (width == 32)
+            copy_panels(src + at, step, count, 32, k, to);
+        else
+            copy_panels(src + at, step, count, width, k, to);
+    }
 }
 
 /* out [k][width] = lines of `src`, of which there are `count` <= width: the rest is zero.  A line

@@ -9,7 +9,8 @@ enum { KERNEL_MR = 8, KERNEL_NR = 32 };
 
 static void gemm_tile(uint32_t k, const float *a, size_t a_row, size_t a_col, const float *b,
                       float *c, size_t ldc, bool add) {
-    __m512 acc[KERNEL_MR][2];
+    __m512 acc[KERNEL_MR][2]; /* in registers, as every loop over it is unrolled */
+#pragma GCC unroll 8
     for (int i = 0; i < KERNEL_MR; i++) {
         acc[i][0] = add ? _mm512_loadu_ps(c + (size_t)i * ldc) : _mm512_setzero_ps();
         acc[i][1] = add ? _mm512_loadu_ps(c + (size_t)i * ldc + 16) : _mm512_setzero_ps();
@@ -23,6 +24,7 @@ static void gemm_tile(uint32_t k, const float *a, size_t a_row, size_t a_col, co
             acc[i][1] = _mm512_fmadd_ps(x, b1, acc[i][1]);
         }
     }
+#pragma GCC unroll 8
     for (int i = 0; i < KERNEL_MR; i++) {
         _mm512_storeu_ps(c + (size_t)i * ldc, acc[i][0]);
         _mm512_storeu_ps(c + (size_t)i * ldc + 16, acc[i][1]);

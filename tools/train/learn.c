@@ -64,12 +64,12 @@ static uint64_t fingerprint(const learner *l, const corpus *c) {
     const int n = snprintf(
         text, sizeof text,
         "%u %u %u %u %u %u %u %u %a %a | %u %u %a %u | %a %a %u | %a %a %a %a %a | %a %" PRIu64
-        " %u",
+        " %u | %d %a",
         h->vocab, h->embd, h->layers, h->heads, h->kv_heads, h->head_dim, h->ff, h->ctx,
         (double)h->rope_base, (double)h->norm_eps, s->batch_tokens, s->accumulate,
         (double)s->prompt_weight, s->steps, (double)s->rate, (double)s->rate_end, s->warmup,
         (double)o->beta1, (double)o->beta2, (double)o->eps, (double)o->decay, (double)o->clip,
-        (double)s->init_std, s->seed, s->held_out);
+        (double)s->init_std, s->seed, s->held_out, (int)o->muon, (double)o->momentum);
     uint64_t hash = file_hash(FILE_HASH_BEGIN, text, (size_t)n);
     hash = file_hash(hash, l->data.ids.p, l->data.ids.n);
     return file_hash(hash, c->text.p, c->text.n);
@@ -213,9 +213,17 @@ static status run_steps(learner *l, const volatile sig_atomic_t *stop, error *er
 
 /* --- the whole --------------------------------------------------------------------------- */
 
-static status check_settings(const learner *l, error *err) {
-    const learn_settings *s = &l->s;
+static status choose_optimizer(learn_settings *s, error *err) {
+    s->optimizer.muon = strcmp(s->method, "muon") == 0;
+    if (s->optimizer.muon || strcmp(s->method, "adamw") == 0) return OK;
+    return error_set(err, ERR_INVALID, "usage: --optimizer '%s' is neither adamw nor muon",
+                     s->method);
+}
+
+static status check_settings(learner *l, error *err) {
+    learn_settings *s = &l->s;
     TRY(shape_check(&s->shape, err));
+    TRY(choose_optimizer(s, err));
     if (s->batch_tokens < s->shape.ctx)
         return error_set(err, ERR_INVALID,
                          "usage: --batch-tokens %u does not hold a document of --ctx %u",

@@ -19,6 +19,7 @@ typedef struct learn_settings {
     uint32_t steps;       /* 0: from epochs */
     float rate, rate_end; /* the last as a part of the first */
     uint32_t warmup;
+    const char *method; /* "adamw" or "muon": fills optimizer.muon */
     adamw_options optimizer;
     float init_std;
     uint64_t seed;

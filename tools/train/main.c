@@ -24,10 +24,12 @@
 typedef struct bpe_settings {
     const char *corpus, *chat_template, *specials, *user_defined, *pre, *bos, *eos, *eot, *out;
     uint32_t vocab;
+    bool letters_apart;
 } bpe_settings;
 
-#define TEXT(field)  OPTION_TEXT, offsetof(bpe_settings, field), 0, 0
-#define COUNT(field) OPTION_COUNT, offsetof(bpe_settings, field)
+#define TEXT(field)   OPTION_TEXT, offsetof(bpe_settings, field), 0, 0
+#define COUNT(field)  OPTION_COUNT, offsetof(bpe_settings, field)
+#define SWITCH(field) OPTION_SWITCH, offsetof(bpe_settings, field), 0, 0
 static const option_row bpe_rows[] = {
     {"corpus", TEXT(corpus), NULL, "conversations, JSON Lines"},
     {"chat-template", TEXT(chat_template), NULL, "the model's Jinja template, a file"},
@@ -35,6 +37,8 @@ static const option_row bpe_rows[] = {
     {"special", TEXT(specials), NULL, "control tokens, A,B,C; they get the last ids"},
     {"user-defined", TEXT(user_defined), "", "tokens that are text, A,B,C; the ids after those"},
     {"pre", TEXT(pre), "qwen2", "how text is split into words: tokenizer.ggml.pre"},
+    {"letters-apart", SWITCH(letters_apart), "false",
+     "no token has a blank or sign in front of letters"},
     {"bos", TEXT(bos), "", "the special token that begins a text"},
     {"eos", TEXT(eos), NULL, "the special token that ends a text"},
     {"eot", TEXT(eot), "", "the special token that ends a turn"},
@@ -42,6 +46,7 @@ static const option_row bpe_rows[] = {
 };
 #undef TEXT
 #undef COUNT
+#undef SWITCH
 
 /* Where the first special token of `text` stands, and which it is. */
 static const char *find_special(const vocab_plan *plan, str text, str *which) {
@@ -87,6 +92,7 @@ static status learn_vocab(const bpe_settings *s, const vocab_plan *plan, corpus 
     words w;
     bpe b = {0};
     status st = words_init(&w, plan->pre, err);
+    w.letters_apart = s->letters_apart;
     if (st == OK && s->vocab < BPE_BYTES + plan->specials_count)
         st = error_set(err, ERR_INVALID, "usage: --vocab %u does not hold %d bytes and %u specials",
                        s->vocab, BPE_BYTES, plan->specials_count);
@@ -151,6 +157,8 @@ static const option_row run_rows[] = {
     {"rate", NUMBER(rate), 0, 1, "2e-3", "learning rate after the warmup"},
     {"rate-end", NUMBER(rate_end), 0, 1, "0.1", "of the last step, as a part of --rate"},
     {"warmup", COUNT(warmup), 0, 1e9, "100", "steps in which the rate rises"},
+    {"optimizer", TEXT(method), "adamw", "adamw, or muon for the matrices of the blocks"},
+    {"momentum", NUMBER(optimizer.momentum), 0, 0.9999, "0.95", "of Muon"},
     {"beta1", NUMBER(optimizer.beta1), 0, 0.9999, "0.9", "of AdamW"},
     {"beta2", NUMBER(optimizer.beta2), 0, 0.99999, "0.95", "of AdamW"},
     {"eps", NUMBER(optimizer.eps), 1e-12, 1, "1e-8", "of AdamW"},

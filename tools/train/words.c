@@ -55,10 +55,23 @@ static status add_word(words *w, str text, error *err) {
     return buf_status(&w->list, "words", err);
 }
 
+static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+
+static bool has_sign_in_front(str word) {
+    return word.n > 1 && (unsigned char)word.p[0] < 0x80 && !is_letter(word.p[0]) &&
+           is_letter(word.p[1]);
+}
+
 status words_add(words *w, str text, error *err) {
     TRY(tok_split_text(w->splitter, text, &w->cut, &w->spare, err));
     const tok_word *cut = (const tok_word *)(const void *)w->cut.p;
-    for (size_t i = 0; i < w->cut.n / sizeof *cut; i++)
-        TRY(add_word(w, (str){text.p + cut[i].begin, cut[i].end - cut[i].begin}, err));
+    for (size_t i = 0; i < w->cut.n / sizeof *cut; i++) {
+        str word = {text.p + cut[i].begin, cut[i].end - cut[i].begin};
+        if (w->letters_apart && has_sign_in_front(word)) {
+            TRY(add_word(w, (str){word.p, 1}, err));
+            word = str_skip(word, 1);
+        }
+        TRY(add_word(w, word, err));
+    }
     return OK;
 }

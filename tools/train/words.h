@@ -1,10 +1,15 @@
 /* words.h - how often each word stands in the texts, in the order of their first appearance.
  *
  * Words are what Gantry's own splitter makes (text/tok_split.h), so that no merge is learnt that
- * encoding could not use.  Owner: whoever created it; one thread. */
+ * encoding could not use.  That splitter leaves a blank or sign in front of letters with them; with
+ * `letters_apart` it is counted as a word of its own, so no token of letters begins with it, and a
+ * name has the same tokens wherever it stands: after a blank, a quote, an underscore.  That is a
+ * matter of what is learnt: encoding needs to know nothing of it.
+ * Owner: whoever created it; one thread. */
 #ifndef TRAIN_WORDS_H
 #define TRAIN_WORDS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/arena.h"
@@ -24,6 +29,7 @@ typedef struct words {
     uint32_t cap;   /* of the map */
     buf list;       /* of word_count */
     buf cut, spare; /* of the splitter */
+    bool letters_apart;
 } words;
 
 /* `pre` names a family as in "tokenizer.ggml.pre".  ERR_NOT_FOUND, ERR_NOMEM.  Fills *w also on

@@ -47,6 +47,22 @@ TEST(train_bpe_breaks_ties_by_bytes_whatever_the_order_of_words) {
     bpe_deinit(&b);
 }
 
+TEST(train_bpe_gives_a_name_the_same_tokens_everywhere) {
+    words w;
+    bpe b;
+    error err = {0};
+    CHECK_EQ(words_init(&w, S("qwen2"), &err), OK);
+    w.letters_apart = true;
+    CHECK_EQ(words_add(&w, S("a Lom \"Lom\" go_Lom of-Lom Lom Lom7 !!"), &err), OK);
+    CHECK_EQ(bpe_train(&b, &w, 300, &err), OK);
+    CHECK(token_is(&b, 256, "Lo") || token_is(&b, 256, "om"));
+    CHECK(token_is(&b, 257, "Lom"));
+    for (uint32_t i = 256; i < b.tokens_count; i++)
+        CHECK(b.tokens[i].n > 1 && strchr(" _-\"", b.tokens[i].p[0]) == NULL);
+    bpe_deinit(&b);
+    words_deinit(&w);
+}
+
 TEST(train_bpe_refuses_impossible_sizes) {
     words w;
     bpe b;

@@ -92,7 +92,8 @@ static const shape ONE = {.vocab = 3,
 
 /* The first step moves every weight by the rate against its gradient; matrices decay. */
 TEST(train_adamw_steps_as_published) {
-    const adamw_options opt = {0.9f, 0.95f, 1e-12f, 0.5f, 0};
+    const adamw_options opt = {
+        .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-12f, .decay = 0.5f, .clip = 0};
     const float rate = 0.01f;
     crew c = rig_crew(NULL, 2);
     const size_t count = shape_params(&ONE);
@@ -118,7 +119,8 @@ TEST(train_adamw_steps_as_published) {
 }
 
 TEST(train_adamw_leaves_everything_when_the_gradient_is_no_number) {
-    const adamw_options opt = {0.9f, 0.95f, 1e-8f, 0.1f, 1.0f};
+    const adamw_options opt = {
+        .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .decay = 0.1f, .clip = 1.0f};
     crew c = rig_crew(NULL, 1);
     const size_t count = shape_params(&ONE);
     float *params = rig_random(1, count), *before = rig_random(1, count), *grads = rig_zeros(count);

@@ -100,6 +100,7 @@ static learn_settings settings_of(const folder *f) {
         .rate = 5e-3f,
         .rate_end = 0.1f,
         .warmup = 3,
+        .method = "adamw",
         .optimizer = {.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .decay = 0.1f, .clip = 1.0f},
         .init_std = 0.05f,
         .seed = 7,
@@ -126,11 +127,13 @@ static buf read_whole(const char *path) {
     return b;
 }
 
-TEST(train_run_gives_the_same_file_when_stopped_on_the_way) {
+static void stop_and_go_on(const char *method, const char *other) {
     folder f;
     error err = {0};
     folder_init(&f);
     learn_settings s = settings_of(&f);
+    s.method = method;
+    s.optimizer.momentum = 0.95f;
     CHECK_EQ(learn_run(&s, NULL, &err), OK);
     CHECK_STR(err.msg, "");
     buf whole = read_whole(f.out);
@@ -145,12 +148,25 @@ TEST(train_run_gives_the_same_file_when_stopped_on_the_way) {
     CHECK_EQ(learn_run(&s, NULL, &err), OK);
     buf parts = read_whole(f.out);
     CHECK(str_eq(buf_view(&whole), buf_view(&parts)));
+    s.method = other;
+    CHECK_EQ(learn_run(&s, NULL, &err), ERR_INVALID);
+    CHECK_HAS(err.msg, "of another run");
+    s.method = "sgd";
+    CHECK_EQ(learn_run(&s, NULL, &err), ERR_INVALID);
+    CHECK_HAS(err.msg, "'sgd' is neither adamw nor muon");
+    s.method = method;
     s.seed = 8;
     CHECK_EQ(learn_run(&s, NULL, &err), ERR_INVALID);
     CHECK_HAS(err.msg, "of another run");
     buf_deinit(&whole);
     buf_deinit(&parts);
     folder_end(&f);
+}
+
+TEST(train_run_gives_the_same_file_when_stopped_on_the_way) { stop_and_go_on("adamw", "muon"); }
+
+TEST(train_run_with_muon_gives_the_same_file_when_stopped_on_the_way) {
+    stop_and_go_on("muon", "adamw");
 }
 
 /* The trained weights, back from the file. */
