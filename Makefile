@@ -1,6 +1,8 @@
 # make            optimised binary in build/release/
 # make check      unit, kernel and simulation tests + fuzz corpus replay  (no GPU, no network)
 #                 T=kv runs only the tests whose name contains kv
+# make check-sim  kernels, driver and CUDA backend on a GPU made of software (tests/cudasim)
+# make check-ptxas   registers and spills of every kernel on every card (needs nvcc)
 # make check-api  black-box tests: the real binary over HTTP and on the command line
 # make lint       layers, headers, house rules, clang-format, clang-tidy
 # make format     clang-format in place
@@ -17,8 +19,6 @@ VERSION := 0.1.0
 MODE    ?= release
 B       := build/$(MODE)$(if $(filter clang%,$(CC)),-clang)
 PREFIX  ?= /usr/local
-NVCC    ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
-SM      ?= 75 80 86 89 90a 100 120
 SECONDS ?= 60
 Q       := $(if $(V),,@)
 
@@ -73,10 +73,9 @@ LIBSRC  := $(filter-out src/main.c,$(SRC))
 TESTS   := $(sort $(shell find tests/unit tests/kernels tests/sim -name '*.c' 2>/dev/null))
 FUZZ    := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 LIBOBJ  := $(LIBSRC:%.c=$(B)/%.o) $(B)/gen/cuda_blobs.o
-KERNELS := $(if $(NVCC),$(patsubst cuda/%.cu,build/cuda/%.fatbin,$(wildcard cuda/*.cu)))
 
 all: $(B)/$(NAME)
-	@echo "built $(B)/$(NAME)  (cuda kernels: $(if $(NVCC),$(words $(KERNELS)) files,none - nvcc not found))"
+	@echo "built $(B)/$(NAME)  (device code: $(CU_WHAT))"
 
 $(B)/$(NAME): $(B)/src/main.o $(LIBOBJ)
 	@echo "  ld  $@"
@@ -101,16 +100,7 @@ else ifeq ($(shell uname -m),aarch64)
 $(B)/src/backend/cpu/%_neon.o: ALL_CFLAGS += -march=armv8.2-a+dotprod
 endif
 
-# Device code: nvcc makes fat binaries, .incbin puts them in the executable.
-build/cuda/%.fatbin: cuda/%.cu cuda/abi.h
-	@mkdir -p $(@D)
-	@echo "  nvcc  $<"
-	$(Q)$(NVCC) -fatbin -O3 -lineinfo -Icuda $(foreach s,$(SM),-gencode arch=compute_$(s),code=sm_$(s)) \
-	    -gencode arch=compute_$(lastword $(SM)),code=compute_$(lastword $(SM)) -o $@ $<
-
-$(B)/gen/cuda_blobs.c: $(KERNELS) tools/gen_blobs.sh
-	@mkdir -p $(@D)
-	$(Q)sh tools/gen_blobs.sh $(KERNELS) > $@.tmp && mv $@.tmp $@
+include cuda/cuda.mk
 
 $(B)/gen/%.o: $(B)/gen/%.c
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
@@ -124,13 +114,14 @@ no-embedded-model:
 
 include tools/train/train.mk
 include tests/cross/neon.mk
+include tests/cudasim/sim.mk
 include models/gantry-mini/model.mk
 
 # --- tests -----------------------------------------------------------------
 check: $(B)/tests/run $(FUZZ:%=$(B)/replay_%)
 	$(Q)$(ENV_$(MODE)) $(B)/tests/run $(T)
 	@set -e; for f in $(if $(T),,$(FUZZ)); do $(ENV_$(MODE)) $(B)/replay_$$f $$(find tests/fuzz/corpus/$$f -type f); done
-check-api: $(B)/$(NAME)
+check-api: $(B)/$(NAME) $(SIM_LIBS)
 	sh tests/api/run.sh $(B)/$(NAME) $(T)
 # Tests ask for impossible sizes on purpose; TSan needs a plain address-space layout.
 ENV_asan := env ASAN_OPTIONS=allocator_may_return_null=1
@@ -187,7 +178,7 @@ lint: lint-layers lint-headers lint-house lint-format lint-tidy
 lint-layers:
 	awk -f tools/check_layers.awk tools/layers.txt $$(find src -name '*.[ch]')
 lint-headers:
-	@set -e; for h in $$(find src cuda -name '*.h'); do $(CC) $(STD) $(WARN) -Isrc -Icuda $(LIB_CFLAGS) -fsyntax-only -x c $$h; done
+	@set -e; for h in cuda/abi.h $$(find src -name '*.h'); do $(CC) $(STD) $(WARN) -Isrc -Icuda $(LIB_CFLAGS) -fsyntax-only -x c $$h; done
 lint-house:
 	LC_ALL=C awk -f tools/tidy.awk $$(find src cuda tests -name '*.[ch]' -o -name '*.cu')
 	sh tools/check_words.sh

@@ -5,7 +5,12 @@ BUILD_PACKAGES="gcc libc6-dev make pkg-config libmicrohttpd-dev libjansson-dev l
 # Where ARM is the machine itself, the native tests run these kernels.
 NEON_PACKAGES="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 [ "$(uname -m)" != aarch64 ] || NEON_PACKAGES=
-CHECK_PACKAGES="clang clang-format clang-tidy libclang-rt-dev python3 git util-linux"
+CHECK_PACKAGES="g++ clang clang-format clang-tidy libclang-rt-dev python3 git util-linux"
+# With an NVIDIA GPU and no compiler for its code, nobody should get a CPU-only binary by accident.
+DEVICE_PACKAGES=
+if [ -e /dev/nvidiactl ] || [ -e /proc/driver/nvidia/version ]; then
+    command -v nvcc clang clang-14 >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || DEVICE_PACKAGES=clang
+fi
 
 # Install those of the packages that are missing; say what is done.
 need_packages() {

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "gpu/gpu_monitor.h"
 #include "net/http.h"
 #include "wire/link.h"
 
@@ -41,12 +42,13 @@ typedef struct front_options {
     const char *const *cors_origins; /* "https://app.example"; "*" is any */
     uint32_t cors_origins_count;
     const char *gpu_note;        /* one line for /health: what was found and what is used */
+    gpu_monitor *gpus;           /* figures for /health and /metrics; NULL: none */
     void (*on_ready)(void *ctx); /* once, on the net thread: every model, if any, can be asked */
     void *on_ready_ctx;
 } front_options;
 
 /* Listening when it returns OK; nothing is answered before front_run().  The strings of
- * *options are borrowed until front_close(). */
+ * *options and the monitor are borrowed until front_close(). */
 NODISCARD status front_open(front **out, const front_options *options, error *err);
 
 /* Before front_run(), and before anything was sent down the link.  The name is what clients

@@ -24,10 +24,11 @@ struct front {
     registry registry;
     adapter_list adapters;
     gen_table table;
-    metrics metrics; /* FRONT rows */
-    buf scratch;     /* one JSON text, or the frames of one request */
-    buf event;       /* one event of a stream */
-    buf frame;       /* one CANCEL or CREDIT */
+    metrics metrics;                    /* FRONT rows */
+    metrics gpu_metrics[GPU_COUNT_MAX]; /* GPU rows, filled for each page */
+    buf scratch;                        /* one JSON text, or the frames of one request */
+    buf event;                          /* one event of a stream */
+    buf frame;                          /* one CANCEL or CREDIT */
     uint64_t started_ns;
     uint32_t calls_open; /* http calls whose on_closed is to come */
     bool draining;

@@ -4,12 +4,14 @@
  *          helps.  A model that still loads is alive.
  * /readyz  fails until every model is there (and says how far it is), without any model, and
  *          while the server drains: no traffic, please.
- * /health  the same answer with the details, in the form llama.cpp's clients know. */
+ * /health  the same answer with the details, in the form llama.cpp's clients know.  Anybody may
+ *          read it, so it has no process ids. */
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "api/front_internal.h"
 #include "base/os.h"
+#include "gpu/gpu_json.h"
 #include "json/write.h"
 
 /* The model whose heartbeat is too old; NULL when all are fine. */
@@ -80,6 +82,9 @@ static void write_model(json_writer *w, const front *f, const model_entry *m) {
     json_kv_str(w, "status", m->described ? S("loaded") : S("loading"));
     if (m->described) {
         json_kv_str(w, "backend", str_of(m->desc.backend));
+        gpu_json_text(w, "device", m->desc.device);
+        json_kv_uint(w, "device_bytes", m->desc.device_bytes);
+        gpu_json_text(w, "fallback", m->desc.fallback);
         json_kv_str(w, "numerics", str_of(m->desc.numerics));
         json_kv_str(w, "kv_type", str_of(m->desc.kv_type));
         json_kv_uint(w, "ctx", m->desc.ctx_max);
@@ -92,6 +97,33 @@ static void write_model(json_writer *w, const front *f, const model_entry *m) {
         json_kv_uint(w, "heartbeat_age_ms", model_silence_ms(m, front_now_ms(f)));
     }
     json_end_object(w);
+}
+
+static void write_monitor(json_writer *w, const gpu_snapshot *s) {
+    json_kv_object(w, "gpu_monitor");
+    if (s != NULL) {
+        gpu_json_source_members(w, s);
+        json_kv_uint(w, "age_ms", (os_now_ns() - s->taken_ns) / 1000000);
+    } else {
+        json_kv_str(w, "status", S("off"));
+    }
+    json_end_object(w);
+}
+
+/* What computes, what the driver says of the GPUs, and whether it says anything. */
+static void write_gpus(json_writer *w, const front *f) {
+    const gpu_snapshot *s = f->o.gpus != NULL ? gpu_monitor_take(f->o.gpus) : NULL;
+    json_kv_str(w, "gpu", str_of(f->o.gpu_note));
+    write_monitor(w, s);
+    json_kv_array(w, "gpus");
+    for (uint32_t i = 0; s != NULL && i < s->count; i++) {
+        json_begin_object(w);
+        json_kv_uint(w, "index", i);
+        gpu_json_members(w, s, i, GPU_JSON_PUBLIC);
+        json_end_object(w);
+    }
+    json_end_array(w);
+    if (s != NULL) gpu_monitor_give(f->o.gpus, s);
 }
 
 void health_report(front *f, http_call *c, str tail) {
@@ -108,7 +140,7 @@ void health_report(front *f, http_call *c, str tail) {
     json_kv_str(&w, "status", S("ok"));
     json_kv_str(&w, "version", S(GANTRY_VERSION));
     json_kv_uint(&w, "uptime_s", (os_now_ns() - f->started_ns) / 1000000000);
-    json_kv_str(&w, "gpu", str_of(f->o.gpu_note));
+    write_gpus(&w, f);
     json_kv_uint(&w, "requests_in_flight", f->table.parts_max - f->table.free_count);
     json_kv_uint(&w, "protocol_errors", f->table.malformed);
     json_kv_array(&w, "models");

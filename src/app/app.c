@@ -31,6 +31,8 @@ static command_fn *const command_fns[COMMAND_COUNT] = {
     [COMMAND_QUANTIZE] = command_quantize,
     [COMMAND_CONVERT] = command_convert,
     [COMMAND_INSPECT] = command_inspect,
+    [COMMAND_GPUS] = command_gpus,
+    [COMMAND_DOCTOR] = command_doctor,
 };
 
 /* --- text on stdout -------------------- */

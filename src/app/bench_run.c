@@ -26,6 +26,7 @@ static status read_prompt(bench *b, uint32_t seat, uint32_t to, error *err) {
                                       .prompt = true,
                                       .wants_logits = from + i + 1 == to};
         (void)engine_step(b->engine, b->rows, n);
+        TRY(engine_check(b->engine, err));
         from += n;
     }
     return OK;
@@ -42,6 +43,7 @@ static status generate(bench *b, const bench_test *t, error *err) {
                                       .wants_logits = true};
         }
         (void)engine_step(b->engine, b->rows, t->batch);
+        TRY(engine_check(b->engine, err));
     }
     return OK;
 }

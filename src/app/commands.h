@@ -21,6 +21,12 @@ NODISCARD status command_convert(const config *c, error *err);
 NODISCARD status command_lora(const config *c, error *err);
 NODISCARD status command_render(const config *c, error *err);
 NODISCARD status command_inspect(const config *c, error *err);
+NODISCARD status command_gpus(const config *c, error *err);
+/* ERR_DEVICE after printing, when something does not work that was asked for. */
+NODISCARD status command_doctor(const config *c, error *err);
+
+/* ERR_INVALID (a usage error) when there are arguments. */
+NODISCARD status command_no_args(const config *c, error *err);
 
 /* The one positional MODEL; ERR_INVALID (a usage error) when it is missing or not alone. */
 NODISCARD status command_model_arg(const config *c, const char **path, error *err);

@@ -18,22 +18,24 @@
 #include "base/str.h"
 
 /* X(ID, name, arguments, what it does): the commands that take options. */
-#define COMMANDS(X)                                                                          \
-    X(SERVE, "serve", "", "serve models over HTTP")                                          \
-    X(RUN, "run", "[MODEL]", "complete one prompt, or chat; without MODEL with gantry-mini") \
-    X(TOKENIZE, "tokenize", "MODEL", "text on stdin to token ids")                           \
-    X(DETOKENIZE, "detokenize", "MODEL", "token ids on stdin to bytes")                      \
-    X(LOGITS, "logits", "MODEL", "one forward pass, raw f32 logits into a file")             \
-    X(PERPLEXITY, "perplexity", "MODEL", "how well a model predicts a text file")            \
-    X(EMBED, "embed", "MODEL", "one text as a vector, raw f32 into a file")                  \
-    X(BENCH, "bench", "MODEL", "speed of prompt processing and generation")                  \
-    X(DEQUANTIZE, "dequantize", "TYPE", "quantized blocks on stdin to f32 on stdout")        \
-    X(QUANTIZE, "quantize", "IN OUT TYPE", "a GGUF file with its weights in another type")   \
-    X(CONVERT, "convert", "IN OUT",                                                          \
-      "a Hugging Face directory, or split GGUF files, as one GGUF file")                     \
-    X(LORA, "lora", "list | load NAME FILE | unload NAME", "adapters of a running server")   \
-    X(RENDER, "render", "[MODEL]", "chat messages on stdin to the text of a prompt")         \
-    X(INSPECT, "inspect", "MODEL", "what is in a model file")
+#define COMMANDS(X)                                                                           \
+    X(SERVE, "serve", "", "serve models over HTTP")                                           \
+    X(RUN, "run", "[MODEL]", "complete one prompt, or chat; without MODEL with gantry-mini")  \
+    X(TOKENIZE, "tokenize", "MODEL", "text on stdin to token ids")                            \
+    X(DETOKENIZE, "detokenize", "MODEL", "token ids on stdin to bytes")                       \
+    X(LOGITS, "logits", "MODEL", "one forward pass, raw f32 logits into a file")              \
+    X(PERPLEXITY, "perplexity", "MODEL", "how well a model predicts a text file")             \
+    X(EMBED, "embed", "MODEL", "one text as a vector, raw f32 into a file")                   \
+    X(BENCH, "bench", "MODEL", "speed of prompt processing and generation")                   \
+    X(DEQUANTIZE, "dequantize", "TYPE", "quantized blocks on stdin to f32 on stdout")         \
+    X(QUANTIZE, "quantize", "IN OUT TYPE", "a GGUF file with its weights in another type")    \
+    X(CONVERT, "convert", "IN OUT",                                                           \
+      "a Hugging Face directory, or split GGUF files, as one GGUF file")                      \
+    X(LORA, "lora", "list | load NAME FILE | unload NAME", "adapters of a running server")    \
+    X(RENDER, "render", "[MODEL]", "chat messages on stdin to the text of a prompt")          \
+    X(INSPECT, "inspect", "MODEL", "what is in a model file")                                 \
+    X(GPUS, "gpus", "", "the GPUs of this machine: which can be used, and why others cannot") \
+    X(DOCTOR, "doctor", "", "check this machine: what is fine, what is not, and what would help")
 
 typedef enum command {
 #define COMMAND_ENUM(id, name, args, help) COMMAND_##id,
@@ -86,7 +88,7 @@ typedef enum config_log_level {
     CONFIG_LOG_LEVEL_ERROR
 } config_log_level;
 
-enum { CONFIG_LIST_MAX = 64, CONFIG_OPTIONS_MAX = 80 };
+enum { CONFIG_LIST_MAX = 64, CONFIG_OPTIONS_MAX = 96 };
 
 typedef struct config_list {
     str items[CONFIG_LIST_MAX];
@@ -113,6 +115,9 @@ typedef struct config {
     uint32_t parallel;   /* sequences in a step at most */
     uint32_t threads;    /* 0: all cores we may use */
     config_gpu gpu;
+    str device;             /* --device; empty: the first usable one */
+    uint64_t gpu_bytes_max; /* 0: what is free */
+    bool gpu_monitor;
     config_backend backend;
     config_numerics numerics;
     config_kv kv;
@@ -192,7 +197,7 @@ typedef struct config {
     str token_embd_type; /* likewise */
 
     bool pure; /* quantize */
-    bool json; /* bench, inspect */
+    bool json; /* instead of text */
 
     char **argv_rest; /* arguments that are no options, NULL-terminated; [argc_rest] */
     int argc_rest;
@@ -218,6 +223,8 @@ void config_deinit(config *c);
  * at its default?  The flag must be one of the command's. */
 bool config_is_given(const config *c, const char *flag);
 
+/* CUDA_VISIBLE_DEVICES; NULL when it is not set. */
+const char *config_visible_gpus(void);
 /* --cache-dir, else where caches of a user are; false when neither is known or it does not fit. */
 bool config_cache_dir(const config *c, char *out, size_t out_bytes);
 

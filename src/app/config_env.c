@@ -63,6 +63,8 @@ status config_env_load(config *c, char *const *env, error *err) {
     return OK;
 }
 
+const char *config_visible_gpus(void) { return getenv("CUDA_VISIBLE_DEVICES"); }
+
 bool config_cache_dir(const config *c, char *out, size_t out_bytes) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     int n = 0;

@@ -14,6 +14,12 @@ status command_model_arg(const config *c, const char **path, error *err) {
     return OK;
 }
 
+status command_no_args(const config *c, error *err) {
+    if (c->argc_rest == 0) return OK;
+    return error_set(err, ERR_INVALID, "usage: no arguments are wanted, '%s' given",
+                     c->argv_rest[0]);
+}
+
 status command_blame(const char *path, error *err) {
     if (strstr(err->msg, path) != NULL) return err->code; /* it is named already */
     return error_set(err, err->code, "'%s': %s", path, err->msg);

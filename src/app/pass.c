@@ -18,7 +18,7 @@ status pass_chunk(pass *p, const int32_t *ids, uint32_t from, uint32_t count, pa
                                   .prompt = true,
                                   .lora = p->lora};
     *logits = engine_step(p->engine, p->rows, count);
-    return OK;
+    return engine_check(p->engine, err);
 }
 
 /* Up to where the chunk that begins at `from` goes.  The last token stands alone when only its

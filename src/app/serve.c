@@ -13,10 +13,10 @@
 
 #include "api/front.h"
 #include "app/commands.h"
+#include "app/device.h"
 #include "app/lora_args.h"
 #include "app/progress.h"
 #include "app/stack.h"
-#include "backend/cuda/blob.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "base/thread.h"
@@ -28,8 +28,10 @@ enum { STREAM_BYTES_MAX = 1 << 20, CALL_BYTES_MAX = 2 * TOOL_CALL_BYTES_MAX };
 
 typedef struct server {
     const config *c;
+    device_choice device;
     stack *stacks[CONFIG_LIST_MAX];
     uint32_t stacks_count;
+    gpu_monitor *gpus; /* NULL: --gpu off, --gpu-monitor off */
     front *front;
     const char *hosts[CONFIG_LIST_MAX];
     const char *origins[CONFIG_LIST_MAX];
@@ -40,6 +42,7 @@ typedef struct server {
     error load_error;
     _Atomic bool stop_loading; /* set by main, looked at by the loader: no order is needed */
     _Atomic bool loaded;       /* set by the loader as the last thing it does well */
+    bool broken;               /* a device has failed: the process ends with an error */
 } server;
 
 /* --- opening -------------------- */
@@ -84,6 +87,14 @@ static status add_adapters(server *s, error *err) {
     return OK;
 }
 
+static status open_monitor(server *s, error *err) {
+    const config *c = s->c;
+    if (!c->gpu_monitor || c->gpu == CONFIG_GPU_OFF) return OK;
+    const gpu_monitor_options o = {.interval_ms = 1000,
+                                   .expected = s->device.backend == &backend_cuda};
+    return gpu_monitor_open(&s->gpus, &o, err);
+}
+
 static status open_front(server *s, error *err) {
     const config *c = s->c;
     TRY(check_descriptors(c, err));
@@ -107,8 +118,8 @@ static status open_front(server *s, error *err) {
         .allowed_hosts_count = pointers(&c->allowed_hosts, s->hosts),
         .cors_origins = s->origins,
         .cors_origins_count = pointers(&c->cors_origins, s->origins),
-        .gpu_note = cuda_blobs_count > 0 ? "none used: this version computes on CPUs"
-                                         : "none used: built without CUDA kernels",
+        .gpu_note = s->device.note,
+        .gpus = s->gpus,
         .on_ready = print_ready,
         .on_ready_ctx = s,
     };
@@ -129,8 +140,17 @@ static status serve_nothing(const config *c, error *err) {
     return OK;
 }
 
+static void log_device(const server *s) {
+    const config *c = s->c;
+    if (s->device.backend == &backend_cuda)
+        log_info("gpu", "used: %s", s->device.note);
+    else if (c->gpu == CONFIG_GPU_PREFER && c->backend == CONFIG_BACKEND_AUTO)
+        log_warn("gpu", "%s (--gpu off silences this)", s->device.note);
+}
+
 static status create_stacks(server *s, error *err) {
     const config *c = s->c;
+    TRY(device_choose(c, &s->device, err));
     uint32_t given = c->models.count + (uint32_t)c->argc_rest;
     if (given == 0) return serve_nothing(c, err);
     if (given > CONFIG_LIST_MAX)
@@ -148,12 +168,14 @@ static status create_stacks(server *s, error *err) {
         TRY(stack_create(&s->stacks[i], c, name, path, err));
         s->stacks_count++;
     }
+    log_device(s);
     return OK;
 }
 
 static void close_all(server *s) {
     if (s->front != NULL) front_close(s->front);
     for (uint32_t i = 0; i < s->stacks_count; i++) stack_close(s->stacks[i]);
+    if (s->gpus != NULL) gpu_monitor_close(s->gpus);
 }
 
 /* --- loading -------------------- */
@@ -189,9 +211,16 @@ static void loader_main(void *arg) {
 
 static void net_main(void *arg) { front_run(((server *)arg)->front); }
 
+/* Has the device of a model failed? */
+static bool is_broken(const server *s) {
+    for (uint32_t i = 0; s->loaded && i < s->stacks_count; i++)
+        if (stack_is_broken(s->stacks[i])) return true;
+    return false;
+}
+
 /* Signals go to this thread only.  While models load, one ends the server.  Later the first one
- * drains, a second one or the drain's deadline stops.  Returns when the net thread and the
- * loader have ended. */
+ * drains, a second one or the drain's deadline stops.  A device that failed drains, too.  Returns
+ * when the net thread and the loader have ended. */
 static void wait_for_end(server *s, const sigset_t *signals) {
     enum { LOOK_MS = 50 };
     uint64_t stop_at_ns = 0;
@@ -204,7 +233,12 @@ static void wait_for_end(server *s, const sigset_t *signals) {
             front_stop(s->front);
             break;
         }
-        if (got > 0 && stop_at_ns == 0) {
+        if (!s->broken && is_broken(s)) {
+            log_error("serve", "a device has failed: what runs ends, and then this process");
+            s->broken = true;
+            if (stop_at_ns == 0) front_drain(s->front);
+            stop_at_ns = os_now_ns() + (uint64_t)s->c->drain_ms_max * 1000000u;
+        } else if (got > 0 && stop_at_ns == 0) {
             log_info("serve", "drain signal=%d drain_ms_max=%u", got, s->c->drain_ms_max);
             stop_at_ns = os_now_ns() + (uint64_t)s->c->drain_ms_max * 1000000u;
             front_drain(s->front);
@@ -228,8 +262,9 @@ static status start_all(server *s, error *err) {
     return st;
 }
 
-/* What loading ended with; being told to stop is no failure. */
-static status load_verdict(const server *s, error *err) {
+/* What serving ended with; being told to stop is no failure. */
+static status verdict(const server *s, error *err) {
+    if (s->broken) return error_set(err, ERR_DEVICE, "a device has failed: start this server anew");
     if (s->load_status == OK || s->load_status == ERR_CANCELED) return OK;
     return error_set(err, s->load_status, "%s", s->load_error.msg);
 }
@@ -245,11 +280,12 @@ status command_serve(const config *c, error *err) {
         st = error_set(err, ERR_INVALID, "usage: --pooling none: a server gives texts one vector");
     if (st == OK) st = create_stacks(&s, err);
     (void)sigprocmask(SIG_BLOCK, &signals, NULL);
+    if (st == OK) st = open_monitor(&s, err);
     if (st == OK) st = open_front(&s, err);
     if (st == OK) st = start_all(&s, err);
     if (st == OK) {
         wait_for_end(&s, &signals);
-        st = load_verdict(&s, err);
+        st = verdict(&s, err);
         if (st == OK) log_info("serve", "stopped");
     }
     close_all(&s);

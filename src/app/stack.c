@@ -5,11 +5,11 @@
 #include <stdio.h>
 
 #include "app/commands.h"
+#include "app/device.h"
 #include "app/embed_pooling.h"
 #include "app/lora_args.h"
 #include "app/model_source.h"
 #include "app/progress.h"
-#include "backend/cuda/blob.h"
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/num.h"
@@ -54,17 +54,6 @@ struct stack {
 
 /* --- options -------------------- */
 
-static status check_device(const config *c, error *err) {
-    const char *why = cuda_blobs_count > 0
-                          ? "this version computes on CPUs only; its CUDA backend is not built in"
-                          : "this binary was built without CUDA kernels (nvcc was not found)";
-    if (c->gpu == CONFIG_GPU_REQUIRE || c->backend == CONFIG_BACKEND_CUDA)
-        return error_set(err, ERR_DEVICE, "a GPU is required, but %s", why);
-    if (c->gpu == CONFIG_GPU_PREFER && c->cmd == COMMAND_SERVE)
-        log_warn("gpu", "none used: %s (--gpu off silences this)", why);
-    return OK;
-}
-
 /* What serves people is fast, what measures a model is exact, unless asked otherwise. */
 static bool wants_fast(const config *c) {
     const bool serves = c->cmd == COMMAND_SERVE || c->cmd == COMMAND_RUN || c->cmd == COMMAND_BENCH;
@@ -74,11 +63,14 @@ static bool wants_fast(const config *c) {
 status stack_engine_options(const config *c, engine_options *out, error *err) {
     static const cpu_isa isas[] = {CPU_ISA_AUTO,   CPU_ISA_SCALAR, CPU_ISA_AVX2,
                                    CPU_ISA_AVX512, CPU_ISA_AMX,    CPU_ISA_NEON};
-    TRY(check_device(c, err));
+    device_choice device;
+    TRY(device_choose(c, &device, err));
     uint32_t seats = c->cmd == COMMAND_SERVE ? c->parallel : 1;
     *out = (engine_options){
         .spoken_for_bytes = out->spoken_for_bytes,
-        .backend = backend_find(c->backend == CONFIG_BACKEND_REF ? "ref" : "cpu"),
+        .backend = device.backend,
+        .device = device.device,
+        .device_bytes_max = c->gpu_bytes_max,
         .threads = c->threads != 0 ? c->threads : os_cpu_count(),
         .isa_cap = isas[c->cpu_isa],
         .fast = wants_fast(c),
@@ -143,7 +135,7 @@ static void describe_vectors(stack *s, const engine_options *opt) {
     d->embed_dims = m->hparams.n_embd;
     d->embed_tokens_max = encoder ? num_min_u32(opt->rows_max, d->ctx_max) : d->ctx_max;
     d->rank_labels = labels_of(m);
-    d->adapter_rank_max = s->loras != NULL ? opt->lora_rank_max : 0;
+    d->adapter_rank_max = s->loras != NULL ? engine_lora_rank_max(s->engine) : 0;
 }
 
 /* What the template is and can do, for the front. */
@@ -176,14 +168,17 @@ static void describe(stack *s, const engine_options *opt) {
         .layers = h->layers,
         .ctx_train = h->ctx_train,
         .ctx_max = plan->ctx_max,
+        .device_bytes = plan->device_bytes,
         .parallel = opt->seats,
         .threads = opt->threads,
     };
     memcpy(d->name, before.name, sizeof d->name);
+    memcpy(d->fallback, before.fallback, sizeof d->fallback);
     str_copy_c(d->description, sizeof d->description, str_of(s->model->description));
     str_copy_c(d->license, sizeof d->license, str_of(s->model->license));
     str_copy_c(d->arch, sizeof d->arch, str_of(h->arch));
     str_copy_c(d->backend, sizeof d->backend, str_of(report.what));
+    str_copy_c(d->device, sizeof d->device, str_of(plan->device));
     str_copy_c(d->numerics, sizeof d->numerics, str_of(report.numerics));
     str_copy_c(d->kv_type, sizeof d->kv_type, str_of(dtype_name(opt->kv_type)));
     describe_types(s->model, d->types, sizeof d->types);
@@ -313,6 +308,21 @@ static status open_adapters(stack *s, error *err) {
     return lora_args_load_into(c, s->loras, err);
 }
 
+/* A GPU that was taken because it is there may turn out too small: then the CPU computes, which is
+ * said here and by /health. */
+static status open_on_device(stack *s, error *err) {
+    device_choice device;
+    error why = {0};
+    if (engine_open(&s->engine, s->model, &s->options, &why) == OK) return OK;
+    TRY(device_choose(s->c, &device, err));
+    if (!device.preferred) return error_set(err, why.code, "%s", why.msg);
+    log_warn("gpu", "name=%s is computed on the CPU: %s (--gpu require refuses instead)",
+             s->desc.name, why.msg);
+    str_copy_c(s->desc.fallback, sizeof s->desc.fallback, str_of(why.msg));
+    s->options.backend = backend_find("cpu");
+    return engine_open(&s->engine, s->model, &s->options, err);
+}
+
 static status open_engine(stack *s, error *err) {
     TRY(step_to(s, LOAD_PHASE_HEADERS, 0, err));
     TRY(model_source_open(&s->model, s->c, s->path.p, err));
@@ -323,7 +333,7 @@ static status open_engine(stack *s, error *err) {
     TRY(open_chat(s, err));
     TRY(step_to(s, LOAD_PHASE_MEMORY, AT_MEMORY, err));
     fit_options(s);
-    TRY(engine_open(&s->engine, s->model, &s->options, err));
+    TRY(open_on_device(s, err));
     TRY(open_adapters(s, err));
     uint32_t ctx = engine_mem_plan(s->engine)->ctx_max;
     if (ctx < 2)
@@ -356,6 +366,7 @@ static const float *step_engine(void *ctx, const engine_row *rows, uint32_t coun
 }
 
 static const float *hidden_of_engine(void *ctx) { return engine_hidden(ctx); }
+static const error *fault_of_engine(void *ctx) { return engine_fault(ctx); }
 
 static status open_roles(stack *s, const config *c, const engine_options *opt, error *err) {
     uint32_t eog_count = 0;
@@ -378,7 +389,10 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
                   .embed_tokens_max = s->desc.embed_tokens_max,
                   .pooling = pooling_of(s),
                   .loras = s->loras},
-        .stepper = {.ctx = s->engine, .step = step_engine, .hidden = hidden_of_engine},
+        .stepper = {.ctx = s->engine,
+                    .step = step_engine,
+                    .hidden = hidden_of_engine,
+                    .fault = fault_of_engine},
         .kv = engine_kv(s->engine),
         .link = &s->inner,
     };
@@ -484,7 +498,11 @@ wire_link *stack_link(stack *s) { return &s->front; }
 const model_desc *stack_desc(const stack *s) { return &s->desc; }
 uint64_t stack_planned_bytes(const stack *s) {
     const mem_plan *p = engine_mem_plan(s->engine);
+    if (p->on_device) return 0; /* taken already */
     return p->kv_bytes + p->state_bytes + p->workspace_bytes;
+}
+bool stack_is_broken(const stack *s) {
+    return s->worker != NULL && engine_worker_is_broken(s->worker);
 }
 
 /* --- closing -------------------- */

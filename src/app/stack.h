@@ -35,6 +35,9 @@ NODISCARD status stack_open(stack **out, const config *c, str name, str path, er
 const char *stack_name(const stack *s);
 /* After loading: what the model may come to use beyond its mapped file, KV cache and workspace. */
 uint64_t stack_planned_bytes(const stack *s);
+/* After loading: has its device failed?  Its requests have ended with the error; the process has to
+ * end, for nothing on that device works in it any more. */
+bool stack_is_broken(const stack *s);
 /* Start the two threads. */
 NODISCARD status stack_start(stack *s, error *err);
 /* The caller is the upper side. */

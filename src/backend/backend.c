@@ -8,7 +8,7 @@
 #include "base/log.h"
 
 const backend_ops *backend_find(const char *name) {
-    static const backend_ops *const all[] = {&backend_cpu, &backend_ref};
+    static const backend_ops *const all[] = {&backend_cpu, &backend_ref, &backend_cuda};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (strcmp(all[i]->name, name) == 0) return all[i];
     return NULL;
@@ -17,7 +17,9 @@ const backend_ops *backend_find(const char *name) {
 const char *backend_path_name(backend_path path) {
     static const char *const names[] = {[BACKEND_PATH_NATIVE] = "native",
                                         [BACKEND_PATH_REPACKED] = "repacked",
-                                        [BACKEND_PATH_ROWS] = "rows dequantized to f32"};
+                                        [BACKEND_PATH_ROWS] = "rows dequantized to f32",
+                                        [BACKEND_PATH_PLANAR] = "planar rows",
+                                        [BACKEND_PATH_CONVERTED] = "converted"};
     return names[path];
 }
 
@@ -82,5 +84,5 @@ void backend_log_weights(const backend_ops *ops, const program *p) {
     for (uint32_t t = 0; t < DTYPE_ID_END; t++)
         if (sums.plain[t].tensors > 0) log_sum(&sums.plain[t], "", ops->path((dtype)t));
     for (uint32_t k = 0; k < PACKED_KIND_COUNT; k++)
-        log_sum(&sums.packed[k], "\"", BACKEND_PATH_ROWS);
+        log_sum(&sums.packed[k], "\"", ops->packed_path);
 }

@@ -12,7 +12,10 @@
  *                        per block of 32); prompts in mode fast 1e-4 (8 bits)
  *   F32, F16, BF16, rows dequantized to f32
  *                        1e-11 (f32 accumulation; the weights are read exactly); on matrix units
- *                        prompts with F16 and BF16 in mode fast 1e-4 (both sides in bf16)  */
+ *                        prompts with F16 and BF16 in mode fast 1e-4 (both sides in bf16)
+ * of cuda against ref, in either mode, which compute alike:
+ *   quantized weights    1e-4 (activations rounded to 8 bits per block of 32, whole sums)
+ *   F32, F16, BF16       1e-6 (f32 accumulation), also of types that are stored as F16 there */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 
@@ -36,21 +39,26 @@ typedef enum cpu_isa {
 } cpu_isa;
 
 typedef struct backend_options {
-    uint32_t threads; /* >= 1, the calling thread included */
-    cpu_isa isa_cap;  /* the cpu backend uses the best class up to this one */
-    bool fast;        /* mode `fast` for the rows of prompts, where the backend has one */
+    uint32_t threads;   /* >= 1, the calling thread included */
+    cpu_isa isa_cap;    /* the cpu backend uses the best class up to this one */
+    bool fast;          /* mode `fast` for the rows of prompts, where the backend has one */
+    const char *device; /* a GPU by number or UUID; NULL: the first that can be used; borrowed */
+    uint64_t device_bytes_max; /* of its memory we may take this much; 0: what is free */
 } backend_options;
 
 /* How products with weights of a type are computed: from the stored form, from a copy that is
- * made when the backend is loaded, or from rows that are turned into f32 first, once per step
- * whatever the number of activation rows. */
+ * made when the backend is loaded, from rows that are turned into f32 first, once per step
+ * whatever the number of activation rows; on a device from planes of the same bits, or of another
+ * type that the weights are turned into when they are loaded. */
 typedef enum backend_path {
     BACKEND_PATH_NATIVE,
     BACKEND_PATH_REPACKED,
-    BACKEND_PATH_ROWS
+    BACKEND_PATH_ROWS,
+    BACKEND_PATH_PLANAR,
+    BACKEND_PATH_CONVERTED
 } backend_path;
 
-/* "native", "repacked", "rows dequantized to f32" */
+/* "native", "repacked", "rows dequantized to f32", "planar rows", "converted" */
 const char *backend_path_name(backend_path path);
 
 typedef struct backend_report {
@@ -64,8 +72,13 @@ typedef struct backend_report {
 /* Bytes of an instance besides the weights as they are stored, and the KV cache. */
 typedef struct backend_memory {
     size_t workspace;
-    size_t repacked;   /* copies of weights */
-    uint64_t replaced; /* of the stored weights: no product reads them once the copies are made */
+    size_t repacked;    /* copies of weights on the host */
+    uint64_t replaced;  /* of the stored weights: no product reads them once the copies are made */
+    bool on_device;     /* workspace, weights, KV cache and states are memory of a device */
+    uint64_t weights;   /* bytes of weights there; 0 on the host */
+    uint64_t available; /* on_device: what all of them may take together */
+    uint64_t pinned;    /* on_device: of the host's memory, for what goes there and comes back */
+    char device[64];    /* on_device: its name */
 } backend_memory;
 
 /* How far a long operation has come; false: stop.  Called on the caller's thread. */
@@ -78,18 +91,25 @@ typedef struct backend_progress {
 typedef struct step_result {
     const float *hidden; /* [taken_rows, n_embd] after the last norm */
     const float *logits; /* [head_rows, vocab]; NULL where the program has no head */
+    const error *fault;  /* NULL: all went well.  Else there are no results, and this instance
+                            never steps again: it can only be closed; the backend's */
 } step_result;
 
 typedef struct backend_ops {
     const char *name;
-    /* For every type but the integers, which are no weights.  Packed matrices are always read by
-     * rows. */
+    bool no_adapters; /* programs are recorded with lora_rank 0 */
+    /* For every type but the integers, which are no weights; and for packed matrices. */
     backend_path (*path)(dtype t);
+    backend_path packed_path;
     /* open() takes exactly these. */
     NODISCARD status (*plan)(const program *p, const backend_options *opt, backend_memory *out,
                              error *err);
     NODISCARD status (*open)(backend **out, const program *p, const backend_options *opt,
                              error *err);
+    /* What the kv.blocks and states of batches point to: addresses of the backend's own kind, freed
+     * by close(); NULL for 0 bytes.  Once, before the first step. */
+    NODISCARD status (*memory)(backend *b, size_t kv_bytes, size_t state_bytes, void **kv,
+                               float **states, error *err);
     /* Make the copies of weights; `progress` may be NULL.  ERR_CANCELED when it says stop.  The
      * first step does it when nobody has. */
     NODISCARD status (*load)(backend *b, const backend_progress *progress, error *err);
@@ -99,10 +119,11 @@ typedef struct backend_ops {
     void (*close)(backend *b);
 } backend_ops;
 
-extern const backend_ops backend_ref; /* scalar, double accumulation: the oracle of the rest */
-extern const backend_ops backend_cpu; /* best instruction set at run time, thread pool */
+extern const backend_ops backend_ref;  /* scalar, double accumulation: the oracle of the rest */
+extern const backend_ops backend_cpu;  /* best instruction set at run time, thread pool */
+extern const backend_ops backend_cuda; /* one NVIDIA GPU; plan() says why there is none to use */
 
-/* By name ("ref", "cpu"); NULL when there is none of that name. */
+/* By name ("ref", "cpu", "cuda"); NULL when there is none of that name. */
 const backend_ops *backend_find(const char *name);
 
 /* One INFO line per type of the program's weights: tensors, bytes, path.  For the owner of the

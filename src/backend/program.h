@@ -195,6 +195,7 @@ typedef struct program_limits {
     uint32_t ctx;       /* tokens a row may look at, itself included */
     uint32_t ctx_asked; /* what the context was asked to be, >= ctx: LongRoPE chooses by it */
     uint32_t lora_rank; /* of an adapter; 0: no adapters */
+    uint32_t seats;     /* sequences in a batch; 0: as many as rows */
 } program_limits;
 
 typedef struct program {

@@ -1,8 +1,11 @@
 /* os.c - see os.h. */
 #include "base/os.h"
 
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -14,12 +17,14 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "base/num.h"
+#include "base/str.h"
 
 /* --- clock ----------------------------------------------------------------- */
 static const _Atomic uint64_t *_Atomic fake_clock_ns;
@@ -181,10 +186,55 @@ status os_rename(const char *from, const char *to, error *err) {
     return OK;
 }
 
+status os_disk_free(const char *path, uint64_t *bytes, error *err) {
+    struct statvfs fs;
+    int rc = os_fault(OS_CALL_STAT) ? -1 : statvfs(path, &fs);
+    if (rc != 0) return io_error(err, "statvfs", path);
+    *bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+    return OK;
+}
+
 void os_unlink(const char *path) { (void)unlink(path); }
 
 void os_close(int fd) {
     if (fd >= 0) (void)close(fd);
+}
+
+bool os_path_exists(const char *path) { return access(path, F_OK) == 0; }
+
+void os_folder_each(const char *path, bool (*visit)(void *ctx, const char *name), void *ctx) {
+    DIR *folder = os_fault(OS_CALL_OPEN) ? NULL : opendir(path);
+    if (folder == NULL) return;
+    for (struct dirent *e = readdir(folder); e != NULL; e = readdir(folder)) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        if (!visit(ctx, e->d_name)) break;
+    }
+    (void)closedir(folder);
+}
+
+/* --- shared libraries ------------------------------------------------------- */
+status os_library_open(const char *name, void **out, error *err) {
+    if (os_fault(OS_CALL_LIBRARY)) return io_error(err, "load", name);
+    void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL) {
+        const char *why = dlerror();
+        return error_set(err, ERR_NOT_FOUND, "load '%s': %s", name,
+                         why != NULL ? why : "no reason");
+    }
+    *out = library;
+    return OK;
+}
+
+void *os_library_symbol(void *library, const char *symbol) { return dlsym(library, symbol); }
+
+void os_library_path(void *library, char *out, size_t out_bytes) {
+    struct link_map *map = NULL;
+    bool known = dlinfo(library, RTLD_DI_LINKMAP, (void *)&map) == 0 && map != NULL;
+    str_copy_c(out, out_bytes, str_of(known ? map->l_name : ""));
+}
+
+void os_library_close(void *library) {
+    if (library != NULL) (void)dlclose(library);
 }
 
 /* --- memory ---------------------------------------------------------------- */

@@ -21,7 +21,8 @@ void os_clock_set(const _Atomic uint64_t *ns);
 void os_sleep_ms(uint32_t ms);
 
 /* --- fault injection ------------------------------------------------------- */
-#define OS_CALLS(X) X(OPEN) X(STAT) X(READ) X(WRITE) X(MMAP) X(EVENT) X(POLL) X(THREAD) X(RENAME)
+#define OS_CALLS(X) \
+    X(OPEN) X(STAT) X(READ) X(WRITE) X(MMAP) X(EVENT) X(POLL) X(THREAD) X(RENAME) X(LIBRARY)
 typedef enum os_call {
 #define OS_CALL_ENUM(name) OS_CALL_##name,
     OS_CALLS(OS_CALL_ENUM)
@@ -57,7 +58,13 @@ NODISCARD status os_read_some(int fd, void *out, size_t bytes, size_t *got, erro
 status os_write_full(int fd, const void *bytes, size_t n, error *err);
 NODISCARD status os_rename(const char *from, const char *to, error *err);
 void os_unlink(const char *path);
+/* Bytes that this user may still write on the disk of an existing path. */
+NODISCARD status os_disk_free(const char *path, uint64_t *bytes, error *err);
 void os_close(int fd);
+bool os_path_exists(const char *path);
+/* Calls visit(name) for each entry of a folder except "." and "..", in no order, until it returns
+ * false.  A folder that is not there has no entries. */
+void os_folder_each(const char *path, bool (*visit)(void *ctx, const char *name), void *ctx);
 
 /* --- memory ---------------------------------------------------------------- */
 NODISCARD status os_map_file(int fd, size_t bytes, const void **out, error *err); /* read-only */
@@ -66,6 +73,15 @@ NODISCARD status os_map_pages(size_t bytes, void **out, error *err);
 void os_unmap(const void *p, size_t bytes);
 /* Tell the kernel the pages' content is no longer needed (they read as zero afterwards). */
 void os_pages_drop(void *p, size_t bytes);
+
+/* --- shared libraries ------------------------------------------------------- */
+/* Loads `name` (a path, or a name for the loader's search); its symbols stay in the library.
+ * ERR_NOT_FOUND with the loader's reason. */
+NODISCARD status os_library_open(const char *name, void **out, error *err);
+void *os_library_symbol(void *library, const char *symbol); /* NULL: there is none */
+/* Where it was found, in out, cut to fit; "" when the loader does not say. */
+void os_library_path(void *library, char *out, size_t out_bytes);
+void os_library_close(void *library);
 
 /* --- machine --------------------------------------------------------------- */
 /* Ask for the tile registers of Intel AMX for this process; false: there are none. */

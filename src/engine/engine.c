@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "base/os.h"
 #include "engine/forward.h"
@@ -15,9 +16,12 @@ struct engine {
     program *program;
     backend *backend;
     kv_pool *kv;
-    void *blocks; /* owned pages; [plan.kv_blocks] of kv_block_bytes(); NULL when these are 0 */
-    void *states; /* owned pages; [seats, program->state_floats] f32; NULL when these are 0 */
-    const float *hidden;    /* of the last step; the backend's */
+    void *blocks;  /* the backend's; [plan.kv_blocks] of kv_block_bytes(); NULL when these are 0 */
+    float *states; /* the backend's; [seats, program->state_floats]; NULL when these are 0 */
+    const float *hidden; /* of the last step; the backend's */
+    const error *fault;  /* of the last step; the backend's or load_error; NULL: none */
+    bool loaded;         /* by engine_load(); on a device the first step does it, too */
+    error load_error;
     int32_t *tokens;        /* [rows_max] */
     uint32_t *pos;          /* [rows_max] */
     uint32_t *seats;        /* [rows_max] */
@@ -32,8 +36,9 @@ struct engine {
     uint32_t *lora_ops; /* [program->lora_slots] ops; NULL without adapters */
 };
 
-/* Of the memory that is free, the KV cache gets at most this much. */
-static const double kv_memory_share = 0.8;
+/* Of the memory that is free, the KV cache gets at most this much.  A device's is ours alone, and
+ * what its driver needs has been left out before. */
+static const double kv_memory_share = 0.8, kv_device_share = 0.95;
 
 /* --- planning -------------------- */
 
@@ -72,8 +77,22 @@ static status plan_context(const model *m, const engine_options *opt, mem_plan *
     return OK;
 }
 
-static status plan_states(const program *p, const engine_options *opt, mem_plan *plan, error *err) {
-    uint64_t available = os_memory_available(), bytes = 0;
+/* What a plan may use, and what is left of it for the KV cache and the states. */
+static uint64_t memory_available(const backend_memory *memory) {
+    return memory->on_device ? memory->available : os_memory_available();
+}
+
+static uint64_t memory_left(const backend_memory *memory, const mem_plan *plan) {
+    const uint64_t available = memory_available(memory);
+    const uint64_t needed =
+        plan->weights_bytes + plan->repacked_bytes + plan->workspace_bytes + plan->state_bytes;
+    return available > needed ? available - needed : 0;
+}
+
+static status plan_states(const program *p, const engine_options *opt, const backend_memory *memory,
+                          mem_plan *plan, error *err) {
+    uint64_t bytes = 0;
+    uint64_t available = memory->on_device ? memory_left(memory, plan) : memory_available(memory);
     bool fits = num_mul_u64(&bytes, p->state_floats, sizeof(float)) &&
                 num_mul_u64(&bytes, bytes, opt->seats);
     if (bytes == 0 && fits) return OK;
@@ -87,22 +106,27 @@ static status plan_states(const program *p, const engine_options *opt, mem_plan 
     return OK;
 }
 
-static uint64_t kv_bytes_limit(const engine_options *opt, const mem_plan *plan) {
+static uint64_t kv_bytes_limit(const engine_options *opt, const backend_memory *memory,
+                               const mem_plan *plan) {
+    uint64_t left = memory_left(memory, plan);
+    if (memory->on_device) { /* taken when the engine opens, touched or not */
+        const uint64_t share = (uint64_t)((double)left * kv_device_share);
+        return opt->kv_bytes_max != 0 ? num_min_u64(opt->kv_bytes_max, left) : share;
+    }
     if (opt->kv_bytes_max != 0) return opt->kv_bytes_max;
-    const uint64_t available = os_memory_available();
-    const uint64_t needed = plan->weights_bytes + plan->repacked_bytes + plan->workspace_bytes +
-                            plan->state_bytes + opt->spoken_for_bytes;
-    return available > needed ? (uint64_t)((double)(available - needed) * kv_memory_share) : 0;
+    left -= num_min_u64(left, opt->spoken_for_bytes);
+    return (uint64_t)((double)left * kv_memory_share);
 }
 
-static status plan_kv(const model *m, const engine_options *opt, mem_plan *plan, error *err) {
+static status plan_kv(const model *m, const engine_options *opt, const backend_memory *memory,
+                      mem_plan *plan, error *err) {
     kv_layout layout = layout_of(m, opt->kv_type);
     uint64_t block_bytes = kv_block_bytes(&layout);
     /* without keys and values a block costs its bookkeeping only, but contexts may be long */
     uint64_t cost = block_bytes > 0 ? block_bytes : KV_BLOCK_COST_BYTES;
     uint64_t seat_blocks = kv_blocks_for(plan->ctx_max);
     uint64_t wanted = num_min_u64(seat_blocks * plan->seats, UINT32_MAX);
-    uint64_t affordable = kv_bytes_limit(opt, plan) / cost;
+    uint64_t affordable = kv_bytes_limit(opt, memory, plan) / cost;
     uint64_t blocks = num_min_u64(wanted, affordable);
     if (blocks < seat_blocks)
         return error_set(err, ERR_NOMEM,
@@ -116,17 +140,26 @@ static status plan_kv(const model *m, const engine_options *opt, mem_plan *plan,
     return OK;
 }
 
+static uint32_t lora_rank_of(const engine_options *opt) {
+    return opt->backend->no_adapters ? 0 : opt->lora_rank_max;
+}
+
 static program_limits limits_of(const engine_options *opt, const mem_plan *plan) {
     return (program_limits){.rows = opt->rows_max,
                             .taken = num_max_u32(opt->hidden_rows_max, opt->taken_rows_max),
                             .head = opt->taken_rows_max,
                             .ctx = plan->ctx_max,
                             .ctx_asked = num_max_u32(plan->ctx_max, opt->ctx_asked),
-                            .lora_rank = opt->lora_rank_max};
+                            .lora_rank = lora_rank_of(opt),
+                            .seats = opt->seats};
 }
 
 static backend_options backend_options_of(const engine_options *opt) {
-    return (backend_options){.threads = opt->threads, .isa_cap = opt->isa_cap, .fast = opt->fast};
+    return (backend_options){.threads = opt->threads,
+                             .isa_cap = opt->isa_cap,
+                             .fast = opt->fast,
+                             .device = opt->device,
+                             .device_bytes_max = opt->device_bytes_max};
 }
 
 /* Copies are touched when they are made: what does not fit would be found out by being killed. */
@@ -140,6 +173,18 @@ static status check_copies(const mem_plan *plan, error *err) {
         (unsigned long long)plan->repacked_bytes, (unsigned long long)available);
 }
 
+/* Weights and workspace are taken from the device at once. */
+static status check_device(const mem_plan *plan, const backend_memory *memory, error *err) {
+    const uint64_t needed = plan->weights_bytes + plan->workspace_bytes;
+    if (needed <= memory->available) return OK;
+    return error_set(err, ERR_NOMEM,
+                     "engine: the weights need %llu bytes and the steps %llu, %llu may be taken of "
+                     "%s: take a smaller model or type, fewer --step-tokens-max, or --gpu off",
+                     (unsigned long long)plan->weights_bytes,
+                     (unsigned long long)plan->workspace_bytes,
+                     (unsigned long long)memory->available, memory->device);
+}
+
 static status plan_memory(const model *m, const engine_options *opt, const program *p,
                           mem_plan *plan, error *err) {
     const backend_options bopt = backend_options_of(opt);
@@ -148,9 +193,17 @@ static status plan_memory(const model *m, const engine_options *opt, const progr
     plan->workspace_bytes = memory.workspace;
     plan->repacked_bytes = memory.repacked;
     plan->weights_bytes -= num_min_u64(plan->weights_bytes, memory.replaced);
-    TRY(check_copies(plan, err));
-    TRY(plan_states(p, opt, plan, err));
-    return plan_kv(m, opt, plan, err);
+    if (memory.on_device) plan->weights_bytes = memory.weights;
+    TRY(memory.on_device ? check_device(plan, &memory, err) : check_copies(plan, err));
+    TRY(plan_states(p, opt, &memory, plan, err));
+    TRY(plan_kv(m, opt, &memory, plan, err));
+    if (!memory.on_device) return OK;
+    plan->on_device = true;
+    plan->pinned_bytes = memory.pinned;
+    plan->device_bytes =
+        plan->weights_bytes + plan->workspace_bytes + plan->state_bytes + plan->kv_bytes;
+    str_copy_c(plan->device, sizeof plan->device, str_of(memory.device));
+    return OK;
 }
 
 /* The plan and the program it stands on. */
@@ -176,7 +229,7 @@ status engine_plan(const model *m, const engine_options *opt, mem_plan *out, err
 
 static status open_rows(engine *e, error *err) {
     size_t n = e->opt.rows_max, seats = e->opt.seats;
-    bool adapters = e->opt.lora_rank_max > 0;
+    bool adapters = e->program->max.lora_rank > 0;
     e->tokens = mem_try_calloc(n, sizeof *e->tokens);
     e->pos = mem_try_calloc(n, sizeof *e->pos);
     e->seats = mem_try_calloc(n, sizeof *e->seats);
@@ -205,17 +258,13 @@ static status open_lora_slots(engine *e, error *err) {
     return OK;
 }
 
-static status open_pages(uint64_t bytes, void **out, error *err) {
-    return bytes == 0 ? OK : os_map_pages((size_t)bytes, out, err);
-}
-
 static status open_parts(engine *e, error *err) {
     const engine_options *opt = &e->opt;
     const backend_options bopt = backend_options_of(opt);
     TRY(opt->backend->open(&e->backend, e->program, &bopt, err));
     TRY(kv_pool_create(&e->kv, e->plan.kv_blocks, opt->seats, kv_blocks_for(e->plan.ctx_max), err));
-    TRY(open_pages(e->plan.kv_bytes, &e->blocks, err));
-    TRY(open_pages(e->plan.state_bytes, &e->states, err));
+    TRY(opt->backend->memory(e->backend, (size_t)e->plan.kv_bytes, (size_t)e->plan.state_bytes,
+                             &e->blocks, &e->states, err));
     TRY(open_rows(e, err));
     return open_lora_slots(e, err);
 }
@@ -238,6 +287,8 @@ status engine_open(engine **out, const model *m, const engine_options *opt, erro
         engine_close(e);
         return st;
     }
+    if (opt->lora_rank_max > lora_rank_of(opt))
+        log_info("engine", "adapters none: backend %s computes without them", opt->backend->name);
     *out = e;
     return OK;
 }
@@ -247,8 +298,6 @@ void engine_close(engine *e) {
     if (e->backend != NULL) e->opt.backend->close(e->backend);
     program_destroy(e->program);
     kv_pool_destroy(e->kv);
-    os_unmap(e->blocks, (size_t)e->plan.kv_bytes);
-    os_unmap(e->states, (size_t)e->plan.state_bytes);
     mem_free(e->tokens);
     mem_free(e->pos);
     mem_free(e->seats);
@@ -325,8 +374,18 @@ static void end_runs(engine *e, const batch *b) {
     }
 }
 
+/* Weights that nobody has waited for go to the device before the heap is frozen: packing them takes
+ * memory. */
+static bool is_loaded(engine *e) {
+    if (!e->plan.on_device || e->loaded) return true;
+    e->loaded = e->opt.backend->load(e->backend, NULL, &e->load_error) == OK;
+    if (!e->loaded) e->fault = &e->load_error;
+    return e->loaded;
+}
+
 const float *engine_step(engine *e, const engine_row *rows, uint32_t count) {
-    ASSERT(count > 0 && count <= e->opt.rows_max);
+    ASSERT(count > 0 && count <= e->opt.rows_max && e->fault == NULL);
+    if (!is_loaded(e)) return NULL;
     mem_freeze("step");
     e->steps++;
     batch b = empty_batch(e);
@@ -335,8 +394,15 @@ const float *engine_step(engine *e, const engine_row *rows, uint32_t count) {
     ASSERT(b.taken_rows <= e->program->max.taken && b.head_rows <= e->program->max.head);
     step_result result = e->opt.backend->step(e->backend, &b);
     e->hidden = result.hidden;
+    e->fault = result.fault;
     mem_thaw();
     return result.logits;
+}
+
+const error *engine_fault(const engine *e) { return e->fault; }
+
+status engine_check(const engine *e, error *err) {
+    return e->fault == NULL ? OK : error_set(err, e->fault->code, "%s", e->fault->msg);
 }
 
 const float *engine_hidden(const engine *e) { return e->hidden; }
@@ -356,7 +422,7 @@ static uint32_t value_cols(const program *p, value_id v) {
 }
 
 const model *engine_model(const engine *e) { return e->m; }
-uint32_t engine_lora_rank_max(const engine *e) { return e->opt.lora_rank_max; }
+uint32_t engine_lora_rank_max(const engine *e) { return e->program->max.lora_rank; }
 kv_pool *engine_kv(engine *e) { return e->kv; }
 const mem_plan *engine_mem_plan(const engine *e) { return &e->plan; }
 uint32_t engine_vocab(const engine *e) { return e->m->hparams.vocab; }
@@ -448,6 +514,11 @@ static status read_weights(const engine *e, loading *l, error *err) {
 }
 
 status engine_load(engine *e, const backend_progress *p, error *err) {
+    if (e->plan.on_device) {
+        TRY(e->opt.backend->load(e->backend, p, err));
+        e->loaded = true;
+        return OK;
+    }
     loading l = {.progress = p, .total = program_weight_bytes(e->program)};
     const backend_progress repacking = {tell_repacked, &l};
     TRY(e->opt.backend->load(e->backend, &repacking, err));
@@ -464,6 +535,7 @@ status engine_warm_up(engine *e, error *err) {
                       .wants_hidden = e->program->max.taken > 0};
     status st = kv_seat_grow(e->kv, 0, 1, err);
     if (st == OK) (void)engine_step(e, &row, 1);
+    if (st == OK) st = engine_check(e, err);
     kv_seat_clear(e->kv, 0);
     return st;
 }

@@ -30,11 +30,14 @@ typedef struct engine_options {
     uint32_t lora_rank_max;    /* of adapters; 0: there will be none */
     uint64_t kv_bytes_max;     /* 0: every seat can be full, as far as memory allows */
     uint64_t spoken_for_bytes; /* of the free memory, planned by others and not touched yet */
+    const char *device;        /* for backends on a device (backend.h): which one; borrowed */
+    uint64_t device_bytes_max; /* of its memory; 0: what is free */
 } engine_options;
 
-/* Every byte the engine will use.  The same function plans and opens. */
+/* Every byte the engine will use.  The same function plans and opens.  On a device all of them are
+ * bytes of its memory, taken at once when the engine opens. */
 typedef struct mem_plan {
-    uint64_t weights_bytes;  /* mapped from the file and read by steps */
+    uint64_t weights_bytes;  /* read by steps: mapped from the file, or as they lie on the device */
     uint64_t repacked_bytes; /* copies in place of others: those are not counted above */
     uint64_t kv_bytes;
     uint64_t state_bytes;     /* of all seats; 0 without state-space layers */
@@ -43,6 +46,10 @@ typedef struct mem_plan {
     uint32_t ctx_max; /* an encoder's is at most rows_max: its sequences are whole in a step */
     uint32_t seats;
     bool kv_cut; /* seats * ctx_max tokens do not fit in memory: fewer blocks were planned */
+    bool on_device;
+    uint64_t device_bytes; /* the sum; 0 on the host */
+    uint64_t pinned_bytes; /* of the host's memory, besides */
+    char device[64];       /* its name; "" on the host */
 } mem_plan;
 
 NODISCARD status engine_plan(const model *m, const engine_options *opt, mem_plan *out, error *err);
@@ -56,7 +63,8 @@ void engine_log_weights(const engine *e);
 
 /* Repack the weights that the backend wants repacked, and read every page of the others once, so
  * that all are in memory before the first request needs them.  Weights larger than the free memory
- * would push each other out and are not read.  ERR_CANCELED when `p` says stop. */
+ * would push each other out and are not read.  To a device they are sent, all of them.
+ * ERR_CANCELED when `p` says stop. */
 NODISCARD status engine_load(engine *e, const backend_progress *p, error *err);
 
 /* One step of one row on seat 0, whose blocks are given back: threads and tables are awake. */
@@ -76,8 +84,14 @@ typedef struct engine_row {
 
 /* Compute the rows.  The caller has grown every seat to cover its rows.  Returns logits
  * [rows that want them, engine_logits_cols()] in row order, valid until the next step; NULL where
- * the model has no head. */
+ * the model has no head, and when the device failed. */
 const float *engine_step(engine *e, const engine_row *rows, uint32_t count);
+
+/* What the device failed with: there are no results of the last step and there is no further one,
+ * engine_close() is all that is left to do.  NULL: all is well, as it always is on a host. */
+const error *engine_fault(const engine *e);
+/* The same as a status. */
+NODISCARD status engine_check(const engine *e, error *err);
 
 /* Of the last step: the states after the model's last norm, [rows that want hidden states or
  * logits, engine_hidden_cols()] in row order; valid until the next step. */
@@ -94,7 +108,8 @@ typedef struct lora_slot {
     uint32_t cols;
 } lora_slot;
 
-uint32_t engine_lora_slots(const engine *e); /* 0 unless lora_rank_max was set */
+/* 0 unless lora_rank_max was set, and where the backend computes no adapters */
+uint32_t engine_lora_slots(const engine *e);
 lora_slot engine_lora_slot(const engine *e, uint32_t slot);
 uint32_t engine_lora_rank_max(const engine *e);
 

@@ -127,6 +127,10 @@ static status bind_pair(const lora_table *t, const adapter_pair *p, lora_pair *p
 
 static status bind(const lora_table *t, place *p, error *err) {
     uint32_t rank = adapter_rank(p->file), most = engine_lora_rank_max(t->e);
+    if (engine_mem_plan(t->e)->on_device && most == 0)
+        return error_set(err, ERR_UNSUPPORTED,
+                         "lora: products with adapters are computed on CPUs only: start with "
+                         "--gpu off");
     if (rank > most)
         return error_set(
             err, ERR_LIMIT,

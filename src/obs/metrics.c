@@ -17,6 +17,8 @@ enum {
 /* metrics_engine_view() relies on it. */
 _Static_assert((int)FIRST_STEPS_TOTAL == (int)METRICS_FRONT_CELLS,
                "ENGINE rows follow the FRONT rows");
+_Static_assert((int)FIRST_GPU_UP == (int)METRICS_FRONT_CELLS + (int)METRICS_ENGINE_CELLS,
+               "GPU rows follow the ENGINE rows");
 
 const metrics_row metrics_rows[METRIC_COUNT] = {
 #define X(scope_, kind_, id, name_, shape_, help_) \

@@ -4,6 +4,7 @@
  * and uses its FRONT part; each engine owns one and uses its ENGINE part, whose cells it
  * sends up as an array of u64 in its status message (metrics_engine_view); the front loads
  * them into a copy and writes both out together.
+ * The front owns another one per GPU and uses its GPU part.
  * A metric is one or more cells: a counter has a cell per label value, a histogram one
  * per bucket plus the sum.  Times are nanoseconds in cells and seconds in text. */
 #ifndef OBS_METRICS_H
@@ -69,7 +70,7 @@ enum {
 };
 
 /* --- the table -------------------------------------------------------------------- */
-typedef enum metrics_scope { METRICS_FRONT, METRICS_ENGINE } metrics_scope;
+typedef enum metrics_scope { METRICS_FRONT, METRICS_ENGINE, METRICS_GPU } metrics_scope;
 
 typedef enum metric {
 #define X(scope, kind, id, name, shape, help) METRIC_##id,
@@ -102,8 +103,13 @@ enum {
 
 #define METRICS_IS_FRONT_FRONT(n)   (n)
 #define METRICS_IS_FRONT_ENGINE(n)  0
+#define METRICS_IS_FRONT_GPU(n)     0
 #define METRICS_IS_ENGINE_FRONT(n)  0
 #define METRICS_IS_ENGINE_ENGINE(n) (n)
+#define METRICS_IS_ENGINE_GPU(n)    0
+#define METRICS_IS_GPU_FRONT(n)     0
+#define METRICS_IS_GPU_ENGINE(n)    0
+#define METRICS_IS_GPU_GPU(n)       (n)
 enum {
     METRICS_FRONT_CELLS = 0
 #define X(scope, kind, id, name, shape, help) +METRICS_IS_FRONT_##scope(METRICS_CELLS_##shape)
@@ -117,16 +123,26 @@ enum {
 #include "obs/metrics.def"
 #undef X
 };
+enum {
+    METRICS_GPU_CELLS = 0
+#define X(scope, kind, id, name, shape, help) +METRICS_IS_GPU_##scope(METRICS_CELLS_##shape)
+#include "obs/metrics.def"
+#undef X
+};
 
 typedef struct metrics {
-    uint64_t cells[METRICS_FRONT_CELLS + METRICS_ENGINE_CELLS];
+    uint64_t cells[METRICS_FRONT_CELLS + METRICS_ENGINE_CELLS + METRICS_GPU_CELLS];
 } metrics;
+
+/* In a GPU row: not known, no series. */
+#define METRICS_UNKNOWN UINT64_MAX
 
 /* --- counting --------------------------------------------------------------------- */
 void metrics_init(metrics *m);
 /* A counter of one series. */
 void metrics_add(metrics *m, metric id, uint64_t n);
-/* A gauge, or a counter that is kept elsewhere; ns where its name ends in seconds. */
+/* A gauge, or a counter that is kept elsewhere; ns where its name ends in seconds, thousandths
+ * where it ends in watts. */
 void metrics_set(metrics *m, metric id, uint64_t value);
 /* A histogram of seconds. */
 void metrics_observe_ns(metrics *m, metric id, uint64_t ns);
@@ -145,12 +161,14 @@ NODISCARD status metrics_engine_load(metrics *m, const uint64_t *cells, uint32_t
 typedef struct metrics_source {
     const metrics *values; /* borrowed */
     metrics_scope scope;   /* the part of it that is written */
-    str model;             /* label of every series; empty: none */
+    str model;             /* labels of every series; empty: none */
+    str gpu, uuid;
 } metrics_source;
 
 /* Prometheus text exposition, format 0.0.4 ("text/plain; version=0.0.4"): HELP and TYPE once
  * per name, then the series of every source.  Endpoint and status pairs appear from
- * their first request on; all other series are always there. */
+ * their first request on, figures of GPUs while they are known; all other series are always
+ * there. */
 void metrics_write(buf *out, const metrics_source *sources, uint32_t count);
 
 /* docs/metrics.md */

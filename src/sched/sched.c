@@ -222,7 +222,9 @@ static bool prompt_fits(sched *s, const gen_request *g) {
 
 /* False, with an ERROR event, when the request cannot be taken. */
 static bool may_enter(sched *s, const gen_request *g) {
-    if (s->draining) {
+    if (s->failure.code != OK) {
+        emit_error(s, g->id, s->failure.code, GEN_FAULT_NONE, 0, 0, "%s", s->failure.msg);
+    } else if (s->draining) {
         emit_error(s, g->id, ERR_BUSY, GEN_FAULT_DRAINING, 0, 0, "the server is stopping");
     } else if (g->prompt != GEN_PROMPT_IDS || g->ids.count == 0) {
         emit_error(s, g->id, ERR_INVALID, GEN_FAULT_PROMPT, 0, 1, "prompt: has no tokens");
@@ -373,6 +375,17 @@ static void fail_request(sched *s, step_plan *plan, sched_request *r, const erro
     if (never_ran(r)) s->waiting_requests--;
     (void)idmap_remove(&s->requests, r->id);
     request_end(s, r);
+}
+
+void sched_fail(sched *s, step_plan *plan, const error *why) {
+    ASSERT(thread_is_owner(&s->owner) && why->code != OK);
+    s->failure = *why;
+    for (;;) {
+        uint32_t at = 0;
+        sched_request *r = idmap_next(&s->requests, &at);
+        if (r == NULL) return;
+        fail_request(s, plan, r, why);
+    }
 }
 
 static engine_row row_of(const plan_item *it, uint32_t k) {

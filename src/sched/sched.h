@@ -114,6 +114,10 @@ void sched_plan(const sched *s, uint64_t now_ns, step_plan *out);
  * that finds no memory for its tokens ends with an error and drops out of the plan. */
 void sched_commit(sched *s, step_plan *plan, uint64_t now_ns, engine_row *rows);
 
+/* Instead of sched_apply(): nothing can be computed any more.  Every request ends with this error,
+ * and so do all that come. */
+void sched_fail(sched *s, step_plan *plan, const error *why);
+
 /* What to sample for a planned item that wants logits. */
 sample_history sched_history(const seq *q);
 /* Ids that must not come out now (minimum length); returns how many of `out`

@@ -20,6 +20,7 @@ struct sched {
     uint64_t admissions;
     float *vector;   /* owned; room for the longest result of EMBED or RANK */
     uint64_t row_ns; /* smoothed cost of a prompt row; 0: not measured yet */
+    error failure;   /* code OK: none */
     bool draining;
     sched_counters counters;
     thread_owner owner;

@@ -126,11 +126,14 @@ static void walk_model(codec *c, model_desc *d) {
     codec_chars(c, d->chat_check, sizeof d->chat_check, "chat_check");
     codec_chars(c, d->chat_caps, sizeof d->chat_caps, "chat_caps");
     codec_chars(c, d->backend, sizeof d->backend, "backend");
+    codec_chars(c, d->device, sizeof d->device, "device");
+    codec_chars(c, d->fallback, sizeof d->fallback, "fallback");
     codec_chars(c, d->numerics, sizeof d->numerics, "numerics");
     codec_chars(c, d->kv_type, sizeof d->kv_type, "kv_type");
     FIELD(c, d->params);
     FIELD(c, d->file_bytes);
     FIELD(c, d->kv_bytes);
+    FIELD(c, d->device_bytes);
     FIELD(c, d->vocab);
     FIELD(c, d->n_embd);
     FIELD(c, d->layers);

@@ -1,6 +1,8 @@
 /* engine_worker.c - see engine_worker.h. */
 #include "worker/engine_worker.h"
 
+#include <inttypes.h>
+
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/log.h"
@@ -27,6 +29,7 @@ struct engine_worker {
     uint64_t steps;
     uint64_t status_at_ns;
     bool draining;
+    _Atomic bool broken; /* set once, by the engine thread; nothing else is read after it */
 };
 
 /* --- life cycle -------------------- */
@@ -233,22 +236,38 @@ static void collect(engine_worker *w, const float *logits, const float *hidden) 
     mem_thaw();
 }
 
+/* The device is gone, and with it everything that was computed: say so, here and above. */
+static void fail(engine_worker *w, const error *fault) {
+    log_error("engine", "step %" PRIu64 " of %u rows failed: %s", w->steps, w->plan->rows,
+              fault->msg);
+    sched_fail(w->sched, w->plan, fault);
+    w->broken = true;
+}
+
+/* Compute the plan's rows, and give what they are to the sequences. */
+static void compute(engine_worker *w) {
+    const stepper *st = &w->opt.stepper;
+    uint64_t start_ns = os_now_ns();
+    const float *logits = st->step(st->ctx, w->rows, w->plan->rows);
+    const error *fault = st->fault != NULL ? st->fault(st->ctx) : NULL;
+    w->steps++;
+    if (fault != NULL) {
+        fail(w, fault);
+        return;
+    }
+    collect(w, logits, st->hidden != NULL ? st->hidden(st->ctx) : NULL);
+    uint64_t end_ns = os_now_ns();
+    metrics_observe_ns(&w->metrics, METRIC_STEP_SECONDS, end_ns - start_ns);
+    sched_apply(w->sched, w->plan, w->results, end_ns, end_ns - start_ns);
+}
+
 /* Plan and compute one step; false when nothing can run. */
 static bool step(engine_worker *w) {
     sched_plan(w->sched, os_now_ns(), w->plan);
     if (w->plan->rows == 0 && w->plan->preempts_count == 0) return false;
     size_t frame = wire_events_begin(&w->out);
-    uint64_t start_ns = os_now_ns();
-    sched_commit(w->sched, w->plan, start_ns, w->rows);
-    if (w->plan->rows > 0) {
-        const stepper *st = &w->opt.stepper;
-        const float *logits = st->step(st->ctx, w->rows, w->plan->rows);
-        collect(w, logits, st->hidden != NULL ? st->hidden(st->ctx) : NULL);
-        uint64_t end_ns = os_now_ns();
-        w->steps++;
-        metrics_observe_ns(&w->metrics, METRIC_STEP_SECONDS, end_ns - start_ns);
-        sched_apply(w->sched, w->plan, w->results, end_ns, end_ns - start_ns);
-    }
+    sched_commit(w->sched, w->plan, os_now_ns(), w->rows);
+    if (w->plan->rows > 0) compute(w);
     wire_events_end(&w->out, frame);
     (void)link_flush(w->opt.link->up, &w->out);
     return true;
@@ -273,5 +292,7 @@ void engine_worker_run(engine_worker *w) {
         os_event_clear(fds[1]);
     }
 }
+
+bool engine_worker_is_broken(const engine_worker *w) { return w->broken; }
 
 const sched *engine_worker_sched(const engine_worker *w) { return w->sched; }

@@ -23,6 +23,9 @@ typedef struct stepper {
     /* hidden states [rows that want them or logits, embed_dims] of the last step; NULL: the
      * scheduler offers no embeddings */
     const float *(*hidden)(void *ctx);
+    /* What the last step failed with: it gave nothing, and there will be no other; NULL: it went
+     * well.  May be left out where steps cannot fail. */
+    const error *(*fault)(void *ctx); /* optional */
 } stepper;
 
 typedef struct engine_worker_options {
@@ -45,6 +48,10 @@ bool engine_worker_tick(engine_worker *w);
 /* Turns until a DRAIN message has come: then what is left is canceled.  Sleeps while there
  * is nothing to do. */
 void engine_worker_run(engine_worker *w);
+
+/* Has a step failed?  Requests in flight have ended with the error then, and those that come do at
+ * once; a device that has failed needs a new process.  Any thread. */
+bool engine_worker_is_broken(const engine_worker *w);
 
 /* For tests: the scheduler inside. */
 const sched *engine_worker_sched(const engine_worker *w);

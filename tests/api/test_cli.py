@@ -21,6 +21,8 @@ COMMANDS = (
     "convert",
     "bench",
     "inspect",
+    "gpus",
+    "doctor",
 )
 
 

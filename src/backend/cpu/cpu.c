@@ -124,6 +124,7 @@ static void cpu_close(backend *b) {
     cpu_pool_destroy(b->pool);
     deinit_lists(b);
     os_unmap(b->memory, b->memory_bytes);
+    host_memory_close(&b->host);
     mem_free(b->phases);
     mem_free(b);
 }
@@ -153,6 +154,14 @@ static status cpu_open(backend **out, const program *p, const backend_options *o
         return st;
     }
     *out = b;
+    return OK;
+}
+
+static status cpu_memory(backend *b, size_t kv_bytes, size_t state_bytes, void **kv, float **states,
+                         error *err) {
+    TRY(host_memory_open(&b->host, kv_bytes, state_bytes, err));
+    *kv = b->host.kv;
+    *states = b->host.states;
     return OK;
 }
 
@@ -242,8 +251,10 @@ static void cpu_report(const backend *b, backend_report *out) {
 const backend_ops backend_cpu = {
     .name = "cpu",
     .path = cpu_matmul_path,
+    .packed_path = BACKEND_PATH_ROWS,
     .plan = cpu_plan,
     .open = cpu_open,
+    .memory = cpu_memory,
     .load = cpu_load,
     .step = cpu_step,
     .report = cpu_report,

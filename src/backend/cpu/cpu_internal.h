@@ -12,6 +12,7 @@
 #include "backend/cpu/cpu_repack.h"
 #include "backend/cpu/cpu_rope.h"
 #include "backend/cpu/cpu_tasks.h"
+#include "backend/host_memory.h"
 #include "base/num.h"
 
 enum { MATMUL_ROWS_MAX = 64 }; /* weight rows per unit; whole groups of packed ones */
@@ -32,6 +33,7 @@ struct backend {
     cpu_phase *phases; /* owned; [list.count] one per task */
     void *memory;      /* owned pages */
     size_t memory_bytes;
+    host_memory host; /* KV blocks and states */
     float *workspace;
     act_block *digits; /* of a value at the value's own place: of floats 32i .. at [i] */
     uint16_t *rounded; /* the same in bf16, of prompt rows, at the float's place; NULL: none */

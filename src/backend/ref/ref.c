@@ -54,6 +54,7 @@ static status ref_plan(const program *p, const backend_options *opt, backend_mem
 static void ref_close(backend *b) {
     if (b == NULL) return;
     os_unmap(b->workspace, b->bytes);
+    host_memory_close(&b->memory);
     mem_free(b);
 }
 
@@ -74,6 +75,14 @@ static status ref_open(backend **out, const program *p, const backend_options *o
     b->row = b->workspace + p->workspace_floats;
     b->scratch = (double *)(b->row + weight_row_floats(p));
     *out = b;
+    return OK;
+}
+
+static status ref_memory(backend *b, size_t kv_bytes, size_t state_bytes, void **kv, float **states,
+                         error *err) {
+    TRY(host_memory_open(&b->memory, kv_bytes, state_bytes, err));
+    *kv = b->memory.kv;
+    *states = b->memory.states;
     return OK;
 }
 
@@ -175,8 +184,10 @@ static void ref_report(const backend *b, backend_report *out) {
 const backend_ops backend_ref = {
     .name = "ref",
     .path = ref_path,
+    .packed_path = BACKEND_PATH_ROWS,
     .plan = ref_plan,
     .open = ref_open,
+    .memory = ref_memory,
     .load = ref_load,
     .step = ref_step,
     .report = ref_report,

@@ -6,6 +6,7 @@
 #define BACKEND_REF_INTERNAL_H
 
 #include "backend/backend.h"
+#include "backend/host_memory.h"
 
 struct backend {
     const program *p; /* borrowed */
@@ -13,6 +14,7 @@ struct backend {
     float *row;       /* one weight row as f32 */
     double *scratch;  /* what one row of one op needs: scores, probabilities, sums */
     size_t bytes;
+    host_memory memory;
 };
 
 /* Row r of a value. */

@@ -302,3 +302,44 @@ TEST(os_event_is_level_until_it_is_cleared) {
     os_wait(fds, 2, 1);
     os_close(fd);
 }
+
+TEST(os_library_gives_symbols_a_path_and_reasons) {
+    void *library = NULL;
+    error err = {0};
+    char path[256];
+    CHECK_EQ(os_library_open("/nowhere/libnothing.so", &library, &err), ERR_NOT_FOUND);
+    CHECK_HAS(err.msg, "load '/nowhere/libnothing.so'");
+    CHECK_HAS(err.msg, "No such file");
+    CHECK(library == NULL);
+    CHECK_EQ(os_library_open("libm.so.6", &library, &err), OK);
+    if (library == NULL) return;
+    CHECK(os_library_symbol(library, "cos") != NULL);
+    CHECK(os_library_symbol(library, "no_such_function") == NULL);
+    os_library_path(library, path, sizeof path);
+    CHECK_HAS(path, "/libm.so.6");
+    os_library_close(library);
+    os_library_close(NULL);
+    os_fail_after(OS_CALL_LIBRARY, 0, ENOMEM);
+    CHECK_EQ(os_library_open("libm.so.6", &library, &err), ERR_NOMEM);
+    os_fail_after(OS_CALL_LIBRARY, -1, 0);
+}
+
+static bool count_two(void *ctx, const char *name) {
+    CHECK(strcmp(name, ".") != 0 && strcmp(name, "..") != 0);
+    return ++*(int *)ctx < 2;
+}
+
+TEST(os_folder_lists_its_entries_until_told_to_stop) {
+    int count = 0;
+    CHECK(os_path_exists("/proc/self"));
+    CHECK(!os_path_exists("/proc/self/nothing"));
+    os_folder_each("/proc/self", count_two, &count);
+    CHECK_EQ(count, 2);
+    count = 0;
+    os_folder_each("/proc/self/nothing", count_two, &count);
+    CHECK_EQ(count, 0);
+    os_fail_after(OS_CALL_OPEN, 0, EMFILE);
+    os_folder_each("/proc/self", count_two, &count);
+    CHECK_EQ(count, 0);
+    os_fail_after(OS_CALL_OPEN, -1, 0);
+}

@@ -18,8 +18,8 @@ static void write_text(const metrics_source *sources, uint32_t count) {
 }
 
 static void write_both(void) {
-    metrics_source sources[] = {{&front, METRICS_FRONT, S("")},
-                                {&engine, METRICS_ENGINE, S("tiny")}};
+    metrics_source sources[] = {{.values = &front, .scope = METRICS_FRONT},
+                                {.values = &engine, .scope = METRICS_ENGINE, .model = S("tiny")}};
     write_text(sources, 2);
 }
 
@@ -66,7 +66,7 @@ TEST(metrics_histograms_are_cumulative) {
     metrics_observe_ns(&engine, METRIC_STEP_SECONDS, 1000000);     /* at the first bound */
     metrics_observe_ns(&engine, METRIC_STEP_SECONDS, 1000001);     /* just above it */
     metrics_observe_ns(&engine, METRIC_STEP_SECONDS, 99000000000); /* beyond the last one */
-    metrics_source source = {&engine, METRICS_ENGINE, S("m")};
+    metrics_source source = {.values = &engine, .scope = METRICS_ENGINE, .model = S("m")};
     write_text(&source, 1);
     CHECK_EQ(lines_like("# TYPE gantry_step_seconds histogram"), 1);
     CHECK_EQ(lines_like("gantry_step_seconds_bucket{model=\"m\",le=\"0.001\"} 1"), 1);
@@ -105,8 +105,8 @@ TEST(metrics_head_stands_once_per_name) {
     metrics other;
     metrics_init(&engine);
     metrics_init(&other);
-    metrics_source sources[] = {{&engine, METRICS_ENGINE, S("a")},
-                                {&other, METRICS_ENGINE, S("b")}};
+    metrics_source sources[] = {{.values = &engine, .scope = METRICS_ENGINE, .model = S("a")},
+                                {.values = &other, .scope = METRICS_ENGINE, .model = S("b")}};
     write_text(sources, 2);
     CHECK_EQ(lines_like("# TYPE gantry_steps_total counter"), 1);
     CHECK_EQ(lines_like("gantry_steps_total{model=\"a\"} 0"), 1);
@@ -116,9 +116,30 @@ TEST(metrics_head_stands_once_per_name) {
 
 TEST(metrics_label_values_are_escaped) {
     metrics_init(&engine);
-    metrics_source source = {&engine, METRICS_ENGINE, S("a\"b\\c\nd")};
+    metrics_source source = {.values = &engine, .scope = METRICS_ENGINE, .model = S("a\"b\\c\nd")};
     write_text(&source, 1);
     CHECK_EQ(lines_like("gantry_steps_total{model=\"a\\\"b\\\\c\\nd\"} 0"), 1);
+}
+
+TEST(metrics_of_gpus_are_there_only_when_known) {
+    static metrics known, silent;
+    for (int i = METRIC_GPU_UP; i < METRIC_COUNT; i++) {
+        metrics_set(&known, (metric)i, 7);
+        metrics_set(&silent, (metric)i, METRICS_UNKNOWN);
+    }
+    metrics_set(&known, METRIC_GPU_POWER_DRAW_WATTS, 27450);
+    metrics_set(&silent, METRIC_GPU_UP, 0);
+    metrics_source sources[] = {
+        {.values = &known, .scope = METRICS_GPU, .gpu = S("0"), .uuid = S("GPU-a")},
+        {.values = &silent, .scope = METRICS_GPU, .gpu = S("1")}};
+    write_text(sources, 2);
+    CHECK_EQ(lines_like("gantry_gpu_memory_used_bytes{gpu=\"0\",uuid=\"GPU-a\"} 7"), 1);
+    CHECK_EQ(lines_like("gantry_gpu_power_draw_watts{gpu=\"0\",uuid=\"GPU-a\"} 27.45"), 1);
+    CHECK_EQ(lines_like("gantry_gpu_up{gpu=\"1\"} 0"), 1);
+    CHECK(strstr(text, "gantry_gpu_memory_used_bytes{gpu=\"1\"") == NULL);
+    write_text(sources + 1, 1);
+    CHECK_EQ(lines_like("# TYPE gantry_gpu_up gauge"), 1);
+    CHECK(strstr(text, "gantry_gpu_memory_used_bytes") == NULL); /* no head without a series */
 }
 
 /* --- the format, rule by rule ------------------------------------------------------- */

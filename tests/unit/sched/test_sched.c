@@ -127,3 +127,22 @@ TEST(sched_drain_ends_what_runs_and_what_waits) {
     CHECK(sched_is_idle(r->s)); /* refused */
     close_rig(r);
 }
+
+TEST(sched_fail_ends_everything_and_refuses_what_comes) {
+    const error why = {.code = ERR_DEVICE, .msg = "the device is gone"};
+    rig *r = open_rig(2, 16);
+    submit(r, 1, 4, 2, 100);
+    submit(r, 2, 4, 1, 100);
+    (void)turn(r);
+    sched_plan(r->s, r->now_ns, r->plan);
+    sched_commit(r->s, r->plan, r->now_ns, r->rows);
+    sched_fail(r->s, r->plan, &why);
+    CHECK(sched_is_idle(r->s) && sched_validate(r->s));
+    CHECK_EQ(r->plan->rows, 0);
+    CHECK_EQ(kv_blocks_free(r->kv), 16);
+    const size_t before = r->events.n;
+    submit(r, 3, 4, 1, 100);
+    CHECK(sched_is_idle(r->s));
+    CHECK(r->events.n > before); /* its error */
+    close_rig(r);
+}

@@ -341,7 +341,7 @@ TEST(text_role_refuses_what_it_cannot_encode) {
 }
 
 TEST(text_role_holds_events_while_the_front_does_not_read_and_loses_none) {
-    rig *r = open_rig(NULL, 1024); /* a few frames only */
+    rig *r = open_rig(NULL, 2048); /* a few frames only */
     gen_request q = text_request_of(7, "hi");
     send(r, &q);
     for (int i = 0; i < 40; i++) engine_token(r, 7, E, 0);

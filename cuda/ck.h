@@ -1,0 +1,65 @@
+/* ck.h - the words that device code is written in: one source for nvcc, for clang, and for the
+ * software GPU of tests/cudasim.
+ *
+ * Kernels use nothing else of CUDA: no inline assembly, no warp intrinsics, no libraries; that is
+ * what lets the very same source run on a CPU under the sanitizers.  Rules:
+ *   - every access to global memory goes through ck_ld / ck_st (or the 16-byte ck_ldg16): checked
+ *     and counted there;
+ *   - warp operations are by all 32 lanes: no early return before one, leave by predicate;
+ *   - CK_ARCH is the code path: 750, 800, 900.  Never __CUDA_ARCH__. */
+#ifndef CUDA_CK_H
+#define CUDA_CK_H
+#include "abi.h"
+
+#if defined(CK_HOST)
+#include "cudasim/ck_host.h"
+#elif defined(__CUDACC__) || defined(__CUDA__)
+#include "ck_device.h"
+#else
+#error "device code is for nvcc, for clang -x cuda, or for tests/cudasim"
+#endif
+
+/* --- what both sides have, and what is made of it --------------------
+ *
+ *   CK_KERNEL(name, threads) { ... a.field ... }    entry; its argument is `const name_args &a`,
+ *                                                   or CK_KERNEL_OF(name, args, threads)
+ *   CK_DEV                   static inline of device code
+ *   ck_tid ck_bdim ck_bid_x ck_bid_y ck_bid_z ck_gdim_x     unsigned
+ *   CK_SHARED(T, name, n);   n elements of static shared memory
+ *   CK_SHARED_DYN(T, name);  the dynamic one of the launch
+ *   ck_sync() ck_syncwarp()
+ *   uint32_t ck_shfl_xor(uint32_t v, unsigned m), ck_shfl(uint32_t v, unsigned lane)
+ *   float    ck_shfl_xor_f(float v, unsigned m),  ck_shfl_f(float v, unsigned lane)
+ *   uint32_t ck_ballot(bool p)
+ *   int      ck_dp4a(uint32_t a, uint32_t b, int c)          four signed bytes each
+ *   T        ck_ld<T>(const T *p);  void ck_st(T *p, T v)    global memory, T of 1, 2, 4 or 8 bytes
+ *   ck_u4    ck_ldg16(const void *p)   16 bytes read once: not kept in L1
+ *   ck_u2    ck_ldg8(const void *p), uint32_t ck_ldg4(const void *p), uint16_t ck_ldg2(..)   alike
+ *   ck_u4    ck_ld16(const void *p)    16 bytes that other blocks read, too
+ *   float    ck_h2f(uint16_t), ck_bf2f(uint16_t);  uint16_t ck_f2h(float)
+ *   float    ck_rsqrt(float) ck_exp(float) ck_tanh(float) ck_log1p(float) ck_erf(float)
+ *   void     ck_sincos(double angle, float *s, float *c)     any angle, reduced in double
+ *   uint32_t ck_atomic_add(uint32_t *p, uint32_t v), ck_atomic_max(uint32_t *p, uint32_t v)
+ *   void     ck_fence()                                      device-wide                        */
+
+CK_DEV unsigned ck_lane() { return ck_tid & 31u; }
+CK_DEV unsigned ck_warp() { return ck_tid >> 5; }
+
+/* Over the warp, the same bits in every lane. */
+CK_DEV float ck_warp_sum(float v) {
+    for (unsigned m = 16; m > 0; m >>= 1) v += ck_shfl_xor_f(v, m);
+    return v;
+}
+CK_DEV float ck_warp_max(float v) {
+    for (unsigned m = 16; m > 0; m >>= 1) {
+        float o = ck_shfl_xor_f(v, m);
+        v = o > v ? o : v;
+    }
+    return v;
+}
+CK_DEV int ck_warp_sum_i(int v) {
+    for (unsigned m = 16; m > 0; m >>= 1) v += (int)ck_shfl_xor((uint32_t)v, m);
+    return v;
+}
+
+#endif

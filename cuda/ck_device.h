@@ -1,0 +1,159 @@
+/* ck_device.h - the words of ck.h on a GPU. */
+#ifndef CUDA_CK_DEVICE_H
+#define CUDA_CK_DEVICE_H
+
+#ifdef __CUDACC__
+#define CK_CONST_PARAM const __grid_constant__
+#else
+#include "ck_clang.h" /* clang has no CUDA headers here: threadIdx and friends */
+#define CK_CONST_PARAM const
+#endif
+
+/* The code path follows from what is compiled for; the host chooses by compute capability. */
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ < 800
+#define CK_ARCH 750
+#elif __CUDA_ARCH__ < 900
+#define CK_ARCH 800
+#else
+#define CK_ARCH 900
+#endif
+
+#define CK_KERNEL_OF(name, args, threads) \
+    extern "C" __global__ void __launch_bounds__(threads) name(CK_CONST_PARAM args a)
+#define CK_KERNEL(name, threads) CK_KERNEL_OF(name, name##_args, threads)
+#define CK_DEV                   static __device__ __forceinline__
+#define CK_SHARED(T, name, n)    __shared__ __align__(16) T name[n]
+#define CK_SHARED_DYN(T, name)                                     \
+    extern __shared__ __align__(16) unsigned char ck_shared_dyn[]; \
+    T *name = (T *)ck_shared_dyn
+
+#define ck_tid    threadIdx.x
+#define ck_bdim   blockDim.x
+#define ck_bid_x  blockIdx.x
+#define ck_bid_y  blockIdx.y
+#define ck_bid_z  blockIdx.z
+#define ck_gdim_x gridDim.x
+
+typedef struct ck_u2 {
+    uint32_t x, y;
+} ck_u2;
+typedef struct ck_u4 {
+    uint32_t x, y, z, w;
+} ck_u4;
+
+CK_DEV void ck_sync() { __syncthreads(); }
+CK_DEV void ck_syncwarp() { asm volatile("bar.warp.sync 0xffffffff;" ::: "memory"); }
+CK_DEV uint32_t ck_shfl_xor(uint32_t v, unsigned m) {
+    uint32_t r;
+    asm volatile("shfl.sync.bfly.b32 %0, %1, %2, 31, 0xffffffff;" : "=r"(r) : "r"(v), "r"(m));
+    return r;
+}
+CK_DEV uint32_t ck_shfl(uint32_t v, unsigned lane) {
+    uint32_t r;
+    asm volatile("shfl.sync.idx.b32 %0, %1, %2, 31, 0xffffffff;" : "=r"(r) : "r"(v), "r"(lane));
+    return r;
+}
+CK_DEV float ck_u2f(uint32_t u) {
+    float f;
+    asm("mov.b32 %0, %1;" : "=f"(f) : "r"(u));
+    return f;
+}
+CK_DEV uint32_t ck_f2u(float f) {
+    uint32_t u;
+    asm("mov.b32 %0, %1;" : "=r"(u) : "f"(f));
+    return u;
+}
+CK_DEV uint32_t ck_bits(float f) { return ck_f2u(f); }
+CK_DEV float ck_shfl_xor_f(float v, unsigned m) { return ck_u2f(ck_shfl_xor(ck_f2u(v), m)); }
+CK_DEV float ck_shfl_f(float v, unsigned lane) { return ck_u2f(ck_shfl(ck_f2u(v), lane)); }
+CK_DEV uint32_t ck_ballot(bool p) {
+    uint32_t r;
+    asm volatile("{ .reg .pred q; setp.ne.u32 q, %1, 0; vote.sync.ballot.b32 %0, q, 0xffffffff; }"
+                 : "=r"(r)
+                 : "r"((uint32_t)p));
+    return r;
+}
+CK_DEV int ck_dp4a(uint32_t a, uint32_t b, int c) {
+    int r;
+    asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
+    return r;
+}
+
+template <typename T> CK_DEV T ck_ld(const T *p) { return *p; }
+template <typename T> CK_DEV void ck_st(T *p, T v) { *p = v; }
+CK_DEV ck_u4 ck_ld16(const void *p) {
+    ck_u4 r;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
+                 : "l"(p));
+    return r;
+}
+/* `.nc` without `.L1::no_allocate`: the latter needs PTX 7.4, and old drivers read 6.5. */
+CK_DEV ck_u4 ck_ldg16(const void *p) {
+    ck_u4 r;
+    asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
+                 : "l"(p));
+    return r;
+}
+CK_DEV ck_u2 ck_ldg8(const void *p) {
+    ck_u2 r;
+    asm volatile("ld.global.nc.v2.u32 {%0, %1}, [%2];" : "=r"(r.x), "=r"(r.y) : "l"(p));
+    return r;
+}
+CK_DEV uint32_t ck_ldg4(const void *p) {
+    uint32_t r;
+    asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(r) : "l"(p));
+    return r;
+}
+CK_DEV uint16_t ck_ldg2(const void *p) {
+    uint16_t r;
+    asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(r) : "l"(p));
+    return r;
+}
+
+CK_DEV float ck_h2f(uint16_t h) {
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
+    return f;
+}
+CK_DEV uint16_t ck_f2h(float f) {
+    uint16_t h;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
+    return h;
+}
+CK_DEV float ck_bf2f(uint16_t h) { return ck_u2f((uint32_t)h << 16); }
+/* Good to about 2 ulp each; ck_math.h makes functions of them. */
+CK_DEV float ck_ex2(float x) {
+    float y;
+    asm("ex2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+CK_DEV float ck_lg2(float x) {
+    float y;
+    asm("lg2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+CK_DEV float ck_rsqrt(float x) {
+    float y;
+    asm("rsqrt.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+CK_DEV float ck_rcp(float x) {
+    float y;
+    asm("rcp.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+CK_DEV uint32_t ck_atomic_add(uint32_t *p, uint32_t v) {
+    uint32_t r;
+    asm volatile("atom.global.add.u32 %0, [%1], %2;" : "=r"(r) : "l"(p), "r"(v) : "memory");
+    return r;
+}
+CK_DEV uint32_t ck_atomic_max(uint32_t *p, uint32_t v) {
+    uint32_t r;
+    asm volatile("atom.global.max.u32 %0, [%1], %2;" : "=r"(r) : "l"(p), "r"(v) : "memory");
+    return r;
+}
+CK_DEV void ck_fence() { asm volatile("membar.gl;" ::: "memory"); }
+
+#endif

@@ -1,0 +1,256 @@
+/* gemv.h - products of a weight matrix with a few rows of activations: what all forms share.
+ *
+ * out[r] = x[r] . w^T + bias + add[r], see k_gemv_args.  A weight is read once and multiplied with
+ * all rows of x that the block has, so the time is that of streaming the matrix.
+ *
+ *   block   CK_GEMV_THREADS threads: 4 warps, each GEMV_ROWS neighbouring rows of w
+ *   lane    groups lane, lane + 32, lane + 64 ... of a row: 16 bytes of a plane each, so that a
+ *           warp reads 512 neighbouring bytes per load
+ *   end     sums over the lanes by a butterfly; lane 0 adds bias and add
+ *
+ * What a row of x gives is the same bits whatever N is, and in the kernels for experts: sums are
+ * taken in ascending order of groups by each lane, every multiply-add is ck_fma, and no step
+ * depends on N.  Past the ends: a row of w or x that is not there is read as the last one and not
+ * stored; a warp without rows and a block without rows of x return as a whole.  Groups are counted
+ * over the whole matrix, in 32 bits: cuda_planar_sizes() refuses larger ones.
+ *
+ * A form is a struct (gemv_q8_0.cu is the shortest):
+ *   GROUP    elements that a lane multiplies at a time
+ *   UNROLL   groups that it loads before it multiplies
+ *   RAGGED   1: rows of w are padded to groups, rows of x are not: see gemv_float.cu
+ *   X_BYTES  of an element of x
+ *   X_UNITS  of a group, x_units(cols) of a row: what `at` counts
+ *   tile     a group's weights as loaded; load(w, group): group of the whole matrix
+ *   input    a group's activations;       input_of(job, at)
+ *   dot(tile, input, acc)                 acc + tile . input */
+#ifndef CUDA_GEMV_H
+#define CUDA_GEMV_H
+#include "ck_fma.h"
+
+enum { GEMV_WARPS = CK_GEMV_THREADS / 32, GEMV_ROWS = CK_GEMV_BLOCK_ROWS / GEMV_WARPS };
+
+typedef struct gemv_job {
+    uint64_t x, sums, bias, add, out; /* of the first of its rows; bias of w's row 0 */
+    uint32_t x_rows;                  /* >= 1; beyond N are other blocks' */
+    uint32_t out_stride;
+} gemv_job;
+
+/* --- activations in 8 bits -------------------- */
+
+/* ck_sums in registers. */
+typedef struct gemv_sums {
+    float d;
+    int lo, hi;
+} gemv_sums;
+
+CK_DEV gemv_sums gemv_sums_of(uint32_t d, uint32_t halves) {
+    return {ck_u2f(d), (int)(int16_t)(uint16_t)halves, (int)halves >> 16};
+}
+
+/* acc + the products of 16 pairs of signed bytes */
+CK_DEV int gemv_dot16(ck_u4 w, ck_u4 x, int acc) {
+    acc = ck_dp4a(w.x, x.x, acc);
+    acc = ck_dp4a(w.y, x.y, acc);
+    acc = ck_dp4a(w.z, x.z, acc);
+    return ck_dp4a(w.w, x.w, acc);
+}
+
+CK_DEV ck_u4 gemv_low(ck_u4 g) {
+    const uint32_t m = 0x0f0f0f0fu;
+    return {g.x & m, g.y & m, g.z & m, g.w & m};
+}
+CK_DEV ck_u4 gemv_high(ck_u4 g) {
+    const uint32_t m = 0x0f0f0f0fu;
+    return {g.x >> 4 & m, g.y >> 4 & m, g.z >> 4 & m, g.w >> 4 & m};
+}
+
+/* 32 neighbouring activations, for the forms with blocks of 32. */
+typedef struct gemv_input32 {
+    ck_u4 x[2];
+    gemv_sums sums;
+} gemv_input32;
+
+CK_DEV gemv_input32 gemv_input32_of(const gemv_job &job, uint32_t group) {
+    const uint8_t *codes = (const uint8_t *)job.x + (uint64_t)group * 32;
+    gemv_input32 in;
+    in.x[0] = ck_ld16(codes);
+    in.x[1] = ck_ld16(codes + 16);
+    const uint64_t sums = ck_ld((const uint64_t *)job.sums + group);
+    in.sums = gemv_sums_of((uint32_t)sums, (uint32_t)(sums >> 32));
+    return in;
+}
+
+/* 64 of them, for the K forms: their rows begin at multiples of 64 bytes of sums. */
+typedef struct gemv_input64 {
+    ck_u4 x[4];
+    gemv_sums sums[2];
+} gemv_input64;
+
+CK_DEV gemv_input64 gemv_input64_of(const gemv_job &job, uint32_t group) {
+    const uint8_t *codes = (const uint8_t *)job.x + (uint64_t)group * 64;
+    gemv_input64 in;
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++) in.x[i] = ck_ld16(codes + i * 16);
+    const ck_u4 sums = ck_ld16((const uint64_t *)job.sums + (uint64_t)group * 2);
+    in.sums[0] = gemv_sums_of(sums.x, sums.y);
+    in.sums[1] = gemv_sums_of(sums.z, sums.w);
+    return in;
+}
+
+/* Element `index` of a plane of elements of so many bytes. */
+template <int bytes> CK_DEV const uint8_t *gemv_at(const ck_matrix &w, int plane, uint32_t index) {
+    return (const uint8_t *)w.plane[plane] + (uint64_t)index * bytes;
+}
+CK_DEV ck_u4 gemv_granule(const ck_matrix &w, int plane, uint32_t index) {
+    return ck_ldg16(gemv_at<16>(w, plane, index));
+}
+
+/* --- the loop -------------------- */
+
+template <typename form, int N> struct gemv_state {
+    uint32_t first[GEMV_ROWS]; /* groups of w before each row of w */
+    uint32_t before[N];        /* units of x before each row of x */
+    float acc[N][GEMV_ROWS];
+};
+
+template <typename form> CK_DEV uint32_t gemv_row_groups(const ck_matrix &w) {
+    return (w.cols + form::GROUP - 1) / form::GROUP;
+}
+
+/* COUNT groups of each lane, 32 apart: all loads of weights first. */
+template <typename form, int N, int COUNT, bool RAGGED>
+CK_DEV void gemv_step(gemv_state<form, N> &s, const ck_matrix &w, const gemv_job &job,
+                      uint32_t group) {
+    typename form::tile tile[COUNT][GEMV_ROWS];
+#pragma unroll
+    for (int u = 0; u < COUNT; u++)
+#pragma unroll
+        for (int r = 0; r < GEMV_ROWS; r++) tile[u][r] = form::load(w, s.first[r] + group + 32 * u);
+#pragma unroll
+    for (int u = 0; u < COUNT; u++)
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            typename form::input in;
+            if constexpr (RAGGED)
+                in = form::input_ragged(job, s.before[n], group + 32 * u, w.cols);
+            else
+                in = form::input_of(job, s.before[n] + (group + 32 * u) * form::X_UNITS);
+#pragma unroll
+            for (int r = 0; r < GEMV_ROWS; r++)
+                s.acc[n][r] = form::dot(tile[u][r], in, s.acc[n][r]);
+        }
+}
+
+template <typename form, int N>
+CK_DEV void gemv_walk(gemv_state<form, N> &s, const ck_matrix &w, const gemv_job &job) {
+    uint32_t groups = w.cols / form::GROUP;
+    if constexpr (form::RAGGED) groups = form::groups(w.cols);
+    uint32_t g = ck_lane();
+#pragma unroll 1
+    for (; g + 32 * (form::UNROLL - 1) < groups; g += 32 * form::UNROLL)
+        gemv_step<form, N, form::UNROLL, false>(s, w, job, g);
+    if constexpr (form::UNROLL > 1) {
+#pragma unroll 1
+        for (; g < groups; g += 32) gemv_step<form, N, 1, false>(s, w, job, g);
+    }
+    if constexpr (form::RAGGED) {
+        const uint32_t all = gemv_row_groups<form>(w);
+#pragma unroll 1
+        for (; g < all; g += 32) gemv_step<form, N, 1, true>(s, w, job, g);
+    }
+}
+
+template <typename form, int N>
+CK_DEV void gemv_store(const gemv_state<form, N> &s, const gemv_job &job, uint32_t row,
+                       uint32_t rows) {
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int r = 0; r < GEMV_ROWS; r++) {
+            float v = ck_warp_sum(s.acc[n][r]);
+            if (ck_lane() != 0 || n >= (int)job.x_rows || row + r >= rows) continue;
+            const uint64_t at = (uint64_t)n * job.out_stride + row + r;
+            if (job.bias != 0) v += ck_ld((const float *)job.bias + row + r);
+            if (job.add != 0) v += ck_ld((const float *)job.add + at);
+            ck_st((float *)job.out + at, v);
+        }
+}
+
+template <typename form, int N> CK_DEV void gemv_run(const ck_matrix &w, const gemv_job &job) {
+    const uint32_t row = (ck_bid_x * GEMV_WARPS + ck_warp()) * GEMV_ROWS;
+    if (row >= w.rows) return;
+    gemv_state<form, N> s;
+#pragma unroll
+    for (uint32_t r = 0; r < GEMV_ROWS; r++)
+        s.first[r] = (row + r < w.rows ? row + r : w.rows - 1) * gemv_row_groups<form>(w);
+#pragma unroll
+    for (uint32_t n = 0; n < N; n++) {
+        const uint32_t last = job.x_rows - 1;
+        s.before[n] = n == 0 ? 0 : (n < last ? n : last) * form::x_units(w.cols);
+#pragma unroll
+        for (int r = 0; r < GEMV_ROWS; r++) s.acc[n][r] = 0.0f;
+    }
+    gemv_walk(s, w, job);
+    gemv_store(s, job, row, w.rows);
+}
+
+/* --- entries -------------------- */
+
+/* The first row of x. */
+template <typename form>
+CK_DEV void gemv_begin(gemv_job &job, uint64_t x, uint64_t sums, uint32_t cols, uint64_t row) {
+    job.x = x + row * cols * form::X_BYTES;
+    job.sums = sums + row * (cols / 32) * sizeof(ck_sums);
+}
+
+template <typename form, int N> CK_DEV void gemv_kernel(const k_gemv_args &a) {
+    const uint32_t first = ck_bid_y * N, rows = ck_ld((const uint32_t *)a.count);
+    if (first >= rows) return;
+    const uint64_t skip = (uint64_t)first * a.out_stride * sizeof(float);
+    gemv_job job;
+    gemv_begin<form>(job, a.x, a.sums, a.w.cols, first);
+    job.bias = a.bias;
+    job.add = a.add != 0 ? a.add + skip : 0;
+    job.out = a.out + skip;
+    job.x_rows = rows - first;
+    job.out_stride = a.out_stride;
+    gemv_run<form, N>(a.w, job);
+}
+
+CK_DEV ck_matrix gemv_matrix(uint64_t at) {
+    ck_matrix w;
+    for (uint32_t p = 0; p < CK_PLANES_MAX; p++) w.plane[p] = ck_ld((const uint64_t *)at + p);
+    return w;
+}
+
+template <typename form> CK_DEV void gemv_experts(const k_experts_args &a) {
+    const uint32_t row = ck_bid_y / a.used, place = ck_bid_y % a.used;
+    if (row >= ck_ld((const uint32_t *)a.count)) return;
+    const uint64_t number = (uint64_t)row * 2 * a.used + place;
+    const uint32_t expert = (uint32_t)ck_ld((const float *)a.routed + number);
+    ck_matrix w = gemv_matrix(a.experts + (uint64_t)expert * sizeof(ck_matrix));
+    w.rows = a.w_rows;
+    w.cols = a.cols;
+    const uint64_t out_bytes = (uint64_t)a.w_rows * sizeof(float);
+    gemv_job job;
+    gemv_begin<form>(job, a.x, a.sums, a.cols, a.shared_in != 0 ? row : ck_bid_y);
+    job.bias = a.bias != 0 ? a.bias + expert * out_bytes : 0;
+    job.add = 0;
+    job.out = a.out + ck_bid_y * out_bytes;
+    job.x_rows = 1;
+    job.out_stride = a.w_rows;
+    gemv_run<form, 1>(w, job);
+}
+
+#define GEMV_KERNELS(name)                                            \
+    CK_KERNEL_OF(k_gemv_##name##_n1, k_gemv_args, CK_GEMV_THREADS) {  \
+        gemv_kernel<gemv_##name, 1>(a);                               \
+    }                                                                 \
+    CK_KERNEL_OF(k_gemv_##name##_n4, k_gemv_args, CK_GEMV_THREADS) {  \
+        gemv_kernel<gemv_##name, 4>(a);                               \
+    }                                                                 \
+    CK_KERNEL_OF(k_experts_##name, k_experts_args, CK_GEMV_THREADS) { \
+        gemv_experts<gemv_##name>(a);                                 \
+    }
+
+#endif

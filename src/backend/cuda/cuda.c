@@ -1,0 +1,182 @@
+/* cuda.c - the CUDA backend: a program on one NVIDIA GPU.
+ *
+ * The driver is found when the program runs (cu_driver.h), so this is part of every binary; where
+ * there is no usable GPU plan() says why.  All memory is taken when an instance opens and when the
+ * engine asks for its KV cache; once the weights are there nothing is allocated any more. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/cuda/cuda_internal.h"
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/num.h"
+#include "base/str.h"
+
+enum { RESERVE_BYTES_MIN = 32 << 20, RESERVE_SHARE = 64 };
+
+static backend_path cuda_path(dtype t) {
+    return cuda_planar_conversion(t) == CUDA_AS_STORED ? BACKEND_PATH_PLANAR
+                                                       : BACKEND_PATH_CONVERTED;
+}
+
+/* --- which GPU -------------------- */
+
+/* The driver's functions stay in the report: it is the owner's as long as the GPU is used. */
+static status find_device(cuda_probe_report *report, const backend_options *opt,
+                          const cuda_device_info **out, error *err) {
+    const cuda_probe_options asked = {.images = CUDA_IMAGES_EMBEDDED};
+    cuda_probe(&asked, report);
+    if (report->usable_count == 0)
+        return error_set(err, ERR_DEVICE, "cuda: no usable GPU: %s (%s)", report->why, report->fix);
+    return cuda_choose(report, opt->device, out, err);
+}
+
+static cu_result free_in_context(const cu_driver *d, cu_context context, size_t *out) {
+    cu_context before = NULL;
+    size_t total = 0;
+    cu_result code = d->context_get(&before);
+    if (code == CU_SUCCESS) code = d->context_set(context);
+    if (code == CU_SUCCESS) code = d->mem_info(out, &total);
+    cu_result back = d->context_set(before);
+    return code != CU_SUCCESS ? code : back;
+}
+
+/* What is free beside a context of ours, which is there for as long as it takes. */
+static status measure_free(const cu_driver *d, int ordinal, size_t *out, error *err) {
+    cu_device dev = 0;
+    cu_context context = NULL;
+    TRY(cu_check(d, d->device_get(&dev, ordinal), "cuDeviceGet", err));
+    TRY(cu_check(d, d->context_retain(&context, dev), "cuDevicePrimaryCtxRetain", err));
+    cu_result code = free_in_context(d, context, out);
+    (void)d->context_release(dev);
+    return cu_check(d, code, "cuMemGetInfo_v2", err);
+}
+
+/* Less what the driver takes for code, streams and whole pages. */
+static uint64_t available_of(uint64_t free_bytes, const backend_options *opt) {
+    const uint64_t reserve = num_max_u64(RESERVE_BYTES_MIN, free_bytes / RESERVE_SHARE);
+    const uint64_t available = free_bytes - num_min_u64(free_bytes, reserve);
+    return opt->device_bytes_max == 0 ? available : num_min_u64(available, opt->device_bytes_max);
+}
+
+/* --- planning -------------------- */
+
+static uint64_t pinned_bytes(const cuda_layout *l) {
+    return l->desc.bytes + sizeof(uint32_t) + l->hidden_bytes + l->logits_bytes;
+}
+
+static status plan_with(cuda_probe_report *report, const program *p, const backend_options *opt,
+                        backend_memory *out, error *err) {
+    const cuda_device_info *info = NULL;
+    cuda_layout l;
+    size_t free_bytes = 0;
+    TRY(find_device(report, opt, &info, err));
+    TRY(measure_free(&report->driver, info->ordinal, &free_bytes, err));
+    TRY(cuda_layout_init(&l, p, err));
+    *out = (backend_memory){.on_device = true,
+                            .workspace = (size_t)l.workspace_bytes,
+                            .weights = l.weights_bytes,
+                            .pinned = pinned_bytes(&l),
+                            .available = available_of(free_bytes, opt)};
+    str_copy_c(out->device, sizeof out->device, str_of(info->name));
+    cuda_layout_deinit(&l);
+    return OK;
+}
+
+static status cuda_plan(const program *p, const backend_options *opt, backend_memory *out,
+                        error *err) {
+    cuda_probe_report *report = mem_try_calloc(1, sizeof *report);
+    if (report == NULL) return error_set(err, ERR_NOMEM, "cuda: no memory to look for GPUs");
+    status st = plan_with(report, p, opt, out, err);
+    mem_free(report);
+    return st;
+}
+
+/* --- life cycle -------------------- */
+
+static void cuda_close(backend *b) {
+    if (b == NULL) return;
+    error ignored; /* of a GPU that is lost: nothing can be done about it */
+    if (b->dev.context != NULL) (void)!cuda_device_enter(&b->dev, &ignored);
+    cuda_pinned_close(&b->desc);
+    cuda_pinned_close(&b->hidden);
+    cuda_pinned_close(&b->logits);
+    cuda_pinned_close(&b->error_word);
+    cuda_arena_close(&b->weights);
+    cuda_arena_close(&b->workspace);
+    cuda_arena_close(&b->kv);
+    cuda_arena_close(&b->states);
+    cuda_device_close(&b->dev);
+    cuda_lowered_deinit(&b->lowered);
+    cuda_layout_deinit(&b->layout);
+    mem_free(b);
+}
+
+static status open_pinned(backend *b, error *err) {
+    const cuda_layout *l = &b->layout;
+    TRY(cuda_pinned_open(&b->desc, &b->dev, (size_t)l->desc.bytes, err));
+    TRY(cuda_pinned_open(&b->error_word, &b->dev, sizeof(uint32_t), err));
+    TRY(cuda_pinned_open(&b->hidden, &b->dev, num_max_u64(l->hidden_bytes, 1), err));
+    return cuda_pinned_open(&b->logits, &b->dev, num_max_u64(l->logits_bytes, 1), err);
+}
+
+static status open_parts(backend *b, const backend_options *opt, error *err) {
+    const cuda_device_info *info = NULL;
+    const cuda_images images = CUDA_IMAGES_EMBEDDED;
+    TRY(find_device(&b->report, opt, &info, err));
+    TRY(cuda_layout_init(&b->layout, b->p, err));
+    TRY(cuda_device_open(&b->dev, &b->report.driver, info->ordinal, &images, err));
+    TRY(cuda_arena_open(&b->weights, &b->dev, "weights", (size_t)b->layout.weights_bytes, err));
+    TRY(cuda_arena_open(&b->workspace, &b->dev, "workspace", (size_t)b->layout.workspace_bytes,
+                        err));
+    TRY(open_pinned(b, err));
+    const cuda_bases bases = {.weights = b->weights.base, .workspace = b->workspace.base};
+    return cuda_lower(&b->lowered, &b->layout, bases, err);
+}
+
+static status cuda_open(backend **out, const program *p, const backend_options *opt, error *err) {
+    backend *b = mem_try_calloc(1, sizeof *b);
+    if (b == NULL) return error_set(err, ERR_NOMEM, "cuda: no memory");
+    b->p = p;
+    status st = open_parts(b, opt, err);
+    if (st != OK) {
+        cuda_close(b);
+        return st;
+    }
+    *out = b;
+    return OK;
+}
+
+static status cuda_memory(backend *b, size_t kv_bytes, size_t state_bytes, void **kv,
+                          float **states, error *err) {
+    ASSERT(b->kv.bytes == 0 && b->states.bytes == 0);
+    TRY(cuda_device_enter(&b->dev, err));
+    TRY(cuda_arena_open(&b->kv, &b->dev, "kv cache", kv_bytes, err));
+    TRY(cuda_arena_open(&b->states, &b->dev, "states", state_bytes, err));
+    *kv = (void *)(uintptr_t)b->kv.base;
+    *states = (float *)(uintptr_t)b->states.base;
+    return OK;
+}
+
+static void cuda_report(const backend *b, backend_report *out) {
+    *out = (backend_report){.numerics = "fast",
+                            .tasks = b->lowered.count,
+                            .ops_fused = b->lowered.ops_fused,
+                            .ops_unfused = b->lowered.ops_unfused};
+    (void)snprintf(out->what, sizeof out->what, "cuda sm_%d", b->dev.cc);
+}
+
+const backend_ops backend_cuda = {
+    .name = "cuda",
+    .no_adapters = true,
+    .path = cuda_path,
+    .packed_path = BACKEND_PATH_CONVERTED,
+    .plan = cuda_plan,
+    .open = cuda_open,
+    .memory = cuda_memory,
+    .load = cuda_load,
+    .step = cuda_step,
+    .report = cuda_report,
+    .close = cuda_close,
+};

@@ -1,0 +1,184 @@
+/* cuda_internal.h - what the files of the CUDA backend share: one program on one GPU.
+ *
+ *   cuda_plan.c     where everything lies on the device, before there is any of it
+ *   cuda_lower*.c   the program's ops as launches of kernels, with addresses
+ *   cuda_load.c     weights and constants on their way there
+ *   cuda_step.c     a step: one upload, the launches, one look at what became of them
+ *
+ * Memory of an instance, each part one allocation for as long as it lives:
+ *
+ *   weights    planes of the matrices (cuda_planar.h), every distinct one once
+ *   workspace  | values, as the program lays them out | codes | sums | rope tables |
+ *              | descriptor | constants | matrices of experts |
+ *   kv, states as the engine asks for them
+ *
+ * Owner: the engine; calls from one thread at a time. */
+#ifndef BACKEND_CUDA_INTERNAL_H
+#define BACKEND_CUDA_INTERNAL_H
+
+#include "abi.h"
+#include "backend/backend.h"
+#include "backend/cuda/cuda_device.h"
+#include "backend/cuda/cuda_memory.h"
+#include "backend/cuda/cuda_planar.h"
+#include "backend/cuda/cuda_probe.h"
+#include "backend/cuda/cuda_stage.h"
+
+/* --- where everything lies: offsets into the arenas -------------------- */
+
+typedef struct cuda_weight {
+    const weight *w; /* borrowed, the program's */
+    ck_form form;
+    cuda_conversion how;
+    uint64_t planes[CK_PLANES_MAX]; /* into the arena of weights */
+} cuda_weight;
+
+/* Numbers of the model that kernels read as they are: gains, biases, frequencies. */
+typedef struct cuda_constant {
+    const void *data; /* borrowed, the program's */
+    uint64_t bytes;
+    uint64_t at; /* into the workspace */
+} cuda_constant;
+
+/* The ck_matrix of each expert of an op. */
+typedef struct cuda_matrices {
+    uint32_t op_idx;
+    uint64_t at; /* into the workspace */
+} cuda_matrices;
+
+/* Cosines and sines of the positions of a step, made once for all ops that turn by them. */
+typedef struct cuda_rope {
+    const double *freqs; /* borrowed, the program's */
+    uint32_t pairs;
+    float magnitude;
+    uint64_t at; /* f32 [rows, pairs, 2], into the workspace */
+} cuda_rope;
+
+/* The step's descriptor: offsets from its beginning, the same on the host and on the device. */
+typedef struct cuda_descriptor {
+    uint64_t counts;    /* ck_counts */
+    uint64_t error;     /* u32, 0: 1 + the row whose token or position is in no table */
+    uint64_t ids;       /* u32 [rows] */
+    uint64_t pos;       /* u32 [rows] */
+    uint64_t tables_of; /* u32 [rows] the row of `tables` that is the row's sequence's */
+    uint64_t seen;      /* u32 [rows] tokens that a row sees of its sequence, when causal */
+    uint64_t whole;     /* u32 [rows] and when it is not */
+    uint64_t taken;     /* u32 [taken] */
+    uint64_t head;      /* u32 [head] */
+    uint64_t runs;      /* ck_run [sequences] */
+    uint64_t tables;    /* u32 [sequences, table_stride]; last: only what is used is sent */
+    uint32_t table_stride;
+    uint32_t sequences; /* of a step, at most */
+    uint64_t bytes;
+} cuda_descriptor;
+
+typedef struct cuda_layout {
+    const program *p;     /* borrowed */
+    cuda_weight *weights; /* owned; [weights_count] */
+    uint32_t weights_count, weights_cap;
+    uint32_t *op_weights;     /* owned; [ops_count] the op's weight, or the first of its experts */
+    cuda_constant *constants; /* owned; [constants_count] */
+    uint32_t constants_count, constants_cap;
+    cuda_matrices *matrices; /* owned; [matrices_count] */
+    uint32_t matrices_count, matrices_cap;
+    cuda_rope *ropes; /* owned; [ropes_count] */
+    uint32_t ropes_count, ropes_cap;
+    cuda_descriptor desc;
+    uint64_t codes_at, sums_at, desc_at; /* into the workspace; that of values is 0 */
+    uint64_t weights_bytes, workspace_bytes;
+    uint64_t hidden_bytes, logits_bytes; /* pinned, for the results */
+} cuda_layout;
+
+/* ERR_UNSUPPORTED names the op and the tensor that cannot be computed. */
+NODISCARD status cuda_layout_init(cuda_layout *l, const program *p, error *err);
+void cuda_layout_deinit(cuda_layout *l); /* harmless when zeroed */
+
+/* Offsets of what the program points to; all of it was found by cuda_layout_init(). */
+uint64_t cuda_constant_at(const cuda_layout *l, const void *data, uint64_t bytes);
+const cuda_rope *cuda_rope_of(const cuda_layout *l, const op_rope *rope);
+uint64_t cuda_matrices_at(const cuda_layout *l, uint32_t op_idx);
+
+/* The weight of an op; of EXPERTS the first one's, all of which have its form. */
+static inline const cuda_weight *cuda_weight_of(const cuda_layout *l, uint32_t op_idx) {
+    return &l->weights[l->op_weights[op_idx]];
+}
+
+/* Its planes, where the arena of weights begins at `base`. */
+ck_matrix cuda_matrix(const cuda_weight *placed, cu_ptr base);
+
+/* Are products with weights of this form made from 8-bit activations? */
+static inline bool cuda_form_is_quantized(ck_form form) { return form >= CK_FORM_Q8_0; }
+
+/* --- a program as launches -------------------- */
+
+/* What a step decides of a grid. */
+typedef enum cuda_grid {
+    CUDA_GRID_ROWS_X, /* (rows, 1) */
+    CUDA_GRID_ROWS_Y, /* (width, rows) */
+    CUDA_GRID_RUNS_Y  /* (width, runs) */
+} cuda_grid;
+
+/* Parts of the arguments that are known when the first batch comes, and may change with a batch. */
+typedef enum cuda_patch { CUDA_PATCH_NONE, CUDA_PATCH_KV, CUDA_PATCH_STATE } cuda_patch;
+
+enum { CUDA_GEMV_ROWS = 4 }; /* of x, per block of the kernels for many */
+
+typedef struct cuda_launch_entry {
+    cuda_kernel_id kernel;
+    cuda_kernel_id many; /* instead of it when there is more than one row: CUDA_GEMV_ROWS a block */
+    cuda_grid grid;
+    row_set rows;
+    uint32_t width;
+    uint32_t per_row; /* blocks along rows for each of them: 1, or the used experts */
+    uint32_t shared_bytes;
+    uint32_t args_at, args_bytes; /* into cuda_lowered.args */
+    cuda_patch patch;
+    uint16_t layer;
+} cuda_launch_entry;
+
+typedef struct cuda_lowered {
+    cuda_launch_entry *launches; /* owned; [count] */
+    uint32_t count, cap;
+    uint8_t *args; /* owned; [args_bytes] */
+    size_t args_bytes, args_cap;
+    uint32_t ops_fused, ops_unfused;
+} cuda_lowered;
+
+/* Where the arenas begin; what batches bring is patched in later. */
+typedef struct cuda_bases {
+    cu_ptr weights, workspace;
+} cuda_bases;
+
+NODISCARD status cuda_lower(cuda_lowered *out, const cuda_layout *l, cuda_bases bases, error *err);
+void cuda_lowered_deinit(cuda_lowered *l); /* harmless when zeroed */
+
+/* --- the instance -------------------- */
+
+struct backend {
+    const program *p;         /* borrowed */
+    cuda_probe_report report; /* has the driver's functions */
+    cuda_device dev;
+    cuda_layout layout;
+    cuda_lowered lowered;
+    cuda_arena weights, workspace, kv, states;
+    cuda_pinned desc, hidden, logits, error_word;
+    bool loaded;
+    kv_layout kv_layout; /* what the launches are patched for */
+    const void *kv_blocks;
+    const float *state_memory;
+    bool patched;
+    error fault; /* of the step that failed; code OK: none */
+};
+
+/* Where an offset into the workspace is. */
+static inline cu_ptr cuda_at(const backend *b, uint64_t offset) {
+    return b->workspace.base + offset;
+}
+
+/* cuda_load.c */
+NODISCARD status cuda_load(backend *b, const backend_progress *progress, error *err);
+
+/* cuda_step.c */
+step_result cuda_step(backend *b, const batch *in);
+
+#endif

@@ -1,0 +1,59 @@
+/* cuda_lower.h - a program on its way to launches: what the files of the lowering share.
+ *
+ * Ops are taken in their order.  Several become one launch where that needs no other kernel:
+ *   NORM, then products with quantized weights    the norm writes codes and sums as well, and its
+ *                                                 f32 only when somebody else reads them
+ *   ADD, then NORM of the sum                     the norm adds first
+ *   MATMUL, then ADD of the product               the product adds
+ * A value is turned into codes once, however many products read it, as long as no other value was
+ * in between: there is one place for codes. */
+#ifndef BACKEND_CUDA_LOWER_H
+#define BACKEND_CUDA_LOWER_H
+
+#include "backend/cuda/cuda_internal.h"
+
+typedef struct lowering {
+    cuda_lowered *out;
+    const cuda_layout *l;
+    const program *p;
+    cuda_bases bases;
+    value_id codes_of; /* whose codes are in their place; VALUE_NONE */
+    bool *done;        /* owned; [ops] computed together with the op before */
+    bool *only_codes;  /* owned; [values] its f32 are never written */
+} lowering;
+
+/* --- addresses; 0 for what there is none of --- */
+cu_ptr lower_value(const lowering *w, value_id v);
+cu_ptr lower_constant(const lowering *w, const void *data, uint64_t bytes);
+cu_ptr lower_floats(const lowering *w, const float *data, uint64_t count);
+cu_ptr lower_descriptor(const lowering *w, uint64_t offset);
+/* Where the step has the number of rows of this set, or of its runs. */
+cu_ptr lower_count(const lowering *w, row_set rows);
+cu_ptr lower_count_runs(const lowering *w);
+ck_matrix lower_matrix(const lowering *w, uint32_t op_idx); /* the op's weight */
+
+/* A launch is described by what differs from one block per row. */
+status lower_emit(lowering *w, const cuda_launch_entry *e, const void *args, size_t args_bytes,
+                  error *err);
+#define LOWER_EMIT(w, entry, args, err) lower_emit((w), (entry), (args), sizeof *(args), (err))
+
+/* Blocks that cover `cols` elements, `per` each. */
+static inline uint32_t lower_blocks(uint32_t cols, uint32_t per) {
+    return cols / per + (cols % per != 0);
+}
+
+/* The rows of an op are those of its result, or of what it reads. */
+row_set lower_rows(const lowering *w, const op *o);
+
+/* --- cuda_lower_ops.c: one launch each --- */
+typedef status lower_fn(lowering *w, uint32_t op_idx, error *err);
+lower_fn lower_embed, lower_take_rows, lower_rope, lower_kv_write, lower_attention, lower_act,
+    lower_act_mul, lower_binary, lower_heads_matmul, lower_route, lower_experts_sum, lower_conv,
+    lower_scan, lower_shift, lower_wkv;
+/* Not of an op: the cosines and sines of a step. */
+status lower_rope_table(lowering *w, const cuda_rope *rope, error *err);
+
+/* --- cuda_lower_products.c: with what is fused --- */
+lower_fn lower_norm, lower_add, lower_matmul, lower_experts;
+
+#endif

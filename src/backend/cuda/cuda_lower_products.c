@@ -1,0 +1,259 @@
+/* cuda_lower_products.c - products with weights, and the norms and sums around them.
+ *
+ * What is fused must not be seen: a result is written where, and not before, the ops themselves
+ * would have written it.  Two ops next to each other share a launch only if the memory of the later
+ * one's result is not read by other blocks of that launch. */
+#include "backend/cuda/cuda_lower.h"
+#include "base/assert.h"
+
+enum { NORM_SHARED_MAX = 40 << 10 }; /* bytes: what every card allows without being asked */
+
+/* --- who reads a value -------------------- */
+
+static bool is_product(const op *o) { return o->kind == OP_MATMUL || o->kind == OP_EXPERTS; }
+
+/* Does this op read the codes of its first operand? */
+static bool reads_codes(const lowering *w, uint32_t op_idx) {
+    return is_product(&w->p->ops[op_idx]) &&
+           cuda_form_is_quantized(cuda_weight_of(w->l, op_idx)->form);
+}
+
+static bool reads_floats(const lowering *w, uint32_t op_idx, value_id v) {
+    const op *o = &w->p->ops[op_idx];
+    const uint32_t first = reads_codes(w, op_idx) ? 1 : 0;
+    for (uint32_t i = first; i < OP_INPUTS_MAX; i++)
+        if (o->in[i] == v) return true;
+    return false;
+}
+
+/* How the codes of a value that is about to be made would be used. */
+typedef struct codes_use {
+    bool wanted; /* by the next product that reads any */
+    bool enough; /* nobody reads anything else of the value */
+} codes_use;
+
+static codes_use use_of_codes(const lowering *w, value_id v) {
+    const program *p = w->p;
+    codes_use use = {.enough = p->values[v].op_end < p->ops_count}; /* results are read as f32 */
+    bool there = true;
+    const uint32_t end = use.enough ? p->values[v].op_end : p->ops_count - 1;
+    for (uint32_t i = p->values[v].op_def + 1u; i <= end; i++) {
+        if (reads_floats(w, i, v)) use.enough = false;
+        if (!reads_codes(w, i)) continue;
+        const bool of_v = p->ops[i].in[0] == v;
+        if (!of_v) there = false;
+        if (of_v && there) use.wanted = true;
+        if (of_v && !there) use.enough = false;
+    }
+    return use;
+}
+
+/* --- memory -------------------- */
+
+typedef struct span {
+    size_t begin, end; /* floats of the workspace */
+} span;
+
+static span span_of(const program *p, value_id v) {
+    const value *d = &p->values[v];
+    return (span){d->offset, d->offset + (size_t)program_rows_max(p, d->rows) * d->cols};
+}
+
+static bool overlap(const program *p, value_id a, value_id b) {
+    const span x = span_of(p, a), y = span_of(p, b);
+    return x.begin < y.end && y.begin < x.end;
+}
+
+/* Not at all, or element on element. */
+static bool apart_or_same(const program *p, value_id a, value_id b) {
+    return !overlap(p, a, b) ||
+           (p->values[a].offset == p->values[b].offset && p->values[a].cols == p->values[b].cols);
+}
+
+/* The op behind this one, if it is of that kind and the only one that reads this one's result. */
+static const op *only_reader(const lowering *w, uint32_t op_idx, op_kind kind) {
+    const program *p = w->p;
+    const op *o = &p->ops[op_idx];
+    if (op_idx + 1 >= p->ops_count || p->values[o->out].op_end != op_idx + 1) return NULL;
+    return p->ops[op_idx + 1].kind == kind ? &p->ops[op_idx + 1] : NULL;
+}
+
+/* --- norms -------------------- */
+
+/* x [+ add], whose sum goes to `sum` if that is a value. */
+static status emit_norm(lowering *w, uint32_t op_idx, value_id x, value_id add, value_id sum,
+                        error *err) {
+    const op *o = &w->p->ops[op_idx];
+    const op_norm *n = &o->norm;
+    const uint32_t cols = w->p->values[o->out].cols;
+    const codes_use use = use_of_codes(w, o->out);
+    const bool fits = cols * sizeof(float) <= NORM_SHARED_MAX;
+    k_norm_args a = {.x = lower_value(w, x),
+                     .add = lower_value(w, add),
+                     .sum = lower_value(w, sum),
+                     .gain = lower_floats(w, n->gain, n->gain_len),
+                     .bias = lower_floats(w, n->bias, n->gain_len),
+                     .count = lower_count(w, lower_rows(w, o)),
+                     .cols = cols,
+                     .group = n->group,
+                     .gain_len = n->gain_len,
+                     .kind = n->kind,
+                     .eps = n->eps,
+                     .in_shared = fits};
+    if (use.wanted) {
+        a.codes = w->bases.workspace + w->l->codes_at;
+        a.sums = w->bases.workspace + w->l->sums_at;
+        w->codes_of = o->out;
+    }
+    w->only_codes[o->out] = use.wanted && use.enough;
+    if (!w->only_codes[o->out]) a.out = lower_value(w, o->out);
+    cuda_launch_entry e = {.kernel = CUDA_k_norm,
+                           .many = CUDA_k_norm,
+                           .rows = lower_rows(w, o),
+                           .shared_bytes = fits ? cols * (uint32_t)sizeof(float) : 0};
+    return LOWER_EMIT(w, &e, &a, err);
+}
+
+status lower_norm(lowering *w, uint32_t op_idx, error *err) {
+    return emit_norm(w, op_idx, w->p->ops[op_idx].in[0], VALUE_NONE, VALUE_NONE, err);
+}
+
+/* Of a block that has a row to itself: its result may lie on the row of a summand, and the kernel
+ * allows that for x. */
+static bool norm_may_add(const lowering *w, const op *add, const op *norm) {
+    const program *p = w->p;
+    return add->in[0] != add->in[1] && apart_or_same(p, norm->out, add->in[0]) &&
+           apart_or_same(p, norm->out, add->in[1]) && !overlap(p, norm->out, add->out);
+}
+
+/* A sum, and the norm of it when that comes next. */
+status lower_add(lowering *w, uint32_t op_idx, error *err) {
+    const program *p = w->p;
+    const op *o = &p->ops[op_idx];
+    const op *next = op_idx + 1 < p->ops_count ? &p->ops[op_idx + 1] : NULL;
+    if (next == NULL || next->kind != OP_NORM || next->in[0] != o->out) {
+        return lower_binary(w, op_idx, err);
+    }
+    const bool alone = p->values[o->out].op_end == op_idx + 1;
+    if (!norm_may_add(w, o, next)) return lower_binary(w, op_idx, err);
+    const bool on_second = overlap(p, next->out, o->in[1]);
+    w->done[op_idx + 1] = true;
+    return emit_norm(w, op_idx + 1, o->in[on_second ? 1 : 0], o->in[on_second ? 0 : 1],
+                     alone ? VALUE_NONE : o->out, err);
+}
+
+/* --- products -------------------- */
+
+/* The operand of a product: its codes, made now if they are not there, or the value itself. */
+typedef struct operand {
+    cu_ptr x, sums;
+} operand;
+
+static status emit_quantize(lowering *w, value_id v, error *err) {
+    const value *d = &w->p->values[v];
+    ASSERT(!w->only_codes[v]);
+    enum { COLS_PER_BLOCK = 1024 };
+    k_quantize_args a = {.x = lower_value(w, v),
+                         .codes = w->bases.workspace + w->l->codes_at,
+                         .sums = w->bases.workspace + w->l->sums_at,
+                         .count = lower_count(w, d->rows),
+                         .cols = d->cols};
+    cuda_launch_entry e = {.kernel = CUDA_k_quantize,
+                           .many = CUDA_k_quantize,
+                           .grid = CUDA_GRID_ROWS_Y,
+                           .rows = d->rows,
+                           .width = lower_blocks(d->cols, COLS_PER_BLOCK)};
+    w->codes_of = v;
+    return LOWER_EMIT(w, &e, &a, err);
+}
+
+static status take_operand(lowering *w, uint32_t op_idx, operand *out, error *err) {
+    const value_id v = w->p->ops[op_idx].in[0];
+    if (!reads_codes(w, op_idx)) {
+        *out = (operand){.x = lower_value(w, v)};
+        return OK;
+    }
+    if (w->codes_of != v) TRY(emit_quantize(w, v, err));
+    *out = (operand){.x = w->bases.workspace + w->l->codes_at,
+                     .sums = w->bases.workspace + w->l->sums_at};
+    return OK;
+}
+
+/* The sum that this product may be written as, if its memory is read by no other blocks. */
+static const op *sum_of_product(const lowering *w, uint32_t op_idx) {
+    const op *o = &w->p->ops[op_idx], *add = only_reader(w, op_idx, OP_ADD);
+    if (add == NULL || add->in[0] == add->in[1]) return NULL;
+    const value_id other = add->in[add->in[0] == o->out ? 1 : 0];
+    if (!apart_or_same(w->p, add->out, other)) return NULL;
+    if (!reads_codes(w, op_idx) && overlap(w->p, add->out, o->in[0])) return NULL;
+    return add;
+}
+
+static cuda_launch_entry product_entry(const lowering *w, const op *o, ck_form form) {
+    static const cuda_kernel_id one[CK_FORM_COUNT] = {
+        [CK_FORM_F32] = CUDA_k_gemv_f32_n1,   [CK_FORM_F16] = CUDA_k_gemv_f16_n1,
+        [CK_FORM_BF16] = CUDA_k_gemv_bf16_n1, [CK_FORM_Q8_0] = CUDA_k_gemv_q8_0_n1,
+        [CK_FORM_Q4_0] = CUDA_k_gemv_q4_0_n1, [CK_FORM_Q4_K] = CUDA_k_gemv_q4_k_n1,
+        [CK_FORM_Q5_K] = CUDA_k_gemv_q5_k_n1, [CK_FORM_Q6_K] = CUDA_k_gemv_q6_k_n1};
+    static const cuda_kernel_id many[CK_FORM_COUNT] = {
+        [CK_FORM_F32] = CUDA_k_gemv_f32_n4,   [CK_FORM_F16] = CUDA_k_gemv_f16_n4,
+        [CK_FORM_BF16] = CUDA_k_gemv_bf16_n4, [CK_FORM_Q8_0] = CUDA_k_gemv_q8_0_n4,
+        [CK_FORM_Q4_0] = CUDA_k_gemv_q4_0_n4, [CK_FORM_Q4_K] = CUDA_k_gemv_q4_k_n4,
+        [CK_FORM_Q5_K] = CUDA_k_gemv_q5_k_n4, [CK_FORM_Q6_K] = CUDA_k_gemv_q6_k_n4};
+    return (cuda_launch_entry){.kernel = one[form],
+                               .many = many[form],
+                               .grid = CUDA_GRID_ROWS_Y,
+                               .rows = lower_rows(w, o),
+                               .width = lower_blocks(o->w.rows, CK_GEMV_BLOCK_ROWS)};
+}
+
+status lower_matmul(lowering *w, uint32_t op_idx, error *err) {
+    const op *o = &w->p->ops[op_idx], *add = sum_of_product(w, op_idx);
+    operand in = {0};
+    TRY(take_operand(w, op_idx, &in, err));
+    k_gemv_args a = {.w = lower_matrix(w, op_idx),
+                     .x = in.x,
+                     .sums = in.sums,
+                     .bias = lower_floats(w, o->row, o->w.rows),
+                     .out = lower_value(w, add != NULL ? add->out : o->out),
+                     .count = lower_count(w, lower_rows(w, o)),
+                     .out_stride = o->w.rows};
+    if (add != NULL) {
+        a.add = lower_value(w, add->in[add->in[0] == o->out ? 1 : 0]);
+        w->done[op_idx + 1] = true;
+    }
+    cuda_launch_entry e = product_entry(w, o, cuda_weight_of(w->l, op_idx)->form);
+    return LOWER_EMIT(w, &e, &a, err);
+}
+
+status lower_experts(lowering *w, uint32_t op_idx, error *err) {
+    static const cuda_kernel_id kernels[CK_FORM_COUNT] = {
+        [CK_FORM_F32] = CUDA_k_experts_f32,   [CK_FORM_F16] = CUDA_k_experts_f16,
+        [CK_FORM_BF16] = CUDA_k_experts_bf16, [CK_FORM_Q8_0] = CUDA_k_experts_q8_0,
+        [CK_FORM_Q4_0] = CUDA_k_experts_q4_0, [CK_FORM_Q4_K] = CUDA_k_experts_q4_k,
+        [CK_FORM_Q5_K] = CUDA_k_experts_q5_k, [CK_FORM_Q6_K] = CUDA_k_experts_q6_k};
+    const op *o = &w->p->ops[op_idx];
+    const op_experts *x = &o->experts;
+    const uint32_t rows = x->w[0].rows;
+    operand in = {0};
+    TRY(take_operand(w, op_idx, &in, err));
+    k_experts_args a = {.experts = w->bases.workspace + cuda_matrices_at(w->l, op_idx),
+                        .routed = lower_value(w, o->in[1]),
+                        .x = in.x,
+                        .sums = in.sums,
+                        .bias = lower_floats(w, x->bias, (uint64_t)x->experts * rows),
+                        .out = lower_value(w, o->out),
+                        .count = lower_count(w, lower_rows(w, o)),
+                        .w_rows = rows,
+                        .cols = x->w[0].cols,
+                        .used = x->used,
+                        .shared_in = x->shared_in};
+    cuda_kernel_id kernel = kernels[cuda_weight_of(w->l, op_idx)->form];
+    cuda_launch_entry e = {.kernel = kernel,
+                           .many = kernel,
+                           .grid = CUDA_GRID_ROWS_Y,
+                           .rows = lower_rows(w, o),
+                           .width = lower_blocks(rows, CK_GEMV_BLOCK_ROWS),
+                           .per_row = x->used};
+    return LOWER_EMIT(w, &e, &a, err);
+}

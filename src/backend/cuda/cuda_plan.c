@@ -1,0 +1,340 @@
+/* cuda_plan.c - where everything of a program lies on the device.  See cuda_internal.h.
+ *
+ * The same layout is what is planned, what is allocated and what launches get their addresses from:
+ * nothing is measured twice. */
+#include <inttypes.h>
+
+#include "backend/cuda/cuda_internal.h"
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/num.h"
+
+enum { GRID_Y_MAX = 65535, CODES_PER_SUMS = 32 };
+
+/* --- lists that grow -------------------- */
+
+/* Items with room for one more behind `count`; NULL, and all as it was, without memory. */
+static void *with_room(void *items, uint32_t count, uint32_t *cap, size_t item_bytes) {
+    if (count < *cap) return items;
+    uint32_t more = *cap == 0 ? 64 : *cap * 2;
+    void *grown = mem_try_realloc(items, more * item_bytes);
+    if (grown != NULL) *cap = more;
+    return grown;
+}
+
+static status no_memory(const program *p, error *err) {
+    return error_set(err, ERR_NOMEM, "cuda: no memory for the layout of %" PRIu32 " ops",
+                     p->ops_count);
+}
+
+/* The place of `bytes` behind what *end covers already. */
+static uint64_t place(uint64_t *end, uint64_t bytes) {
+    uint64_t at = *end;
+    *end = at + cuda_arena_cost(bytes);
+    return at;
+}
+
+/* --- weights -------------------- */
+
+static bool same_weight(const weight *a, const weight *b) {
+    return a->data == b->data && a->packed == b->packed && a->row0 == b->row0 &&
+           a->rows == b->rows && a->cols == b->cols && a->type == b->type;
+}
+
+/* Embeddings that are the output as well, matrices with the keys and the values of all heads. */
+static bool find_weight(const cuda_layout *l, const weight *w, uint32_t *idx) {
+    for (*idx = 0; *idx < l->weights_count; (*idx)++)
+        if (same_weight(l->weights[*idx].w, w)) return true;
+    return false;
+}
+
+static status place_weight(cuda_layout *l, const op *o, const weight *w, ck_form form,
+                           cuda_conversion how, error *err) {
+    cuda_weight placed = {.w = w, .form = form, .how = how};
+    uint64_t bytes = 0;
+    if (!cuda_planar_sizes(form, w->rows, w->cols, placed.planes, &bytes))
+        return error_set(err, ERR_UNSUPPORTED,
+                         "cuda: %s with '%.*s': rows of %u elements are no whole number of %s "
+                         "blocks",
+                         op_kind_name(o->kind), STR(w->name), w->cols, cuda_form_name(form));
+    for (uint32_t i = 0; i < CK_PLANES_MAX; i++) placed.planes[i] += l->weights_bytes;
+    if (!num_add_u64(&l->weights_bytes, l->weights_bytes, bytes))
+        return error_set(err, ERR_LIMIT, "cuda: the weights have more than 2^64 bytes");
+    cuda_weight *list = with_room(l->weights, l->weights_count, &l->weights_cap, sizeof *list);
+    if (list == NULL) return no_memory(l->p, err);
+    l->weights = list;
+    l->weights[l->weights_count++] = placed;
+    return OK;
+}
+
+/* The form that all experts of an op can have: that of the first, or one with more range. */
+static ck_form form_of_experts(const op_experts *a, cuda_conversion *how) {
+    ck_form form = cuda_planar_choose(&a->w[0], how);
+    for (uint32_t i = 1; i < a->experts; i++) {
+        cuda_conversion other_how = CUDA_AS_STORED;
+        ck_form other = cuda_planar_choose(&a->w[i], &other_how);
+        if (other == form) continue;
+        form = form == CK_FORM_F32 || other == CK_FORM_F32 ? CK_FORM_F32 : CK_FORM_F16;
+        if (other_how > *how) *how = other_how;
+    }
+    return form;
+}
+
+static status place_experts(cuda_layout *l, uint32_t op_idx, error *err) {
+    const op *o = &l->p->ops[op_idx];
+    cuda_conversion how = CUDA_AS_STORED;
+    ck_form form = form_of_experts(&o->experts, &how);
+    l->op_weights[op_idx] = l->weights_count;
+    for (uint32_t i = 0; i < o->experts.experts; i++)
+        TRY(place_weight(l, o, &o->experts.w[i], form, how, err));
+    cuda_matrices *list = with_room(l->matrices, l->matrices_count, &l->matrices_cap, sizeof *list);
+    if (list == NULL) return no_memory(l->p, err);
+    l->matrices = list;
+    l->matrices[l->matrices_count++] = (cuda_matrices){.op_idx = op_idx};
+    return OK;
+}
+
+static status place_weights(cuda_layout *l, uint32_t op_idx, error *err) {
+    const op *o = &l->p->ops[op_idx];
+    if (o->kind == OP_EXPERTS) return place_experts(l, op_idx, err);
+    if (o->w.data == NULL && o->w.packed == NULL) return OK;
+    if (find_weight(l, &o->w, &l->op_weights[op_idx])) return OK;
+    cuda_conversion how = CUDA_AS_STORED;
+    ck_form form = cuda_planar_choose(&o->w, &how);
+    return place_weight(l, o, &o->w, form, how, err);
+}
+
+ck_matrix cuda_matrix(const cuda_weight *placed, cu_ptr base) {
+    ck_matrix m = {
+        .rows = placed->w->rows, .cols = placed->w->cols, .form = (uint32_t)placed->form};
+    for (uint32_t i = 0; i < CK_PLANES_MAX; i++) m.plane[i] = base + placed->planes[i];
+    return m;
+}
+
+/* --- constants -------------------- */
+
+static uint32_t find_constant(const cuda_layout *l, const void *data, uint64_t bytes) {
+    uint32_t i = 0;
+    while (i < l->constants_count &&
+           (l->constants[i].data != data || l->constants[i].bytes != bytes))
+        i++;
+    return i;
+}
+
+static status add_constant(cuda_layout *l, const void *data, uint64_t bytes, error *err) {
+    if (data == NULL || bytes == 0 || find_constant(l, data, bytes) < l->constants_count) return OK;
+    cuda_constant *list =
+        with_room(l->constants, l->constants_count, &l->constants_cap, sizeof *list);
+    if (list == NULL) return no_memory(l->p, err);
+    l->constants = list;
+    l->constants[l->constants_count++] = (cuda_constant){.data = data, .bytes = bytes};
+    return OK;
+}
+
+static status add_floats(cuda_layout *l, const float *data, uint64_t count, error *err) {
+    return add_constant(l, data, count * sizeof *data, err);
+}
+
+static uint32_t find_rope(const cuda_layout *l, const op_rope *rope) {
+    uint32_t i = 0;
+    while (i < l->ropes_count &&
+           (l->ropes[i].freqs != rope->freqs || l->ropes[i].pairs != rope->dims / 2 ||
+            l->ropes[i].magnitude != rope->magnitude))
+        i++;
+    return i;
+}
+
+static status add_rope(cuda_layout *l, const op_rope *rope, error *err) {
+    if (rope->dims == 0 || find_rope(l, rope) < l->ropes_count) return OK;
+    TRY(add_constant(l, rope->freqs, rope->dims / 2 * sizeof *rope->freqs, err));
+    cuda_rope *list = with_room(l->ropes, l->ropes_count, &l->ropes_cap, sizeof *list);
+    if (list == NULL) return no_memory(l->p, err);
+    l->ropes = list;
+    l->ropes[l->ropes_count++] =
+        (cuda_rope){.freqs = rope->freqs, .pairs = rope->dims / 2, .magnitude = rope->magnitude};
+    return OK;
+}
+
+/* What the op reads besides values and weights. */
+static status add_constants(cuda_layout *l, const op *o, error *err) {
+    const uint64_t cols = o->out != VALUE_NONE ? l->p->values[o->out].cols : 0;
+    TRY(add_floats(l, o->row, cols, err));
+    switch (o->kind) {
+    case OP_NORM:
+        TRY(add_floats(l, o->norm.gain, o->norm.gain_len, err));
+        return add_floats(l, o->norm.bias, o->norm.gain_len, err);
+    case OP_ROPE:
+        return add_rope(l, &o->rope, err);
+    case OP_ATTENTION:
+        TRY(add_floats(l, o->attn.sinks, o->attn.heads, err));
+        return add_floats(l, o->attn.slopes, o->attn.heads, err);
+    case OP_ROUTE:
+        return add_floats(l, o->route.bias, o->route.experts, err);
+    case OP_EXPERTS:
+        return add_floats(l, o->experts.bias, (uint64_t)o->experts.experts * o->experts.w[0].rows,
+                          err);
+    case OP_CONV:
+    case OP_SCAN:
+        TRY(add_floats(l, o->state.w, cols * o->state.width, err));
+        return add_floats(l, o->state.bias, cols, err);
+    case OP_WKV:
+        return add_floats(l, o->state.w, cols, err);
+    default:
+        return OK;
+    }
+}
+
+uint64_t cuda_constant_at(const cuda_layout *l, const void *data, uint64_t bytes) {
+    uint32_t i = find_constant(l, data, bytes);
+    ASSERT(i < l->constants_count);
+    return l->constants[i].at;
+}
+
+const cuda_rope *cuda_rope_of(const cuda_layout *l, const op_rope *rope) {
+    uint32_t i = find_rope(l, rope);
+    ASSERT(i < l->ropes_count);
+    return &l->ropes[i];
+}
+
+uint64_t cuda_matrices_at(const cuda_layout *l, uint32_t op_idx) {
+    uint32_t i = 0;
+    while (i < l->matrices_count && l->matrices[i].op_idx != op_idx) i++;
+    ASSERT(i < l->matrices_count);
+    return l->matrices[i].at;
+}
+
+/* --- what cannot be computed -------------------- */
+
+static status check_rows(const program *p, error *err) {
+    if (p->max.rows <= GRID_Y_MAX) return OK;
+    return error_set(err, ERR_LIMIT, "cuda: steps of %u rows, at most %d: lower --step-tokens-max",
+                     p->max.rows, GRID_Y_MAX);
+}
+
+/* Every kind of op has a kernel; what may not fit are shapes. */
+static status check_most(const op *o, const char *what, uint64_t have, uint64_t most, str name,
+                         error *err) {
+    if (have <= most) return OK;
+    if (name.n == 0) name = S("");
+    return error_set(
+        err, ERR_UNSUPPORTED,
+        "cuda: %s of layer %u%s%.*s: %" PRIu64 " %s, at most %" PRIu64 ": start with --gpu off",
+        op_kind_name(o->kind), o->layer, name.n > 0 ? " with " : "", STR(name), have, what, most);
+}
+
+static status check_op(const program *p, const op *o, error *err) {
+    if (o->lora_slot != LORA_SLOT_NONE)
+        return error_set(err, ERR_UNSUPPORTED, "cuda: '%.*s' is to be adapted, which CPUs do only",
+                         STR(o->w.name));
+    switch (o->kind) {
+    case OP_ATTENTION:
+        TRY(check_most(o, "elements of a key", o->attn.key_dim, CK_ATTENTION_DIM_MAX, (str){0},
+                       err));
+        return check_most(o, "elements of a value", o->attn.value_dim, CK_ATTENTION_DIM_MAX,
+                          (str){0}, err);
+    case OP_ROUTE:
+        return check_most(o, "experts", o->route.experts, CK_EXPERTS_MAX, (str){0}, err);
+    case OP_EXPERTS:
+        return check_most(o, "rows of used experts in a step",
+                          (uint64_t)p->max.rows * o->experts.used, GRID_Y_MAX, o->experts.w[0].name,
+                          err);
+    default:
+        return OK;
+    }
+}
+
+/* --- the workspace -------------------- */
+
+static void lay_out_descriptor(cuda_descriptor *d, const program *p) {
+    const uint64_t rows_bytes = (uint64_t)p->max.rows * sizeof(uint32_t);
+    uint32_t seats = p->max.seats != 0 ? p->max.seats : p->max.rows;
+    uint64_t end = 0;
+    d->sequences = num_min_u32(seats, p->max.rows);
+    d->table_stride = num_max_u32(num_div_up_u32(p->max.ctx, KV_BLOCK_TOKENS), 1);
+    d->counts = place(&end, sizeof(ck_counts));
+    d->error = place(&end, sizeof(uint32_t));
+    d->ids = place(&end, rows_bytes);
+    d->pos = place(&end, rows_bytes);
+    d->tables_of = place(&end, rows_bytes);
+    d->seen = place(&end, rows_bytes);
+    d->whole = place(&end, rows_bytes);
+    d->taken = place(&end, (uint64_t)p->max.taken * sizeof(uint32_t));
+    d->head = place(&end, (uint64_t)p->max.head * sizeof(uint32_t));
+    d->runs = place(&end, d->sequences * sizeof(ck_run));
+    d->tables = place(&end, (uint64_t)d->sequences * d->table_stride * sizeof(uint32_t));
+    d->bytes = end;
+}
+
+/* 8-bit elements of the largest value that a product reads in this form. */
+static uint64_t codes_bytes(const cuda_layout *l) {
+    const program *p = l->p;
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < p->ops_count; i++) {
+        const op *o = &p->ops[i];
+        if (o->kind != OP_MATMUL && o->kind != OP_EXPERTS) continue;
+        if (!cuda_form_is_quantized(cuda_weight_of(l, i)->form)) continue;
+        const value *x = &p->values[o->in[0]];
+        most = num_max_u64(most, (uint64_t)program_rows_max(p, x->rows) * x->cols);
+    }
+    return most;
+}
+
+static void lay_out_workspace(cuda_layout *l) {
+    const program *p = l->p;
+    uint64_t end = 0, codes = codes_bytes(l);
+    (void)place(&end, p->workspace_floats * sizeof(float));
+    l->codes_at = place(&end, codes);
+    l->sums_at = place(&end, codes / CODES_PER_SUMS * sizeof(ck_sums));
+    for (uint32_t i = 0; i < l->ropes_count; i++)
+        l->ropes[i].at = place(&end, (uint64_t)p->max.rows * l->ropes[i].pairs * 2 * sizeof(float));
+    lay_out_descriptor(&l->desc, p);
+    l->desc_at = place(&end, l->desc.bytes);
+    for (uint32_t i = 0; i < l->constants_count; i++)
+        l->constants[i].at = place(&end, l->constants[i].bytes);
+    for (uint32_t i = 0; i < l->matrices_count; i++) {
+        const op *o = &p->ops[l->matrices[i].op_idx];
+        l->matrices[i].at = place(&end, o->experts.experts * sizeof(ck_matrix));
+    }
+    l->workspace_bytes = end;
+}
+
+/* --- the whole -------------------- */
+
+static uint64_t result_bytes(const program *p, value_id v) {
+    if (v == VALUE_NONE) return 0;
+    const value *d = &p->values[v];
+    return (uint64_t)program_rows_max(p, d->rows) * d->cols * sizeof(float);
+}
+
+static status lay_out(cuda_layout *l, error *err) {
+    const program *p = l->p;
+    TRY(check_rows(p, err));
+    l->op_weights = mem_try_calloc(p->ops_count, sizeof *l->op_weights);
+    if (l->op_weights == NULL)
+        return error_set(err, ERR_NOMEM, "cuda: no memory for %u ops", p->ops_count);
+    for (uint32_t i = 0; i < p->ops_count; i++) {
+        TRY(check_op(p, &p->ops[i], err));
+        TRY(place_weights(l, i, err));
+        TRY(add_constants(l, &p->ops[i], err));
+    }
+    lay_out_workspace(l);
+    l->hidden_bytes = result_bytes(p, p->hidden);
+    l->logits_bytes = result_bytes(p, p->logits);
+    return OK;
+}
+
+status cuda_layout_init(cuda_layout *l, const program *p, error *err) {
+    *l = (cuda_layout){.p = p};
+    status st = lay_out(l, err);
+    if (st != OK) cuda_layout_deinit(l);
+    return st;
+}
+
+void cuda_layout_deinit(cuda_layout *l) {
+    mem_free(l->weights);
+    mem_free(l->op_weights);
+    mem_free(l->constants);
+    mem_free(l->matrices);
+    mem_free(l->ropes);
+    *l = (cuda_layout){0};
+}

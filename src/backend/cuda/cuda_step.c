@@ -1,0 +1,174 @@
+/* cuda_step.c - a step: what the batch says goes up in one copy, the launches follow, results come
+ * down, and one look at the end tells whether all went well.
+ *
+ * Every launch has the same arguments in every step but for the memory that batches bring, which
+ * changes rarely; how many rows there are is in the descriptor and in the grids. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "backend/cuda/cuda_internal.h"
+#include "base/assert.h"
+#include "base/num.h"
+
+/* --- the memory that batches bring -------------------- */
+
+static ck_kv kv_of(const kv_layout *l, const void *blocks, uint32_t layer) {
+    return (ck_kv){.blocks = (uint64_t)(uintptr_t)blocks + layer * kv_layer_bytes(l),
+                   .block_bytes = kv_block_bytes(l),
+                   .is_f16 = l->type == DTYPE_F16,
+                   .kv_heads = l->kv_heads,
+                   .key_dim = l->key_dim,
+                   .value_dim = l->value_dim,
+                   .v_in_k = l->v_in_k};
+}
+
+/* Args begin with the ck_kv, of which the tables are set already. */
+static void patch_kv(backend *b, cuda_launch_entry *e, const batch *in) {
+    ck_kv *kv = (ck_kv *)(void *)(b->lowered.args + e->args_at);
+    const ck_kv old = *kv;
+    *kv = kv_of(&in->kv.layout, in->kv.blocks, e->layer);
+    kv->tables = old.tables;
+    kv->table_stride = old.table_stride;
+    if (e->kernel == CUDA_k_kv_write) e->width = in->kv.layout.kv_heads;
+}
+
+static void patch_state(backend *b, const cuda_launch_entry *e, const batch *in) {
+    ck_state *state = (ck_state *)(void *)(b->lowered.args + e->args_at);
+    state->states = (uint64_t)(uintptr_t)in->states;
+}
+
+static bool same_layout(const kv_layout *a, const kv_layout *b) {
+    return a->type == b->type && a->layers == b->layers && a->kv_heads == b->kv_heads &&
+           a->key_dim == b->key_dim && a->value_dim == b->value_dim && a->v_in_k == b->v_in_k;
+}
+
+static void patch(backend *b, const batch *in) {
+    if (b->patched && b->kv_blocks == in->kv.blocks && b->state_memory == in->states &&
+        same_layout(&b->kv_layout, &in->kv.layout))
+        return;
+    for (uint32_t i = 0; i < b->lowered.count; i++) {
+        cuda_launch_entry *e = &b->lowered.launches[i];
+        if (e->patch == CUDA_PATCH_KV) patch_kv(b, e, in);
+        if (e->patch == CUDA_PATCH_STATE) patch_state(b, e, in);
+    }
+    b->kv_layout = in->kv.layout;
+    b->kv_blocks = in->kv.blocks;
+    b->state_memory = in->states;
+    b->patched = true;
+}
+
+/* --- the descriptor -------------------- */
+
+static void *desc_at(const backend *b, uint64_t offset) { return (char *)b->desc.host + offset; }
+
+/* A run's sequence, as a row of our tables; rows of it name that row. */
+static void describe_run(const backend *b, const batch *in, uint32_t idx, uint32_t *blocks) {
+    const cuda_descriptor *d = &b->layout.desc;
+    const batch_run *run = &in->runs[idx];
+    const uint32_t tokens = run->pos0 + run->rows;
+    uint32_t *tables_of = desc_at(b, d->tables_of), *seen = desc_at(b, d->seen),
+             *whole = desc_at(b, d->whole),
+             *table = (uint32_t *)desc_at(b, d->tables) + (size_t)idx * d->table_stride;
+    for (uint32_t i = 0; i < run->rows; i++) {
+        tables_of[run->row0 + i] = idx;
+        seen[run->row0 + i] = run->pos0 + i + 1;
+        whole[run->row0 + i] = tokens;
+    }
+    ((ck_run *)desc_at(b, d->runs))[idx] =
+        (ck_run){.row0 = run->row0, .rows = run->rows, .seat = run->seat, .pos0 = run->pos0};
+    *blocks = in->kv.tables == NULL ? 0 : num_div_up_u32(tokens, KV_BLOCK_TOKENS);
+    ASSERT(*blocks <= d->table_stride && *blocks <= in->kv.table_stride);
+    if (*blocks > 0)
+        memcpy(table, in->kv.tables + (size_t)run->seat * in->kv.table_stride,
+               *blocks * sizeof *table);
+}
+
+/* Fill it; returns how much of it there is to send. */
+static size_t describe(const backend *b, const batch *in) {
+    const cuda_descriptor *d = &b->layout.desc;
+    ASSERT(in->runs_count <= d->sequences);
+    *(ck_counts *)desc_at(b, d->counts) = (ck_counts){
+        .rows = in->rows, .taken = in->taken_rows, .head = in->head_rows, .runs = in->runs_count};
+    *(uint32_t *)desc_at(b, d->error) = 0;
+    memcpy(desc_at(b, d->ids), in->tokens, in->rows * sizeof *in->tokens);
+    memcpy(desc_at(b, d->pos), in->pos, in->rows * sizeof *in->pos);
+    if (in->taken_rows > 0)
+        memcpy(desc_at(b, d->taken), in->taken, in->taken_rows * sizeof *in->taken);
+    if (in->head_rows > 0) memcpy(desc_at(b, d->head), in->head, in->head_rows * sizeof *in->head);
+    uint32_t blocks = 0;
+    for (uint32_t i = 0; i < in->runs_count; i++) describe_run(b, in, i, &blocks);
+    const size_t words = (size_t)(in->runs_count - 1) * d->table_stride + blocks;
+    return (size_t)d->tables + words * sizeof(uint32_t);
+}
+
+/* --- launches -------------------- */
+
+typedef struct step_rows {
+    uint32_t of[3]; /* row_set */
+    uint32_t runs;
+} step_rows;
+
+static void launch(backend *b, const cuda_launch_entry *e, const step_rows *rows) {
+    const uint32_t n = e->grid == CUDA_GRID_RUNS_Y ? rows->runs : rows->of[e->rows];
+    if (n == 0 || e->width == 0) return;
+    const bool many = n > 1 && e->many != e->kernel;
+    const cuda_kernel_id kernel = many ? e->many : e->kernel;
+    const uint32_t along = (many ? num_div_up_u32(n, CUDA_GEMV_ROWS) : n) * e->per_row;
+    const uint32_t x = e->grid == CUDA_GRID_ROWS_X ? along : e->width;
+    const uint32_t y = e->grid == CUDA_GRID_ROWS_X ? 1 : along;
+    (void)cuda_launch(&b->dev, kernel, x, y, b->dev.kernels[kernel].threads_max, e->shared_bytes,
+                      b->lowered.args + e->args_at, e->args_bytes);
+}
+
+static void copy_result(backend *b, value_id v, uint32_t rows, const cuda_pinned *to) {
+    const value *d = &b->p->values[v];
+    const cu_ptr from = cuda_at(b, d->offset * sizeof(float));
+    (void)cuda_copy_out(&b->dev, b->dev.compute, to->host, from,
+                        (size_t)rows * d->cols * sizeof(float));
+}
+
+/* Failures are kept by the device and come out at the end. */
+static status run(backend *b, const batch *in, error *err) {
+    const program *p = b->p;
+    const cu_ptr desc = cuda_at(b, b->layout.desc_at);
+    const step_rows rows = {
+        .of = {[ROWS_ALL] = in->rows, [ROWS_TAKEN] = in->taken_rows, [ROWS_HEAD] = in->head_rows},
+        .runs = in->runs_count};
+    TRY(cuda_device_enter(&b->dev, err));
+    patch(b, in);
+    (void)cuda_copy_in(&b->dev, b->dev.compute, desc, b->desc.host, describe(b, in));
+    for (uint32_t i = 0; i < b->lowered.count; i++) launch(b, &b->lowered.launches[i], &rows);
+    copy_result(b, p->hidden, in->taken_rows, &b->hidden);
+    if (p->logits != VALUE_NONE) copy_result(b, p->logits, in->head_rows, &b->logits);
+    (void)cuda_copy_out(&b->dev, b->dev.compute, b->error_word.host, desc + b->layout.desc.error,
+                        sizeof(uint32_t));
+    return cuda_sync(&b->dev, err);
+}
+
+/* Tokens and positions were checked by whoever made the batch: a wrong one is a mistake of ours. */
+static status check_ids(const backend *b, const batch *in, error *err) {
+    const uint32_t wrong = *(const uint32_t *)b->error_word.host;
+    if (wrong == 0) return OK;
+    ASSERT(wrong <= in->rows);
+    return error_set(err, ERR_INTERNAL,
+                     "cuda: row %u of a step has token %" PRId32 " at position %u, which no table "
+                     "of embeddings has",
+                     wrong - 1, in->tokens[wrong - 1], in->pos[wrong - 1]);
+}
+
+step_result cuda_step(backend *b, const batch *in) {
+    const program *p = b->p;
+    error err = {0};
+    ASSERT(in->rows > 0 && in->rows <= p->max.rows && in->taken_rows <= p->max.taken &&
+           in->head_rows <= p->max.head);
+    ASSERT(b->fault.code == OK);
+    status st = cuda_load(b, NULL, &err);
+    if (st == OK) st = run(b, in, &err);
+    if (st == OK) st = check_ids(b, in, &err);
+    if (st != OK) {
+        b->fault = err;
+        return (step_result){.fault = &b->fault};
+    }
+    return (step_result){.hidden = b->hidden.host,
+                         .logits = p->logits != VALUE_NONE ? b->logits.host : NULL};
+}

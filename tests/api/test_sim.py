@@ -1,0 +1,261 @@
+"""test_sim.py - the CUDA backend through the real binary, on the software GPU of tests/cudasim.
+
+Bounds are those of backend/backend.h: float weights are within 1e-5 of a recording, quantized ones
+may be half again as far from the recording of the dequantized model as the CPU is that rounds
+activations to 8 bits, too, but not those of the output matrix.  Where the likeliest token leads by
+more than four times the error, it is the recorded one.
+"""
+import json
+import math
+import os
+import re
+import time
+
+import harness
+import oracle
+import test_models as models
+from harness import Server, check, equal, gantry, shared_path, test
+from test_gpu import machine, needs_kernels
+
+NMSE_MAX = 1e-5
+CARDS = ("t4", "a10", "h100")  # one of each code path
+
+
+def on_gpu(card="t4", **more):
+    needs_kernels()
+    return machine(card, **more)
+
+
+# --- logits ------------------------------------------------------------------------------------
+
+
+def compare(name, golden, card):
+    ids = models.ids_of(name, golden["prompt"])
+    flags = ("--backend", "cuda")
+    _, got = models.numbers_of(
+        "logits", models.path(name, models.index(name)["model"]), ids, *flags, env=on_gpu(card)
+    )
+    what = f"{name} {golden['prompt']} on {card}"
+    want = oracle.numbers("f", models.path(name, golden["logits"]))
+    error = oracle.nmse(got[-len(want) :], want)
+    check(error <= NMSE_MAX, f"{what}: NMSE {error:.3g} > {NMSE_MAX}")
+    scale = math.sqrt(sum(v * v for v in want) / len(want))
+    for i in range(len(want) // models.VOCAB):
+        row = models.row(want, i)
+        first, second = sorted(row, reverse=True)[:2]
+        if first - second > 4 * math.sqrt(error) * scale:
+            mine = models.row(got[-len(want) :], i)
+            equal(models.best(mine), models.best(row), f"{what}: likeliest token of row {i}")
+
+
+def cases():
+    """Recordings with the whole context: others depend on what context was asked for."""
+    return [
+        (name, golden)
+        for name in models.decoders()
+        for golden in models.index(name)["golden"]
+        if ".nctx" not in golden["logits"]
+    ]
+
+
+@test
+def logits_of_every_architecture_are_the_oracles():
+    models.for_each(cases(), lambda case: compare(*case, "t4"))
+
+
+@test
+def and_on_the_code_paths_of_newer_cards():
+    for card in CARDS[1:]:
+        models.for_each(cases()[:: 4 * harness.SCALE], lambda case, c=card: compare(*case, c))
+
+
+def distance(dtype, number, row, *flags, env=None):
+    out = os.path.join(harness.TMP, "sim-logits.f32")
+    ids = ",".join(map(str, oracle.prompt(number)["ids"]))
+    gantry(
+        "logits", oracle.model(dtype), "--tokens", ids, "-o", out, *flags, env=env
+    ).succeeded()
+    return oracle.nmse(oracle.numbers("f", out), oracle.numbers("f", oracle.path(row["file"])))
+
+
+@test
+def quantized_weights_are_as_close_as_on_the_cpu():
+    tried, worst = 0, 0.0
+    for row in oracle.index()["logits"]:
+        if not row["model"].startswith("Q") or not row["kind"].startswith("deq"):
+            continue
+        cpu = distance(row["model"], row["prompt"], row, "--backend", "cpu", "--numerics", "fast")
+        gpu = distance(row["model"], row["prompt"], row, "--backend", "cuda", env=on_gpu())
+        what = f"{row['model']} p{row['prompt']}"
+        worst = max(worst, gpu / cpu)
+        check(gpu <= 1.5 * cpu, f"{what}: NMSE {gpu:.3g}, on the CPU {cpu:.3g}")
+        tried += 1
+    check(tried > 0, "no recording was tried")
+    print(f"  at most {worst:.2f} times as far as on the CPU, {tried} recordings")
+
+
+# --- what is used, and what is said about it -----------------------------------------------------
+
+
+def said_of(server):
+    health = server.get("/health").must(200).json
+    return health, health["models"][0]
+
+
+@test
+def a_server_says_that_it_computes_on_the_gpu():
+    with Server("--gpu", "require", env=on_gpu()) as server:
+        health, model = said_of(server)
+        check("Tesla T4" in health["gpu"], f"/health says {health['gpu']!r}")
+        check(model["backend"].startswith("cuda"), f"backend {model['backend']!r}")
+        check("Tesla T4" in model["device"], f"device {model['device']!r}")
+        check(model["device_bytes"] > 0, "nothing is on the device")
+        equal(model["fallback"], None, "reason for a fallback")
+        reply = server.post("/v1/completions", {"prompt": "a", "max_tokens": 4}).must(200).json
+        check(reply["timings"]["backend"].startswith("cuda"), f"timings {reply['timings']}")
+        check("used: Tesla T4" in server.stderr, "the log does not say what is used")
+
+
+@test
+def greedy_text_is_the_recorded_one():
+    want = oracle.Greedy("F32", 0, margin=0.01)
+    check(len(want.ids) > 8, "the recording says too little")
+    count = min(len(want.ids), harness.scaled(48))
+    args = ("--raw", "--temp", "0", "-p", want.prompt["text"], "-n", count, "--gpu", "require")
+    for streams in ("eager", "deferred", "random"):
+        env = on_gpu({"gpus": [{"preset": "t4"}], "streams": streams, "seed": 7})
+        got = gantry("run", oracle.model("F32"), *args, env=env).succeeded().out
+        equal(got, oracle.ids_text(want.ids[:count]), f"text with {streams} streams")
+
+
+@test
+def requests_beside_one_another_get_what_they_get_alone():
+    with Server("--gpu", "require", "--parallel", "8", env=on_gpu()) as server:
+
+        def ask(number):
+            body = {"prompt": f"story {number}", "max_tokens": 12, "temperature": 0}
+            return server.post("/v1/completions", body).must(200).json["choices"][0]["text"]
+
+        alone = [ask(number) for number in range(6)]
+        together = [None] * 6
+
+        def keep(number):
+            together[number] = ask(number)
+
+        harness.in_parallel([lambda n=n: keep(n) for n in range(6)])
+        equal(together, alone, "texts")
+
+
+@test
+def a_gpu_that_is_required_and_missing_is_an_error_with_its_remedy():
+    out = os.path.join(harness.TMP, "none.f32")
+    for description in ("p100", {"gpus": []}, {"stub": True}, {"cuda": 11020}):
+        done = gantry(
+            "logits", harness.TINY, "--tokens", "1", "-o", out, "--gpu", "require",
+            env=machine(description),
+        )
+        check(done.code not in (0, 2), f"exit status {done.code}")
+        check("a GPU is required" in done.err and ";" in done.err, done.err)
+
+
+@test
+def contradictions_are_refused():
+    out = os.path.join(harness.TMP, "none.f32")
+    for flags in (
+        ("--gpu", "require", "--backend", "cpu"),
+        ("--gpu", "off", "--backend", "cuda"),
+        ("--gpu", "off", "--device", "0"),
+    ):
+        gantry("logits", harness.TINY, "--tokens", "1", "-o", out, *flags).failed_with(2, "usage")
+
+
+@test
+def the_device_is_chosen_by_index_uuid_and_pci_id():
+    env = on_gpu("t4,h100")
+    facts = json.loads(gantry("gpus", "--json", env=env).succeeded().out)["gpus"]
+    wanted = facts[1]
+    for selector in ("1", wanted["uuid"], wanted["pci_bus_id"]):
+        with Server("--device", selector, env=env) as server:
+            _, model = said_of(server)
+            check(wanted["name"] in model["device"], f"{selector}: {model['device']!r}")
+    done = gantry("logits", harness.TINY, "--tokens", "1", "-o", "x", "--device", "7", env=env)
+    check(done.code != 0 and wanted["name"] in done.err, f"no list of GPUs: {done.err!r}")
+
+
+# --- memory ------------------------------------------------------------------------------------
+
+
+def small_gpu(mib):
+    return {"gpus": [{"preset": "t4", "memory_mib": mib, "context_mib": 8}]}
+
+
+@test
+def a_model_that_does_not_fit_says_the_numbers_or_goes_to_the_cpu():
+    env = on_gpu(small_gpu(10))
+    with Server(env=env) as server:  # preferred only
+        _, model = said_of(server)
+        check(model["backend"].startswith("cpu"), f"backend {model['backend']!r}")
+        check("bytes" in model["fallback"], f"reason {model['fallback']!r}")
+        check("is computed on the CPU" in server.stderr, "the log does not say it")
+        server.post("/v1/completions", {"prompt": "a", "max_tokens": 4}).must(200)
+    out = os.path.join(harness.TMP, "none.f32")
+    done = gantry(
+        "logits", harness.TINY, "--tokens", "1", "-o", out, "--gpu", "require", env=env
+    )
+    check(done.code != 0 and "bytes" in done.err, f"no numbers: {done.err!r}")
+
+
+@test
+def a_limit_of_our_own_is_kept():
+    with Server("--gpu", "require", "--gpu-bytes-max", "64MiB", env=on_gpu()) as server:
+        _, model = said_of(server)
+        check(0 < model["device_bytes"] <= 64 << 20, f"{model['device_bytes']} bytes")
+
+
+# --- faults ------------------------------------------------------------------------------------
+
+
+def broken(**fault):
+    return {"gpus": [{"preset": "t4"}], "faults": [fault]}
+
+
+@test
+def an_allocation_that_fails_is_an_error_not_a_crash():
+    out = os.path.join(harness.TMP, "none.f32")
+    failed = 0
+    for at in range(1, 8):
+        env = on_gpu(broken(call="cuMemAlloc_v2", at=at, result=2))
+        done = gantry(
+            "logits", harness.TINY, "--tokens", "1", "-o", out, "--gpu", "require", env=env
+        )
+        if done.code == 0:
+            break
+        failed += 1
+        check(re.search(r"\d MiB|\d bytes", done.err), f"no numbers: {done.err!r}")
+    check(failed > 0, "nothing was allocated")
+
+
+@test
+def a_sticky_fault_is_told_to_clients_and_ends_the_process():
+    env = on_gpu(broken(kernel="k_norm", at=40, result=700))
+    server = Server("--gpu", "require", env=env)
+    try:
+        status = 200
+        for _ in range(40):
+            try:
+                reply = server.post("/v1/completions", {"prompt": "once", "max_tokens": 8})
+                status = reply.status
+            except OSError:
+                break
+            if status != 200:
+                break
+        equal(status, 500, "status of the request that met the fault")
+        deadline = time.monotonic() + harness.PATIENCE_S
+        while server.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        check(server.process.poll() not in (None, 0), f"exit status {server.process.poll()}")
+        check("ILLEGAL_ADDRESS" in server.stderr, f"the log: {server.stderr[-600:]}")
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.wait()

@@ -1,0 +1,59 @@
+/* place.h - what device code on the software GPU knows of the thread that it is, and what it calls.
+ *
+ * Shared by ck_host.h (C++, compiled into every kernel) and the executor (C).  One sim_place per
+ * thread of the host; the executor writes it at each switch, device code only reads it. */
+#ifndef CUDASIM_EXEC_PLACE_H
+#define CUDASIM_EXEC_PLACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { SIM_BLOCK_THREADS_MAX = 1024, SIM_WARP_LANES = 32, SIM_BLOCK_WARPS_MAX = 32 };
+
+/* Global memory that may be touched lately: slot (address >> SIM_SPAN_SHIFT) % SIM_SPANS. */
+typedef struct sim_span {
+    uintptr_t first, end;
+} sim_span;
+enum { SIM_SPANS = 64, SIM_SPAN_SHIFT = 12 };
+
+typedef struct sim_place {
+    uint32_t tid, bdim;
+    uint32_t bid[3], gdim[3];
+    unsigned char *shared_dyn;
+    const sim_span *spans; /* [SIM_SPANS]; all empty while accesses are counted */
+    bool counting;
+} sim_place;
+
+/* Initial-exec: a read costs one instruction in libcuda.so.1, too. */
+extern __thread sim_place sim_here __attribute__((tls_model("initial-exec")));
+
+typedef enum sim_access {
+    SIM_LOAD,
+    SIM_LOAD_STREAMED, /* read once: weights */
+    SIM_STORE,
+    SIM_ATOMIC
+} sim_access;
+
+/* Returns when the access is allowed; else the launch ends here.  Its return address tells the
+ * accesses of a kernel apart, so it is called by inlined code only. */
+void sim_touch(const void *at, uint32_t bytes, sim_access access);
+
+/* The block's array of this declaration: the same for all its threads. */
+void *sim_shared(const void *declaration, size_t bytes);
+
+void sim_block_sync(void);
+void sim_warp_sync(void);
+uint32_t sim_warp_shuffle(uint32_t value, uint32_t from_lane);
+uint32_t sim_warp_ballot(bool predicate);
+void sim_fence(void);
+void sim_count_dp4a(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,238 @@
+/* rig.c - memory with guard zones, launches and comparisons for tests of single kernels. */
+#include "cudasim/rig.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "test.h"
+
+enum { GUARD_BYTES = 1024, ALIGN = 256, GUARD = 0xA7, FRESH = 0xFF, BUFFERS_MAX = 512 };
+enum { SHARED_MAX_750 = 64 * 1024, SHARED_MAX_800 = 163 * 1024, SHARED_MAX_900 = 227 * 1024 };
+
+typedef struct rig_memory {
+    unsigned char *whole; /* owned: guard zone, bytes, guard zone */
+    size_t bytes;
+} rig_memory;
+
+static struct {
+    rig_memory buffers[BUFFERS_MAX];
+    uint32_t buffers_count, buffers_before; /* those that RIG_EACH found */
+    uint32_t round;                         /* of RIG_EACH, from 1; 0: outside */
+    sim_order order;
+    uint64_t random;
+    sim_counters counters;
+    char why[1024];
+    const char *kernel; /* launched last */
+} rig = {.random = 1};
+
+static void fail(const char *file, int line, const char *what) {
+    test_failures++;
+    (void)fprintf(stderr, "%s:%d: %s\n", file, line, what);
+}
+
+/* --- memory -------------------- */
+
+static unsigned char *content(const rig_memory *m) { return m->whole + GUARD_BYTES; }
+
+void *rig_buffer(size_t bytes) {
+    unsigned char *whole = rig.buffers_count == BUFFERS_MAX
+                               ? NULL
+                               : mem_try_alloc_aligned(ALIGN, bytes + (size_t)2 * GUARD_BYTES);
+    if (whole == NULL) {
+        fail(__FILE__, __LINE__, "rig_buffer: no room for another buffer; is rig_done() missing?");
+        __builtin_trap(); /* nothing sensible can follow */
+    }
+    rig_memory *m = &rig.buffers[rig.buffers_count++];
+    *m = (rig_memory){whole, bytes};
+    memset(whole, GUARD, bytes + (size_t)2 * GUARD_BYTES);
+    memset(content(m), FRESH, bytes);
+    sim_memory_add(content(m), bytes);
+    return content(m);
+}
+
+void *rig_copy(const void *from, size_t bytes) {
+    void *p = rig_buffer(bytes);
+    if (bytes > 0) memcpy(p, from, bytes);
+    return p;
+}
+
+uint64_t rig_count(uint32_t n) { return rig_at(rig_copy(&n, sizeof n)); }
+
+static void check_guards(const rig_memory *m) {
+    char text[192];
+    for (size_t i = 0; i < GUARD_BYTES; i++) {
+        if (m->whole[i] == GUARD && content(m)[m->bytes + i] == GUARD) continue;
+        bool before = m->whole[i] != GUARD;
+        (void)snprintf(text, sizeof text,
+                       "a buffer of %zu bytes was written at byte %s%zu; last kernel: %s", m->bytes,
+                       before ? "-" : "", before ? GUARD_BYTES - i : m->bytes + i,
+                       rig.kernel == NULL ? "none" : rig.kernel);
+        fail(__FILE__, __LINE__, text);
+        return;
+    }
+}
+
+static void give_back(uint32_t keep) {
+    while (rig.buffers_count > keep) {
+        rig_memory *m = &rig.buffers[--rig.buffers_count];
+        check_guards(m);
+        sim_memory_remove(content(m));
+        mem_free(m->whole);
+    }
+}
+
+void rig_done(void) {
+    give_back(0);
+    rig.round = 0;
+    rig.order = SIM_ASCENDING;
+}
+
+/* --- numbers -------------------- */
+
+void rig_seed(uint64_t seed) { rig.random = seed; }
+
+static uint32_t random_bits(void) { /* splitmix64, Steele et al. 2014; its upper half */
+    uint64_t z = rig.random += UINT64_C(0x9E3779B97F4A7C15);
+    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
+    return (uint32_t)((z ^ z >> 31) >> 32);
+}
+
+uint32_t rig_random(uint32_t below) { return (uint32_t)((uint64_t)random_bits() * below >> 32); }
+
+void rig_fill(float *out, size_t count, float scale) {
+    for (size_t i = 0; i < count; i++)
+        out[i] = scale * ((float)(random_bits() >> 8) * 0x1p-23f - 1.0f);
+}
+
+void rig_fill_bytes(void *out, size_t bytes) {
+    unsigned char *p = out;
+    for (size_t i = 0; i < bytes; i++) p[i] = (unsigned char)random_bits();
+}
+
+/* --- launches -------------------- */
+
+static uint32_t shared_max(int arch) {
+    return arch >= 900 ? SHARED_MAX_900 : arch >= 800 ? SHARED_MAX_800 : SHARED_MAX_750;
+}
+
+sim_fault rig_try_at(const rig_launch *l) {
+    const sim_kernel *k = sim_kernel_find(l->arch, l->kernel);
+    rig.counters = (sim_counters){0};
+    rig.kernel = l->kernel;
+    if (k == NULL || k->args_bytes != l->args_bytes) {
+        (void)snprintf(rig.why, sizeof rig.why, "%s for %d takes %u bytes of arguments, got %zu",
+                       l->kernel, l->arch, k == NULL ? 0 : k->args_bytes, l->args_bytes);
+        if (k == NULL)
+            (void)snprintf(rig.why, sizeof rig.why, "there is no %s for %d", l->kernel, l->arch);
+        return SIM_BAD_LAUNCH;
+    }
+    sim_launch launch = {.kernel = k,
+                         .args = l->args,
+                         .grid = {l->grid_x, l->grid_y, 1},
+                         .block = {l->threads, 1, 1},
+                         .shared_bytes = l->shared_bytes,
+                         .shared_max = shared_max(l->arch),
+                         .order = rig.order,
+                         .seed = rig.random};
+    return sim_run(&launch, &rig.counters, rig.why, sizeof rig.why);
+}
+
+bool rig_run_at(const rig_launch *l) {
+    if (rig_try_at(l) == SIM_OK) return true;
+    fail(l->file, l->line, rig.why);
+    return false;
+}
+
+const char *rig_why(void) { return rig.why; }
+const sim_counters *rig_counters(void) { return &rig.counters; }
+bool rig_has(int arch, const char *kernel) { return sim_kernel_find(arch, kernel) != NULL; }
+
+/* --- all code paths and thread orders -------------------- */
+
+bool rig_next(int *arch) {
+    static const int ARCHS[] = {750, 800, 900};
+    enum { ORDERS = 3, ROUNDS = 3 * ORDERS };
+    if (*arch == 0) {
+        rig.round = 0;
+        rig.buffers_before = rig.buffers_count;
+    }
+    give_back(rig.buffers_before);
+    if (rig.round == ROUNDS) {
+        rig.round = 0;
+        rig.order = SIM_ASCENDING;
+        return false;
+    }
+    *arch = ARCHS[rig.round / ORDERS];
+    rig.order = (sim_order)(rig.round % ORDERS);
+    rig.round++;
+    rig_seed(1);
+    return true;
+}
+
+sim_order rig_order(void) { return rig.order; }
+void rig_order_set(sim_order order) { rig.order = order; }
+
+/* --- comparing -------------------- */
+
+rig_difference rig_compare(const float *got, const float *want, size_t count) {
+    rig_difference d = {0};
+    double error = 0, size = 0;
+    for (size_t i = 0; i < count; i++) {
+        double a = (double)got[i], b = (double)want[i];
+        if (a == b || (isnan(a) && isnan(b))) { /* infinities, too */
+            size += isfinite(b) ? b * b : 0;
+            continue;
+        }
+        double e = fabs(a - b);
+        if (!isfinite(e)) return (rig_difference){INFINITY, INFINITY, i};
+        error += e * e;
+        size += b * b;
+        if (e <= d.max_abs) continue;
+        d.max_abs = e;
+        d.at = i;
+    }
+    d.nmse = error > 0 ? error / size : 0;
+    return d;
+}
+
+static bool is_within(double value, double limit) { return value <= limit; } /* false for NaN */
+
+static void fail_difference(const rig_difference *d, const float *got, const float *want,
+                            const char *file, int line) {
+    char text[192];
+    (void)snprintf(text, sizeof text, "NMSE %.3g, worst at [%zu]: %.9g, want %.9g (off by %.3g)",
+                   d->nmse, d->at, (double)got[d->at], (double)want[d->at], d->max_abs);
+    fail(file, line, text);
+}
+
+bool rig_close_at(const float *got, const float *want, size_t count, double nmse_max,
+                  const char *file, int line) {
+    rig_difference d = rig_compare(got, want, count);
+    bool ok = is_within(d.nmse, nmse_max);
+    if (!ok) fail_difference(&d, got, want, file, line);
+    return ok;
+}
+
+bool rig_near_at(const float *got, const float *want, size_t count, double max_abs,
+                 const char *file, int line) {
+    rig_difference d = rig_compare(got, want, count);
+    bool ok = is_within(d.max_abs, max_abs);
+    if (!ok) fail_difference(&d, got, want, file, line);
+    return ok;
+}
+
+bool rig_same_at(const void *got, const void *want, size_t bytes, const char *file, int line) {
+    const unsigned char *a = got, *b = want;
+    char text[128];
+    for (size_t i = 0; i < bytes; i++) {
+        if (a[i] == b[i]) continue;
+        (void)snprintf(text, sizeof text, "byte %zu of %zu is 0x%02x, want 0x%02x", i, bytes, a[i],
+                       b[i]);
+        fail(file, line, text);
+        return false;
+    }
+    return true;
+}
