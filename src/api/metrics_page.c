@@ -60,7 +60,7 @@ static void fill_gpu(metrics *m, const gpu_info *g) {
 
 /* One source per GPU; numbers[] are the texts of their labels. */
 static uint32_t fill_gpus(front *f, const gpu_snapshot *s, metrics_source *sources,
-                          char numbers[GPU_COUNT_MAX][8]) {
+                          char numbers[GPU_COUNT_MAX][12]) {
     for (uint32_t i = 0; i < s->count; i++) {
         fill_gpu(&f->gpu_metrics[i], &s->gpus[i]);
         (void)snprintf(numbers[i], sizeof numbers[i], "%u", i);
@@ -75,7 +75,7 @@ static uint32_t fill_gpus(front *f, const gpu_snapshot *s, metrics_source *sourc
 void metrics_page(front *f, http_call *c, str tail) {
     metrics_source sources[1 + MODELS_MAX + GPU_COUNT_MAX] = {
         {.values = &f->metrics, .scope = METRICS_FRONT}};
-    char numbers[GPU_COUNT_MAX][8];
+    char numbers[GPU_COUNT_MAX][12];
     const gpu_snapshot *gpus = f->o.gpus != NULL ? gpu_monitor_take(f->o.gpus) : NULL;
     uint32_t count = 1;
     (void)tail;

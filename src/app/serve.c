@@ -236,8 +236,10 @@ static void wait_for_end(server *s, const sigset_t *signals) {
         if (!s->broken && is_broken(s)) {
             log_error("serve", "a device has failed: what runs ends, and then this process");
             s->broken = true;
-            if (stop_at_ns == 0) front_drain(s->front);
-            stop_at_ns = os_now_ns() + (uint64_t)s->c->drain_ms_max * 1000000u;
+            if (stop_at_ns == 0) {
+                front_drain(s->front);
+                stop_at_ns = os_now_ns() + (uint64_t)s->c->drain_ms_max * 1000000u;
+            }
         } else if (got > 0 && stop_at_ns == 0) {
             log_info("serve", "drain signal=%d drain_ms_max=%u", got, s->c->drain_ms_max);
             stop_at_ns = os_now_ns() + (uint64_t)s->c->drain_ms_max * 1000000u;
@@ -278,8 +280,9 @@ status command_serve(const config *c, error *err) {
     status st = OK;
     if (c->pooling == CONFIG_POOLING_NONE)
         st = error_set(err, ERR_INVALID, "usage: --pooling none: a server gives texts one vector");
-    if (st == OK) st = create_stacks(&s, err);
+    /* before a driver starts threads of its own, which would take our signals */
     (void)sigprocmask(SIG_BLOCK, &signals, NULL);
+    if (st == OK) st = create_stacks(&s, err);
     if (st == OK) st = open_monitor(&s, err);
     if (st == OK) st = open_front(&s, err);
     if (st == OK) st = start_all(&s, err);

@@ -308,13 +308,16 @@ static status open_adapters(stack *s, error *err) {
     return lora_args_load_into(c, s->loras, err);
 }
 
-/* A GPU that was taken because it is there may turn out too small: then the CPU computes, which is
- * said here and by /health. */
+/* A GPU that was taken because it is there may turn out too small, or not to do what is asked for:
+ * then the CPU computes, which is said here and by /health. */
 static status open_on_device(stack *s, error *err) {
     device_choice device;
     error why = {0};
-    if (engine_open(&s->engine, s->model, &s->options, &why) == OK) return OK;
     TRY(device_choose(s->c, &device, err));
+    if (device.preferred && device.backend->no_adapters && s->c->loras.count > 0)
+        (void)error_set(&why, ERR_UNSUPPORTED, "adapters are computed on CPUs only");
+    else if (engine_open(&s->engine, s->model, &s->options, &why) == OK)
+        return OK;
     if (!device.preferred) return error_set(err, why.code, "%s", why.msg);
     log_warn("gpu", "name=%s is computed on the CPU: %s (--gpu require refuses instead)",
              s->desc.name, why.msg);

@@ -185,6 +185,17 @@ static status check_device(const mem_plan *plan, const backend_memory *memory, e
                      (unsigned long long)memory->available, memory->device);
 }
 
+/* Pinned memory is there at once, and stays. */
+static status check_pinned(const backend_memory *memory, error *err) {
+    const uint64_t available = os_memory_available();
+    if (memory->pinned <= available) return OK;
+    return error_set(
+        err, ERR_NOMEM,
+        "engine: steps need %llu bytes of pinned memory, %llu are free: lower --ctx or "
+        "--step-tokens-max",
+        (unsigned long long)memory->pinned, (unsigned long long)available);
+}
+
 static status plan_memory(const model *m, const engine_options *opt, const program *p,
                           mem_plan *plan, error *err) {
     const backend_options bopt = backend_options_of(opt);
@@ -195,6 +206,7 @@ static status plan_memory(const model *m, const engine_options *opt, const progr
     plan->weights_bytes -= num_min_u64(plan->weights_bytes, memory.replaced);
     if (memory.on_device) plan->weights_bytes = memory.weights;
     TRY(memory.on_device ? check_device(plan, &memory, err) : check_copies(plan, err));
+    TRY(check_pinned(&memory, err));
     TRY(plan_states(p, opt, &memory, plan, err));
     TRY(plan_kv(m, opt, &memory, plan, err));
     if (!memory.on_device) return OK;

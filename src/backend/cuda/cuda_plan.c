@@ -73,9 +73,9 @@ static ck_form form_of_experts(const op_experts *a, cuda_conversion *how) {
     for (uint32_t i = 1; i < a->experts; i++) {
         cuda_conversion other_how = CUDA_AS_STORED;
         ck_form other = cuda_planar_choose(&a->w[i], &other_how);
+        if (other_how > *how) *how = other_how;
         if (other == form) continue;
         form = form == CK_FORM_F32 || other == CK_FORM_F32 ? CK_FORM_F32 : CK_FORM_F16;
-        if (other_how > *how) *how = other_how;
     }
     return form;
 }
@@ -205,10 +205,11 @@ uint64_t cuda_matrices_at(const cuda_layout *l, uint32_t op_idx) {
 
 /* --- what cannot be computed -------------------- */
 
-static status check_rows(const program *p, error *err) {
-    if (p->max.rows <= GRID_Y_MAX) return OK;
-    return error_set(err, ERR_LIMIT, "cuda: steps of %u rows, at most %d: lower --step-tokens-max",
-                     p->max.rows, GRID_Y_MAX);
+static status check_rows(uint64_t rows, const char *what, error *err) {
+    if (rows <= GRID_Y_MAX) return OK;
+    return error_set(err, ERR_LIMIT,
+                     "cuda: steps of %" PRIu64 " %s, at most %d: lower --step-tokens-max", rows,
+                     what, GRID_Y_MAX);
 }
 
 /* Every kind of op has a kernel; what may not fit are shapes. */
@@ -235,9 +236,7 @@ static status check_op(const program *p, const op *o, error *err) {
     case OP_ROUTE:
         return check_most(o, "experts", o->route.experts, CK_EXPERTS_MAX, (str){0}, err);
     case OP_EXPERTS:
-        return check_most(o, "rows of used experts in a step",
-                          (uint64_t)p->max.rows * o->experts.used, GRID_Y_MAX, o->experts.w[0].name,
-                          err);
+        return check_rows((uint64_t)p->max.rows * o->experts.used, "rows of used experts", err);
     default:
         return OK;
     }
@@ -308,7 +307,7 @@ static uint64_t result_bytes(const program *p, value_id v) {
 
 static status lay_out(cuda_layout *l, error *err) {
     const program *p = l->p;
-    TRY(check_rows(p, err));
+    TRY(check_rows(p->max.rows, "rows", err));
     l->op_weights = mem_try_calloc(p->ops_count, sizeof *l->op_weights);
     if (l->op_weights == NULL)
         return error_set(err, ERR_NOMEM, "cuda: no memory for %u ops", p->ops_count);

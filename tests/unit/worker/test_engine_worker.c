@@ -5,13 +5,13 @@
 #include "base/log.h"
 #include "test.h"
 
-enum { VOCAB = 16, CTX = 64 };
+enum { VOCAB = 16, CTX = 64, SEATS = 2 };
 
 /* A device that computes `good` steps, and no more. */
 typedef struct device {
     uint32_t good;
     error fault;
-    float logits[VOCAB];
+    float logits[SEATS][VOCAB];
 } device;
 
 static const float *step_device(void *ctx, const engine_row *rows, uint32_t count) {
@@ -19,7 +19,7 @@ static const float *step_device(void *ctx, const engine_row *rows, uint32_t coun
     (void)rows, (void)count;
     if (d->good > 0) {
         d->good--;
-        return d->logits;
+        return d->logits[0];
     }
     (void)error_set(&d->fault, ERR_DEVICE, "cuda: k_norm: CUDA_ERROR_ILLEGAL_ADDRESS (700)");
     return NULL;
@@ -83,9 +83,9 @@ TEST(engine_worker_answers_with_the_fault_of_a_step) {
     engine_worker *w = NULL;
     seen events = {0};
     CHECK_EQ(link_open(&link, 1 << 16, 1 << 16, NULL), OK);
-    CHECK_EQ(kv_pool_create(&kv, 8, 2, CTX / KV_BLOCK_TOKENS, NULL), OK);
+    CHECK_EQ(kv_pool_create(&kv, 8, SEATS, CTX / KV_BLOCK_TOKENS, NULL), OK);
     engine_worker_options o = {
-        .sched = {.seats = 2,
+        .sched = {.seats = SEATS,
                   .rows_max = 16,
                   .queue_max = 8,
                   .ctx_max = CTX,
@@ -95,7 +95,7 @@ TEST(engine_worker_answers_with_the_fault_of_a_step) {
         .stepper = {.ctx = &d, .step = step_device, .fault = fault_of_device},
         .kv = kv,
         .link = &link};
-    for (uint32_t i = 0; i < VOCAB; i++) d.logits[i] = (float)(i == 7) * 30.0f;
+    for (uint32_t i = 0; i < SEATS; i++) d.logits[i][7] = 30.0f;
     CHECK_EQ(engine_worker_create(&w, &o, NULL), OK);
     send_request(&link, 1);
     send_request(&link, 2);
