@@ -45,12 +45,20 @@ def documented_options(root):
     return out
 
 
+# Options that came after the corpus which the committed model was trained on: a row for each goes into
+# options.tsv before the next training, and its name out of here.
+LATER = {"--device", "--gpu-bytes-max", "--gpu-monitor"}
+
+
 def wrong_options(root):
     known = documented_options(root)
     for flag, key, default, _ in facts.read_options():
         if known.get(flag) != (key, default, facts.variable_of(flag)):
             yield f"options.tsv: {flag} is {known.get(flag, 'no option')} in docs/config.md"
-    for flag in sorted(set(known) - {row[0] for row in facts.read_options()}):
+    told = {row[0] for row in facts.read_options()}
+    for flag in sorted(LATER & told):
+        yield f"check_facts.py: LATER names {flag}, which options.tsv has"
+    for flag in sorted(set(known) - told - LATER):
         yield f"options.tsv: {flag} of docs/config.md is missing"
 
 
