@@ -12,8 +12,8 @@
  *     }
  *
  * RIG_EACH runs its body for the code paths 750, 800 and 900, each under the thread orders
- * ascending, descending and shuffled.  Failures go to the harness of test.h with the place of the
- * call.  One thread; state is the process's. */
+ * ascending, descending and shuffled; fewer under sanitizers.  Failures go to the harness of test.h
+ * with the place of the call.  One thread; state is the process's. */
 #ifndef CUDASIM_RIG_H
 #define CUDASIM_RIG_H
 
