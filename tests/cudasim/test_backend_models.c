@@ -60,6 +60,13 @@ static void check_numbers(const model *m, const char *name, dtype kv_type, doubl
     CHECK_EQ(host.leaks(), 0);
 }
 
+/* Races are found by the tests of ops, which have every kernel, in a tenth of the time. */
+#ifdef __SANITIZE_THREAD__
+#define SKIP_UNDER_TSAN SKIP("ThreadSanitizer is slow, and the tests of ops have every kernel")
+#else
+#define SKIP_UNDER_TSAN (void)0
+#endif
+
 TEST(cuda_model_of_every_form_is_near_the_reference) {
     static const struct {
         const char *path;
@@ -79,6 +86,7 @@ TEST(cuda_model_of_every_form_is_near_the_reference) {
 }
 
 TEST(cuda_model_of_every_family_is_near_the_reference) {
+    SKIP_UNDER_TSAN;
     static const char *const families[] = {
         "bert",     "command-r", "deepseek", "deepseek2",       "falcon",   "gemma",
         "gemma2",   "gemma3",    "glm4",     "gpt-oss",         "gpt2",     "granite",
@@ -136,6 +144,7 @@ TEST(cuda_rows_do_not_depend_on_the_batch) {
 }
 
 TEST(cuda_rows_of_families_do_not_depend_on_the_batch) {
+    SKIP_UNDER_TSAN;
     static const char *const families[] = {"mamba", "deepseek2", "gpt-oss", "gemma3"};
     SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
     CHECK(index != NULL);
