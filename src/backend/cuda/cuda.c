@@ -32,27 +32,6 @@ static status find_device(cuda_probe_report *report, const backend_options *opt,
     return cuda_choose(report, opt->device, out, err);
 }
 
-static cu_result free_in_context(const cu_driver *d, cu_context context, size_t *out) {
-    cu_context before = NULL;
-    size_t total = 0;
-    cu_result code = d->context_get(&before);
-    if (code == CU_SUCCESS) code = d->context_set(context);
-    if (code == CU_SUCCESS) code = d->mem_info(out, &total);
-    cu_result back = d->context_set(before);
-    return code != CU_SUCCESS ? code : back;
-}
-
-/* What is free beside a context of ours, which is there for as long as it takes. */
-static status measure_free(const cu_driver *d, int ordinal, size_t *out, error *err) {
-    cu_device dev = 0;
-    cu_context context = NULL;
-    TRY(cu_check(d, d->device_get(&dev, ordinal), "cuDeviceGet", err));
-    TRY(cu_check(d, d->context_retain(&context, dev), "cuDevicePrimaryCtxRetain", err));
-    cu_result code = free_in_context(d, context, out);
-    (void)d->context_release(dev);
-    return cu_check(d, code, "cuMemGetInfo_v2", err);
-}
-
 /* Less what the driver takes for code, streams and whole pages. */
 static uint64_t available_of(uint64_t free_bytes, const backend_options *opt) {
     const uint64_t reserve = num_max_u64(RESERVE_BYTES_MIN, free_bytes / RESERVE_SHARE);
@@ -72,7 +51,8 @@ static status plan_with(cuda_probe_report *report, const program *p, const backe
     cuda_layout l;
     size_t free_bytes = 0;
     TRY(find_device(report, opt, &info, err));
-    TRY(measure_free(&report->driver, info->ordinal, &free_bytes, err));
+    TRY(cu_check(&report->driver, cuda_free_bytes(&report->driver, info->ordinal, &free_bytes),
+                 "cuMemGetInfo_v2", err));
     TRY(cuda_layout_init(&l, p, err));
     *out = (backend_memory){.on_device = true,
                             .workspace = (size_t)l.workspace_bytes,
