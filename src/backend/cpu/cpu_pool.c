@@ -133,8 +133,8 @@ static void worker_main(void *arg) {
     mem_freeze("step");
     for (;;) {
         await(pool, run_has_begun, &pool->run_seq, run);
-        if (atomic_load(&pool->stop)) break;
-        run = atomic_load(&pool->run_seq); /* runs that were missed are over */
+        run = atomic_load(&pool->run_seq);   /* runs that were missed are over */
+        if (atomic_load(&pool->stop)) break; /* set before the number by which it is seen */
         const pool_job *job = atomic_load(&pool->job);
         job->work(job->ctx, run, w->idx);
     }

@@ -129,6 +129,24 @@ TEST(cpu_pool_can_be_destroyed_before_its_first_run) {
     }
 }
 
+static void run_nothing(void *ctx, uint32_t run, uint32_t worker) {
+    (void)ctx, (void)run, (void)worker;
+}
+
+/* A worker may be anywhere between two instructions when the caller, who needs nobody for a run
+ * of no work, stops the pool. */
+TEST(cpu_pool_can_be_destroyed_while_its_workers_begin_a_run) {
+    for (uint32_t i = 0; i < 4000; i++) {
+        cpu_pool *pool = NULL;
+        _Atomic uint32_t pauses = 0;
+        CHECK_EQ(cpu_pool_create(&pool, 3, NULL), OK);
+        while (atomic_load(&pauses) < i % 200 * 50) atomic_fetch_add(&pauses, 1);
+        cpu_pool_run(pool, run_nothing, NULL);
+        while (atomic_load(&pauses) < i % 200 * 50 + i / 200) atomic_fetch_add(&pauses, 1);
+        cpu_pool_destroy(pool);
+    }
+}
+
 TEST(cpu_pool_without_threads_or_memory_is_an_error) {
     cpu_pool *pool = NULL;
     error err = {0};
