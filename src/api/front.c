@@ -72,6 +72,18 @@ void front_refuse(front *f, http_call *c, const api_fault *fault) {
     front_reply(f, c, row->http_status, "application/json", out);
 }
 
+void front_write_list(json_writer *w, const char *key, str list) {
+    json_kv_array(w, key);
+    while (list.n > 0) {
+        const char *comma = memchr(list.p, ',', list.n);
+        size_t n = comma != NULL ? (size_t)(comma - list.p) : list.n;
+        json_str(w, (str){list.p, n});
+        list = str_skip(list, n);
+        while (list.n > 0 && (list.p[0] == ',' || list.p[0] == ' ')) list = str_skip(list, 1);
+    }
+    json_end_array(w);
+}
+
 /* --- the door ----------------------------------------------------------------------- */
 
 /* The client's x-request-id reduced to harmless characters, or one of ours. */

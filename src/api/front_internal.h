@@ -15,6 +15,7 @@
 #include "net/http.h"
 #include "net/loop.h"
 #include "obs/metrics.h"
+#include "json/write.h"
 
 struct front {
     front_options o;     /* defaults filled in */
@@ -56,6 +57,9 @@ front_call *front_call_of(const http_call *c);
 void front_random_hex(char *out, size_t bytes);
 
 uint64_t front_now_ms(const front *f);
+
+/* "system, tools" as "key":["system","tools"]. */
+void front_write_list(json_writer *w, const char *key, str list);
 
 /* Handlers of routes.c. */
 void health_live(front *f, http_call *c, str tail);

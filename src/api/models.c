@@ -12,19 +12,6 @@ static str chat_note(const model_desc *d) {
     return S("no chats: the model does not generate");
 }
 
-/* "system, tools" as ["system","tools"]. */
-static void write_caps(json_writer *w, str caps) {
-    json_kv_array(w, "chat_template_caps");
-    while (caps.n > 0) {
-        const char *comma = memchr(caps.p, ',', caps.n);
-        size_t n = comma != NULL ? (size_t)(comma - caps.p) : caps.n;
-        json_str(w, (str){caps.p, n});
-        caps = str_skip(caps, n);
-        while (caps.n > 0 && (caps.p[0] == ',' || caps.p[0] == ' ')) caps = str_skip(caps, 1);
-    }
-    json_end_array(w);
-}
-
 /* What can be asked of it, and the sizes of vectors. */
 static void write_capabilities(json_writer *w, const model_desc *d) {
     json_kv_array(w, "capabilities");
@@ -58,7 +45,7 @@ static void write_meta(json_writer *w, const model_desc *d) {
     json_kv_str(w, "chat_template", str_of(d->chat));
     json_kv_str(w, "chat_template_note", chat_note(d));
     json_kv_str(w, "chat_template_check", str_of(d->chat_check));
-    write_caps(w, str_of(d->chat_caps));
+    front_write_list(w, "chat_template_caps", str_of(d->chat_caps));
     json_end_object(w);
 }
 

@@ -69,7 +69,7 @@ static status open_engine(bench *b, error *err) {
     b->threads = opt.threads;
     /* before the plan, which must see what the sweep holds */
     TRY(machine_open(&b->machine, opt.threads, opt.isa_cap, err));
-    TRY(engine_open(&b->engine, b->model, &opt, err));
+    TRY(stack_engine_open(c, b->path, b->model, &opt, &b->engine, &(error){0}, err));
     TRY(load_engine(b, err));
     engine_report(b->engine, &b->report);
     return OK;

@@ -18,9 +18,9 @@ typedef struct steps {
     double rows_with_logits;
 } steps;
 
-static steps steps_of(const bench_test *t) {
+static steps steps_of(const mem_plan *plan, const bench_test *t) {
     if (t->batch > 0) return (steps){t->tokens, t->batch, (double)t->tokens * t->batch};
-    const uint32_t count = num_max_u32((t->tokens + BENCH_ROWS_MAX - 1) / BENCH_ROWS_MAX, 1);
+    const uint32_t count = num_max_u32(num_div_up_u32(t->tokens, plan->rows_max), 1);
     return (steps){count, (double)t->tokens / count, 1};
 }
 
@@ -102,7 +102,7 @@ static double kv_bytes(const model *m, const mem_plan *plan, const bench_test *t
         return unit * t->batch * seen_by_rows(m, t->depth, (double)t->depth + t->tokens);
     double seen = 0;
     for (uint32_t end = 0; end < t->tokens;) {
-        end += num_min_u32(t->tokens - end, BENCH_ROWS_MAX);
+        end += num_min_u32(t->tokens - end, plan->rows_max);
         for (uint32_t i = 0; i < m->hparams.layers; i++)
             seen += sum_seen(end - 1.0, end, m->layers[i].window);
     }
@@ -119,7 +119,7 @@ static double attention_products(const model *m, const bench_test *t) {
 /* --- together -------------------- */
 
 bench_cost bench_cost_of(const model *m, const mem_plan *plan, const bench_test *t) {
-    const steps s = steps_of(t);
+    const steps s = steps_of(plan, t);
     const double states = plan->seats > 0 ? (double)plan->state_bytes / plan->seats : 0;
     const double sequences = num_max_u32(t->batch, 1);
     return (bench_cost){

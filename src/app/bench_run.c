@@ -16,8 +16,9 @@ static int32_t some_token(const bench *b, uint32_t i) {
 /* Rows up to position `to` of the seat, in steps as long as they can be. */
 static status read_prompt(bench *b, uint32_t seat, uint32_t to, error *err) {
     kv_pool *kv = engine_kv(b->engine);
+    const uint32_t rows_max = engine_mem_plan(b->engine)->rows_max;
     for (uint32_t from = kv_seat_tokens(kv, seat); from < to;) {
-        const uint32_t n = num_min_u32(to - from, BENCH_ROWS_MAX);
+        const uint32_t n = num_min_u32(to - from, rows_max);
         TRY(kv_seat_grow(kv, seat, from + n, err));
         for (uint32_t i = 0; i < n; i++)
             b->rows[i] = (engine_row){.token = some_token(b, from + i),

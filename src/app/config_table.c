@@ -52,7 +52,7 @@ const config_option config_options[] = {
 
     {"engine.ctx", "ctx", "", CONFIG_U32, 0, ALL_LOADS & ~ON(BENCH),
      AT(ctx_tokens), 0, 16777216, "0", NULL, "N",
-     "tokens per sequence at most; 0 is what the model was trained for"},
+     "tokens per sequence at most; 0 is what the model and memory allow"},
     {"engine.parallel", "parallel", "", CONFIG_U32, 0, ON(SERVE),
      AT(parallel), 1, 4096, "32", NULL, "N",
      "sequences computed together at most; does not divide --ctx"},
@@ -114,7 +114,7 @@ const config_option config_options[] = {
 
     {"sched.step_tokens_max", "step-tokens-max", "", CONFIG_U32, 0, ON(SERVE),
      AT(step_tokens_max), 1, 65536, "512", NULL, "N",
-     "tokens computed in one step at most"},
+     "tokens computed in one step at most; not given, fewer in short memory"},
     {"sched.step_ms_target", "step-ms-target", "", CONFIG_MS, 0, ON(SERVE),
      AT(step_ms_target), 1, 60000, "250ms", NULL, "TIME",
      "prompts are cut so that a step takes about this long"},

@@ -28,6 +28,8 @@ enum {
     PARK_MS_MAX = 1000,
     ENCODER_ROWS_MAX = 8192, /* tokens of a text that an encoder sees at once, at most */
     CHAT_FILE_BYTES_MAX = 1 << 20,
+    STEP_TOKENS_MIN = 128, /* when memory is short; likewise: */
+    CTX_TOKENS_MIN = 2048,
 };
 
 struct stack {
@@ -60,6 +62,11 @@ static bool wants_fast(const config *c) {
     return c->numerics == CONFIG_NUMERICS_FAST || (c->numerics == CONFIG_NUMERICS_AUTO && serves);
 }
 
+/* What was asked for is kept or refused, never lowered. */
+static bool may_lower_steps(const config *c) {
+    return c->cmd != COMMAND_SERVE || !config_is_given(c, "step-tokens-max");
+}
+
 status stack_engine_options(const config *c, engine_options *out, error *err) {
     static const cpu_isa isas[] = {CPU_ISA_AUTO,   CPU_ISA_SCALAR, CPU_ISA_AVX2,
                                    CPU_ISA_AVX512, CPU_ISA_AMX,    CPU_ISA_NEON};
@@ -76,13 +83,40 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .fast = wants_fast(c),
         .kv_type = c->kv == CONFIG_KV_F32 ? DTYPE_F32 : DTYPE_F16,
         .ctx_max = c->ctx_tokens,
+        .ctx_min = CTX_TOKENS_MIN,
         .seats = seats,
         .rows_max = num_max_u32(c->step_tokens_max, seats),
+        .rows_min = may_lower_steps(c) ? STEP_TOKENS_MIN : 0,
         .taken_rows_max = seats,
         .lora_rank_max = c->cmd == COMMAND_SERVE || c->loras.count > 0 ? c->lora_rank_max : 0,
         .kv_bytes_max = c->kv_bytes_max,
     };
     return OK;
+}
+
+/* --- an engine, on the CPU if need be -------------------- */
+
+static status open_on_cpu(const config *c, const char *name, const model *m, engine_options *opt,
+                          engine **out, const error *why, error *err) {
+    device_choice device;
+    TRY(device_choose(c, &device, err));
+    if (!device.preferred) return error_set(err, why->code, "%s", why->msg);
+    log_warn("gpu", "name=%s is computed on the CPU: %s (--gpu require refuses instead)", name,
+             why->msg);
+    opt->backend = backend_find("cpu");
+    return engine_open(out, m, opt, err);
+}
+
+status stack_engine_open(const config *c, const char *name, const model *m, engine_options *opt,
+                         engine **out, error *why, error *err) {
+    device_choice device;
+    TRY(device_choose(c, &device, err));
+    *why = (error){0};
+    if (device.preferred && device.backend->no_adapters && c->loras.count > 0)
+        (void)error_set(why, ERR_UNSUPPORTED, "adapters are computed on CPUs only");
+    else if (engine_open(out, m, opt, why) == OK)
+        return OK;
+    return open_on_cpu(c, name, m, opt, out, why, err);
 }
 
 /* --- description -------------------- */
@@ -179,6 +213,8 @@ static void describe(stack *s, const engine_options *opt) {
     str_copy_c(d->arch, sizeof d->arch, str_of(h->arch));
     str_copy_c(d->backend, sizeof d->backend, str_of(report.what));
     str_copy_c(d->device, sizeof d->device, str_of(plan->device));
+    _Static_assert(sizeof d->reduced >= MEM_CUTS_TEXT_BYTES, "all cuts fit");
+    mem_cuts_text(&plan->cuts, d->reduced);
     str_copy_c(d->numerics, sizeof d->numerics, str_of(report.numerics));
     str_copy_c(d->kv_type, sizeof d->kv_type, str_of(dtype_name(opt->kv_type)));
     describe_types(s->model, d->types, sizeof d->types);
@@ -219,11 +255,6 @@ static void log_loaded(const stack *s) {
              " kv_blocks=%u state_bytes=%" PRIu64 " workspace_bytes=%" PRIu64,
              d->name, p->weights_bytes, p->repacked_bytes, p->kv_bytes, p->kv_blocks,
              p->state_bytes, p->workspace_bytes);
-    if (p->kv_cut)
-        log_warn("model",
-                 "kv cache holds %u tokens, %u sequences of %u tokens would need more memory: when "
-                 "it is full the youngest wait",
-                 p->kv_blocks * KV_BLOCK_TOKENS, p->seats, p->ctx_max);
     if (d->ctx_max > d->ctx_train)
         log_warn("model", "ctx_tokens=%u is more than the %u the model was trained for", d->ctx_max,
                  d->ctx_train);
@@ -308,22 +339,17 @@ static status open_adapters(stack *s, error *err) {
     return lora_args_load_into(c, s->loras, err);
 }
 
-/* A GPU that was taken because it is there may turn out too small, or not to do what is asked for:
- * then the CPU computes, which is said here and by /health. */
+/* What the GPU that computes cannot be used for any more is computed on the CPU, or an error. */
+static status fall_back(stack *s, const error *why, error *err) {
+    str_copy_c(s->desc.fallback, sizeof s->desc.fallback, str_of(why->msg));
+    return open_on_cpu(s->c, s->desc.name, s->model, &s->options, &s->engine, why, err);
+}
+
 static status open_on_device(stack *s, error *err) {
-    device_choice device;
     error why = {0};
-    TRY(device_choose(s->c, &device, err));
-    if (device.preferred && device.backend->no_adapters && s->c->loras.count > 0)
-        (void)error_set(&why, ERR_UNSUPPORTED, "adapters are computed on CPUs only");
-    else if (engine_open(&s->engine, s->model, &s->options, &why) == OK)
-        return OK;
-    if (!device.preferred) return error_set(err, why.code, "%s", why.msg);
-    log_warn("gpu", "name=%s is computed on the CPU: %s (--gpu require refuses instead)",
-             s->desc.name, why.msg);
+    TRY(stack_engine_open(s->c, s->desc.name, s->model, &s->options, &s->engine, &why, err));
     str_copy_c(s->desc.fallback, sizeof s->desc.fallback, str_of(why.msg));
-    s->options.backend = backend_find("cpu");
-    return engine_open(&s->engine, s->model, &s->options, err);
+    return OK;
 }
 
 static status open_engine(stack *s, error *err) {
@@ -346,11 +372,27 @@ static status open_engine(stack *s, error *err) {
     return OK;
 }
 
-static status wake_engine(stack *s, error *err) {
+static status load_weights(stack *s, error *err) {
     TRY(step_to(s, LOAD_PHASE_WEIGHTS, AT_WEIGHTS, err));
     TRY(engine_load(s->engine, &(backend_progress){tell_weights, s}, err));
     TRY(step_to(s, LOAD_PHASE_WARM_UP, AT_WARM_UP, err));
     return engine_warm_up(s->engine, err);
+}
+
+/* A GPU may fail as late as now: its driver puts code into its memory when it is first run. */
+static status wake_engine(stack *s, error *err) {
+    error why = {0};
+    const status st = load_weights(s, &why);
+    if (st == OK) return OK;
+    const bool on_device = engine_mem_plan(s->engine)->on_device;
+    if (st == ERR_CANCELED || !on_device) return error_set(err, st, "%s", why.msg);
+    lora_table_destroy(s->loras);
+    engine_close(s->engine);
+    s->loras = NULL;
+    s->engine = NULL;
+    TRY(fall_back(s, &why, err));
+    TRY(open_adapters(s, err));
+    return load_weights(s, err);
 }
 
 static status collect_eog(stack *s, uint32_t *count, error *err) {
@@ -461,6 +503,7 @@ status stack_load(stack *s, uint64_t spoken_for_bytes, const load_watch *watch, 
     status st = open_engine(s, err);
     if (st == OK) st = wake_engine(s, err);
     if (st != OK) return command_blame(s->path.p, err);
+    s->options.rows_max = engine_mem_plan(s->engine)->rows_max; /* where memory was short: fewer */
     describe(s, &s->options);
     TRY(open_roles(s, s->c, &s->options, err));
     log_loaded(s);

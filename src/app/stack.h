@@ -51,5 +51,10 @@ void stack_close(stack *s);
 /* Engine options as configured.  --gpu and --numerics are held against what this build can
  * do: refused, or logged. */
 NODISCARD status stack_engine_options(const config *c, engine_options *out, error *err);
+/* An engine with these options.  A GPU that was taken because it is there may turn out too small,
+ * or not to do what is asked for: then the CPU computes, opt->backend is changed, *why says the
+ * reason and so does a WARN line.  A GPU that is required is an error. */
+NODISCARD status stack_engine_open(const config *c, const char *name, const model *m,
+                                   engine_options *opt, engine **out, error *why, error *err);
 
 #endif

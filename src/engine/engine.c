@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "base/os.h"
-#include "engine/forward.h"
+#include "engine/plan_internal.h"
 
 struct engine {
     const model *m; /* borrowed */
@@ -35,207 +35,6 @@ struct engine {
     uint64_t steps;
     uint32_t *lora_ops; /* [program->lora_slots] ops; NULL without adapters */
 };
-
-/* Of the memory that is free, the KV cache gets at most this much.  A device's is ours alone, and
- * what its driver needs has been left out before. */
-static const double kv_memory_share = 0.8, kv_device_share = 0.95;
-
-/* --- planning -------------------- */
-
-static kv_layout layout_of(const model *m, dtype kv_type) {
-    const model_hparams *h = &m->hparams;
-    switch (h->mixer) {
-    case MODEL_MIXER_ATTENTION:
-        return (kv_layout){.type = kv_type,
-                           .layers = h->layers,
-                           .kv_heads = h->kv_heads,
-                           .key_dim = h->head_dim,
-                           .value_dim = h->value_dim};
-    case MODEL_MIXER_LATENT: /* one latent and one rotary key for all heads */
-        return (kv_layout){.type = kv_type,
-                           .layers = h->layers,
-                           .kv_heads = 1,
-                           .key_dim = h->kv_rank + h->head_dim - h->nope_dim,
-                           .value_dim = h->kv_rank,
-                           .v_in_k = true};
-    case MODEL_MIXER_MAMBA:
-    case MODEL_MIXER_RWKV6:
-        break;
-    }
-    return (kv_layout){.type = kv_type};
-}
-
-static status plan_context(const model *m, const engine_options *opt, mem_plan *plan, error *err) {
-    const model_tensor *positions = &m->position_embd;
-    plan->ctx_max = opt->ctx_max != 0 ? opt->ctx_max : m->hparams.ctx_train;
-    if (m->hparams.is_encoder) plan->ctx_max = num_min_u32(plan->ctx_max, opt->rows_max);
-    if (model_has(positions) && plan->ctx_max > positions->rows)
-        return error_set(err, ERR_LIMIT,
-                         "engine: a context of %u tokens, the model has learned %u positions: "
-                         "lower --ctx",
-                         plan->ctx_max, positions->rows);
-    return OK;
-}
-
-/* What a plan may use, and what is left of it for the KV cache and the states. */
-static uint64_t memory_available(const backend_memory *memory) {
-    return memory->on_device ? memory->available : os_memory_available();
-}
-
-static uint64_t memory_left(const backend_memory *memory, const mem_plan *plan) {
-    const uint64_t available = memory_available(memory);
-    const uint64_t needed =
-        plan->weights_bytes + plan->repacked_bytes + plan->workspace_bytes + plan->state_bytes;
-    return available > needed ? available - needed : 0;
-}
-
-static status plan_states(const program *p, const engine_options *opt, const backend_memory *memory,
-                          mem_plan *plan, error *err) {
-    uint64_t bytes = 0;
-    uint64_t available = memory->on_device ? memory_left(memory, plan) : memory_available(memory);
-    bool fits = num_mul_u64(&bytes, p->state_floats, sizeof(float)) &&
-                num_mul_u64(&bytes, bytes, opt->seats);
-    if (bytes == 0 && fits) return OK;
-    if (!fits || bytes > available)
-        return error_set(err, ERR_NOMEM,
-                         "engine: the states of %u sequences need %llu floats each, %llu bytes "
-                         "are free: run fewer sequences at a time",
-                         opt->seats, (unsigned long long)p->state_floats,
-                         (unsigned long long)available);
-    plan->state_bytes = bytes;
-    return OK;
-}
-
-static uint64_t kv_bytes_limit(const engine_options *opt, const backend_memory *memory,
-                               const mem_plan *plan) {
-    uint64_t left = memory_left(memory, plan);
-    if (memory->on_device) { /* taken when the engine opens, touched or not */
-        const uint64_t share = (uint64_t)((double)left * kv_device_share);
-        return opt->kv_bytes_max != 0 ? num_min_u64(opt->kv_bytes_max, left) : share;
-    }
-    if (opt->kv_bytes_max != 0) return opt->kv_bytes_max;
-    left -= num_min_u64(left, opt->spoken_for_bytes);
-    return (uint64_t)((double)left * kv_memory_share);
-}
-
-static status plan_kv(const model *m, const engine_options *opt, const backend_memory *memory,
-                      mem_plan *plan, error *err) {
-    kv_layout layout = layout_of(m, opt->kv_type);
-    uint64_t block_bytes = kv_block_bytes(&layout);
-    /* without keys and values a block costs its bookkeeping only, but contexts may be long */
-    uint64_t cost = block_bytes > 0 ? block_bytes : KV_BLOCK_COST_BYTES;
-    uint64_t seat_blocks = kv_blocks_for(plan->ctx_max);
-    uint64_t wanted = num_min_u64(seat_blocks * plan->seats, UINT32_MAX);
-    uint64_t affordable = kv_bytes_limit(opt, memory, plan) / cost;
-    uint64_t blocks = num_min_u64(wanted, affordable);
-    if (blocks < seat_blocks)
-        return error_set(err, ERR_NOMEM,
-                         "kv: one sequence of %u tokens needs %llu bytes, %llu may be used: "
-                         "lower --ctx, or raise --kv-bytes-max or memory",
-                         plan->ctx_max, (unsigned long long)(seat_blocks * cost),
-                         (unsigned long long)(affordable * cost));
-    plan->kv_blocks = (uint32_t)blocks;
-    plan->kv_bytes = blocks * block_bytes;
-    plan->kv_cut = blocks < wanted;
-    return OK;
-}
-
-static uint32_t lora_rank_of(const engine_options *opt) {
-    return opt->backend->no_adapters ? 0 : opt->lora_rank_max;
-}
-
-static program_limits limits_of(const engine_options *opt, const mem_plan *plan) {
-    return (program_limits){.rows = opt->rows_max,
-                            .taken = num_max_u32(opt->hidden_rows_max, opt->taken_rows_max),
-                            .head = opt->taken_rows_max,
-                            .ctx = plan->ctx_max,
-                            .ctx_asked = num_max_u32(plan->ctx_max, opt->ctx_asked),
-                            .lora_rank = lora_rank_of(opt),
-                            .seats = opt->seats};
-}
-
-static backend_options backend_options_of(const engine_options *opt) {
-    return (backend_options){.threads = opt->threads,
-                             .isa_cap = opt->isa_cap,
-                             .fast = opt->fast,
-                             .device = opt->device,
-                             .device_bytes_max = opt->device_bytes_max};
-}
-
-/* Copies are touched when they are made: what does not fit would be found out by being killed. */
-static status check_copies(const mem_plan *plan, error *err) {
-    const uint64_t available = os_memory_available();
-    if (plan->repacked_bytes <= available) return OK;
-    return error_set(
-        err, ERR_NOMEM,
-        "engine: the weights, repacked, need %llu bytes, %llu are free: take a smaller "
-        "model or type",
-        (unsigned long long)plan->repacked_bytes, (unsigned long long)available);
-}
-
-/* Weights and workspace are taken from the device at once. */
-static status check_device(const mem_plan *plan, const backend_memory *memory, error *err) {
-    const uint64_t needed = plan->weights_bytes + plan->workspace_bytes;
-    if (needed <= memory->available) return OK;
-    return error_set(err, ERR_NOMEM,
-                     "engine: the weights need %llu bytes and the steps %llu, %llu may be taken of "
-                     "%s: take a smaller model or type, fewer --step-tokens-max, or --gpu off",
-                     (unsigned long long)plan->weights_bytes,
-                     (unsigned long long)plan->workspace_bytes,
-                     (unsigned long long)memory->available, memory->device);
-}
-
-/* Pinned memory is there at once, and stays. */
-static status check_pinned(const backend_memory *memory, error *err) {
-    const uint64_t available = os_memory_available();
-    if (memory->pinned <= available) return OK;
-    return error_set(
-        err, ERR_NOMEM,
-        "engine: steps need %llu bytes of pinned memory, %llu are free: lower --ctx or "
-        "--step-tokens-max",
-        (unsigned long long)memory->pinned, (unsigned long long)available);
-}
-
-static status plan_memory(const model *m, const engine_options *opt, const program *p,
-                          mem_plan *plan, error *err) {
-    const backend_options bopt = backend_options_of(opt);
-    backend_memory memory = {0};
-    TRY(opt->backend->plan(p, &bopt, &memory, err));
-    plan->workspace_bytes = memory.workspace;
-    plan->repacked_bytes = memory.repacked;
-    plan->weights_bytes -= num_min_u64(plan->weights_bytes, memory.replaced);
-    if (memory.on_device) plan->weights_bytes = memory.weights;
-    TRY(memory.on_device ? check_device(plan, &memory, err) : check_copies(plan, err));
-    TRY(check_pinned(&memory, err));
-    TRY(plan_states(p, opt, &memory, plan, err));
-    TRY(plan_kv(m, opt, &memory, plan, err));
-    if (!memory.on_device) return OK;
-    plan->on_device = true;
-    plan->pinned_bytes = memory.pinned;
-    plan->device_bytes =
-        plan->weights_bytes + plan->workspace_bytes + plan->state_bytes + plan->kv_bytes;
-    str_copy_c(plan->device, sizeof plan->device, str_of(memory.device));
-    return OK;
-}
-
-/* The plan and the program it stands on. */
-static status plan_with_program(const model *m, const engine_options *opt, mem_plan *plan,
-                                program **p, error *err) {
-    *plan = (mem_plan){.weights_bytes = m->weight_bytes, .seats = opt->seats};
-    TRY(plan_context(m, opt, plan, err));
-    program_limits limits = limits_of(opt, plan);
-    TRY(forward_record(p, m, &limits, err));
-    status st = plan_memory(m, opt, *p, plan, err);
-    if (st != OK) program_destroy(*p);
-    return st;
-}
-
-status engine_plan(const model *m, const engine_options *opt, mem_plan *out, error *err) {
-    program *p = NULL;
-    TRY(plan_with_program(m, opt, out, &p, err));
-    program_destroy(p);
-    return OK;
-}
 
 /* --- life cycle -------------------- */
 
@@ -272,7 +71,7 @@ static status open_lora_slots(engine *e, error *err) {
 
 static status open_parts(engine *e, error *err) {
     const engine_options *opt = &e->opt;
-    const backend_options bopt = backend_options_of(opt);
+    const backend_options bopt = plan_backend_options(opt);
     TRY(opt->backend->open(&e->backend, e->program, &bopt, err));
     TRY(kv_pool_create(&e->kv, e->plan.kv_blocks, opt->seats, kv_blocks_for(e->plan.ctx_max), err));
     TRY(opt->backend->memory(e->backend, (size_t)e->plan.kv_bytes, (size_t)e->plan.state_bytes,
@@ -281,27 +80,77 @@ static status open_parts(engine *e, error *err) {
     return open_lora_slots(e, err);
 }
 
-status engine_open(engine **out, const model *m, const engine_options *opt, error *err) {
-    ASSERT(opt->seats > 0 && opt->rows_max > 0 && opt->taken_rows_max <= opt->rows_max &&
-           opt->hidden_rows_max <= opt->rows_max);
+/* *plan is what was tried, also when it could not be opened; all zero when there is no plan. */
+static status open_planned(engine **out, const model *m, const engine_options *opt, mem_plan *plan,
+                           error *err) {
+    *plan = (mem_plan){0};
     engine *e = mem_try_calloc(1, sizeof *e);
     if (e == NULL) return error_set(err, ERR_NOMEM, "engine: no memory");
     e->m = m;
-    e->opt = *opt;
-    e->layout = layout_of(m, opt->kv_type);
-    status st = plan_with_program(m, opt, &e->plan, &e->program, err);
+    e->layout = plan_kv_layout(m, opt->kv_type);
+    status st = plan_down(m, opt, &e->opt, &e->plan, &e->program, err);
     if (st != OK) {
         mem_free(e);
         return st;
     }
+    *plan = e->plan;
     st = open_parts(e, err);
     if (st != OK) {
         engine_close(e);
         return st;
     }
-    if (opt->lora_rank_max > lora_rank_of(opt))
+    *out = e;
+    return OK;
+}
+
+/* Of a device plan that could not be opened: the weights, and three quarters of what can shrink. */
+static uint64_t next_limit(const mem_plan *tried) {
+    const uint64_t rest = tried->device_bytes - tried->weights_bytes;
+    return num_max_u64(tried->weights_bytes + rest - rest / 4, 1);
+}
+
+/* Between plan and allocation another program may take memory of the device, or its driver may need
+ * more than was left to it: then everything is given back, and there is a new plan, of what is free
+ * by now and of less than was asked for in vain.  *err is why; the last attempt's when all fail. */
+static status open_with_less(engine **out, const model *m, const engine_options *opt,
+                             mem_plan *tried, error *err) {
+    enum { TRIES = 3 };
+    engine_options within = *opt;
+    error before = *err;
+    status st = before.code;
+    for (int i = 0; i < TRIES && st == ERR_NOMEM && tried->on_device; i++) {
+        before = *err;
+        within.device_bytes_max = next_limit(tried);
+        log_warn("engine", "%s: planned anew with %.1f MiB of %s at most", before.msg,
+                 (double)within.device_bytes_max / (1024.0 * 1024.0), tried->device);
+        st = open_planned(out, m, &within, tried, err);
+    }
+    if (st == OK || tried->on_device) return st;
+    const error last = *err;
+    return error_set(err, st, "%.300s; planned anew: %.400s", before.msg, last.msg);
+}
+
+status engine_open(engine **out, const model *m, const engine_options *opt, error *err) {
+    ASSERT(opt->seats > 0 && opt->rows_max > 0 && opt->taken_rows_max <= opt->rows_max &&
+           opt->hidden_rows_max <= opt->rows_max);
+    mem_plan plan;
+    error why = {0};
+    engine *e = NULL;
+    status st = open_planned(&e, m, opt, &plan, &why);
+    if (st == ERR_NOMEM && plan.on_device) st = open_with_less(&e, m, opt, &plan, &why);
+    if (st != OK) return error_set(err, st, "%s", why.msg);
+    plan_log_cuts(&e->plan);
+    if (opt->lora_rank_max > plan_lora_rank(opt))
         log_info("engine", "adapters none: backend %s computes without them", opt->backend->name);
     *out = e;
+    return OK;
+}
+
+status engine_plan(const model *m, const engine_options *opt, mem_plan *out, error *err) {
+    program *p = NULL;
+    engine_options got;
+    TRY(plan_down(m, opt, &got, out, &p, err));
+    program_destroy(p);
     return OK;
 }
 

@@ -22,9 +22,11 @@ typedef struct engine_options {
     bool fast;                 /* numerics of prompts (backend.h) */
     dtype kv_type;             /* F32 or F16 */
     uint32_t ctx_max;          /* tokens per sequence; 0: what the model was trained for */
+    uint32_t ctx_min;          /* of ctx_max 0: as few when memory is short; 0: never fewer */
     uint32_t ctx_asked;        /* 0: ctx_max; larger where only a part of the context is needed */
     uint32_t seats;            /* sequences that run at the same time */
     uint32_t rows_max;         /* rows of one step */
+    uint32_t rows_min;         /* as few, or as seats, when memory is short; 0: never fewer */
     uint32_t taken_rows_max;   /* rows of one step whose logits are wanted */
     uint32_t hidden_rows_max;  /* rows whose hidden states or logits are wanted; 0: as many */
     uint32_t lora_rank_max;    /* of adapters; 0: there will be none */
@@ -33,6 +35,31 @@ typedef struct engine_options {
     const char *device;        /* for backends on a device (backend.h): which one; borrowed */
     uint64_t device_bytes_max; /* of its memory; 0: what is free */
 } engine_options;
+
+/* What there was no room for: "weights and steps" need so much, so much may be taken. */
+typedef struct mem_shortage {
+    const char *what; /* static; NULL: nothing was short */
+    uint64_t needed_bytes;
+    uint64_t available_bytes;
+    char where[64]; /* the device's name, or "host memory" */
+} mem_shortage;
+
+/* What the engine does without for want of memory, and what it lacked last. */
+typedef struct mem_cut {
+    const char *name; /* "step_tokens", "ctx", "kv_tokens"; static */
+    uint64_t from, to;
+    mem_shortage why;
+} mem_cut;
+
+enum { MEM_CUTS_MAX = 3, MEM_CUTS_TEXT_BYTES = 128 };
+
+typedef struct mem_cuts {
+    mem_cut list[MEM_CUTS_MAX];
+    uint32_t count;
+} mem_cuts;
+
+/* "step_tokens 512 -> 256, ctx 131072 -> 32768"; "" when nothing was cut. */
+void mem_cuts_text(const mem_cuts *c, char out[MEM_CUTS_TEXT_BYTES]);
 
 /* Every byte the engine will use.  The same function plans and opens.  On a device all of them are
  * bytes of its memory, taken at once when the engine opens. */
@@ -43,18 +70,23 @@ typedef struct mem_plan {
     uint64_t state_bytes;     /* of all seats; 0 without state-space layers */
     uint64_t workspace_bytes; /* backend: values, tables, scratch */
     uint32_t kv_blocks;
-    uint32_t ctx_max; /* an encoder's is at most rows_max: its sequences are whole in a step */
+    uint32_t rows_max; /* of a step */
+    uint32_t ctx_max;  /* an encoder's is at most rows_max: its sequences are whole in a step */
     uint32_t seats;
-    bool kv_cut; /* seats * ctx_max tokens do not fit in memory: fewer blocks were planned */
+    bool kv_cut;   /* seats * ctx_max tokens do not fit in memory: fewer blocks were planned */
+    mem_cuts cuts; /* that, and rungs of the ladder (ladder.c) */
     bool on_device;
     uint64_t device_bytes; /* the sum; 0 on the host */
     uint64_t pinned_bytes; /* of the host's memory, besides */
     char device[64];       /* its name; "" on the host */
 } mem_plan;
 
+/* Where memory is short: with fewer rows and a shorter context, as far as the options let it.
+ * ERR_NOMEM names the numbers of the smallest plan. */
 NODISCARD status engine_plan(const model *m, const engine_options *opt, mem_plan *out, error *err);
 
-/* m is borrowed and must outlive the engine. */
+/* m is borrowed and must outlive the engine.  A device whose memory somebody else takes meanwhile
+ * is planned for anew, a few times.  One WARN line for each cut. */
 NODISCARD status engine_open(engine **out, const model *m, const engine_options *opt, error *err);
 void engine_close(engine *e);
 

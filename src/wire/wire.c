@@ -128,6 +128,7 @@ static void walk_model(codec *c, model_desc *d) {
     codec_chars(c, d->backend, sizeof d->backend, "backend");
     codec_chars(c, d->device, sizeof d->device, "device");
     codec_chars(c, d->fallback, sizeof d->fallback, "fallback");
+    codec_chars(c, d->reduced, sizeof d->reduced, "reduced");
     codec_chars(c, d->numerics, sizeof d->numerics, "numerics");
     codec_chars(c, d->kv_type, sizeof d->kv_type, "kv_type");
     FIELD(c, d->params);

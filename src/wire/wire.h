@@ -25,7 +25,7 @@
 #include "base/str.h"
 
 enum {
-    WIRE_VERSION = 5,
+    WIRE_VERSION = 6,
     WIRE_HEADER_BYTES = 8,
     WIRE_FRAME_BYTES_MAX = 64 << 20,
     WIRE_CHOICES_MAX = 128,
@@ -310,6 +310,7 @@ typedef struct model_desc {
     char backend[16];     /* what computes: "cpu avx2" */
     char device[64];      /* the GPU that it computes on; "" on a CPU */
     char fallback[240];   /* why it does not compute where it was to; "" when it does */
+    char reduced[128];    /* what memory was too short for: "ctx 131072 -> 32768, kv_tokens .." */
     char numerics[8];     /* "exact" or "fast" */
     char kv_type[8];
     uint64_t params;

@@ -220,13 +220,14 @@ def broken(**fault):
 
 
 @test
-def an_allocation_that_fails_is_an_error_not_a_crash():
+def allocations_that_fail_are_an_error_not_a_crash():
     out = os.path.join(harness.TMP, "none.f32")
     failed = 0
-    for at in range(1, 8):
-        env = on_gpu(broken(call="cuMemAlloc_v2", at=at, result=2))
+    for first in range(1, 8):
+        faults = [{"call": "cuMemAlloc_v2", "at": first + i, "result": 2} for i in range(24)]
         done = gantry(
-            "logits", harness.TINY, "--tokens", "1", "-o", out, "--gpu", "require", env=env
+            "logits", harness.TINY, "--tokens", "1", "-o", out, "--gpu", "require",
+            env=on_gpu({"gpus": [{"preset": "t4"}], "faults": faults}),
         )
         if done.code == 0:
             break
@@ -259,3 +260,157 @@ def a_sticky_fault_is_told_to_clients_and_ends_the_process():
         if server.process.poll() is None:
             server.process.kill()
         server.process.wait()
+
+
+# --- memory that is short ------------------------------------------------------------------------
+
+
+def card(mib):
+    """A card with so many MiB beside what its context and our reserve take."""
+    return small_gpu(mib + 8 + 32)
+
+
+def long_model():
+    """The small model, said to be trained for 65536 tokens: 64 MiB of KV cache."""
+    path = os.path.join(harness.TMP, "long.gguf")
+    if not os.path.exists(path):
+        gantry("bench", "synth:small:q8_0", "--export", path).succeeded()
+        model = gguf.Gguf(path)
+        model.keys["llama.context_length"] = (gguf.U32, 65536)
+        model.write(path)
+    return path
+
+
+def greedy(server, prompt):
+    body = {"prompt": prompt, "max_tokens": 4, "temperature": 0, "logprobs": 1}
+    choice = server.post("/v1/completions", body).must(200).json["choices"][0]
+    return choice["text"], choice["logprobs"]["token_logprobs"]
+
+
+def answers_as_usual(server, path, *flags, prompt="once upon a time"):
+    """What a card with room for all says, and the CPU as nearly as 8 bits are."""
+    got = greedy(server, prompt)
+    with Server("--gpu", "require", *flags, model=path, env=on_gpu()) as roomy:
+        equal(said_of(roomy)[1]["reduced"], [], "what was cut with room for all")
+        equal(got, greedy(roomy, prompt), "the answer")
+    with Server("--gpu", "off", *flags, model=path) as cpu:
+        off = abs(got[1][0] - greedy(cpu, prompt)[1][0])
+        check(off < 0.05, f"the log-probability is off by {off:.3g}")
+
+
+def cut_of(server, name):
+    """The cut of that name as (from, to), in /health as in the log; None when there is none."""
+    _, model = said_of(server)
+    for entry in model["reduced"]:
+        check(entry in server.stderr, f"the log does not say {entry!r}")
+    found = [e.split() for e in model["reduced"] if e.split()[0] == name]
+    return (int(found[0][1]), int(found[0][3])) if found else None
+
+
+@test
+def a_card_with_room_for_all_cuts_nothing():
+    with Server("--gpu", "require", "--parallel", "2", env=on_gpu()) as server:
+        equal(said_of(server)[1]["reduced"], [], "what was cut")
+
+
+@test
+def a_step_has_fewer_rows_when_memory_is_short():
+    flags = ("--ctx", "1536", "--parallel", "2")
+    cards = (("synth:small:q8_0", 6, (256,), 4), ("synth:tiny:q8_0", 1, (128, 256), 60))
+    for path, mib, rows, words in cards:
+        with Server("--gpu", "require", *flags, model=path, env=on_gpu(card(mib))) as server:
+            top, now = cut_of(server, "step_tokens")
+            check(top == 512 and now in rows, f"{now} of {top} rows with {mib} MiB")
+            equal(cut_of(server, "ctx"), None, f"context with {mib} MiB")
+            check("MiB may be taken of Tesla T4" in server.stderr, "the log says no numbers")
+            answers_as_usual(server, path, *flags, prompt="time " * words)
+
+
+@test
+def a_context_that_nobody_asked_for_is_cut_when_memory_is_short():
+    path = long_model()
+    with Server("--gpu", "require", model=path, env=on_gpu(card(60))) as server:
+        equal(cut_of(server, "ctx"), (65536, 32768), "context")
+        check(cut_of(server, "kv_tokens") is not None, "32 sequences have room all the same")
+        equal(said_of(server)[1]["ctx"], 32768, "context in /health")
+        equal(cut_of(server, "step_tokens"), None, "rows")
+    with Server("--gpu", "require", "--parallel", "2", model=path, env=on_gpu(card(12))) as server:
+        equal(cut_of(server, "ctx"), (65536, 8192), "context on a smaller card")
+        equal(cut_of(server, "step_tokens"), (512, 256), "rows on a smaller card")
+        answers_as_usual(server, path, "--ctx", "8192", "--parallel", "2")
+
+
+@test
+def what_was_asked_for_is_not_cut():
+    path = long_model()
+    for flags in (("--ctx", "65536"), ("--step-tokens-max", "512", "--ctx", "8192")):
+        done = gantry(
+            "serve", "--port", "0", "-m", path, "--gpu", "require", *flags,
+            env=on_gpu(card(12) if "8192" in flags else card(60)),
+        )
+        check(done.code not in (0, 2), f"{flags}: exit status {done.code}")
+        check("bytes" in done.err and "ctx 65536 ->" not in done.err, f"{flags}: {done.err!r}")
+    with Server("--ctx", "65536", model=path, env=on_gpu(card(60))) as server:  # preferred only
+        _, model = said_of(server)
+        check(model["backend"].startswith("cpu"), f"backend {model['backend']!r}")
+        equal(model["ctx"], 65536, "context")
+        check("67108864 bytes" in model["fallback"], f"reason {model['fallback']!r}")
+
+
+@test
+def a_ladder_that_ends_says_how_far_it_went():
+    path = long_model()
+    done = gantry(
+        "serve", "--port", "0", "-m", path, "--gpu", "require", env=on_gpu(card(3))
+    )
+    check(done.code not in (0, 2), f"exit status {done.code}")
+    check("after step_tokens 512 -> 128, ctx 65536 -> 2048" in done.err, done.err)
+    with Server(model=path, env=on_gpu(card(3))) as server:  # the CPU has room for all
+        _, model = said_of(server)
+        check(model["backend"].startswith("cpu"), f"backend {model['backend']!r}")
+        check("after step_tokens 512 -> 128" in model["fallback"], f"{model['fallback']!r}")
+        equal((model["ctx"], cut_of(server, "step_tokens")), (65536, None), "on the CPU")
+
+
+@test
+def memory_that_is_gone_when_it_is_taken_leads_to_a_smaller_plan():
+    faults = [{"call": "cuMemAlloc_v2", "at": at, "result": 2} for at in (3, 6)]
+    env = on_gpu({"gpus": [{"preset": "t4"}], "faults": faults})
+    with Server("--gpu", "require", "--parallel", "2", env=env) as server:
+        equal(server.stderr.count("planned anew with"), 2, "plans after a failure")
+        check(cut_of(server, "kv_tokens") is not None, "nothing was cut")
+        greedy(server, "a")
+    many = [{"call": "cuMemAlloc_v2", "at": at, "result": 2} for at in range(1, 25)]
+    with Server(env=on_gpu({"gpus": [{"preset": "t4"}], "faults": many})) as server:
+        _, model = said_of(server)
+        check(model["backend"].startswith("cpu"), f"backend {model['backend']!r}")
+        check("MiB" in model["fallback"], f"reason {model['fallback']!r}")
+
+
+@test
+def a_gpu_that_fails_while_it_loads_gives_way_to_the_cpu():
+    for fault in (
+        {"call": "cuMemcpyHtoDAsync_v2", "at": 2, "result": 214},  # memory that cannot be corrected
+        {"kernel": "k_norm", "at": 1, "result": 719},  # the first step of all
+    ):
+        env = on_gpu(broken(**fault))
+        with Server(env=env) as server:
+            _, model = said_of(server)
+            check(model["backend"].startswith("cpu"), f"{fault}: backend {model['backend']!r}")
+            check("CUDA_ERROR" in model["fallback"], f"{fault}: reason {model['fallback']!r}")
+            greedy(server, "a")
+        done = gantry(
+            "serve", "--port", "0", "-m", harness.TINY, "--gpu", "require", env=env
+        )
+        check(done.code not in (0, 2) and "CUDA_ERROR" in done.err, f"{fault}: {done.err!r}")
+
+
+@test
+def host_memory_has_the_same_ladder():
+    path = long_model()
+    flags = ("--gpu", "off", "--kv-bytes-max", "20MiB")
+    with Server(*flags, model=path) as server:
+        equal(cut_of(server, "ctx"), (65536, 16384), "context")
+        check("may be taken of host memory" in server.stderr, "the log says no numbers")
+    done = gantry("serve", "--port", "0", "-m", path, *flags, "--ctx", "65536")
+    check(done.code not in (0, 2) and "67108864 bytes" in done.err, done.err)

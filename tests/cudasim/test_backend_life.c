@@ -1,8 +1,10 @@
 /* test_backend_life.c - opening, failing and closing backend_cuda: what was planned is what is
  * allocated, nothing is allocated later, nothing stays behind, and faults are told. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "cudasim/backend_rig.h"
 #include "engine/engine_rig.h"
 
@@ -108,30 +110,93 @@ TEST(cuda_plan_stays_below_a_limit_of_ours) {
     CHECK_EQ(host.leaks(), 0);
 }
 
-/* Allocations fail one after the other: each time an error, and nothing stays behind. */
-TEST(cuda_open_without_memory_leaves_nothing) {
+/* --- memory that is not there when it is taken -------------------- */
+
+enum { NEVER = 12 }; /* more calls of any kind than an engine makes to open */
+
+/* Call `at` of a kind fails, and `more` after it; how the engine opens then. */
+static status open_failing(engine **e, const model *m, const char *call, uint64_t at, uint64_t more,
+                           error *err) {
+    const engine_options opt = small_options();
+    CHECK(host_machine("t4"));
+    for (uint64_t i = 0; i <= more; i++) host.fault_add(call, NULL, at + i, CU_OUT_OF_MEMORY);
+    return engine_open(e, m, &opt, err);
+}
+
+/* Each allocation of the card in turn fails: all is given back, and there is a smaller plan. */
+TEST(cuda_open_goes_down_a_rung_when_memory_is_gone) {
     HOST_MACHINE("t4");
     model *m = tiny("synth:tiny:q8_0");
-    engine *e = NULL;
+    mem_plan full;
     const engine_options opt = small_options();
-    static const char *const calls[] = {"cuMemAlloc_v2", "cuMemHostAlloc",
-                                        "cuDevicePrimaryCtxRetain", "cuStreamCreateWithPriority"};
-    for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++) {
-        status st = ERR_NOMEM;
-        for (uint64_t at = 1; at < 12 && st != OK; at++) {
-            error err = {0};
-            CHECK(host_machine("t4"));
-            host.fault_add(calls[c], NULL, at, CU_OUT_OF_MEMORY);
-            st = engine_open(&e, m, &opt, &err);
-            if (st == OK) break;
-            CHECK_EQ(st, ERR_NOMEM);
-            CHECK(err.msg[0] != '\0');
-            CHECK_EQ(host.leaks(), 0);
-        }
-        CHECK_EQ(st, OK);
+    log_set_level(LOG_ERROR);
+    CHECK_EQ(engine_plan(m, &opt, &full, NULL), OK);
+    for (uint64_t at = 1; at <= 3; at++) { /* weights, workspace, kv cache */
+        engine *e = NULL;
+        CHECK_EQ(open_failing(&e, m, "cuMemAlloc_v2", at, 0, NULL), OK);
+        if (e == NULL) continue;
+        const mem_plan *plan = engine_mem_plan(e);
+        CHECK(plan->device_bytes < full.device_bytes && plan->kv_cut);
+        CHECK_EQ(host.memory(0).asked_now, plan->device_bytes);
+        CHECK_EQ(host.calls("cuMemAlloc_v2"), at + 3);
+        step_some(e, 5);
+        CHECK(engine_fault(e) == NULL);
         engine_close(e);
         CHECK_EQ(host.leaks(), 0);
     }
+    log_set_level(LOG_INFO);
+    model_close(m);
+}
+
+/* It fails again and again: a bounded number of attempts, an error with numbers, nothing left. */
+TEST(cuda_open_without_memory_leaves_nothing) {
+    static const char *const calls[] = {"cuMemAlloc_v2", "cuMemHostAlloc",
+                                        "cuDevicePrimaryCtxRetain", "cuStreamCreateWithPriority"};
+    HOST_MACHINE("t4");
+    model *m = tiny("synth:tiny:q8_0");
+    log_set_level(LOG_ERROR);
+    for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++) {
+        bool opened = false;
+        uint64_t refused = 0;
+        for (uint64_t at = 1; at < NEVER && !opened; at++) {
+            engine *e = NULL;
+            error err = {0};
+            const status st = open_failing(&e, m, calls[c], at, 2 * NEVER, &err);
+            opened = st == OK;
+            CHECK(opened == (e != NULL));
+            if (!opened) {
+                refused++;
+                CHECK_EQ(st, ERR_NOMEM);
+                CHECK(err.msg[0] != '\0');
+            }
+            engine_close(e);
+            CHECK_EQ(host.leaks(), 0);
+        }
+        CHECK(opened && refused > 0);
+    }
+    log_set_level(LOG_INFO);
+    model_close(m);
+}
+
+/* A single call of any kind that fails ends in an engine or in an error; there is no third way. */
+TEST(cuda_open_survives_each_call_that_fails_once) {
+    static const char *const calls[] = {"cuMemHostAlloc", "cuDevicePrimaryCtxRetain",
+                                        "cuStreamCreateWithPriority", "cuModuleLoadData"};
+    HOST_MACHINE("t4");
+    model *m = tiny("synth:tiny:q8_0");
+    log_set_level(LOG_ERROR);
+    for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++) {
+        for (uint64_t at = 1; at < NEVER; at++) {
+            engine *e = NULL;
+            error err = {0};
+            const status st = open_failing(&e, m, calls[c], at, 0, &err);
+            CHECK(st == OK || st == ERR_NOMEM);
+            CHECK((st == OK) == (e != NULL));
+            engine_close(e);
+            CHECK_EQ(host.leaks(), 0);
+        }
+    }
+    log_set_level(LOG_INFO);
     model_close(m);
 }
 
@@ -164,6 +229,141 @@ TEST(cuda_model_that_does_not_fit_is_told_in_numbers) {
     CHECK(host_machine("{\"gpus\":[{\"preset\":\"t4\",\"memory_mib\":334,\"context_mib\":300}]}"));
     CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
     CHECK_HAS(err.msg, "the weights need");
+    model_close(m);
+}
+
+/* --- the ladder -------------------- */
+
+static model *small_of_long_context(void) {
+    model *m = tiny("synth:small:q8_0"); /* 1 KiB of a token */
+    m->hparams.ctx_train = 65536;
+    return m;
+}
+
+static engine_options lowerable_options(void) {
+    engine_options opt = rig_options(&on_cuda, DTYPE_F16, 0);
+    opt.seats = opt.taken_rows_max = 2;
+    opt.rows_min = 128;
+    opt.ctx_min = 2048;
+    return opt;
+}
+
+/* A limit between what two plans need takes the rung between them. */
+TEST(cuda_ladder_lowers_the_rows_of_a_step) {
+    static const char *const cuts[] = {"", "step_tokens 512 -> 256, ", "step_tokens 512 -> 128, "};
+    HOST_MACHINE("t4");
+    model *m = small_of_long_context();
+    log_set_level(LOG_ERROR);
+    for (uint32_t i = 0; i < 3; i++) {
+        engine_options opt = lowerable_options();
+        mem_plan plan;
+        char text[MEM_CUTS_TEXT_BYTES];
+        opt.ctx_max = 4096;
+        opt.rows_max = 512 >> i;
+        CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+        CHECK_EQ(plan.cuts.count, 0);
+        opt.rows_max = 512;
+        /* one sequence of 4 MiB, and the share that is left alone */
+        opt.device_bytes_max = plan.weights_bytes + plan.workspace_bytes + (4 << 20) * 100 / 95 + 1;
+        CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+        CHECK_EQ(plan.rows_max, 512 >> i);
+        mem_cuts_text(&plan.cuts, text);
+        CHECK(strncmp(text, cuts[i], strlen(cuts[i])) == 0);
+        CHECK(plan.kv_cut && plan.device_bytes <= opt.device_bytes_max);
+    }
+    log_set_level(LOG_INFO);
+    model_close(m);
+}
+
+/* A machine on whose card such a plan has just room, less `less` MiB. */
+static bool card_for(const model *m, uint32_t ctx, uint32_t rows, uint32_t less) {
+    enum { MIB = 1 << 20, CONTEXT_MIB = 8, RESERVE_MIB = 32 };
+    engine_options opt = lowerable_options();
+    mem_plan plan;
+    char card[128];
+    opt.ctx_max = ctx;
+    opt.rows_max = rows;
+    CHECK(host_machine("t4"));
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    /* 95 of 100 parts for the cache, which is 1 KiB a token */
+    const uint64_t bytes =
+        plan.weights_bytes + plan.workspace_bytes + (uint64_t)ctx * 1024 * 100 / 95;
+    const uint32_t mib = (uint32_t)(bytes / MIB) + 1 - less + CONTEXT_MIB + RESERVE_MIB;
+    (void)snprintf(card, sizeof card,
+                   "{\"gpus\":[{\"preset\":\"t4\",\"memory_mib\":%u,\"context_mib\":%d}]}", mib,
+                   CONTEXT_MIB);
+    return host_machine(card);
+}
+
+/* Logits [5, vocab] one by one, the caller frees. */
+static float *logits_of(engine *e) {
+    static const int32_t ids[] = {1, 5, 9, 13, 17};
+    rig_sequence s = {.ids = ids, .count = 5, .seat = 1};
+    s.logits = calloc(5 * (size_t)engine_vocab(e), sizeof *s.logits);
+    while (s.done < s.count) rig_advance(e, &s, 1, 1);
+    return s.logits;
+}
+
+/* Cards that are smaller and smaller: what is cut, and that it computes the same. */
+TEST(cuda_ladder_on_cards_of_every_size) {
+    static const struct {
+        uint32_t ctx, rows;
+    } cards[] = {{65536, 512}, {32768, 512}, {16384, 512}, {8192, 512},
+                 {8192, 256},  {4096, 512},  {4096, 128},  {2048, 128}};
+    HOST_MACHINE("t4");
+    model *m = small_of_long_context();
+    const engine_options opt = lowerable_options();
+    float *want = NULL;
+    log_set_level(LOG_ERROR);
+    for (size_t i = 0; i < sizeof cards / sizeof cards[0]; i++) {
+        engine *e = NULL;
+        CHECK(card_for(m, cards[i].ctx, cards[i].rows, 0));
+        CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+        if (e == NULL) continue;
+        const mem_plan *plan = engine_mem_plan(e);
+        CHECK_EQ(plan->ctx_max, cards[i].ctx);
+        CHECK_EQ(plan->rows_max, cards[i].rows);
+        CHECK_EQ(host.memory(0).asked_now, plan->device_bytes);
+        float *got = logits_of(e);
+        CHECK(want == NULL || memcmp(got, want, 5 * engine_vocab(e) * sizeof *got) == 0);
+        free(want);
+        want = got;
+        engine_close(e);
+        CHECK_EQ(host.leaks(), 0);
+    }
+    free(want);
+    log_set_level(LOG_INFO);
+    model_close(m);
+}
+
+TEST(cuda_ladder_ends_in_an_error_with_numbers) {
+    HOST_MACHINE("t4");
+    model *m = small_of_long_context();
+    const engine_options opt = lowerable_options();
+    engine *e = NULL;
+    error err = {0};
+    CHECK(card_for(m, 2048, 128, 2));
+    CHECK_EQ(engine_open(&e, m, &opt, &err), ERR_NOMEM);
+    CHECK_HAS(err.msg, "bytes");
+    CHECK_HAS(err.msg, "that is after step_tokens 512 -> 128, ctx 65536 -> 2048");
+    CHECK_EQ(host.leaks(), 0);
+    model_close(m);
+}
+
+TEST(cuda_ladder_keeps_what_was_asked_for) {
+    HOST_MACHINE("{\"gpus\":[{\"preset\":\"t4\",\"memory_mib\":100,\"context_mib\":8}]}");
+    model *m = small_of_long_context();
+    engine_options opt = lowerable_options();
+    mem_plan plan;
+    error err = {0};
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    CHECK(plan.ctx_max == 32768 && plan.rows_max == 512);
+    CHECK_STR(plan.cuts.list[0].name, "ctx");
+    CHECK_EQ(plan.cuts.count, 2); /* two sequences of that length have no room, either */
+    opt.ctx_max = 65536;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+    CHECK_HAS(err.msg, "kv: one sequence of 65536 tokens needs 67108864 bytes");
+    CHECK_HAS(err.msg, "after step_tokens 512 -> 128");
     model_close(m);
 }
 

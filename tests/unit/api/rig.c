@@ -76,6 +76,7 @@ void rig_model(rig *r) {
                     .chat_check = "ok",
                     .chat_caps = "system, strings",
                     .backend = "ref",
+                    .reduced = "step_tokens 512 -> 256, ctx 131072 -> 128",
                     .numerics = "exact",
                     .kv_type = "f32",
                     .vocab = 256,

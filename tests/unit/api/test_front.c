@@ -833,6 +833,7 @@ TEST(front_fails_livez_when_a_heartbeat_stops) {
     web_answer a = web_ask(&r, "GET", "/health", "", NULL);
     CHECK_EQ(a.status, 200);
     CHECK_HAS(a.body, "\"status\":\"ok\"");
+    CHECK_HAS(a.body, "\"reduced\":[\"step_tokens 512 -> 256\",\"ctx 131072 -> 128\"]");
     CHECK_HAS(a.body, "\"running\":1,\"waiting\":2,\"steps\":7,\"heartbeat_age_ms\":");
     web_answer_free(&a);
     rig_close(&r);

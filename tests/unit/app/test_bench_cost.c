@@ -16,7 +16,7 @@ enum {
 };
 
 static const mem_plan plan = {
-    .kv_blocks = 3, .kv_bytes = 3 * KV_BLOCK_TOKENS * KV_TOKEN_BYTES, .seats = 1};
+    .kv_blocks = 3, .kv_bytes = 3 * KV_BLOCK_TOKENS * KV_TOKEN_BYTES, .rows_max = 512, .seats = 1};
 
 static model *open_tiny(void) {
     model *m = NULL;

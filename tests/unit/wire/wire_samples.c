@@ -265,6 +265,9 @@ model_desc sample_model(sample_bytes *s) {
     any_chars(s, d.chat_check, sizeof d.chat_check);
     any_chars(s, d.chat_caps, sizeof d.chat_caps);
     any_chars(s, d.backend, sizeof d.backend);
+    any_chars(s, d.device, sizeof d.device);
+    any_chars(s, d.fallback, sizeof d.fallback);
+    any_chars(s, d.reduced, sizeof d.reduced);
     any_chars(s, d.numerics, sizeof d.numerics);
     any_chars(s, d.kv_type, sizeof d.kv_type);
     return d;

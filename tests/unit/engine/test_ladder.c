@@ -1,0 +1,353 @@
+/* test_ladder.c - what an engine does without when memory is short (src/engine/ladder.c).
+ *
+ * The machine is made up: a device of `device.available` bytes on which weights take 1000, each row
+ * of a step device.row_bytes, and opening fails as often as a test says.  It computes as the CPU
+ * backend does.  The tiny model keeps 256 bytes of a token, 4096 of a block. */
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "engine/engine_rig.h"
+#include "test.h"
+
+enum { WEIGHTS_BYTES = 1000, TOKEN_BYTES = 256, CTX_TRAIN = 4096 };
+
+static struct {
+    uint64_t available; /* now */
+    uint64_t later;     /* from the first open on; 0: as much */
+    uint32_t row_bytes;
+    int opens_fail;
+    status failure;
+    int plans, opens; /* calls */
+} device;
+
+static status device_plan(const program *p, const backend_options *opt, backend_memory *out,
+                          error *err) {
+    (void)err;
+    const uint64_t most = opt->device_bytes_max;
+    device.plans++;
+    *out = (backend_memory){.on_device = true,
+                            .weights = WEIGHTS_BYTES,
+                            .workspace = (size_t)p->max.rows * device.row_bytes,
+                            .available = device.available};
+    if (most != 0 && most < out->available) out->available = most;
+    str_copy_c(out->device, sizeof out->device, S("Made-Up 1"));
+    return OK;
+}
+
+static status device_open(backend **out, const program *p, const backend_options *opt, error *err) {
+    device.opens++;
+    if (device.later != 0) device.available = device.later;
+    if (device.opens <= device.opens_fail)
+        return error_set(err, device.failure, "open %d came to nothing", device.opens);
+    return backend_cpu.open(out, p, opt, err);
+}
+
+static backend_ops made_up;
+
+/* 512 rows and the model's context, either of which may be lowered. */
+static engine_options lowerable(uint64_t available, uint32_t row_bytes) {
+    made_up = backend_cpu;
+    made_up.plan = device_plan;
+    made_up.open = device_open;
+    device.available = available;
+    device.row_bytes = row_bytes;
+    device.later = 0;
+    device.opens_fail = device.plans = device.opens = 0;
+    device.failure = ERR_NOMEM;
+    engine_options opt = rig_options(&rig_engines[1], DTYPE_F16, 0);
+    opt.backend = &made_up;
+    opt.taken_rows_max = 8;
+    opt.rows_min = 128;
+    opt.ctx_min = 64;
+    return opt;
+}
+
+static model *tiny_of_long_context(void) {
+    model *m = NULL;
+    CHECK_EQ(model_open(&m, "synth:tiny:q8_0", NULL), OK);
+    m->hparams.ctx_train = CTX_TRAIN;
+    log_set_level(LOG_ERROR);
+    return m;
+}
+
+static void end(model *m) {
+    model_close(m);
+    log_set_level(LOG_INFO);
+}
+
+/* Plan, and compare what was cut: "error" for a plan that does not fit. */
+static void check_cuts_at(const model *m, const engine_options *opt, const char *want, int line) {
+    char got[MEM_CUTS_TEXT_BYTES] = "error";
+    mem_plan plan;
+    error err = {0};
+    const status st = engine_plan(m, opt, &plan, &err);
+    if (st == OK) mem_cuts_text(&plan.cuts, got);
+    if (strcmp(got, want) != 0)
+        (void)fprintf(stderr, "line %d: '%s', want '%s' (%s)\n", line, got, want, err.msg);
+    CHECK_STR(got, want);
+    CHECK(st == OK || st == ERR_NOMEM);
+    CHECK(st != OK || plan.device_bytes <= device.available);
+}
+#define check_cuts(m, opt, want) check_cuts_at((m), (opt), (want), __LINE__)
+
+/* --- going down -------------------- */
+
+/* One sequence of 100 tokens: 7 blocks, which are 0.95 of 30182 bytes; eight: 0.95 of 241449. */
+TEST(ladder_lowers_rows_as_far_as_it_has_to) {
+    static const struct {
+        uint64_t available;
+        const char *cuts;
+    } cases[] = {
+        {1000 + 512000 + 241500, ""},
+        {1000 + 512000 + 241000, "kv_tokens 896 -> 880"},
+        {1000 + 512000 + 30200, "kv_tokens 896 -> 112"},
+        {1000 + 512000 + 30100, "step_tokens 512 -> 256"},
+        {1000 + 256000 + 30200, "step_tokens 512 -> 256, kv_tokens 896 -> 112"},
+        {1000 + 256000 + 30100, "step_tokens 512 -> 128, kv_tokens 896 -> 576"},
+        {1000 + 128000 + 30200, "step_tokens 512 -> 128, kv_tokens 896 -> 112"},
+        {1000 + 128000 + 30100, "error"},
+    };
+    model *m = tiny_of_long_context();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        engine_options opt = lowerable(cases[i].available, 1000);
+        opt.ctx_max = 100;
+        check_cuts(m, &opt, cases[i].cuts);
+    }
+    end(m);
+}
+
+TEST(ladder_lowers_the_context_by_halves_and_no_more_than_it_has_to) {
+    static const struct {
+        uint64_t cache;
+        const char *cuts;
+    } cases[] = {
+        {8 * CTX_TRAIN * TOKEN_BYTES, ""},
+        {CTX_TRAIN * TOKEN_BYTES, "kv_tokens 32768 -> 4096"},
+        {CTX_TRAIN * TOKEN_BYTES - 1, "ctx 4096 -> 2048, kv_tokens 16384 -> 4080"},
+        {1024 * TOKEN_BYTES, "ctx 4096 -> 1024, kv_tokens 8192 -> 1024"},
+        {64 * TOKEN_BYTES, "ctx 4096 -> 64, kv_tokens 512 -> 64"},
+        {64 * TOKEN_BYTES - 1, "error"},
+    };
+    model *m = tiny_of_long_context();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        engine_options opt = lowerable(100 << 20, 10);
+        opt.kv_bytes_max = cases[i].cache;
+        check_cuts(m, &opt, cases[i].cuts);
+        CHECK(device.plans <= 8); /* the context is computed, not searched for */
+    }
+    end(m);
+}
+
+/* Fewer rows alone are not enough, but the context is longer for them: as many come back as fit. */
+TEST(ladder_gives_rows_back_that_were_no_help) {
+    model *m = tiny_of_long_context();
+    engine_options opt = lowerable(600000, 1000); /* 128 rows: 109 blocks, 256: 79, 512: 20 */
+    check_cuts(m, &opt, "step_tokens 512 -> 256, ctx 4096 -> 1024, kv_tokens 8192 -> 1264");
+    opt = lowerable(300000, 10);
+    check_cuts(m, &opt, "ctx 4096 -> 1024, kv_tokens 8192 -> 1088");
+    opt = lowerable(1000 + 128000 + 4096 * 4 / 95 * 100 + 5000, 1000);
+    check_cuts(m, &opt, "step_tokens 512 -> 128, ctx 4096 -> 64, kv_tokens 512 -> 80");
+    end(m);
+}
+
+TEST(ladder_keeps_what_was_asked_for) {
+    model *m = tiny_of_long_context();
+    engine_options opt = lowerable(300000, 1000);
+    opt.rows_min = 0;
+    check_cuts(m, &opt, "error"); /* 512 rows */
+    opt = lowerable(300000, 10);
+    opt.ctx_max = CTX_TRAIN;
+    check_cuts(m, &opt, "error");
+    opt = lowerable(300000, 10);
+    opt.ctx_min = 0;
+    check_cuts(m, &opt, "error");
+    opt = lowerable(300000, 10);
+    opt.ctx_min = 2 * CTX_TRAIN; /* more than the model has is no reason for more */
+    check_cuts(m, &opt, "error");
+    opt = lowerable(1 << 20, 1000);
+    opt.seats = opt.taken_rows_max = 300; /* a row for each */
+    opt.ctx_max = 16;
+    opt.kv_bytes_max = 4096;
+    check_cuts(m, &opt, "kv_tokens 4800 -> 16");
+    device.available = 400000;
+    check_cuts(m, &opt, "step_tokens 512 -> 300, kv_tokens 4800 -> 16");
+    end(m);
+}
+
+TEST(ladder_refuses_with_the_numbers_of_its_end) {
+    model *m = tiny_of_long_context();
+    error err = {0};
+    mem_plan plan;
+    engine_options opt = lowerable(100000, 1000);
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+    CHECK_HAS(err.msg, "the weights need 1000 bytes and the steps 128000, 100000 may be taken of "
+                       "Made-Up 1");
+    CHECK_HAS(err.msg, "that is after step_tokens 512 -> 128, ctx 4096 -> 64");
+    opt = lowerable(WEIGHTS_BYTES, 1000); /* what no rung can help is found out at once */
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+    CHECK(strstr(err.msg, "after") == NULL);
+    CHECK_EQ(device.plans, 1);
+    end(m);
+}
+
+/* The whole of a text is one step: its rows are its context's. */
+TEST(ladder_lowers_the_rows_of_encoders_with_their_context) {
+    model *m = tiny_of_long_context();
+    m->hparams.is_encoder = true;
+    engine_options opt = lowerable(1000 + 160000 + 100 * TOKEN_BYTES, 1000);
+    mem_plan plan;
+    opt.rows_max = opt.hidden_rows_max = 512;
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    CHECK(plan.rows_max == 128 && plan.ctx_max == 128);
+    CHECK_STR(plan.cuts.list[0].name, "ctx");
+    CHECK(plan.cuts.list[0].from == 512 && plan.cuts.list[0].to == 128);
+    end(m);
+}
+
+/* --- what is said -------------------- */
+
+TEST(ladder_names_what_was_short_and_by_how_much) {
+    model *m = tiny_of_long_context();
+    mem_plan plan;
+    engine_options opt = lowerable(300000, 1000);
+    opt.ctx_max = 100;
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    const mem_cut *rows = &plan.cuts.list[0];
+    CHECK_EQ(plan.rows_max, 256);
+    CHECK_STR(rows->name, "step_tokens");
+    CHECK_STR(rows->why.what, "weights and steps");
+    CHECK_STR(rows->why.where, "Made-Up 1");
+    CHECK_EQ(rows->why.needed_bytes, 1000 + 512 * 1000);
+    CHECK_EQ(rows->why.available_bytes, 300000);
+    end(m);
+}
+
+TEST(ladder_text_holds_the_largest_numbers) {
+    char text[MEM_CUTS_TEXT_BYTES];
+    const mem_cuts cuts = {.list = {{.name = "step_tokens", .from = UINT32_MAX, .to = UINT32_MAX},
+                                    {.name = "ctx", .from = UINT32_MAX, .to = UINT32_MAX},
+                                    {.name = "kv_tokens", .from = UINT64_MAX, .to = UINT64_MAX}},
+                           .count = 3};
+    mem_cuts_text(&cuts, text);
+    CHECK_HAS(text, "ctx 4294967295 -> 4294967295, kv_tokens 18446744073709551615 -> 1844");
+    CHECK_EQ(strlen(text), 122);
+    mem_cuts_text(&(mem_cuts){.count = 0}, text);
+    CHECK_STR(text, "");
+}
+
+/* --- opening -------------------- */
+
+/* Rows whose logits or hidden states are wanted are no more than there are rows. */
+TEST(ladder_engine_computes_with_what_is_left) {
+    model *m = tiny_of_long_context();
+    int32_t ids[128];
+    for (int32_t i = 0; i < 128; i++) ids[i] = i;
+    engine_options opt = lowerable(1000 + 128000 + 100000, 1000);
+    opt.ctx_max = 256;
+    opt.taken_rows_max = opt.hidden_rows_max = 512;
+    float *want = rig_all_logits(m, &opt, ids, 128, 128);
+    engine *e = NULL;
+    CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+    CHECK_EQ(engine_mem_plan(e)->rows_max, 128);
+    engine_close(e);
+    opt.backend = &backend_cpu;
+    float *got = rig_all_logits(m, &opt, ids, 128, 128);
+    CHECK(memcmp(got, want, 128 * m->hparams.vocab * sizeof *got) == 0);
+    free(got);
+    free(want);
+    end(m);
+}
+
+TEST(ladder_plans_anew_when_a_device_cannot_be_opened) {
+    model *m = tiny_of_long_context();
+    for (int fails = 0; fails < 6; fails++) {
+        engine *e = NULL;
+        error err = {0};
+        engine_options opt = lowerable(1 << 20, 1000);
+        opt.ctx_max = 100;
+        device.opens_fail = fails;
+        const status st = engine_open(&e, m, &opt, &err);
+        CHECK_EQ(st, fails < 4 ? OK : ERR_NOMEM);
+        CHECK_EQ(device.opens, fails < 4 ? fails + 1 : 4);
+        if (st == OK) {
+            /* 742376 bytes at first, then three quarters of what is not weights */
+            static const uint32_t rows[] = {512, 512, 256, 256};
+            CHECK_EQ(engine_mem_plan(e)->rows_max, rows[fails]);
+            CHECK(engine_mem_plan(e)->device_bytes <= device.available);
+        } else {
+            CHECK_STR(err.msg, "open 4 came to nothing");
+        }
+        engine_close(e);
+    }
+    end(m);
+}
+
+/* Somebody else has taken what was free, and holds it. */
+TEST(ladder_measures_anew_after_a_failure) {
+    model *m = tiny_of_long_context();
+    engine *e = NULL;
+    error err = {0};
+    engine_options opt = lowerable(1 << 20, 1000);
+    opt.ctx_max = 100;
+    device.opens_fail = 1;
+    device.later = 1000 + 128000 + 31000;
+    CHECK_EQ(engine_open(&e, m, &opt, &err), OK);
+    CHECK_EQ(engine_mem_plan(e)->rows_max, 128);
+    engine_close(e);
+    e = NULL;
+    opt = lowerable(1 << 20, 1000);
+    device.opens_fail = 1;
+    device.later = 1000;
+    CHECK_EQ(engine_open(&e, m, &opt, &err), ERR_NOMEM);
+    CHECK_HAS(err.msg, "open 1 came to nothing; planned anew: engine: the weights need 1000 bytes");
+    CHECK(e == NULL && device.opens == 1);
+    end(m);
+}
+
+TEST(ladder_opens_once_where_it_is_not_for_want_of_memory) {
+    model *m = tiny_of_long_context();
+    engine *e = NULL;
+    error err = {0};
+    engine_options opt = lowerable(1 << 20, 1000);
+    opt.ctx_max = 100;
+    device.opens_fail = 1;
+    device.failure = ERR_DEVICE;
+    CHECK_EQ(engine_open(&e, m, &opt, &err), ERR_DEVICE);
+    CHECK_STR(err.msg, "open 1 came to nothing");
+    CHECK_EQ(device.opens, 1);
+    end(m);
+}
+
+/* A heap that is full is not the device's memory. */
+TEST(ladder_is_not_for_the_heap) {
+    model *m = tiny_of_long_context();
+    mem_plan plan;
+    error err = {0};
+    const engine_options opt = lowerable(1 << 20, 1000);
+    mem_fail_after(0);
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+    mem_fail_after(-1);
+    CHECK(strstr(err.msg, "after") == NULL);
+    CHECK_EQ(device.plans, 0);
+    end(m);
+}
+
+/* --- a host -------------------- */
+
+TEST(ladder_is_the_same_for_host_memory) {
+    model *m = tiny_of_long_context();
+    engine_options opt = lowerable(0, 0);
+    char text[MEM_CUTS_TEXT_BYTES];
+    mem_plan plan;
+    opt.backend = &backend_cpu;
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    CHECK_EQ(plan.cuts.count, 0);
+    opt.kv_bytes_max = 300 * TOKEN_BYTES;
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    mem_cuts_text(&plan.cuts, text);
+    CHECK_STR(text, "ctx 4096 -> 256, kv_tokens 2048 -> 288");
+    CHECK_STR(plan.cuts.list[0].why.where, "host memory");
+    CHECK(plan.kv_cut && plan.rows_max == 512);
+    end(m);
+}
