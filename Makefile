@@ -2,6 +2,7 @@
 # make check      unit, kernel and simulation tests + fuzz corpus replay  (no GPU, no network)
 #                 T=kv runs only the tests whose name contains kv
 # make check-sim  kernels, driver and CUDA backend on a GPU made of software (tests/cudasim)
+# make check-gpu  the same kernels and models on a real card; make bench-gpu measures it (tests/gpu)
 # make check-ptxas   registers and spills of every kernel on every card (needs nvcc)
 # make check-api  black-box tests: the real binary over HTTP and on the command line
 # make lint       layers, headers, house rules, clang-format, clang-tidy
@@ -115,6 +116,7 @@ no-embedded-model:
 include tools/train/train.mk
 include tests/cross/neon.mk
 include tests/cudasim/sim.mk
+include tests/gpu/gpu.mk
 include models/gantry-mini/model.mk
 
 # --- tests -----------------------------------------------------------------

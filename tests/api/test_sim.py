@@ -9,8 +9,11 @@ import json
 import math
 import os
 import re
+import subprocess
+import sys
 import time
 
+import gguf
 import harness
 import oracle
 import test_models as models
@@ -29,13 +32,12 @@ def on_gpu(card="t4", **more):
 # --- logits ------------------------------------------------------------------------------------
 
 
-def compare(name, golden, card):
+def compare(name, golden, flags, env=None):
+    """tests/gpu/check.py does so on a real card, which is that of its own environment."""
     ids = models.ids_of(name, golden["prompt"])
-    flags = ("--backend", "cuda")
-    _, got = models.numbers_of(
-        "logits", models.path(name, models.index(name)["model"]), ids, *flags, env=on_gpu(card)
-    )
-    what = f"{name} {golden['prompt']} on {card}"
+    model = models.path(name, models.index(name)["model"])
+    _, got = models.numbers_of("logits", model, ids, *flags, env=env)
+    what = f"{name} {golden['prompt']} on {env['CUDASIM'] if env else 'the card'}"
     want = oracle.numbers("f", models.path(name, golden["logits"]))
     error = oracle.nmse(got[-len(want) :], want)
     check(error <= NMSE_MAX, f"{what}: NMSE {error:.3g} > {NMSE_MAX}")
@@ -46,6 +48,10 @@ def compare(name, golden, card):
         if first - second > 4 * math.sqrt(error) * scale:
             mine = models.row(got[-len(want) :], i)
             equal(models.best(mine), models.best(row), f"{what}: likeliest token of row {i}")
+
+
+def compare_on(card, case):
+    compare(*case, ("--backend", "cuda"), on_gpu(card))
 
 
 def cases():
@@ -60,13 +66,13 @@ def cases():
 
 @test
 def logits_of_every_architecture_are_the_oracles():
-    models.for_each(cases(), lambda case: compare(*case, "t4"))
+    models.for_each(cases(), lambda case: compare_on("t4", case))
 
 
 @test
 def and_on_the_code_paths_of_newer_cards():
     for card in CARDS[1:]:
-        models.for_each(cases()[:: 4 * harness.SCALE], lambda case, c=card: compare(*case, c))
+        models.for_each(cases()[:: 4 * harness.SCALE], lambda case, c=card: compare_on(c, case))
 
 
 def distance(dtype, number, row, *flags, env=None):
@@ -210,6 +216,87 @@ def a_limit_of_our_own_is_kept():
     with Server("--gpu", "require", "--gpu-bytes-max", "64MiB", env=on_gpu()) as server:
         _, model = said_of(server)
         check(0 < model["device_bytes"] <= 64 << 20, f"{model['device_bytes']} bytes")
+
+
+# --- what runs on a real card: tests/gpu --------------------------------------------------------
+
+
+def on_a_card(script, *args, env, code=0):
+    """What a script of tests/gpu says, and its report, on a card that is made of software."""
+    if harness.SANITIZER == "tsan":
+        harness.skip("programs of one thread")
+    tool = os.path.join(os.path.dirname(harness.BINARY), "gpu", script.removesuffix(".py"))
+    if not os.path.exists(tool):
+        harness.skip(f"no {tool}: make check-gpu and bench-gpu build it")
+    path = os.path.join(os.path.dirname(__file__), "..", "gpu", script)
+    file = os.path.join(harness.TMP, "card.json")
+    done = subprocess.run(
+        [sys.executable, "-B", path, harness.BINARY, tool, "--json", file, *args],
+        capture_output=True,
+        text=True,
+        env=harness.environment(env),
+    )
+    said = done.stdout[-900:] + done.stderr[-900:]
+    equal(done.returncode, code, f"exit status (said {said!r})")
+    if code == 2:
+        return done.stdout, None
+    with open(file, encoding="utf-8") as report:
+        return done.stdout, json.load(report)
+
+
+def tools_of_nvidia():
+    """A PATH with programs of those names: one only runs what it should watch, one knows a T4."""
+    folder = os.path.join(harness.TMP, "nvidia")
+    os.makedirs(folder, exist_ok=True)
+    query = "Tesla T4, 00000000:00:04.0, 7.5, 15379, 70.00, 1590, 5001, 3, 16, 43"
+    for name, does in (
+        ("compute-sanitizer", 'shift 4; exec "$@"'),
+        ("nvidia-smi", f"echo GPU-a05d0c5a-0000-4000-8000-000000000000, {query}"),
+    ):
+        path = os.path.join(folder, name)
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"#!/bin/sh\n{does}\n")
+        os.chmod(path, 0o755)
+    return folder + os.pathsep + os.environ["PATH"]
+
+
+@test
+def the_check_of_a_card_counts_what_it_did():
+    env = on_gpu(PATH=tools_of_nvidia())
+    args = ("--tests", "k_norm", "--only", "kernels", "--only", "sanitizer", "--only", "nvml")
+    said, report = on_a_card("check.py", *args, env=env)
+    equal((report["passed"], report["failed"]), (2 * 4 + 5 + 10, 0), "passed and failed")
+    equal([path["code"] for path in report["paths"]], ["sm_75 cubin", "PTX"], "code")
+    check(said.endswith("gpu: 23 passed, 0 failed, 0 skipped\n"), f"the end: {said[-200:]!r}")
+    gpu = report["after"]["gpus"][0]
+    equal((gpu["clocks_sm_mhz"], gpu["clocks_throttle_reasons"]), (300, ["gpu_idle"]), "clocks")
+
+
+@test
+def a_kernel_that_breaks_the_card_costs_only_its_own_test():
+    env = on_gpu(broken(kernel="k_rope", at=1, result=700))
+    args = ("--tests", "k_rope", "--only", "kernels")
+    _, report = on_a_card("check.py", *args, env=env, code=1)
+    equal((report["passed"], report["failed"]), (2, 2), "passed and failed")
+    check("ILLEGAL_ADDRESS" in report["paths"][0]["stderr"], report["paths"][0]["stderr"])
+
+
+@test
+def the_bench_of_a_card_measures_every_kind():
+    said, report = on_a_card("bench.py", "--dry", env=on_gpu())
+    for path in report["paths"]:
+        names = [row["name"] for row in path["rows"]]
+        equal(len(names), 3 + 6 * 4 * 2 + 3 + 2, f"rows of {path['path']}")
+        check(all(row["us"] > 0 for row in path["rows"]), "a time that is none")
+    equal([len(model["rows"]) for model in report["models"]], [2], "tests of models")
+    check("no figure here is a card's" in said, f"nobody is warned: {said[-200:]!r}")
+
+
+@test
+def a_machine_without_a_card_has_nothing_to_check():
+    for script in ("check.py", "bench.py"):
+        said, _ = on_a_card(script, env=machine("p100"), code=2)
+        check(said.startswith("gpu: nothing to run on: ") and "6.0" in said, said)
 
 
 # --- faults ------------------------------------------------------------------------------------

@@ -1,28 +1,18 @@
-/* rig.c - memory with guard zones, launches and comparisons for tests of single kernels. */
-#include "cudasim/rig.h"
-
-#include <inttypes.h>
+/* rig.c - memory with guard zones, random numbers and comparisons for tests of single kernels. */
 #include <math.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "cudasim/rig_internal.h"
 #include "test.h"
 
-enum { GUARD_BYTES = 1024, ALIGN = 256, GUARD = 0xA7, FRESH = 0xFF, BUFFERS_MAX = 512 };
-enum { SHARED_MAX_750 = 64 * 1024, SHARED_MAX_800 = 163 * 1024, SHARED_MAX_900 = 227 * 1024 };
-
-typedef struct rig_memory {
-    unsigned char *whole; /* owned: guard zone, bytes, guard zone */
-    size_t bytes;
-} rig_memory;
+enum { ALIGN = 256, GUARD = 0xA7, FRESH = 0xFF };
 
 static struct {
-    rig_memory buffers[BUFFERS_MAX];
+    rig_memory buffers[RIG_BUFFERS_MAX];
     uint32_t buffers_count, buffers_before; /* those that RIG_EACH found */
-    uint32_t round;                         /* of RIG_EACH, from 1; 0: outside */
-    sim_order order;
+    uint32_t round;                         /* the next one of RIG_EACH */
     uint64_t random;
-    sim_counters counters;
     char why[1024];
     const char *kernel; /* launched last */
 } rig = {.random = 1};
@@ -34,22 +24,25 @@ static void fail(const char *file, int line, const char *what) {
 
 /* --- memory -------------------- */
 
-static unsigned char *content(const rig_memory *m) { return m->whole + GUARD_BYTES; }
+rig_memory *rig_memories(uint32_t *count) {
+    *count = rig.buffers_count;
+    return rig.buffers;
+}
 
 void *rig_buffer(size_t bytes) {
-    unsigned char *whole = rig.buffers_count == BUFFERS_MAX
+    unsigned char *whole = rig.buffers_count == RIG_BUFFERS_MAX
                                ? NULL
-                               : mem_try_alloc_aligned(ALIGN, bytes + (size_t)2 * GUARD_BYTES);
+                               : mem_try_alloc_aligned(ALIGN, bytes + (size_t)2 * RIG_GUARD_BYTES);
     if (whole == NULL) {
         fail(__FILE__, __LINE__, "rig_buffer: no room for another buffer; is rig_done() missing?");
         __builtin_trap(); /* nothing sensible can follow */
     }
     rig_memory *m = &rig.buffers[rig.buffers_count++];
-    *m = (rig_memory){whole, bytes};
-    memset(whole, GUARD, bytes + (size_t)2 * GUARD_BYTES);
-    memset(content(m), FRESH, bytes);
-    sim_memory_add(content(m), bytes);
-    return content(m);
+    *m = (rig_memory){.whole = whole, .bytes = bytes};
+    memset(whole, GUARD, bytes + (size_t)2 * RIG_GUARD_BYTES);
+    memset(rig_content(m), FRESH, bytes);
+    rig_memory_open(m);
+    return rig_content(m);
 }
 
 void *rig_copy(const void *from, size_t bytes) {
@@ -58,16 +51,26 @@ void *rig_copy(const void *from, size_t bytes) {
     return p;
 }
 
+uint64_t rig_at(const void *p) {
+    uintptr_t at = (uintptr_t)p;
+    for (uint32_t i = 0; i < rig.buffers_count; i++) {
+        const rig_memory *m = &rig.buffers[i];
+        uintptr_t first = (uintptr_t)rig_content(m);
+        if (at >= first && at - first <= m->bytes) return m->at + (at - first);
+    }
+    return at;
+}
+
 uint64_t rig_count(uint32_t n) { return rig_at(rig_copy(&n, sizeof n)); }
 
 static void check_guards(const rig_memory *m) {
     char text[192];
-    for (size_t i = 0; i < GUARD_BYTES; i++) {
-        if (m->whole[i] == GUARD && content(m)[m->bytes + i] == GUARD) continue;
+    for (size_t i = 0; i < RIG_GUARD_BYTES; i++) {
+        if (m->whole[i] == GUARD && rig_content(m)[m->bytes + i] == GUARD) continue;
         bool before = m->whole[i] != GUARD;
         (void)snprintf(text, sizeof text,
                        "a buffer of %zu bytes was written at byte %s%zu; last kernel: %s", m->bytes,
-                       before ? "-" : "", before ? GUARD_BYTES - i : m->bytes + i,
+                       before ? "-" : "", before ? RIG_GUARD_BYTES - i : m->bytes + i,
                        rig.kernel == NULL ? "none" : rig.kernel);
         fail(__FILE__, __LINE__, text);
         return;
@@ -78,20 +81,20 @@ static void give_back(uint32_t keep) {
     while (rig.buffers_count > keep) {
         rig_memory *m = &rig.buffers[--rig.buffers_count];
         check_guards(m);
-        sim_memory_remove(content(m));
+        rig_memory_close(m);
         mem_free(m->whole);
     }
 }
 
 void rig_done(void) {
     give_back(0);
-    rig.round = 0;
-    rig.order = SIM_ASCENDING;
+    rig_round_end();
 }
 
 /* --- numbers -------------------- */
 
 void rig_seed(uint64_t seed) { rig.random = seed; }
+uint64_t rig_random_state(void) { return rig.random; }
 
 static uint32_t random_bits(void) { /* splitmix64, Steele et al. 2014; its upper half */
     uint64_t z = rig.random += UINT64_C(0x9E3779B97F4A7C15);
@@ -114,30 +117,9 @@ void rig_fill_bytes(void *out, size_t bytes) {
 
 /* --- launches -------------------- */
 
-static uint32_t shared_max(int arch) {
-    return arch >= 900 ? SHARED_MAX_900 : arch >= 800 ? SHARED_MAX_800 : SHARED_MAX_750;
-}
-
 sim_fault rig_try_at(const rig_launch *l) {
-    const sim_kernel *k = sim_kernel_find(l->arch, l->kernel);
-    rig.counters = (sim_counters){0};
     rig.kernel = l->kernel;
-    if (k == NULL || k->args_bytes != l->args_bytes) {
-        (void)snprintf(rig.why, sizeof rig.why, "%s for %d takes %u bytes of arguments, got %zu",
-                       l->kernel, l->arch, k == NULL ? 0 : k->args_bytes, l->args_bytes);
-        if (k == NULL)
-            (void)snprintf(rig.why, sizeof rig.why, "there is no %s for %d", l->kernel, l->arch);
-        return SIM_BAD_LAUNCH;
-    }
-    sim_launch launch = {.kernel = k,
-                         .args = l->args,
-                         .grid = {l->grid_x, l->grid_y, 1},
-                         .block = {l->threads, 1, 1},
-                         .shared_bytes = l->shared_bytes,
-                         .shared_max = shared_max(l->arch),
-                         .order = rig.order,
-                         .seed = rig.random};
-    return sim_run(&launch, &rig.counters, rig.why, sizeof rig.why);
+    return rig_start(l, rig.why, sizeof rig.why);
 }
 
 bool rig_run_at(const rig_launch *l) {
@@ -147,42 +129,22 @@ bool rig_run_at(const rig_launch *l) {
 }
 
 const char *rig_why(void) { return rig.why; }
-const sim_counters *rig_counters(void) { return &rig.counters; }
-bool rig_has(int arch, const char *kernel) { return sim_kernel_find(arch, kernel) != NULL; }
-
-/* --- all code paths and thread orders -------------------- */
-
-/* Sanitizers see every access in any order: with AddressSanitizer each code path has one order of
- * its own; with ThreadSanitizer, some twenty times slower, there is one path. */
-#if defined(__SANITIZE_THREAD__)
-enum { ORDERS = 3, ROUNDS = 3 * ORDERS, ROUND_STEP = ROUNDS };
-#elif defined(__SANITIZE_ADDRESS__)
-enum { ORDERS = 3, ROUNDS = 3 * ORDERS, ROUND_STEP = ORDERS + 1 };
-#else
-enum { ORDERS = 3, ROUNDS = 3 * ORDERS, ROUND_STEP = 1 };
-#endif
+/* --- rounds -------------------- */
 
 bool rig_next(int *arch) {
-    static const int ARCHS[] = {750, 800, 900};
     if (*arch == 0) {
         rig.round = 0;
         rig.buffers_before = rig.buffers_count;
     }
     give_back(rig.buffers_before);
-    if (rig.round >= ROUNDS) {
-        rig.round = 0;
-        rig.order = SIM_ASCENDING;
+    if (!rig_round(rig.round, arch)) {
+        rig_round_end();
         return false;
     }
-    *arch = ARCHS[rig.round / ORDERS];
-    rig.order = (sim_order)(rig.round % ORDERS);
-    rig.round += ROUND_STEP;
+    rig.round++;
     rig_seed(1);
     return true;
 }
-
-sim_order rig_order(void) { return rig.order; }
-void rig_order_set(sim_order order) { rig.order = order; }
 
 /* --- comparing -------------------- */
 

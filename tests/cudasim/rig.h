@@ -1,4 +1,4 @@
-/* rig.h - what a test of one kernel launches it with, on the software GPU.
+/* rig.h - what a test of one kernel launches it with: on the software GPU, or on a real card.
  *
  *     TEST(k_act_relu) {
  *         RIG_EACH(arch) {
@@ -11,9 +11,14 @@
  *         rig_done();
  *     }
  *
- * RIG_EACH runs its body for the code paths 750, 800 and 900, each under the thread orders
- * ascending, descending and shuffled; fewer under sanitizers.  Failures go to the harness of test.h
- * with the place of the call.  One thread; state is the process's. */
+ * What a rig is has two answers, of which one is linked:
+ *   rig_sim.c             the executor: RIG_EACH runs its body for the code paths 750, 800 and 900,
+ *                         each under the thread orders ascending, descending and shuffled; fewer
+ *                         under sanitizers
+ *   tests/gpu/rig_card.c  a card behind the driver: RIG_EACH runs its body once; `arch` is the code
+ *                         path that the card was opened with, whatever a launch says
+ * Failures go to the harness of test.h with the place of the call.  One thread; state is the
+ * process's. */
 #ifndef CUDASIM_RIG_H
 #define CUDASIM_RIG_H
 
@@ -34,8 +39,9 @@ void *rig_buffer(size_t bytes);
 void *rig_copy(const void *from, size_t bytes);
 /* A buffer with one number in it: the `count` of argument structs. */
 uint64_t rig_count(uint32_t n);
-/* The address as argument structs have it. */
-static inline uint64_t rig_at(const void *p) { return (uint64_t)(uintptr_t)p; }
+/* The address as argument structs have it: that of p, which may point into the middle of a buffer
+ * or to its end, where kernels see it.  NULL is 0, and what is in no buffer stays what it is. */
+uint64_t rig_at(const void *p);
 /* Checks and gives back everything; the last line of a test. */
 void rig_done(void);
 
@@ -71,7 +77,11 @@ bool rig_run_at(const rig_launch *launch);
 sim_fault rig_try_at(const rig_launch *launch);
 const char *rig_why(void);
 
-const sim_counters *rig_counters(void); /* of the last launch */
+/* A real card counts nothing, has thread orders of its own, and its approximations are good to
+ * some units in the last place where the executor's are as good as libm. */
+bool rig_is_card(void);
+
+const sim_counters *rig_counters(void); /* of the last launch; zeros on a card */
 bool rig_has(int arch, const char *kernel);
 
 /* --- all code paths and thread orders -------------------- */

@@ -36,7 +36,7 @@ SIM_DRIVER    := $(patsubst $(SIM_DIR)/%.c,$(SIM_B)/lib/%.o,$(wildcard $(SIM_DIR
 SIM_NVML      := $(patsubst $(SIM_DIR)/%.c,$(SIM_B)/lib/%.o,$(wildcard $(SIM_DIR)/nvml/*.c) $(SIM_DIR)/topology.c)
 SIM_TESTS     := $(patsubst %.c,$(B)/%.o,$(filter-out %/topology.c,$(wildcard $(SIM_DIR)/*.c)) \
                  tests/kernels/rig.c tests/unit/engine/engine_rig.c)
-SIM_TEST_CU   := $(SIM_ARCHS:%=$(SIM_B)/kernels/kernels_test_%.o)
+SIM_TEST_CU   := $(foreach a,$(SIM_ARCHS),$(SIM_B)/kernels/kernels_test_$(a).o $(SIM_B)/kernels/bench_fill_$(a).o)
 SIM_LIBS      := $(SIM_B)/lib/libcuda.so.1 $(SIM_B)/lib/libnvidia-ml.so.1
 
 define SIM_ARCH_RULES
@@ -44,7 +44,11 @@ $(SIM_B)/kernels/%_$(1).o: cuda/%.cu
 	@mkdir -p $$(@D)
 	@echo "  c++ $$<  ($(1))"
 	$$(Q)$$(SIM_CXX) $$(SIM_CXXFLAGS) -DCK_ARCH=$(1) -MMD -MP -c -o $$@ $$<
-$(SIM_B)/kernels/kernels_test_$(1).o: $(SIM_DIR)/kernels_test.cu
+$(SIM_B)/kernels/%_$(1).o: $(SIM_DIR)/%.cu
+	@mkdir -p $$(@D)
+	@echo "  c++ $$<  ($(1))"
+	$$(Q)$$(SIM_CXX) $$(SIM_CXXFLAGS) -DCK_ARCH=$(1) -MMD -MP -c -o $$@ $$<
+$(SIM_B)/kernels/%_$(1).o: tests/gpu/%.cu
 	@mkdir -p $$(@D)
 	@echo "  c++ $$<  ($(1))"
 	$$(Q)$$(SIM_CXX) $$(SIM_CXXFLAGS) -DCK_ARCH=$(1) -MMD -MP -c -o $$@ $$<
@@ -66,7 +70,7 @@ $(SIM_B)/lib/%.o: $(SIM_DIR)/%.c
 
 # Nothing but the drivers' own names may be seen from outside: a program has an executor, a JSON
 # library and much else of its own.
-$(SIM_B)/lib/libcuda.so.1: $(SIM_DRIVER) $(SIM_EXEC) $(SIM_KERNELS) $(SIM_DIR)/exports.map
+$(SIM_B)/lib/libcuda.so.1: $(SIM_DRIVER) $(SIM_EXEC) $(SIM_KERNELS) $(SIM_TEST_CU) $(SIM_DIR)/exports.map
 	@echo "  ld  $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,libcuda.so.1 -Wl,--version-script=$(SIM_DIR)/exports.map \
 	    -o $@ $(filter %.o,$^) -ljansson -lm -ldl -pthread

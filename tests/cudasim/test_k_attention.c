@@ -133,7 +133,7 @@ enum { RUNS = 3 };
 typedef struct attention_rig {
     cache cache;
     uint32_t rows;
-    float *q, *out;
+    float *q, *out, *sinks, *slopes;
     k_attention_args args;
 } attention_rig;
 
@@ -155,9 +155,10 @@ static attention_rig make_rig(const attention_case *c) {
     a.q = rig_buffer(q_floats * sizeof(float));
     rig_fill(a.q, q_floats, 3);
     a.out = rig_buffer((size_t)a.rows * c->heads * l->value_dim * sizeof(float));
-    float *sinks = rig_buffer(c->heads * sizeof *sinks), *slopes = rig_buffer(c->heads * 4);
-    rig_fill(sinks, c->heads, 4);
-    for (uint32_t h = 0; h < c->heads; h++) slopes[h] = exp2f(-(float)h - 2);
+    a.sinks = rig_buffer(c->heads * sizeof(float));
+    a.slopes = rig_buffer(c->heads * sizeof(float));
+    rig_fill(a.sinks, c->heads, 4);
+    for (uint32_t h = 0; h < c->heads; h++) a.slopes[h] = exp2f(-(float)h - 2);
 
     oracle_begin(a.rows);
     oracle_runs(runs, RUNS);
@@ -169,8 +170,8 @@ static attention_rig make_rig(const attention_case *c) {
                                 .pos = rig_at(rig_copy(rows->pos, a.rows * 4)),
                                 .seats = rig_at(rig_copy(rows->seats, a.rows * 4)),
                                 .seen = rig_at(seen_of(c, rows)),
-                                .sinks = c->sinks ? rig_at(sinks) : 0,
-                                .slopes = c->slopes ? rig_at(slopes) : 0,
+                                .sinks = c->sinks ? rig_at(a.sinks) : 0,
+                                .slopes = c->slopes ? rig_at(a.slopes) : 0,
                                 .count = rig_count(a.rows),
                                 .heads = c->heads,
                                 .window = c->window,
@@ -180,8 +181,6 @@ static attention_rig make_rig(const attention_case *c) {
 }
 
 static const float *wanted(const attention_case *c, const attention_rig *a) {
-    const float *sinks = (const float *)(uintptr_t)a->args.sinks;
-    const float *slopes = (const float *)(uintptr_t)a->args.slopes;
     op_attention attn = {.heads = c->heads,
                          .kv_heads = c->layout.kv_heads,
                          .key_dim = c->layout.key_dim,
@@ -190,8 +189,8 @@ static const float *wanted(const attention_case *c, const attention_rig *a) {
                          .softcap = c->softcap,
                          .window = c->window,
                          .causal = !c->whole,
-                         .sinks = sinks,
-                         .slopes = slopes};
+                         .sinks = c->sinks ? a->sinks : NULL,
+                         .slopes = c->slopes ? a->slopes : NULL};
     pg_layer(oracle_program(), LAYER);
     value_id q = oracle_input(a->q, c->heads * c->layout.key_dim);
     return oracle_end(pg_attention(oracle_program(), q, attn));

@@ -372,6 +372,7 @@ static uint64_t bytes_asked_again(ck_form form, uint64_t elements) {
 }
 
 TEST(k_gemv_reads_every_weight_once_and_nothing_else) {
+    if (rig_is_card()) SKIP("a card does not count what it reads");
     static const uint32_t rows = 32, cols[] = {2048, 4096};
     for (uint32_t i = 0; i < FORMS; i++)
         for (uint32_t k = 0; k < 2; k++) {

@@ -1,4 +1,7 @@
-/* test_words.c - the words of ck_host.h that compute: halves, dp4a, 2^x, log2, 1/sqrt, 1/x. */
+/* test_words.c - the words of ck.h that compute: halves, dp4a, 2^x, log2, 1/sqrt, 1/x.
+ *
+ * Of the last four the executor gives what is nearest; a card is within two units in the last place
+ * of it (PTX ISA, "ex2", "lg2", "rsqrt", "rcp"). */
 #include <math.h>
 
 #include "cudasim/kernels_test.h"
@@ -87,8 +90,9 @@ static uint32_t dot4(uint32_t a, uint32_t b, uint32_t c) {
 }
 
 TEST(sim_words_numbers_are_the_hosts) {
+    const double near = rig_is_card() ? 0x1p-21 : 0x1p-23;
     const float *in = positive_numbers(), *out = run_words(in);
-    uint32_t wrong_dots = 0, wrong_reciprocals = 0;
+    uint32_t wrong_dots = 0, rounded_reciprocals = 0;
     double worst = 0;
     for (uint32_t i = 0; i < HALVES; i++) {
         const float *o = out + (size_t)WORDS * i;
@@ -100,10 +104,11 @@ TEST(sim_words_numbers_are_the_hosts) {
         uint32_t top = word_bits(in[i]) & 0xffff0000u;
         float as_bf16;
         memcpy(&as_bf16, &top, sizeof as_bf16);
-        wrong_reciprocals += o[7] != 1.0f / as_bf16;
+        rounded_reciprocals += o[7] != 1.0f / as_bf16;
+        worst = fmax(worst, fabs((double)o[7] * (double)as_bf16 - 1));
     }
     CHECK_EQ(wrong_dots, 0);
-    CHECK_EQ(wrong_reciprocals, 0);
-    CHECK(worst < 0x1p-23);
+    if (!rig_is_card()) CHECK_EQ(rounded_reciprocals, 0);
+    CHECK(worst < near);
     rig_done();
 }

@@ -1,0 +1,356 @@
+/* bench_kernels.c - what is measured: copies, launches, products, attention, norms.
+ *
+ * Sizes are those of Llama 3 8B (Grattafiori et al. 2024): rows of 4096, feed-forward of 14336,
+ * 128256 tokens, 32 heads of 128 over 8 heads of keys and values.  The data of a case is an arena
+ * of its own. */
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/batch.h"
+#include "backend/cuda/cuda_planar.h"
+#include "base/num.h"
+#include "base/os.h"
+#include "gpu/bench.h"
+
+enum { DIM = 4096, FFN = 14336, TOKENS = 128256, HEADS = 32, KV_HEADS = 8, HEAD_DIM = 128 };
+enum { SUMS_PER = 32 }; /* elements that share a ck_sums */
+
+/* n / scale, but not less than least. */
+static uint32_t scaled(const bench *b, uint32_t n, uint32_t least) {
+    return num_max_u32(n / b->scale, least);
+}
+
+static status open_arena(bench *b, const char *name, size_t bytes, error *err) {
+    cuda_arena_close(&b->arena);
+    return cuda_arena_open(&b->arena, &b->card->dev, name, bytes, err);
+}
+
+/* --- copies: the yardstick -------------------- */
+
+typedef struct copy_work {
+    uint64_t from, to;
+    size_t bytes;
+} copy_work;
+
+static void launch_copy(bench *b, void *work, uint32_t i) {
+    const copy_work *w = work;
+    (void)i;
+    (void)cuda_copy(&b->card->dev, b->card->dev.compute, w->to, w->from, w->bytes);
+}
+
+static status bench_copy(bench *b, error *err) {
+    uint64_t free_bytes = 0, all = 0;
+    TRY(cuda_device_memory(&b->card->dev, &free_bytes, &all, err));
+    const uint64_t most = (UINT64_C(1) << 30) / b->scale;
+    copy_work w = {.bytes =
+                       num_min_u64(free_bytes / 4, most) / CUDA_ALIGN_BYTES * CUDA_ALIGN_BYTES};
+    TRY(open_arena(b, "copy", 2 * w.bytes, err));
+    TRY(bench_take(b, w.bytes, &bench_any, &w.from, err));
+    TRY(bench_take(b, w.bytes, &bench_any, &w.to, err));
+    const bench_case c = {.name = "copy",
+                          .kernel = "",
+                          .bytes = 2 * w.bytes,
+                          .launches = 2,
+                          .work = &w,
+                          .launch = launch_copy};
+    return bench_run(b, &c, err);
+}
+
+/* --- launches -------------------- */
+
+/* A kernel that finds that it has nothing to do. */
+typedef struct idle_work {
+    card_kernel kernel;
+    k_take_rows_args args;
+} idle_work;
+
+static void launch_idle(bench *b, void *work, uint32_t i) {
+    const idle_work *w = work;
+    (void)i;
+    card_launch(b->card, &w->kernel, (card_grid){1, 1, 256, 0}, &w->args, sizeof w->args);
+}
+
+/* From the launch to the end of waiting for it, as a program sees it: the shortest of some. */
+static status time_waiting(bench *b, idle_work *w, double *us, error *err) {
+    *us = 1e9;
+    for (uint32_t i = 0; i < b->repeats; i++) {
+        const uint64_t start_ns = os_now_ns();
+        launch_idle(b, w, i);
+        TRY(cuda_sync(&b->card->dev, err));
+        const double now = (double)(os_now_ns() - start_ns) * 1e-3;
+        if (now < *us) *us = now;
+    }
+    return OK;
+}
+
+static status bench_launches_alone(bench *b, error *err) {
+    static const uint32_t none[4];
+    idle_work w = {.args = {.cols = 1}};
+    double us = 0;
+    TRY(open_arena(b, "launch", CUDA_ALIGN_BYTES, err));
+    TRY(bench_put(b, none, sizeof none, &w.args.count, err));
+    TRY(card_find(b->card, "k_take_rows", &w.kernel, err));
+    const bench_case c = {.name = "launch, one after the other",
+                          .kernel = w.kernel.name,
+                          .launches = b->scale > 1 ? 8 : 256,
+                          .work = &w,
+                          .launch = launch_idle};
+    TRY(bench_run(b, &c, err));
+    TRY(time_waiting(b, &w, &us, err));
+    bench_say_us("launch, and waiting for it", us);
+    return OK;
+}
+
+/* --- products -------------------- */
+
+/* Of about 2^-7: factors of blocks, one after the other; d and dmin, then twelve bytes of scales;
+ * of ck_sums, d and then both sums. */
+static const bench_bits halves = {{0x83ff83ffu, 0x83ff83ffu, 0x83ff83ffu, 0x83ff83ffu},
+                                  {0x20002000u, 0x20002000u, 0x20002000u, 0x20002000u}};
+static const bench_bits scales = {{0x83ff83ffu, ~0u, ~0u, ~0u}, {0x20002000u, 0, 0, 0}};
+static const bench_bits sums_bits = {{0x007fffffu, ~0u, 0x007fffffu, ~0u},
+                                     {0x3c000000u, 0, 0x3c000000u, 0}};
+
+typedef struct gemv_form {
+    const char *name; /* in kernels' names */
+    ck_form form;
+    const bench_bits *planes[CK_PLANES_MAX];
+} gemv_form;
+
+static const gemv_form gemv_forms[] = {
+    {"f16", CK_FORM_F16, {&halves}},
+    {"q8_0", CK_FORM_Q8_0, {&bench_any, &bench_any, &halves}},
+    {"q4_0", CK_FORM_Q4_0, {&bench_any, &halves}},
+    {"q4_k", CK_FORM_Q4_K, {&bench_any, &bench_any, &scales}},
+    {"q5_k", CK_FORM_Q5_K, {&bench_any, &bench_any, &scales, &bench_any}},
+    {"q6_k", CK_FORM_Q6_K, {&bench_any, &bench_any, &bench_any, &bench_any, &halves}},
+};
+
+typedef struct gemv_work {
+    card_kernel kernel;
+    card_grid grid;
+    k_gemv_args args;
+    uint32_t copies;
+    uint64_t copy_bytes; /* from one copy of the weights to the next */
+    uint64_t bytes;      /* of weights, x and out */
+    size_t out_floats;
+} gemv_work;
+
+static void launch_gemv(bench *b, void *work, uint32_t i) {
+    const gemv_work *w = work;
+    k_gemv_args a = w->args;
+    for (uint32_t p = 0; p < CK_PLANES_MAX; p++) a.w.plane[p] += i % w->copies * w->copy_bytes;
+    card_launch(b->card, &w->kernel, w->grid, &a, sizeof a);
+}
+
+/* All copies of the weights, plane by plane. */
+static status take_weights(bench *b, const gemv_form *f, gemv_work *w,
+                           const uint64_t offsets[CK_PLANES_MAX], error *err) {
+    uint64_t at = 0;
+    TRY(bench_reserve(b, w->copies * w->copy_bytes, &at, err));
+    for (uint32_t p = 0; p < CK_PLANES_MAX; p++) {
+        const uint64_t end = p + 1 < CK_PLANES_MAX ? offsets[p + 1] : w->copy_bytes;
+        w->args.w.plane[p] = at + offsets[p];
+        for (uint32_t i = 0; i < w->copies && end > offsets[p]; i++)
+            bench_fill(b, at + i * w->copy_bytes + offsets[p], end - offsets[p], f->planes[p]);
+    }
+    return OK;
+}
+
+static status take_input(bench *b, const gemv_form *f, gemv_work *w, uint32_t x_rows,
+                         uint64_t *bytes, error *err) {
+    const size_t n = (size_t)x_rows * w->args.w.cols, sums = n / SUMS_PER * sizeof(ck_sums);
+    TRY(bench_put(b, &x_rows, sizeof x_rows, &w->args.count, err));
+    if (f->form == CK_FORM_F16) {
+        *bytes = n * sizeof(float);
+        return bench_take(b, *bytes, &bench_f32, &w->args.x, err);
+    }
+    *bytes = n + sums;
+    TRY(bench_take(b, n, &bench_any, &w->args.x, err));
+    return bench_take(b, sums, &sums_bits, &w->args.sums, err);
+}
+
+static status make_gemv(bench *b, const gemv_form *f, gemv_work *w, uint32_t x_rows, error *err) {
+    uint64_t offsets[CK_PLANES_MAX], row[CK_PLANES_MAX], x_bytes = 0;
+    const ck_matrix *m = &w->args.w;
+    cuda_planar_row_bytes(f->form, m->cols, row);
+    if (!cuda_planar_sizes(f->form, m->rows, m->cols, offsets, &w->copy_bytes))
+        return error_set(err, ERR_INTERNAL, "bench: no %s of [%u, %u]", f->name, m->rows, m->cols);
+    w->copies = bench_copies(b, w->copy_bytes);
+    w->out_floats = (size_t)x_rows * m->rows;
+    const size_t x_room = (size_t)x_rows * m->cols * sizeof(float) + CUDA_ALIGN_BYTES;
+    const size_t room = w->copies * w->copy_bytes + cuda_arena_cost(w->out_floats * sizeof(float)) +
+                        2 * cuda_arena_cost(x_room) + cuda_arena_cost(sizeof x_rows);
+    TRY(open_arena(b, f->name, room, err));
+    TRY(take_weights(b, f, w, offsets, err));
+    TRY(take_input(b, f, w, x_rows, &x_bytes, err));
+    TRY(bench_take_out(b, w->out_floats, &w->args.out, err));
+    w->bytes = x_bytes + w->out_floats * sizeof(float);
+    for (uint32_t p = 0; p < CK_PLANES_MAX; p++) w->bytes += row[p] * m->rows;
+    return OK;
+}
+
+static status bench_gemv(bench *b, const gemv_form *f, uint32_t rows, uint32_t cols,
+                         uint32_t x_rows, error *err) {
+    char kernel[32];
+    gemv_work w = {
+        .args = {
+            .w = {.rows = scaled(b, rows, CK_GEMV_BLOCK_ROWS), .cols = cols, .form = f->form}}};
+    w.args.out_stride = w.args.w.rows;
+    w.grid = (card_grid){num_div_up_u32(w.args.w.rows, CK_GEMV_BLOCK_ROWS), 1, CK_GEMV_THREADS, 0};
+    (void)snprintf(kernel, sizeof kernel, "k_gemv_%s_n%u", f->name, x_rows);
+    bench_case c = {.kernel = kernel, .work = &w, .launch = launch_gemv};
+    (void)snprintf(c.name, sizeof c.name, "gemv %s [%u, %u] x %u", f->name, w.args.w.rows, cols,
+                   x_rows);
+    if (!bench_wants(b, c.name)) return OK;
+    TRY(card_find(b->card, kernel, &w.kernel, err));
+    status st = make_gemv(b, f, &w, x_rows, err);
+    if (st == ERR_NOMEM) {
+        bench_say_why(c.name, err->msg);
+        return OK;
+    }
+    TRY(st);
+    c.bytes = w.bytes;
+    c.launches = bench_launches(b, w.copies);
+    TRY(bench_run(b, &c, err));
+    return bench_check_out(b, c.name, w.args.out, w.out_floats, err);
+}
+
+static status bench_gemvs(bench *b, error *err) {
+    static const uint32_t shapes[][2] = {{DIM, DIM}, {DIM, FFN}, {FFN, DIM}, {TOKENS, DIM}};
+    for (size_t f = 0; f < sizeof gemv_forms / sizeof gemv_forms[0]; f++)
+        for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++)
+            for (uint32_t x_rows = 1; x_rows <= 4; x_rows += 3)
+                TRY(bench_gemv(b, &gemv_forms[f], shapes[s][0], shapes[s][1], x_rows, err));
+    return OK;
+}
+
+/* --- attention -------------------- */
+
+typedef struct attention_work {
+    card_kernel kernel;
+    k_attention_args args;
+    uint32_t copies;
+    uint64_t copy_bytes; /* from one cache to the next */
+} attention_work;
+
+static void launch_attention(bench *b, void *work, uint32_t i) {
+    const attention_work *w = work;
+    k_attention_args a = w->args;
+    a.kv.blocks += i % w->copies * w->copy_bytes;
+    card_launch(b->card, &w->kernel, (card_grid){HEADS, 1, 128, 0}, &a, sizeof a);
+}
+
+/* The blocks of one sequence, scattered: 17 is prime to powers of two. */
+static status put_table(bench *b, uint32_t blocks, uint64_t *out, error *err) {
+    static uint32_t table[1 << 16];
+    for (uint32_t i = 0; i < blocks; i++) table[i] = i * 17 % blocks;
+    return bench_put(b, table, blocks * sizeof table[0], out, err);
+}
+
+static status make_attention(bench *b, attention_work *w, uint32_t tokens, error *err) {
+    const uint32_t blocks = tokens / CK_KV_BLOCK_TOKENS, one = 1, none = 0, last = tokens - 1;
+    k_attention_args *a = &w->args;
+    TRY(open_arena(b, "attention",
+                   w->copies * w->copy_bytes + 8 * (size_t)CUDA_ALIGN_BYTES +
+                       blocks * sizeof(uint32_t) + (size_t)2 * HEADS * HEAD_DIM * sizeof(float),
+                   err));
+    TRY(bench_take(b, w->copies * w->copy_bytes, &bench_f16, &a->kv.blocks, err));
+    TRY(put_table(b, blocks, &a->kv.tables, err));
+    TRY(bench_take(b, (size_t)HEADS * HEAD_DIM * sizeof(float), &bench_f32, &a->q, err));
+    TRY(bench_put(b, &last, sizeof last, &a->pos, err));
+    TRY(bench_put(b, &none, sizeof none, &a->seats, err));
+    TRY(bench_put(b, &tokens, sizeof tokens, &a->seen, err));
+    TRY(bench_put(b, &one, sizeof one, &a->count, err));
+    return bench_take_out(b, (size_t)HEADS * HEAD_DIM, &a->out, err);
+}
+
+static status bench_attention(bench *b, uint32_t tokens, error *err) {
+    static const kv_layout layout = {.type = DTYPE_F16,
+                                     .layers = 1,
+                                     .kv_heads = KV_HEADS,
+                                     .key_dim = HEAD_DIM,
+                                     .value_dim = HEAD_DIM};
+    tokens = scaled(b, tokens, CK_KV_BLOCK_TOKENS) / CK_KV_BLOCK_TOKENS * CK_KV_BLOCK_TOKENS;
+    attention_work w = {.copy_bytes = tokens / CK_KV_BLOCK_TOKENS * kv_block_bytes(&layout),
+                        .args = {.kv = {.block_bytes = kv_block_bytes(&layout),
+                                        .table_stride = tokens / CK_KV_BLOCK_TOKENS,
+                                        .is_f16 = 1,
+                                        .kv_heads = KV_HEADS,
+                                        .key_dim = HEAD_DIM,
+                                        .value_dim = HEAD_DIM},
+                                 .heads = HEADS,
+                                 .scale = 0.088388348f}}; /* 1 / sqrt(128) */
+    w.copies = bench_copies(b, w.copy_bytes);
+    bench_case c = {.kernel = "k_attention",
+                    .bytes = w.copy_bytes,
+                    .launches = bench_launches(b, w.copies),
+                    .work = &w,
+                    .launch = launch_attention};
+    (void)snprintf(c.name, sizeof c.name, "attention, %u heads of %u, context %u", HEADS, HEAD_DIM,
+                   tokens);
+    if (!bench_wants(b, c.name)) return OK;
+    TRY(card_find(b->card, c.kernel, &w.kernel, err));
+    TRY(make_attention(b, &w, tokens, err));
+    TRY(bench_run(b, &c, err));
+    return bench_check_out(b, c.name, w.args.out, (size_t)HEADS * HEAD_DIM, err);
+}
+
+/* --- norm -------------------- */
+
+typedef struct norm_work {
+    card_kernel kernel;
+    card_grid grid;
+    k_norm_args args;
+} norm_work;
+
+static void launch_norm(bench *b, void *work, uint32_t i) {
+    const norm_work *w = work;
+    (void)i;
+    card_launch(b->card, &w->kernel, w->grid, &w->args, sizeof w->args);
+}
+
+/* What stands before a product: the sum with what a layer adds, its norm, and that in 8 bits. */
+static status make_norm(bench *b, norm_work *w, uint32_t rows, error *err) {
+    const size_t n = (size_t)rows * DIM;
+    k_norm_args *a = &w->args;
+    TRY(open_arena(b, "norm", n * 16 + DIM * sizeof(float) + 8 * (size_t)CUDA_ALIGN_BYTES, err));
+    TRY(bench_take(b, n * sizeof(float), &bench_f32, &a->x, err));
+    TRY(bench_take(b, n * sizeof(float), &bench_f32, &a->add, err));
+    TRY(bench_take(b, DIM * sizeof(float), &bench_f32, &a->gain, err));
+    TRY(bench_reserve(b, n, &a->codes, err));
+    TRY(bench_reserve(b, n / SUMS_PER * sizeof(ck_sums), &a->sums, err));
+    a->sum = a->x;
+    return bench_put(b, &rows, sizeof rows, &a->count, err);
+}
+
+static status bench_norm(bench *b, uint32_t rows, error *err) {
+    norm_work w = {
+        .grid = {rows, 1, 256, DIM * sizeof(float)},
+        .args = {.cols = DIM, .group = DIM, .gain_len = DIM, .eps = 1e-5f, .in_shared = 1}};
+    const uint64_t n = (uint64_t)rows * DIM;
+    bench_case c = {.kernel = "k_norm",
+                    .bytes = n * (3 * sizeof(float) + 1) + n / SUMS_PER * sizeof(ck_sums) +
+                             DIM * sizeof(float),
+                    .launches = bench_launches(b, b->scale > 1 ? 1 : 64),
+                    .work = &w,
+                    .launch = launch_norm};
+    (void)snprintf(c.name, sizeof c.name, "add, norm and quantize [%u, %u]", rows, DIM);
+    if (!bench_wants(b, c.name)) return OK;
+    TRY(card_find(b->card, c.kernel, &w.kernel, err));
+    TRY(make_norm(b, &w, rows, err));
+    return bench_run(b, &c, err);
+}
+
+/* --- all -------------------- */
+
+/* Copies and launches are measured always: the rest is compared with them. */
+status bench_kernels(bench *b, error *err) {
+    TRY(bench_copy(b, err));
+    TRY(bench_launches_alone(b, err));
+    TRY(bench_gemvs(b, err));
+    for (uint32_t tokens = 1024; tokens <= 32768; tokens *= tokens == 1024 ? 8 : 4)
+        TRY(bench_attention(b, tokens, err));
+    TRY(bench_norm(b, 1, err));
+    return bench_norm(b, 4, err);
+}
