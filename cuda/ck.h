@@ -23,6 +23,7 @@
  *
  *   CK_KERNEL(name, threads) { ... a.field ... }    entry; its argument is `const name_args &a`,
  *                                                   or CK_KERNEL_OF(name, args, threads)
+ *                                                   or CK_KERNEL_FEW(name, args, threads, blocks)
  *   CK_DEV                   static inline of device code
  *   ck_tid ck_bdim ck_bid_x ck_bid_y ck_bid_z ck_gdim_x     unsigned
  *   CK_SHARED(T, name, n);   n elements of static shared memory

@@ -21,6 +21,9 @@
 #define CK_KERNEL_OF(name, args, threads) \
     extern "C" __global__ void __launch_bounds__(threads) name(CK_CONST_PARAM args a)
 #define CK_KERNEL(name, threads) CK_KERNEL_OF(name, name##_args, threads)
+/* Of which an SM need not hold more than `blocks`: registers are not saved for more of them. */
+#define CK_KERNEL_FEW(name, args, threads, blocks) \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) name(CK_CONST_PARAM args a)
 #define CK_DEV                   static __device__ __forceinline__
 #define CK_SHARED(T, name, n)    __shared__ __align__(16) T name[n]
 #define CK_SHARED_DYN(T, name)                                     \

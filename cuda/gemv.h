@@ -1,7 +1,8 @@
 /* gemv.h - products of a weight matrix with a few rows of activations: what all forms share.
  *
  * out[r] = x[r] . w^T + bias + add[r], see k_gemv_args.  A weight is read once and multiplied with
- * all rows of x that the block has, so the time is that of streaming the matrix.
+ * all rows of x that the block has, so the time is that of streaming the matrix.  The kernels for
+ * pairs multiply the codes of a row and those of what they leave (k_quantize_args), and add.
  *
  *   block   CK_GEMV_THREADS threads: 4 warps, each GEMV_ROWS neighbouring rows of w
  *   lane    groups lane, lane + 32, lane + 64 ... of a row: 16 bytes of a plane each, so that a
@@ -107,10 +108,11 @@ CK_DEV ck_u4 gemv_granule(const ck_matrix &w, int plane, uint32_t index) {
 
 /* --- the loop -------------------- */
 
-template <typename form, int N> struct gemv_state {
+/* PER rows of x go into one sum. */
+template <typename form, int N, int PER = 1> struct gemv_state {
     uint32_t first[GEMV_ROWS]; /* groups of w before each row of w */
     uint32_t before[N];        /* units of x before each row of x */
-    float acc[N][GEMV_ROWS];
+    float acc[N / PER][GEMV_ROWS];
 };
 
 template <typename form> CK_DEV uint32_t gemv_row_groups(const ck_matrix &w) {
@@ -118,8 +120,8 @@ template <typename form> CK_DEV uint32_t gemv_row_groups(const ck_matrix &w) {
 }
 
 /* COUNT groups of each lane, 32 apart: all loads of weights first. */
-template <typename form, int N, int COUNT, bool RAGGED>
-CK_DEV void gemv_step(gemv_state<form, N> &s, const ck_matrix &w, const gemv_job &job,
+template <typename form, int N, int COUNT, bool RAGGED, int PER>
+CK_DEV void gemv_step(gemv_state<form, N, PER> &s, const ck_matrix &w, const gemv_job &job,
                       uint32_t group) {
     typename form::tile tile[COUNT][GEMV_ROWS];
 #pragma unroll
@@ -137,12 +139,12 @@ CK_DEV void gemv_step(gemv_state<form, N> &s, const ck_matrix &w, const gemv_job
                 in = form::input_of(job, s.before[n] + (group + 32 * u) * form::X_UNITS);
 #pragma unroll
             for (int r = 0; r < GEMV_ROWS; r++)
-                s.acc[n][r] = form::dot(tile[u][r], in, s.acc[n][r]);
+                s.acc[n / PER][r] = form::dot(tile[u][r], in, s.acc[n / PER][r]);
         }
 }
 
-template <typename form, int N>
-CK_DEV void gemv_walk(gemv_state<form, N> &s, const ck_matrix &w, const gemv_job &job) {
+template <typename form, int N, int PER>
+CK_DEV void gemv_walk(gemv_state<form, N, PER> &s, const ck_matrix &w, const gemv_job &job) {
     uint32_t groups = w.cols / form::GROUP;
     if constexpr (form::RAGGED) groups = form::groups(w.cols);
     uint32_t g = ck_lane();
@@ -176,10 +178,12 @@ CK_DEV void gemv_store(const gemv_state<form, N> &s, const gemv_job &job, uint32
         }
 }
 
-template <typename form, int N> CK_DEV void gemv_run(const ck_matrix &w, const gemv_job &job) {
-    const uint32_t row = (ck_bid_x * GEMV_WARPS + ck_warp()) * GEMV_ROWS;
-    if (row >= w.rows) return;
-    gemv_state<form, N> s;
+CK_DEV uint32_t gemv_first_row() { return (ck_bid_x * GEMV_WARPS + ck_warp()) * GEMV_ROWS; }
+
+/* The sums of this warp's rows of w, from `row` on, with N rows of x. */
+template <typename form, int N, int PER>
+CK_DEV void gemv_sum(gemv_state<form, N, PER> &s, const ck_matrix &w, const gemv_job &job,
+                     uint32_t row) {
 #pragma unroll
     for (uint32_t r = 0; r < GEMV_ROWS; r++)
         s.first[r] = (row + r < w.rows ? row + r : w.rows - 1) * gemv_row_groups<form>(w);
@@ -188,9 +192,16 @@ template <typename form, int N> CK_DEV void gemv_run(const ck_matrix &w, const g
         const uint32_t last = job.x_rows - 1;
         s.before[n] = n == 0 ? 0 : (n < last ? n : last) * form::x_units(w.cols);
 #pragma unroll
-        for (int r = 0; r < GEMV_ROWS; r++) s.acc[n][r] = 0.0f;
+        for (int r = 0; r < GEMV_ROWS; r++) s.acc[n / PER][r] = 0.0f;
     }
     gemv_walk(s, w, job);
+}
+
+template <typename form, int N> CK_DEV void gemv_run(const ck_matrix &w, const gemv_job &job) {
+    const uint32_t row = gemv_first_row();
+    if (row >= w.rows) return;
+    gemv_state<form, N> s;
+    gemv_sum(s, w, job, row);
     gemv_store(s, job, row, w.rows);
 }
 
@@ -215,6 +226,31 @@ template <typename form, int N> CK_DEV void gemv_kernel(const k_gemv_args &a) {
     job.x_rows = rows - first;
     job.out_stride = a.out_stride;
     gemv_run<form, N>(a.w, job);
+}
+
+/* COUNT pairs of rows of x.  What is needed at the end only is worked out there: the sums of four
+ * rows leave no registers to keep it in. */
+template <typename form, int COUNT> CK_DEV void gemv_pairs_kernel(const k_gemv_args &a) {
+    const uint32_t first = ck_bid_y * COUNT, row = gemv_first_row();
+    if (first >= ck_ld((const uint32_t *)a.count) || row >= a.w.rows) return;
+    gemv_job job;
+    gemv_begin<form>(job, a.x, a.sums, a.w.cols, (uint64_t)first * 2);
+    job.x_rows = (ck_ld((const uint32_t *)a.count) - first) * 2;
+    gemv_state<form, 2 * COUNT, 2> s;
+    gemv_sum(s, a.w, job, row);
+#pragma unroll
+    for (int n = 0; n < COUNT; n++)
+#pragma unroll
+        for (int r = 0; r < GEMV_ROWS; r++) {
+            float v = ck_warp_sum(s.acc[n][r]);
+            const uint32_t x_row = ck_bid_y * COUNT + n, at_row = gemv_first_row() + r;
+            if (ck_lane() != 0 || x_row >= ck_ld((const uint32_t *)a.count) || at_row >= a.w.rows)
+                continue;
+            const uint64_t at = (uint64_t)x_row * a.out_stride + at_row;
+            if (a.bias != 0) v += ck_ld((const float *)a.bias + at_row);
+            if (a.add != 0) v += ck_ld((const float *)a.add + at);
+            ck_st((float *)a.out + at, v);
+        }
 }
 
 CK_DEV ck_matrix gemv_matrix(uint64_t at) {
@@ -251,6 +287,15 @@ template <typename form> CK_DEV void gemv_experts(const k_experts_args &a) {
     }                                                                 \
     CK_KERNEL_OF(k_experts_##name, k_experts_args, CK_GEMV_THREADS) { \
         gemv_experts<gemv_##name>(a);                                 \
+    }
+
+/* Forms of codes only: one pair and two. */
+#define GEMV_KERNELS_PAIRS(name)                                         \
+    CK_KERNEL_FEW(k_gemv_##name##_p1, k_gemv_args, CK_GEMV_THREADS, 4) { \
+        gemv_pairs_kernel<gemv_##name, 1>(a);                            \
+    }                                                                    \
+    CK_KERNEL_FEW(k_gemv_##name##_p2, k_gemv_args, CK_GEMV_THREADS, 3) { \
+        gemv_pairs_kernel<gemv_##name, 2>(a);                            \
     }
 
 #endif

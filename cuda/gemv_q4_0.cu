@@ -30,3 +30,4 @@ struct gemv_q4_0 {
 };
 
 GEMV_KERNELS(q4_0)
+GEMV_KERNELS_PAIRS(q4_0)

@@ -19,3 +19,4 @@ struct gemv_q4_k : gemv_k {
 };
 
 GEMV_KERNELS(q4_k)
+GEMV_KERNELS_PAIRS(q4_k)

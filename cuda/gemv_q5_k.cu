@@ -35,3 +35,4 @@ struct gemv_q5_k : gemv_k {
 };
 
 GEMV_KERNELS(q5_k)
+GEMV_KERNELS_PAIRS(q5_k)

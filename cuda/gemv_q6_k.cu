@@ -55,3 +55,4 @@ struct gemv_q6_k {
 };
 
 GEMV_KERNELS(q6_k)
+GEMV_KERNELS_PAIRS(q6_k)

@@ -29,3 +29,4 @@ struct gemv_q8_0 {
 };
 
 GEMV_KERNELS(q8_0)
+GEMV_KERNELS_PAIRS(q8_0)

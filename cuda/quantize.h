@@ -39,11 +39,13 @@ CK_DEV quantized quantize_warp(float x) {
     return q;
 }
 
-/* The same, stored: codes is where the first of the 32 codes goes, sums where their sums go. */
-CK_DEV void quantize_store(float x, int8_t *codes, ck_sums *sums) {
+/* The same, stored: codes is where the first of the 32 codes goes, sums where their sums go.  What
+ * the code leaves of x. */
+CK_DEV float quantize_store(float x, int8_t *codes, ck_sums *sums) {
     const quantized q = quantize_warp(x);
     ck_st(codes + ck_lane(), (int8_t)q.code);
     if (ck_lane() == 0) ck_st(sums, q.sums);
+    return ck_fma(-q.sums.d, (float)q.code, x);
 }
 
 #endif

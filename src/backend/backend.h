@@ -14,7 +14,8 @@
  *                        1e-11 (f32 accumulation; the weights are read exactly); on matrix units
  *                        prompts with F16 and BF16 in mode fast 1e-4 (both sides in bf16)
  * of cuda against ref, in either mode, which compute alike:
- *   quantized weights    1e-4 (activations rounded to 8 bits per block of 32, whole sums)
+ *   quantized weights    1e-4 (activations rounded to 8 bits per block of 32, whole sums; those
+ *                        of the output matrix to 15 bits)
  *   F32, F16, BF16       1e-6 (f32 accumulation), also of types that are stored as F16 there */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H

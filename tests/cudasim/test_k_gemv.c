@@ -239,6 +239,95 @@ TEST(k_gemv_q4_k) { check_form(&form_cases[CK_FORM_Q4_K]); }
 TEST(k_gemv_q5_k) { check_form(&form_cases[CK_FORM_Q5_K]); }
 TEST(k_gemv_q6_k) { check_form(&form_cases[CK_FORM_Q6_K]); }
 
+/* --- pairs of codes -------------------- */
+
+typedef struct pairs {
+    float *x;      /* [rows, cols] */
+    int8_t *codes; /* [2 rows, cols] */
+    ck_sums *sums;
+    uint32_t rows, cols;
+} pairs;
+
+static pairs make_pairs(int arch, uint32_t rows, uint32_t cols) {
+    enum { PER_BLOCK = 1024, THREADS = 256 };
+    const size_t n = (size_t)rows * cols;
+    pairs p = {rig_buffer(n * sizeof(float)), rig_buffer(2 * n),
+               rig_buffer(2 * n / BLOCK * sizeof(ck_sums)), rows, cols};
+    rig_fill(p.x, n, 3.0f);
+    k_quantize_args a = {.x = rig_at(p.x),
+                         .codes = rig_at(p.codes),
+                         .sums = rig_at(p.sums),
+                         .count = rig_count(rows),
+                         .cols = cols,
+                         .pairs = 1};
+    rig_run(arch, "k_quantize", &a, (cols + PER_BLOCK - 1) / PER_BLOCK, rows + 1, THREADS, 0);
+    return p;
+}
+
+/* Results of `count` rows from row `first` of x on. */
+static float *run_pairs(int arch, const form_case *f, const gemv_weight *g, const pairs *p,
+                        uint32_t first, uint32_t count, uint32_t pairs_per_block,
+                        const float *bias) {
+    const uint32_t rows = g->w.rows;
+    float *out = rig_buffer((size_t)count * rows * sizeof(float));
+    const size_t skip = (size_t)2 * first * p->cols;
+    k_gemv_args a = {.w = g->on_device,
+                     .x = rig_at(p->codes + skip),
+                     .sums = rig_at(p->sums + skip / BLOCK),
+                     .bias = rig_at(bias),
+                     .out = rig_at(out),
+                     .count = rig_count(count),
+                     .out_stride = rows};
+    rig_run(arch, kernel_name("gemv", f->name, pairs_per_block == 1 ? "_p1" : "_p2"), &a,
+            (rows + CK_GEMV_BLOCK_ROWS - 1) / CK_GEMV_BLOCK_ROWS,
+            (count + pairs_per_block - 1) / pairs_per_block + 1, CK_GEMV_THREADS, 0);
+    return out;
+}
+
+/* A code is off by half of its unit d; that of the rest, whose unit is at most d / 254, too. */
+static void check_pairs_row(const gemv_weight *g, const pairs *p, uint32_t x_row, const float *bias,
+                            const float *out) {
+    static float w[COLS_MAX];
+    uint64_t stored = 0;
+    uint32_t wrong = 0;
+    (void)dtype_row_bytes(g->w.type, p->cols, &stored);
+    for (uint32_t r = 0; r < g->w.rows; r++) {
+        dequant_row(g->w.type, (const uint8_t *)g->w.data + r * stored, w, p->cols);
+        double sum = (double)bias[r], all = fabs(sum), off = 0.0;
+        for (uint32_t c = 0; c < p->cols; c++) {
+            const size_t unit = ((size_t)2 * x_row * p->cols + c) / BLOCK;
+            const double v = (double)p->x[(size_t)x_row * p->cols + c];
+            sum += (double)w[c] * v;
+            all += fabs((double)w[c] * v);
+            off += fabs((double)w[c]) * (double)p->sums[unit].d / 508.0;
+        }
+        wrong += !(fabs((double)out[r] - sum) <= off * 1.001 + GEMV_ERROR_MAX * all);
+    }
+    CHECK_EQ(wrong, 0);
+}
+
+TEST(k_gemv_pairs_have_the_activations_in_15_bits) {
+    enum { X_ROWS = 5, ROWS = 19 };
+    for (uint32_t i = CK_FORM_Q8_0; i < FORMS; i++) {
+        const form_case *f = &form_cases[i];
+        RIG_EACH(arch) {
+            const gemv_weight g = make_weight(f->type, ROWS, f->cols[1]);
+            const pairs p = make_pairs(arch, X_ROWS, f->cols[1]);
+            float *bias = rig_buffer(ROWS * sizeof(float));
+            rig_fill(bias, ROWS, 1.0f);
+            float *all = run_pairs(arch, f, &g, &p, 0, X_ROWS, 2, bias);
+            float *one = run_pairs(arch, f, &g, &p, 0, X_ROWS, 1, bias);
+            rig_same(one, all, (size_t)X_ROWS * ROWS * sizeof(float));
+            for (uint32_t r = 0; r < X_ROWS; r++) {
+                check_pairs_row(&g, &p, r, bias, all + (size_t)r * ROWS);
+                float *alone = run_pairs(arch, f, &g, &p, r, 1, 2, bias);
+                rig_same(alone, all + (size_t)r * ROWS, ROWS * sizeof(float));
+            }
+        }
+        rig_done();
+    }
+}
+
 /* Codes and weights at the ends of their ranges: the int sums of a group are the largest there
  * are. */
 TEST(k_gemv_sums_do_not_overflow) {

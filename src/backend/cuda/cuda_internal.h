@@ -109,6 +109,14 @@ ck_matrix cuda_matrix(const cuda_weight *placed, cu_ptr base);
 /* Are products with weights of this form made from 8-bit activations? */
 static inline bool cuda_form_is_quantized(ck_form form) { return form >= CK_FORM_Q8_0; }
 
+/* The output matrix gets its activations in pairs of codes, 15 bits: its errors are in the logits
+ * as they are, nothing behind it evens them out. */
+static inline bool cuda_in_pairs(const cuda_layout *l, uint32_t op_idx) {
+    const op *o = &l->p->ops[op_idx];
+    return o->kind == OP_MATMUL && l->p->values[o->out].rows == ROWS_HEAD &&
+           cuda_form_is_quantized(cuda_weight_of(l, op_idx)->form);
+}
+
 /* --- a program as launches -------------------- */
 
 /* What a step decides of a grid. */
@@ -121,11 +129,10 @@ typedef enum cuda_grid {
 /* Parts of the arguments that are known when the first batch comes, and may change with a batch. */
 typedef enum cuda_patch { CUDA_PATCH_NONE, CUDA_PATCH_KV, CUDA_PATCH_STATE } cuda_patch;
 
-enum { CUDA_GEMV_ROWS = 4 }; /* of x, per block of the kernels for many */
-
 typedef struct cuda_launch_entry {
     cuda_kernel_id kernel;
-    cuda_kernel_id many; /* instead of it when there is more than one row: CUDA_GEMV_ROWS a block */
+    cuda_kernel_id many; /* instead of it when there is more than one row ... */
+    uint32_t many_rows;  /* ... with so many to a block */
     cuda_grid grid;
     row_set rows;
     uint32_t width;

@@ -12,9 +12,9 @@ enum { NORM_SHARED_MAX = 40 << 10 }; /* bytes: what every card allows without be
 
 static bool is_product(const op *o) { return o->kind == OP_MATMUL || o->kind == OP_EXPERTS; }
 
-/* Does this op read the codes of its first operand? */
+/* Does this op read the codes of its first operand?  One that wants pairs makes them for itself. */
 static bool reads_codes(const lowering *w, uint32_t op_idx) {
-    return is_product(&w->p->ops[op_idx]) &&
+    return is_product(&w->p->ops[op_idx]) && !cuda_in_pairs(w->l, op_idx) &&
            cuda_form_is_quantized(cuda_weight_of(w->l, op_idx)->form);
 }
 
@@ -149,7 +149,7 @@ typedef struct operand {
     cu_ptr x, sums;
 } operand;
 
-static status emit_quantize(lowering *w, value_id v, error *err) {
+static status emit_quantize(lowering *w, value_id v, bool pairs, error *err) {
     const value *d = &w->p->values[v];
     ASSERT(!w->only_codes[v]);
     enum { COLS_PER_BLOCK = 1024 };
@@ -157,23 +157,25 @@ static status emit_quantize(lowering *w, value_id v, error *err) {
                          .codes = w->bases.workspace + w->l->codes_at,
                          .sums = w->bases.workspace + w->l->sums_at,
                          .count = lower_count(w, d->rows),
-                         .cols = d->cols};
+                         .cols = d->cols,
+                         .pairs = pairs};
     cuda_launch_entry e = {.kernel = CUDA_k_quantize,
                            .many = CUDA_k_quantize,
                            .grid = CUDA_GRID_ROWS_Y,
                            .rows = d->rows,
                            .width = lower_blocks(d->cols, COLS_PER_BLOCK)};
-    w->codes_of = v;
+    w->codes_of = pairs ? VALUE_NONE : v;
     return LOWER_EMIT(w, &e, &a, err);
 }
 
 static status take_operand(lowering *w, uint32_t op_idx, operand *out, error *err) {
     const value_id v = w->p->ops[op_idx].in[0];
-    if (!reads_codes(w, op_idx)) {
+    const bool pairs = cuda_in_pairs(w->l, op_idx);
+    if (!reads_codes(w, op_idx) && !pairs) {
         *out = (operand){.x = lower_value(w, v)};
         return OK;
     }
-    if (w->codes_of != v) TRY(emit_quantize(w, v, err));
+    if (w->codes_of != v || pairs) TRY(emit_quantize(w, v, pairs, err));
     *out = (operand){.x = w->bases.workspace + w->l->codes_at,
                      .sums = w->bases.workspace + w->l->sums_at};
     return OK;
@@ -189,19 +191,42 @@ static const op *sum_of_product(const lowering *w, uint32_t op_idx) {
     return add;
 }
 
-static cuda_launch_entry product_entry(const lowering *w, const op *o, ck_form form) {
-    static const cuda_kernel_id one[CK_FORM_COUNT] = {
-        [CK_FORM_F32] = CUDA_k_gemv_f32_n1,   [CK_FORM_F16] = CUDA_k_gemv_f16_n1,
-        [CK_FORM_BF16] = CUDA_k_gemv_bf16_n1, [CK_FORM_Q8_0] = CUDA_k_gemv_q8_0_n1,
-        [CK_FORM_Q4_0] = CUDA_k_gemv_q4_0_n1, [CK_FORM_Q4_K] = CUDA_k_gemv_q4_k_n1,
-        [CK_FORM_Q5_K] = CUDA_k_gemv_q5_k_n1, [CK_FORM_Q6_K] = CUDA_k_gemv_q6_k_n1};
-    static const cuda_kernel_id many[CK_FORM_COUNT] = {
-        [CK_FORM_F32] = CUDA_k_gemv_f32_n4,   [CK_FORM_F16] = CUDA_k_gemv_f16_n4,
-        [CK_FORM_BF16] = CUDA_k_gemv_bf16_n4, [CK_FORM_Q8_0] = CUDA_k_gemv_q8_0_n4,
-        [CK_FORM_Q4_0] = CUDA_k_gemv_q4_0_n4, [CK_FORM_Q4_K] = CUDA_k_gemv_q4_k_n4,
-        [CK_FORM_Q5_K] = CUDA_k_gemv_q5_k_n4, [CK_FORM_Q6_K] = CUDA_k_gemv_q6_k_n4};
-    return (cuda_launch_entry){.kernel = one[form],
-                               .many = many[form],
+typedef struct product_kernels {
+    cuda_kernel_id one, many;
+    uint32_t many_rows; /* to a block */
+} product_kernels;
+
+static product_kernels kernels_of(ck_form form) {
+    static const product_kernels all[CK_FORM_COUNT] = {
+        [CK_FORM_F32] = {CUDA_k_gemv_f32_n1, CUDA_k_gemv_f32_n4, 4},
+        [CK_FORM_F16] = {CUDA_k_gemv_f16_n1, CUDA_k_gemv_f16_n4, 4},
+        [CK_FORM_BF16] = {CUDA_k_gemv_bf16_n1, CUDA_k_gemv_bf16_n4, 4},
+        [CK_FORM_Q8_0] = {CUDA_k_gemv_q8_0_n1, CUDA_k_gemv_q8_0_n4, 4},
+        [CK_FORM_Q4_0] = {CUDA_k_gemv_q4_0_n1, CUDA_k_gemv_q4_0_n4, 4},
+        [CK_FORM_Q4_K] = {CUDA_k_gemv_q4_k_n1, CUDA_k_gemv_q4_k_n4, 4},
+        [CK_FORM_Q5_K] = {CUDA_k_gemv_q5_k_n1, CUDA_k_gemv_q5_k_n4, 4},
+        [CK_FORM_Q6_K] = {CUDA_k_gemv_q6_k_n1, CUDA_k_gemv_q6_k_n4, 4}};
+    return all[form];
+}
+
+static product_kernels kernels_of_pairs(ck_form form) {
+    static const product_kernels all[CK_FORM_COUNT] = {
+        [CK_FORM_Q8_0] = {CUDA_k_gemv_q8_0_p1, CUDA_k_gemv_q8_0_p2, 2},
+        [CK_FORM_Q4_0] = {CUDA_k_gemv_q4_0_p1, CUDA_k_gemv_q4_0_p2, 2},
+        [CK_FORM_Q4_K] = {CUDA_k_gemv_q4_k_p1, CUDA_k_gemv_q4_k_p2, 2},
+        [CK_FORM_Q5_K] = {CUDA_k_gemv_q5_k_p1, CUDA_k_gemv_q5_k_p2, 2},
+        [CK_FORM_Q6_K] = {CUDA_k_gemv_q6_k_p1, CUDA_k_gemv_q6_k_p2, 2}};
+    return all[form];
+}
+
+static cuda_launch_entry product_entry(const lowering *w, uint32_t op_idx) {
+    const op *o = &w->p->ops[op_idx];
+    const ck_form form = cuda_weight_of(w->l, op_idx)->form;
+    const product_kernels k =
+        cuda_in_pairs(w->l, op_idx) ? kernels_of_pairs(form) : kernels_of(form);
+    return (cuda_launch_entry){.kernel = k.one,
+                               .many = k.many,
+                               .many_rows = k.many_rows,
                                .grid = CUDA_GRID_ROWS_Y,
                                .rows = lower_rows(w, o),
                                .width = lower_blocks(o->w.rows, CK_GEMV_BLOCK_ROWS)};
@@ -222,7 +247,7 @@ status lower_matmul(lowering *w, uint32_t op_idx, error *err) {
         a.add = lower_value(w, add->in[add->in[0] == o->out ? 1 : 0]);
         w->done[op_idx + 1] = true;
     }
-    cuda_launch_entry e = product_entry(w, o, cuda_weight_of(w->l, op_idx)->form);
+    cuda_launch_entry e = product_entry(w, op_idx);
     return LOWER_EMIT(w, &e, &a, err);
 }
 

@@ -273,7 +273,8 @@ static uint64_t codes_bytes(const cuda_layout *l) {
         if (o->kind != OP_MATMUL && o->kind != OP_EXPERTS) continue;
         if (!cuda_form_is_quantized(cuda_weight_of(l, i)->form)) continue;
         const value *x = &p->values[o->in[0]];
-        most = num_max_u64(most, (uint64_t)program_rows_max(p, x->rows) * x->cols);
+        const uint64_t rows = (uint64_t)program_rows_max(p, x->rows) << cuda_in_pairs(l, i);
+        most = num_max_u64(most, rows * x->cols);
     }
     return most;
 }

@@ -113,7 +113,7 @@ static void launch(backend *b, const cuda_launch_entry *e, const step_rows *rows
     if (n == 0 || e->width == 0) return;
     const bool many = n > 1 && e->many != e->kernel;
     const cuda_kernel_id kernel = many ? e->many : e->kernel;
-    const uint32_t along = (many ? num_div_up_u32(n, CUDA_GEMV_ROWS) : n) * e->per_row;
+    const uint32_t along = (many ? num_div_up_u32(n, e->many_rows) : n) * e->per_row;
     const uint32_t x = e->grid == CUDA_GRID_ROWS_X ? along : e->width;
     const uint32_t y = e->grid == CUDA_GRID_ROWS_X ? 1 : along;
     (void)cuda_launch(&b->dev, kernel, x, y, b->dev.kernels[kernel].threads_max, e->shared_bytes,
