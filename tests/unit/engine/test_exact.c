@@ -171,31 +171,32 @@ TEST(exact_a_crowd_does_not_change_a_bit_of_any_family) {
 
 /* A cut sequence goes on as if the dropped tokens had never been. */
 TEST(exact_truncated_sequences_go_on_unchanged) {
-    static int32_t ids[PROMPT], wrong_turn[PROMPT];
+    enum { LENGTH = 100 }; /* in all builds: what is cut and shared has a place in it */
+    static int32_t ids[LENGTH], wrong_turn[LENGTH];
     model *m = NULL;
     engine *e = NULL;
     engine_options opt = rig_options(&rig_engines[4], DTYPE_F16, 128);
     CHECK_EQ(model_open(&m, "synth:tiny:q4_0", NULL), OK);
     CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
     if (e == NULL) return;
-    fill_prompt(ids, PROMPT, m->hparams.vocab, 1);
-    fill_prompt(wrong_turn, PROMPT, m->hparams.vocab, 9);
+    fill_prompt(ids, LENGTH, m->hparams.vocab, 1);
+    fill_prompt(wrong_turn, LENGTH, m->hparams.vocab, 9);
     memcpy(wrong_turn, ids, 37 * sizeof ids[0]);
-    size_t count = (size_t)PROMPT * m->hparams.vocab;
-    float *want = rig_all_logits(m, &opt, ids, PROMPT, 512);
-    rig_sequence s = {.ids = wrong_turn, .count = PROMPT, .seat = 2};
+    size_t count = (size_t)LENGTH * m->hparams.vocab;
+    float *want = rig_all_logits(m, &opt, ids, LENGTH, 512);
+    rig_sequence s = {.ids = wrong_turn, .count = LENGTH, .seat = 2};
     s.logits = calloc(count, sizeof *s.logits);
     while (s.done < 60) rig_advance(e, &s, 1, 20);
     kv_seat_truncate(engine_kv(e), 2, 37);
     s.ids = ids;
     s.done = 37;
-    while (s.done < PROMPT) rig_advance(e, &s, 1, 20);
+    while (s.done < LENGTH) rig_advance(e, &s, 1, 20);
     CHECK(same(s.logits, want, count));
     /* a second seat that shares the first two blocks */
-    rig_sequence t = {.ids = ids, .count = PROMPT, .seat = 6, .done = 32};
+    rig_sequence t = {.ids = ids, .count = LENGTH, .seat = 6, .done = 32};
     t.logits = calloc(count, sizeof *t.logits);
     kv_seat_share(engine_kv(e), 2, 6, 2);
-    while (t.done < PROMPT) rig_advance(e, &t, 1, 33);
+    while (t.done < LENGTH) rig_advance(e, &t, 1, 33);
     size_t skip = (size_t)32 * m->hparams.vocab;
     CHECK(same(t.logits + skip, want + skip, count - skip));
     free(want);
