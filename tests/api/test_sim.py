@@ -359,7 +359,7 @@ def card(mib):
 
 def long_model():
     """The small model, said to be trained for 65536 tokens: 64 MiB of KV cache."""
-    path = os.path.join(harness.TMP, "long.gguf")
+    path = os.path.join(harness.TMP, "sim-65536.gguf")
     if not os.path.exists(path):
         gantry("bench", "synth:small:q8_0", "--export", path).succeeded()
         model = gguf.Gguf(path)
