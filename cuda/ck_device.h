@@ -24,8 +24,8 @@
 /* Of which an SM need not hold more than `blocks`: registers are not saved for more of them. */
 #define CK_KERNEL_FEW(name, args, threads, blocks) \
     extern "C" __global__ void __launch_bounds__(threads, blocks) name(CK_CONST_PARAM args a)
-#define CK_DEV                   static __device__ __forceinline__
-#define CK_SHARED(T, name, n)    __shared__ __align__(16) T name[n]
+#define CK_DEV                static __device__ __forceinline__
+#define CK_SHARED(T, name, n) __shared__ __align__(16) T name[n]
 #define CK_SHARED_DYN(T, name)                                     \
     extern __shared__ __align__(16) unsigned char ck_shared_dyn[]; \
     T *name = (T *)ck_shared_dyn

@@ -193,4 +193,9 @@ void plan_log_cuts(const mem_plan *plan) {
                  c->why.what, mib(c->why.needed_bytes), mib(c->why.available_bytes), c->why.where,
                  c->name, (unsigned long long)c->from, (unsigned long long)c->to);
     }
+    if (plan->kv_cut)
+        log_warn("engine",
+                 "kv cache holds %u tokens, %u sequences of %u would be more: when it is "
+                 "full the youngest wait",
+                 plan->kv_blocks * KV_BLOCK_TOKENS, plan->seats, plan->ctx_max);
 }

@@ -29,7 +29,7 @@ NODISCARD status plan_once(const model *m, const engine_options *opt, mem_plan *
 NODISCARD status plan_down(const model *m, const engine_options *asked, engine_options *got,
                            mem_plan *plan, program **p, error *err);
 
-/* One WARN line for each cut. */
+/* One WARN line for each cut, and what a smaller KV cache means. */
 void plan_log_cuts(const mem_plan *plan);
 
 #endif

@@ -34,7 +34,7 @@
     }                                                                                     \
     const sim_kernel CK_ENTRY(name) = {#name, name##_run, sizeof(args), threads};         \
     static void name##_body(const args &a)
-#define CK_KERNEL(name, threads) CK_KERNEL_OF(name, name##_args, threads)
+#define CK_KERNEL(name, threads)                   CK_KERNEL_OF(name, name##_args, threads)
 #define CK_KERNEL_FEW(name, args, threads, blocks) CK_KERNEL_OF(name, args, threads)
 
 /* Always inlined, as on a GPU: sim_touch() is then called from where the access stands. */
