@@ -557,8 +557,9 @@ def sockets_close(sockets):
         s.close()
 
 
-def in_parallel(jobs):
-    """Runs the functions at once in a thread each; their results in order."""
+def in_parallel(jobs, turns=1):
+    """Runs the functions at once in a thread each; their results in order.  turns: how many things
+    that may take all of our patience each does, one after the other."""
     results = [None] * len(jobs)
 
     def work(i):
@@ -571,9 +572,20 @@ def in_parallel(jobs):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE_S * 2)
+        thread.join(PATIENCE_S * 2 * turns)
         check(not thread.is_alive(), "a client hangs")
     for result in results:
         if isinstance(result, Exception):
             raise result
     return results
+
+
+def for_each(items, work, lanes=2):
+    """work(item) for every item, or every n-th under a sanitizer, so many at a time; how many."""
+    items = list(items)[::SCALE]
+    check(items, "there is nothing to try")
+    in_parallel(
+        [lambda i=i: [work(item) for item in items[i::lanes]] for i in range(lanes)],
+        turns=-(-len(items) // lanes),
+    )
+    return len(items)

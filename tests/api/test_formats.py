@@ -10,7 +10,7 @@ import json
 import os
 
 import harness
-from harness import check, equal, gantry, in_parallel, shared_path, test
+from harness import check, equal, gantry, shared_path, test
 
 LANES = 4  # commands at a time
 NO_SPECIAL = ("--no-special", "--no-parse-special")
@@ -26,11 +26,7 @@ def table(path):
 
 
 def for_each(items, work):
-    """work(item) for every item, or every n-th under a sanitizer, some at a time."""
-    items = list(items)[:: harness.SCALE]
-    check(items, "there is nothing to try")
-    in_parallel([lambda i=i: [work(item) for item in items[i::LANES]] for i in range(LANES)])
-    return len(items)
+    return harness.for_each(items, work, LANES)
 
 
 # --- tensor types ----------------------------------------------------------------------------

@@ -14,11 +14,10 @@ import re
 import gguf
 import harness
 import oracle
-from harness import Server, check, equal, gantry, in_parallel, shared_path, test
+from harness import Server, check, equal, for_each, gantry, in_parallel, shared_path, test
 
 NMSE_MAX = 1e-9
 VOCAB = 512
-LANES = 2  # commands at a time
 
 
 def path(*parts):
@@ -51,13 +50,6 @@ def greedy(name):
 
 def ids_of(name, prompt):
     return list(oracle.numbers("i", path(name, prompt + ".ids.i32")))
-
-
-def for_each(items, work):
-    """work(item) for all items, some at a time; every n-th under a sanitizer."""
-    items = list(items)[:: harness.SCALE]
-    check(items, "there is nothing to try")
-    in_parallel([lambda i=i: [work(item) for item in items[i::LANES]] for i in range(LANES)])
 
 
 def numbers_of(command, model, ids, *flags, env=None):

@@ -66,13 +66,13 @@ def cases():
 
 @test
 def logits_of_every_architecture_are_the_oracles():
-    models.for_each(cases(), lambda case: compare_on("t4", case))
+    harness.for_each(cases(), lambda case: compare_on("t4", case))
 
 
 @test
 def and_on_the_code_paths_of_newer_cards():
     for card in CARDS[1:]:
-        models.for_each(cases()[:: 4 * harness.SCALE], lambda case, c=card: compare_on(c, case))
+        harness.for_each(cases()[:: 4 * harness.SCALE], lambda case, c=card: compare_on(c, case))
 
 
 def distance(dtype, number, row, *flags, env=None):
