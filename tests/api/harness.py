@@ -484,9 +484,10 @@ def wait_for_bytes(s, mark):
 
 
 def sse_chunks(body):
-    """The JSON of each event.  Every event is one data line and a blank one, [DONE] is last."""
+    """The JSON of each event.  Every event is one data line and a blank one, [DONE] is last; a
+    comment keeps the connection of a slow answer alive."""
     check(body.endswith(b"\n\n"), lambda: f"the stream ends with {short(body[-80:])}")
-    events = body[:-2].split(b"\n\n")
+    events = [event for event in body[:-2].split(b"\n\n") if event != b": ping"]
     for event in events:
         one_line = event.startswith(b"data: ") and b"\n" not in event and b"\r" not in event
         check(one_line, lambda: f"not one data line: {short(event)}")

@@ -12,7 +12,7 @@ wrap=
 case $binary in
 *tsan*)
     GANTRY_TEST_SANITIZER=tsan GANTRY_TEST_SCALE=8
-    TSAN_OPTIONS="suppressions=tests/tsan.supp halt_on_error=1 exitcode=66"
+    TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp halt_on_error=1 exitcode=66"
     export TSAN_OPTIONS
     wrap="setarch -R" # the sanitizer's shadow memory wants no address randomization
     ;;
