@@ -15,6 +15,7 @@
  * Lanes without work read what a neighbour reads and drop it: no address is formed from a token
  * that is not seen, and no branch stands between the loads. */
 #include "ck_math.h"
+#include "quantize.h"
 
 enum {
     TOKENS = CK_KV_BLOCK_TOKENS,
@@ -306,6 +307,7 @@ CK_DEV void combine(const k_attention_args &a, const partial *part, float share,
     }
 }
 
+/* The result of the head goes to `out`, and stays in `shared`. */
 template <bool F16, bool ALIGNED>
 CK_DEV void attend(const k_attention_args &a, const query &r, uint32_t row, float *shared,
                    float *weights, warp_softmax *warps) {
@@ -325,9 +327,19 @@ CK_DEV void attend(const k_attention_args &a, const query &r, uint32_t row, floa
     }
     ck_sync(); /* q is done with: its place takes the result */
     combine(a, &part, share_of_warp(a, r.head, warps), shared);
+    if (a.out == 0) return;
     uint64_t to = ((uint64_t)row * a.heads + r.head) * a.kv.value_dim;
     for (uint32_t c = ck_tid; c < a.kv.value_dim; c += THREADS)
         ck_st((float *)a.out + to + c, shared[c]);
+}
+
+/* What attend() left in shared memory in 8 bits, of which a warp makes 32 at a time. */
+CK_DEV void write_codes(const k_attention_args &a, const float *result) {
+    uint64_t to = ((uint64_t)ck_bid_y * a.heads + ck_bid_x) * a.kv.value_dim;
+#pragma unroll 1
+    for (uint32_t base = ck_warp() * 32; base < a.kv.value_dim; base += THREADS)
+        quantize_store(result[base + ck_lane()], (int8_t *)a.codes + to + base,
+                       (ck_sums *)a.sums + (to + base) / 32);
 }
 
 /* A window reaches back, and forward where the row may look there. */
@@ -361,4 +373,5 @@ CK_KERNEL(k_attention, 128) {
         attend<false, true>(a, r, row, shared, weights, warps);
     else
         attend<false, false>(a, r, row, shared, weights, warps);
+    if (a.codes != 0) write_codes(a, shared);
 }

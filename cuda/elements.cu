@@ -3,6 +3,7 @@
  * A thread is one element.  A result may stand where the first operand stands: the element is read
  * before it is written, by the same thread. */
 #include "ck_math.h"
+#include "quantize.h"
 #include "tensor/formula.h"
 
 /* --- activations -------------------- */
@@ -68,18 +69,26 @@ CK_DEV bool element(uint64_t count, uint32_t cols, uint64_t *at) {
     return c < cols && row < ck_ld((const uint32_t *)count);
 }
 
+/* Where it goes, and as what.  With codes whole warps are inside of a row or behind it. */
+CK_DEV void put(uint64_t out, uint64_t codes, uint64_t sums, uint64_t at, float y) {
+    if (out != 0) ck_st((float *)out + at, y);
+    if (codes == 0) return;
+    uint64_t first = at - ck_lane();
+    quantize_store(y, (int8_t *)codes + first, (ck_sums *)sums + first / 32);
+}
+
 CK_KERNEL(k_act, 256) {
     uint64_t at;
     if (!element(a.count, a.cols, &at)) return;
     float x = ck_ld((const float *)a.x + at);
-    ck_st((float *)a.out + at, activate(a.kind, a.a, a.b, x));
+    put(a.out, a.codes, a.sums, at, activate(a.kind, a.a, a.b, x));
 }
 
 CK_KERNEL(k_act_mul, 256) {
     uint64_t at;
     if (!element(a.count, a.cols, &at)) return;
     float gate = ck_ld((const float *)a.gate + at), up = ck_ld((const float *)a.up + at);
-    ck_st((float *)a.out + at, gated(a.kind, a.a, a.b, gate, up));
+    put(a.out, a.codes, a.sums, at, gated(a.kind, a.a, a.b, gate, up));
 }
 
 CK_KERNEL(k_binary, 256) {

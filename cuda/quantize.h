@@ -5,7 +5,7 @@
  * in float, the product and the rounding as one operation, so that host and device agree on every
  * bit.  Blocks whose amax is below 2^-100 are zeros: 127 / amax has to be finite.  A block with an
  * infinity or a NaN has codes 0 and d = NaN: all that is made of it is NaN, as it should be.
- * Used by k_quantize and k_norm. */
+ * Used by k_quantize, and by the kernels that make what products read. */
 #ifndef CUDA_QUANTIZE_H
 #define CUDA_QUANTIZE_H
 #include "ck_fma.h"

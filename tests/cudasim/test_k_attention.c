@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "cudasim/oracle.h"
+#include "cudasim/quantized.h"
 #include "cudasim/rig.h"
 #include "tensor/convert.h"
 #include "test.h"
@@ -254,6 +255,36 @@ TEST(k_attention_with_windows_caps_sinks_and_slopes) {
     RIG_EACH(arch) {
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
             check_attention(arch, &cases[i]);
+    }
+    rig_done();
+}
+
+/* As f32 and as codes; then as codes only. */
+TEST(k_attention_writes_the_codes_of_what_it_makes) {
+    static const attention_case cases[] = {
+        {.layout = LAYOUT(F16, 1, 64, 64, false), .heads = 2},
+        {.layout = LAYOUT(F32, 1, 33, 32, false), .heads = 3, .window = 20},
+        {.layout = LAYOUT(F16, 2, 80, 96, false), .heads = 2},
+        {.layout = LAYOUT(F16, 1, 128, 128, false), .heads = 1, .sinks = true},
+        {.layout = LAYOUT(F32, 1, 8, 160, false), .heads = 2},
+        {.layout = LAYOUT(F16, 1, 16, 288, false), .heads = 1},
+    };
+    RIG_EACH(arch) {
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            attention_rig a = make_rig(&cases[i]);
+            const uint32_t cols = cases[i].heads * cases[i].layout.value_dim;
+            const quantized both = quantized_buffers(a.rows, cols);
+            const quantized alone = quantized_buffers(a.rows, cols);
+            a.args.codes = rig_at(both.codes);
+            a.args.sums = rig_at(both.sums);
+            rig_run(arch, "k_attention", &a.args, cases[i].heads, a.rows + 1, 128, 0);
+            quantized_same(arch, both, a.out, a.rows, cols);
+            a.args.out = 0;
+            a.args.codes = rig_at(alone.codes);
+            a.args.sums = rig_at(alone.sums);
+            rig_run(arch, "k_attention", &a.args, cases[i].heads, a.rows + 1, 128, 0);
+            quantized_same(arch, alone, a.out, a.rows, cols);
+        }
     }
     rig_done();
 }

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "cudasim/oracle.h"
+#include "cudasim/quantized.h"
 #include "cudasim/rig.h"
 #include "test.h"
 
@@ -105,6 +106,72 @@ TEST(k_act_mul_is_each_of_the_gates) {
     }
     rig_done();
 }
+
+/* --- codes of the result -------------------- */
+
+static const shape coded[] = {{1, 32}, {4, 96}, {5, 224}, {1, 256}, {4, 288}, {5, 1056}};
+enum { CODED = sizeof coded / sizeof coded[0] };
+
+/* The result as f32 and as codes; then as codes only. */
+static void check_coded_act(int arch, shape s, uint32_t kind) {
+    const size_t n = (size_t)s.rows * s.cols;
+    float *x = random_rows(s, s.cols, 8), *out = rig_buffer(n * sizeof *out);
+    const quantized both = quantized_buffers(s.rows, s.cols);
+    const quantized alone = quantized_buffers(s.rows, s.cols);
+    k_act_args a = {.x = rig_at(x),
+                    .out = rig_at(out),
+                    .codes = rig_at(both.codes),
+                    .sums = rig_at(both.sums),
+                    .count = rig_count(s.rows),
+                    .cols = s.cols,
+                    .kind = kind,
+                    .a = 1.5f,
+                    .b = 4};
+    rig_run(arch, "k_act", &a, grid_of(s.cols), s.rows + 1, 256, 0);
+    quantized_same(arch, both, out, s.rows, s.cols);
+    a.out = 0;
+    a.codes = rig_at(alone.codes);
+    a.sums = rig_at(alone.sums);
+    rig_run(arch, "k_act", &a, grid_of(s.cols), s.rows + 1, 256, 0);
+    quantized_same(arch, alone, out, s.rows, s.cols);
+}
+
+static void check_coded_act_mul(int arch, shape s, uint32_t kind) {
+    const size_t n = (size_t)s.rows * s.cols;
+    float *gate = random_rows(s, s.cols, 5), *up = random_rows(s, s.cols, 2);
+    float *out = rig_buffer(n * sizeof *out);
+    const quantized both = quantized_buffers(s.rows, s.cols);
+    const quantized alone = quantized_buffers(s.rows, s.cols);
+    k_act_mul_args a = {.gate = rig_at(gate),
+                        .up = rig_at(up),
+                        .out = rig_at(out),
+                        .codes = rig_at(both.codes),
+                        .sums = rig_at(both.sums),
+                        .count = rig_count(s.rows),
+                        .cols = s.cols,
+                        .kind = kind,
+                        .a = 1.702f,
+                        .b = 1.25f};
+    rig_run(arch, "k_act_mul", &a, grid_of(s.cols), s.rows + 1, 256, 0);
+    quantized_same(arch, both, out, s.rows, s.cols);
+    a.out = 0;
+    a.codes = rig_at(alone.codes);
+    a.sums = rig_at(alone.sums);
+    rig_run(arch, "k_act_mul", &a, grid_of(s.cols), s.rows + 1, 256, 0);
+    quantized_same(arch, alone, out, s.rows, s.cols);
+}
+
+TEST(k_act_and_k_act_mul_write_the_codes_of_what_they_make) {
+    RIG_EACH(arch) {
+        for (uint32_t i = 0; i < CODED; i++) {
+            check_coded_act(arch, coded[i], i % 2 == 0 ? ACT_GELU : ACT_RELU);
+            check_coded_act_mul(arch, coded[i], i % 2 == 0 ? ACT_SILU : ACT_SWIGLU_CLAMPED);
+        }
+    }
+    rig_done();
+}
+
+/* --- sums and products -------------------- */
 
 /* The value of the op that is k_binary's kind; y as the op reads it. */
 static value_id binary_value(ck_binary kind, const float *x, const float *y, uint32_t cols) {

@@ -1,8 +1,8 @@
 /* cuda_lower.h - a program on its way to launches: what the files of the lowering share.
  *
  * Ops are taken in their order.  Several become one launch where that needs no other kernel:
- *   NORM, then products with quantized weights    the norm writes codes and sums as well, and its
- *                                                 f32 only when somebody else reads them
+ *   NORM, ACT, ACT_MUL or ATTENTION, then         what makes the value writes codes and sums as well,
+ *   products with quantized weights               and its f32 only when somebody else reads them
  *   ADD, then NORM of the sum                     the norm adds first
  *   MATMUL, then ADD of the product               the product adds
  * A value is turned into codes once, however many products read it, as long as no other value was
@@ -44,6 +44,21 @@ static inline uint32_t lower_blocks(uint32_t cols, uint32_t per) {
 
 /* The rows of an op are those of its result, or of what it reads. */
 row_set lower_rows(const lowering *w, const op *o);
+
+/* --- cuda_lower_values.c: who reads a value, and where it lies --- */
+/* Does this op read the codes of its first operand?  One that wants pairs makes them for itself. */
+bool lower_reads_codes(const lowering *w, uint32_t op_idx);
+/* The op behind this one, if it is of that kind and the only one that reads this one's result. */
+const op *lower_only_reader(const lowering *w, uint32_t op_idx, op_kind kind);
+/* Where a launch that can make codes writes its value; 0 for what is not wanted of it. */
+typedef struct lower_result {
+    cu_ptr floats, codes, sums;
+} lower_result;
+/* The launch that asks is the next one: from there on its codes are in the place for codes. */
+lower_result lower_result_of(lowering *w, value_id v);
+bool lower_overlap(const lowering *w, value_id a, value_id b);
+/* Not at all, or element on element. */
+bool lower_apart_or_same(const lowering *w, value_id a, value_id b);
 
 /* --- cuda_lower_ops.c: one launch each --- */
 typedef status lower_fn(lowering *w, uint32_t op_idx, error *err);

@@ -2,7 +2,12 @@
 #include "backend/cuda/cuda_lower.h"
 #include "base/assert.h"
 
-enum { COLS_PER_BLOCK = 256, PAIRS_PER_BLOCK = 64, STATE_COLS_PER_BLOCK = 128 };
+enum {
+    COLS_PER_BLOCK = 256,
+    PAIRS_PER_BLOCK = 64,
+    STATE_COLS_PER_BLOCK = 128,
+    CODES_PER_SUMS = 32,
+};
 
 /* --- rows in and out -------------------- */
 
@@ -97,10 +102,14 @@ status lower_attention(lowering *w, uint32_t op_idx, error *err) {
     const op *o = &w->p->ops[op_idx];
     const op_attention *t = &o->attn;
     const cuda_descriptor *d = &w->l->desc;
+    lower_result to = {.floats = lower_value(w, o->out)}; /* a block makes codes of a whole head */
+    if (t->value_dim % CODES_PER_SUMS == 0) to = lower_result_of(w, o->out);
     k_attention_args a = {.kv.tables = lower_descriptor(w, d->tables),
                           .kv.table_stride = d->table_stride,
                           .q = lower_value(w, o->in[0]),
-                          .out = lower_value(w, o->out),
+                          .out = to.floats,
+                          .codes = to.codes,
+                          .sums = to.sums,
                           .pos = lower_descriptor(w, d->pos),
                           .seats = lower_descriptor(w, d->tables_of),
                           .seen = lower_descriptor(w, t->causal ? d->seen : d->whole),
@@ -134,8 +143,11 @@ static cuda_launch_entry elements(const lowering *w, const op *o, cuda_kernel_id
 
 status lower_act(lowering *w, uint32_t op_idx, error *err) {
     const op *o = &w->p->ops[op_idx];
+    const lower_result to = lower_result_of(w, o->out);
     k_act_args a = {.x = lower_value(w, o->in[0]),
-                    .out = lower_value(w, o->out),
+                    .out = to.floats,
+                    .codes = to.codes,
+                    .sums = to.sums,
                     .count = lower_count(w, lower_rows(w, o)),
                     .cols = w->p->values[o->out].cols,
                     .kind = o->act.kind,
@@ -147,9 +159,12 @@ status lower_act(lowering *w, uint32_t op_idx, error *err) {
 
 status lower_act_mul(lowering *w, uint32_t op_idx, error *err) {
     const op *o = &w->p->ops[op_idx];
+    const lower_result to = lower_result_of(w, o->out);
     k_act_mul_args a = {.gate = lower_value(w, o->in[0]),
                         .up = lower_value(w, o->in[1]),
-                        .out = lower_value(w, o->out),
+                        .out = to.floats,
+                        .codes = to.codes,
+                        .sums = to.sums,
                         .count = lower_count(w, lower_rows(w, o)),
                         .cols = w->p->values[o->out].cols,
                         .kind = o->act.kind,

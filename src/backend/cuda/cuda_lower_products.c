@@ -8,76 +8,6 @@
 
 enum { NORM_SHARED_MAX = 40 << 10 }; /* bytes: what every card allows without being asked */
 
-/* --- who reads a value -------------------- */
-
-static bool is_product(const op *o) { return o->kind == OP_MATMUL || o->kind == OP_EXPERTS; }
-
-/* Does this op read the codes of its first operand?  One that wants pairs makes them for itself. */
-static bool reads_codes(const lowering *w, uint32_t op_idx) {
-    return is_product(&w->p->ops[op_idx]) && !cuda_in_pairs(w->l, op_idx) &&
-           cuda_form_is_quantized(cuda_weight_of(w->l, op_idx)->form);
-}
-
-static bool reads_floats(const lowering *w, uint32_t op_idx, value_id v) {
-    const op *o = &w->p->ops[op_idx];
-    const uint32_t first = reads_codes(w, op_idx) ? 1 : 0;
-    for (uint32_t i = first; i < OP_INPUTS_MAX; i++)
-        if (o->in[i] == v) return true;
-    return false;
-}
-
-/* How the codes of a value that is about to be made would be used. */
-typedef struct codes_use {
-    bool wanted; /* by the next product that reads any */
-    bool enough; /* nobody reads anything else of the value */
-} codes_use;
-
-static codes_use use_of_codes(const lowering *w, value_id v) {
-    const program *p = w->p;
-    codes_use use = {.enough = p->values[v].op_end < p->ops_count}; /* results are read as f32 */
-    bool there = true;
-    const uint32_t end = use.enough ? p->values[v].op_end : p->ops_count - 1;
-    for (uint32_t i = p->values[v].op_def + 1u; i <= end; i++) {
-        if (reads_floats(w, i, v)) use.enough = false;
-        if (!reads_codes(w, i)) continue;
-        const bool of_v = p->ops[i].in[0] == v;
-        if (!of_v) there = false;
-        if (of_v && there) use.wanted = true;
-        if (of_v && !there) use.enough = false;
-    }
-    return use;
-}
-
-/* --- memory -------------------- */
-
-typedef struct span {
-    size_t begin, end; /* floats of the workspace */
-} span;
-
-static span span_of(const program *p, value_id v) {
-    const value *d = &p->values[v];
-    return (span){d->offset, d->offset + (size_t)program_rows_max(p, d->rows) * d->cols};
-}
-
-static bool overlap(const program *p, value_id a, value_id b) {
-    const span x = span_of(p, a), y = span_of(p, b);
-    return x.begin < y.end && y.begin < x.end;
-}
-
-/* Not at all, or element on element. */
-static bool apart_or_same(const program *p, value_id a, value_id b) {
-    return !overlap(p, a, b) ||
-           (p->values[a].offset == p->values[b].offset && p->values[a].cols == p->values[b].cols);
-}
-
-/* The op behind this one, if it is of that kind and the only one that reads this one's result. */
-static const op *only_reader(const lowering *w, uint32_t op_idx, op_kind kind) {
-    const program *p = w->p;
-    const op *o = &p->ops[op_idx];
-    if (op_idx + 1 >= p->ops_count || p->values[o->out].op_end != op_idx + 1) return NULL;
-    return p->ops[op_idx + 1].kind == kind ? &p->ops[op_idx + 1] : NULL;
-}
-
 /* --- norms -------------------- */
 
 /* x [+ add], whose sum goes to `sum` if that is a value. */
@@ -86,13 +16,16 @@ static status emit_norm(lowering *w, uint32_t op_idx, value_id x, value_id add, 
     const op *o = &w->p->ops[op_idx];
     const op_norm *n = &o->norm;
     const uint32_t cols = w->p->values[o->out].cols;
-    const codes_use use = use_of_codes(w, o->out);
+    const lower_result to = lower_result_of(w, o->out);
     const bool fits = cols * sizeof(float) <= NORM_SHARED_MAX;
     k_norm_args a = {.x = lower_value(w, x),
                      .add = lower_value(w, add),
                      .sum = lower_value(w, sum),
                      .gain = lower_floats(w, n->gain, n->gain_len),
                      .bias = lower_floats(w, n->bias, n->gain_len),
+                     .out = to.floats,
+                     .codes = to.codes,
+                     .sums = to.sums,
                      .count = lower_count(w, lower_rows(w, o)),
                      .cols = cols,
                      .group = n->group,
@@ -100,13 +33,6 @@ static status emit_norm(lowering *w, uint32_t op_idx, value_id x, value_id add, 
                      .kind = n->kind,
                      .eps = n->eps,
                      .in_shared = fits};
-    if (use.wanted) {
-        a.codes = w->bases.workspace + w->l->codes_at;
-        a.sums = w->bases.workspace + w->l->sums_at;
-        w->codes_of = o->out;
-    }
-    w->only_codes[o->out] = use.wanted && use.enough;
-    if (!w->only_codes[o->out]) a.out = lower_value(w, o->out);
     cuda_launch_entry e = {.kernel = CUDA_k_norm,
                            .many = CUDA_k_norm,
                            .rows = lower_rows(w, o),
@@ -121,9 +47,8 @@ status lower_norm(lowering *w, uint32_t op_idx, error *err) {
 /* Of a block that has a row to itself: its result may lie on the row of a summand, and the kernel
  * allows that for x. */
 static bool norm_may_add(const lowering *w, const op *add, const op *norm) {
-    const program *p = w->p;
-    return add->in[0] != add->in[1] && apart_or_same(p, norm->out, add->in[0]) &&
-           apart_or_same(p, norm->out, add->in[1]) && !overlap(p, norm->out, add->out);
+    return add->in[0] != add->in[1] && lower_apart_or_same(w, norm->out, add->in[0]) &&
+           lower_apart_or_same(w, norm->out, add->in[1]) && !lower_overlap(w, norm->out, add->out);
 }
 
 /* A sum, and the norm of it when that comes next. */
@@ -136,7 +61,7 @@ status lower_add(lowering *w, uint32_t op_idx, error *err) {
     }
     const bool alone = p->values[o->out].op_end == op_idx + 1;
     if (!norm_may_add(w, o, next)) return lower_binary(w, op_idx, err);
-    const bool on_second = overlap(p, next->out, o->in[1]);
+    const bool on_second = lower_overlap(w, next->out, o->in[1]);
     w->done[op_idx + 1] = true;
     return emit_norm(w, op_idx + 1, o->in[on_second ? 1 : 0], o->in[on_second ? 0 : 1],
                      alone ? VALUE_NONE : o->out, err);
@@ -171,7 +96,7 @@ static status emit_quantize(lowering *w, value_id v, bool pairs, error *err) {
 static status take_operand(lowering *w, uint32_t op_idx, operand *out, error *err) {
     const value_id v = w->p->ops[op_idx].in[0];
     const bool pairs = cuda_in_pairs(w->l, op_idx);
-    if (!reads_codes(w, op_idx) && !pairs) {
+    if (!lower_reads_codes(w, op_idx) && !pairs) {
         *out = (operand){.x = lower_value(w, v)};
         return OK;
     }
@@ -183,11 +108,11 @@ static status take_operand(lowering *w, uint32_t op_idx, operand *out, error *er
 
 /* The sum that this product may be written as, if its memory is read by no other blocks. */
 static const op *sum_of_product(const lowering *w, uint32_t op_idx) {
-    const op *o = &w->p->ops[op_idx], *add = only_reader(w, op_idx, OP_ADD);
+    const op *o = &w->p->ops[op_idx], *add = lower_only_reader(w, op_idx, OP_ADD);
     if (add == NULL || add->in[0] == add->in[1]) return NULL;
     const value_id other = add->in[add->in[0] == o->out ? 1 : 0];
-    if (!apart_or_same(w->p, add->out, other)) return NULL;
-    if (!reads_codes(w, op_idx) && overlap(w->p, add->out, o->in[0])) return NULL;
+    if (!lower_apart_or_same(w, add->out, other)) return NULL;
+    if (!lower_reads_codes(w, op_idx) && lower_overlap(w, add->out, o->in[0])) return NULL;
     return add;
 }
 

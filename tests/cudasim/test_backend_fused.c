@@ -1,0 +1,143 @@
+/* test_backend_fused.c - how few launches a layer of a transformer is, and that nobody sees it: the
+ * same bits come out when something stands between any two ops that become one launch. */
+#include <math.h>
+#include <string.h>
+
+#include "cudasim/backend_rig.h"
+
+enum { DIM = 256, HEADS = 4, KV_HEADS = 2, ROWS = 7 };
+
+typedef struct layer_kind {
+    dtype type, v_type; /* of its weights, but for v's */
+    uint32_t head_dim;
+    bool qk_norm;
+    bool no_rope;
+} layer_kind;
+
+static weight matrix(lab *l, dtype type, uint32_t rows, uint32_t cols) {
+    return krig_weight(&l->weights, &l->random, type, rows, cols);
+}
+
+/* Something that changes no bit, and keeps two ops from becoming one launch. */
+static value_id between(lab *l, value_id v, bool apart) {
+    if (!apart) return v;
+    const uint32_t cols = l->p->values[v].cols;
+    float *ones = krig_memory(&l->weights, cols * sizeof *ones);
+    for (uint32_t i = 0; i < cols; i++) ones[i] = 1;
+    return pg_mul_row(l->p, v, ones);
+}
+
+static value_id product(lab *l, value_id x, dtype type, uint32_t rows, bool bias, bool apart) {
+    const float *row = bias ? krig_vector(&l->weights, &l->random, rows) : NULL;
+    return between(l, pg_matmul(l->p, x, matrix(l, type, rows, l->p->values[x].cols), row), apart);
+}
+
+static value_id normed(lab *l, value_id x, uint32_t group, bool apart) {
+    op_norm norm = {.kind = NORM_RMS,
+                    .group = group,
+                    .eps = 1e-5f,
+                    .gain = krig_vector(&l->weights, &l->random, group),
+                    .gain_len = group};
+    return between(l, pg_norm(l->p, x, norm), apart);
+}
+
+/* Normed and turned, as the kind has it. */
+static value_id shaped(lab *l, value_id x, uint32_t heads, const layer_kind *kind,
+                       const op_rope *rope, bool apart) {
+    op_rope own = *rope;
+    own.heads = heads;
+    if (kind->qk_norm) x = normed(l, x, kind->head_dim, apart);
+    return kind->no_rope ? x : between(l, pg_rope(l->p, x, own), apart);
+}
+
+static value_id attention_block(lab *l, value_id n, const layer_kind *kind, const op_rope *rope,
+                                bool apart) {
+    const uint32_t head = kind->head_dim;
+    value_id q = product(l, n, kind->type, HEADS * head, true, apart);
+    value_id k = product(l, n, kind->type, KV_HEADS * head, true, apart);
+    value_id v = product(l, n, kind->v_type, KV_HEADS * head, false, apart);
+    q = shaped(l, q, HEADS, kind, rope, apart);
+    k = shaped(l, k, KV_HEADS, kind, rope, apart);
+    op_attention attn = {.heads = HEADS,
+                         .kv_heads = KV_HEADS,
+                         .key_dim = head,
+                         .value_dim = head,
+                         .scale = 1.0f / sqrtf((float)head),
+                         .causal = true};
+    pg_kv_write(l->p, k, v);
+    value_id a = between(l, pg_attention(l->p, q, attn), apart);
+    return product(l, a, kind->type, DIM, false, apart);
+}
+
+static value_id feed_forward(lab *l, value_id n, const layer_kind *kind, bool apart) {
+    value_id gate = product(l, n, kind->type, 2 * DIM, true, apart);
+    value_id up = product(l, n, kind->type, 2 * DIM, false, apart);
+    value_id y = between(l, krig_silu_mul(l->p, gate, up), apart);
+    return product(l, y, kind->type, DIM, false, apart);
+}
+
+static value_id layer(lab *l, value_id x, const layer_kind *kind, const op_rope *rope, bool apart) {
+    value_id n = normed(l, x, DIM, apart);
+    x = between(l, pg_add(l->p, x, attention_block(l, n, kind, rope, apart)), apart);
+    n = normed(l, x, DIM, apart);
+    return between(l, pg_add(l->p, x, feed_forward(l, n, kind, apart)), apart);
+}
+
+/* What the layers make of ROWS rows of two sequences goes to out [ROWS, DIM].  Returns launches. */
+static uint32_t run_layers(const layer_kind *kind, uint32_t layers, bool apart, float *out) {
+    lab *l = lab_begin(0, 64);
+    lab_machine cuda;
+    backend_report report = {0};
+    kv_layout layout = {.type = DTYPE_F16,
+                        .layers = layers,
+                        .kv_heads = KV_HEADS,
+                        .key_dim = kind->head_dim,
+                        .value_dim = kind->head_dim};
+    lab_kv(l, layout, 3, 64);
+    lab_run(l, 2, 0, ROWS - 1);
+    lab_run(l, 0, 0, 1);
+    op_rope rope = krig_rope(&l->weights, HEADS, kind->head_dim, kind->head_dim, 10000.0);
+    value_id x = lab_input(l, DIM);
+    for (uint32_t i = 0; i < layers; i++) {
+        pg_layer(l->p, i);
+        x = layer(l, x, kind, &rope, apart);
+    }
+    lab_finish(l, x);
+    if (lab_open(l, &backend_cuda, &cuda)) {
+        const float *got = lab_step(l, &cuda);
+        if (got != NULL) memcpy(out, got, (size_t)ROWS * DIM * sizeof *out);
+        backend_cuda.report(cuda.b, &report);
+        CHECK_EQ(report.ops_fused + report.ops_unfused, l->p->ops_count);
+        lab_close(&cuda);
+    }
+    lab_free(l);
+    return report.tasks;
+}
+
+/* Launches that one layer more is. */
+static uint32_t launches_of(const layer_kind *kind) {
+    static float fused[ROWS * DIM], apart[ROWS * DIM];
+    const uint32_t two = run_layers(kind, 2, false, fused);
+    (void)run_layers(kind, 2, true, apart);
+    CHECK(memcmp(fused, apart, sizeof fused) == 0);
+    return run_layers(kind, 3, false, fused) - two;
+}
+
+/* Norm, q, k, v, the turns of q and k, writing k and v, attention, o with its sum; norm, gate, up,
+ * their product, down with its sum.  Codes are made by what makes the value. */
+TEST(cuda_layers_are_few_launches) {
+    static const struct {
+        layer_kind kind;
+        uint32_t launches;
+    } cases[] = {
+        {{DTYPE_F32, DTYPE_F32, 64, false, false}, 14},
+        {{DTYPE_Q8_0, DTYPE_Q8_0, 64, false, false}, 14},
+        {{DTYPE_Q4_K, DTYPE_Q6_K, 64, false, false}, 14},
+        {{DTYPE_Q8_0, DTYPE_Q8_0, 64, true, false}, 16}, /* norms of q and of k */
+        {{DTYPE_Q8_0, DTYPE_Q8_0, 64, false, true}, 12},
+        {{DTYPE_Q8_0, DTYPE_Q8_0, 48, false, false}, 15}, /* no whole blocks in a head */
+    };
+    LAB_MACHINE("t4");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        CHECK_EQ(launches_of(&cases[i].kind), cases[i].launches);
+}
