@@ -15,6 +15,7 @@
  * Lanes without work read what a neighbour reads and drop it: no address is formed from a token
  * that is not seen, and no branch stands between the loads. */
 #include "ck_math.h"
+#include "kv.h"
 #include "quantize.h"
 
 enum {
@@ -27,51 +28,17 @@ enum {
     PANELS = CK_ATTENTION_DIM_MAX / (32 * UNIT),
 };
 
-/* --- rows in the cache -------------------- */
-
-CK_DEV uint32_t elem_bytes(const ck_kv &kv) { return kv.is_f16 ? 2 : 4; }
-CK_DEV uint64_t key_row_bytes(const ck_kv &kv) { return (uint64_t)kv.key_dim * elem_bytes(kv); }
-/* With v_in_k a value is the beginning of its key's row. */
-CK_DEV uint64_t value_row_bytes(const ck_kv &kv) {
-    return (uint64_t)(kv.v_in_k ? kv.key_dim : kv.value_dim) * elem_bytes(kv);
-}
-
-/* The TOKENS keys or values of one head in a block. */
-CK_DEV uint64_t keys_at(const ck_kv &kv, uint32_t block, uint32_t head) {
-    return kv.blocks + block * kv.block_bytes + head * (key_row_bytes(kv) * TOKENS);
-}
-CK_DEV uint64_t values_at(const ck_kv &kv, uint32_t block, uint32_t head) {
-    if (kv.v_in_k) return keys_at(kv, block, head);
-    return keys_at(kv, block, kv.kv_heads) + head * (value_row_bytes(kv) * TOKENS);
-}
-
-CK_DEV uint32_t block_of(const ck_kv &kv, uint32_t seat, uint32_t idx) {
-    return ck_ld((const uint32_t *)kv.tables + (uint64_t)seat * kv.table_stride + idx);
-}
-
 /* --- writing -------------------- */
-
-CK_DEV void put(const ck_kv &kv, uint64_t row, uint32_t first, const float *x, uint32_t count) {
-    for (uint32_t c = ck_tid; c < count; c += THREADS) {
-        float v = ck_ld(x + c);
-        if (kv.is_f16)
-            ck_st((uint16_t *)row + first + c, ck_f2h(v));
-        else
-            ck_st((float *)row + first + c, v);
-    }
-}
 
 CK_KERNEL(k_kv_write, 128) {
     uint32_t head = ck_bid_x, row = ck_bid_y;
     if (row >= ck_ld((const uint32_t *)a.count)) return;
-    uint32_t pos = ck_ld((const uint32_t *)a.pos + row), t = pos % TOKENS;
-    uint32_t block = block_of(a.kv, ck_ld((const uint32_t *)a.seats + row), pos / TOKENS);
+    kv_rows to = kv_rows_at(a.kv, ck_ld((const uint32_t *)a.seats + row),
+                            ck_ld((const uint32_t *)a.pos + row), head);
     uint32_t k_dim = a.k_cols / a.kv.kv_heads, v_dim = a.v_cols / a.kv.kv_heads;
-    uint64_t k_row = keys_at(a.kv, block, head) + t * key_row_bytes(a.kv);
-    uint64_t v_row = values_at(a.kv, block, head) + t * value_row_bytes(a.kv);
-    put(a.kv, k_row, 0, (const float *)a.k + (uint64_t)row * a.k_cols + head * k_dim, k_dim);
-    put(a.kv, v_row, a.kv.v_in_k ? k_dim : 0,
-        (const float *)a.v + (uint64_t)row * a.v_cols + head * v_dim, v_dim);
+    kv_put_all(a.kv, to.k, 0, (const float *)a.k + (uint64_t)row * a.k_cols + head * k_dim, k_dim);
+    kv_put_all(a.kv, to.v, a.kv.v_in_k ? k_dim : 0,
+               (const float *)a.v + (uint64_t)row * a.v_cols + head * v_dim, v_dim);
 }
 
 /* --- reading -------------------- */
@@ -134,7 +101,7 @@ CK_DEV void dot_keys(const ck_kv &kv, uint64_t keys, block_span seen, const floa
 #pragma unroll
     for (uint32_t i = 0; i < KEYS; i++) {
         uint32_t t = nearest_seen(seen, KEYS * i + ck_lane() / KEY_LANES);
-        row[i] = keys + t * key_row_bytes(kv);
+        row[i] = keys + t * kv_key_bytes(kv);
         out[i] = 0;
     }
 #pragma unroll 1
@@ -190,7 +157,7 @@ CK_DEV void add_panel(const ck_kv &kv, uint64_t values, block_span seen, const f
         for (uint32_t i = 0; i < 4; i++) {
             uint32_t t = base + i * at_once + ck_lane() / lanes;
             float v[UNIT], weight = weights[t];
-            load_unit<F16, ALIGNED>(values + nearest_seen(seen, t) * value_row_bytes(kv), first,
+            load_unit<F16, ALIGNED>(values + nearest_seen(seen, t) * kv_value_bytes(kv), first,
                                     kv.value_dim, v);
 #pragma unroll
             for (uint32_t e = 0; e < UNIT; e++) out[e] = ck_fma(weight, v[e], out[e]);
@@ -214,7 +181,7 @@ CK_DEV void take_block(const k_attention_args &a, const query &r, uint32_t block
                        const float *q, float *weights, partial *part) {
     block_span seen = {r.begin > pos0 ? r.begin - pos0 : 0, ck_min_u(r.end - pos0, TOKENS)};
     float s[KEYS], max = part->max;
-    dot_keys<F16, ALIGNED>(a.kv, keys_at(a.kv, block, r.kv_head), seen, q, s);
+    dot_keys<F16, ALIGNED>(a.kv, kv_keys_at(a.kv, block, r.kv_head), seen, q, s);
 #pragma unroll
     for (uint32_t i = 0; i < KEYS; i++) {
         uint32_t t = KEYS * i + ck_lane() / KEY_LANES;
@@ -238,7 +205,7 @@ CK_DEV void take_block(const k_attention_args &a, const query &r, uint32_t block
         if (ck_lane() % KEY_LANES == 0) weights[KEYS * i + ck_lane() / KEY_LANES] = s[i];
     }
     ck_syncwarp();
-    add_values<F16, ALIGNED>(a.kv, values_at(a.kv, block, r.kv_head), seen, weights, part->out);
+    add_values<F16, ALIGNED>(a.kv, kv_values_at(a.kv, block, r.kv_head), seen, weights, part->out);
     ck_syncwarp(); /* before the next block's weights */
 }
 
@@ -249,11 +216,11 @@ template <bool F16, bool ALIGNED>
 CK_DEV void walk(const k_attention_args &a, const query &r, const float *q, float *weights,
                  partial *part) {
     uint32_t idx = r.begin / TOKENS + ck_warp();
-    uint32_t next = idx * TOKENS < r.end ? block_of(a.kv, r.seat, idx) : 0;
+    uint32_t next = idx * TOKENS < r.end ? kv_block_of(a.kv, r.seat, idx) : 0;
     while (idx * TOKENS < r.end) {
         uint32_t block = next, pos0 = idx * TOKENS;
         idx += WARPS;
-        if (idx * TOKENS < r.end) next = block_of(a.kv, r.seat, idx);
+        if (idx * TOKENS < r.end) next = kv_block_of(a.kv, r.seat, idx);
         take_block<F16, ALIGNED>(a, r, block, pos0, q, weights, part);
     }
 }

@@ -1,5 +1,7 @@
-/* rope.cu - rotary positions: the table of a step's angles, and the turning of heads. */
+/* rope.cu - rotary positions: the table of a step's angles, and the turning of heads, of keys on
+ * their way into the cache. */
 #include "ck_math.h"
+#include "kv.h"
 
 enum { TABLE_THREADS = 64, ROPE_THREADS = 128 };
 
@@ -20,22 +22,45 @@ CK_KERNEL(k_rope_table, 64) {
     ck_st((turn *)a.table + (uint64_t)row * a.pairs + i, t);
 }
 
-/* A thread reads both elements of its pair before it writes either, so x may be out. */
-CK_KERNEL(k_rope, 128) {
-    uint32_t head = ck_bid_x, row = ck_bid_y, pairs = a.dims / 2;
-    if (row >= ck_ld((const uint32_t *)a.count)) return;
-    uint64_t at = ((uint64_t)row * a.heads + head) * a.head_dim;
-    const float *x = (const float *)a.x + at;
-    float *out = (float *)a.out + at;
-    const turn *table = (const turn *)a.table + (uint64_t)row * pairs;
+/* The block turns the head x of a row into `out`, a row of f16 or of f32.  A thread reads both
+ * elements of its pair before it writes either, so x may be out. */
+CK_DEV void turn_head(const ck_rope &rope, uint32_t row, const float *x, uint64_t out,
+                      bool is_f16) {
+    uint32_t pairs = rope.dims / 2;
+    const turn *table = (const turn *)rope.table + (uint64_t)row * pairs;
     for (uint32_t i = ck_tid; i < pairs; i += ROPE_THREADS) {
-        uint32_t first = a.first + (a.halves ? i : 2 * i), second = first + (a.halves ? pairs : 1);
+        uint32_t first = rope.first + (rope.halves ? i : 2 * i);
+        uint32_t second = first + (rope.halves ? pairs : 1);
         turn t = ck_ld(table + i);
         float x0 = ck_ld(x + first), x1 = ck_ld(x + second);
-        ck_st(out + first, ck_fma(x0, t.cos, -(x1 * t.sin)));
-        ck_st(out + second, ck_fma(x0, t.sin, x1 * t.cos));
+        kv_put(out, is_f16, first, ck_fma(x0, t.cos, -(x1 * t.sin)));
+        kv_put(out, is_f16, second, ck_fma(x0, t.sin, x1 * t.cos));
     }
-    if (a.x == a.out) return;
-    for (uint32_t c = ck_tid; c < a.head_dim; c += ROPE_THREADS)
-        if (c - a.first >= a.dims) ck_st(out + c, ck_ld(x + c)); /* unsigned: before it, too */
+    if ((uint64_t)x == out) return;
+    for (uint32_t c = ck_tid; c < rope.head_dim; c += ROPE_THREADS)
+        if (c - rope.first >= rope.dims) /* unsigned: before them, too */
+            kv_put(out, is_f16, c, ck_ld(x + c));
+}
+
+CK_KERNEL(k_rope, 128) {
+    uint32_t head = ck_bid_x, row = ck_bid_y;
+    if (row >= ck_ld((const uint32_t *)a.count)) return;
+    uint64_t at = ((uint64_t)row * a.heads + head) * a.rope.head_dim;
+    turn_head(a.rope, row, (const float *)a.x + at, (uint64_t)((float *)a.out + at), false);
+}
+
+/* Heads of q first, then those of k, each with its value. */
+CK_KERNEL(k_rope_write, 128) {
+    uint32_t row = ck_bid_y;
+    if (row >= ck_ld((const uint32_t *)a.count)) return;
+    if (ck_bid_x < a.q_heads) {
+        uint64_t at = ((uint64_t)row * a.q_heads + ck_bid_x) * a.rope.head_dim;
+        turn_head(a.rope, row, (const float *)a.q + at, (uint64_t)((float *)a.q_out + at), false);
+        return;
+    }
+    uint64_t head = ck_bid_x - a.q_heads, at = (uint64_t)row * a.kv.kv_heads + head;
+    kv_rows to = kv_rows_at(a.kv, ck_ld((const uint32_t *)a.seats + row),
+                            ck_ld((const uint32_t *)a.pos + row), (uint32_t)head);
+    turn_head(a.rope, row, (const float *)a.k + at * a.rope.head_dim, to.k, a.kv.is_f16 != 0);
+    kv_put_all(a.kv, to.v, 0, (const float *)a.v + at * a.kv.value_dim, a.kv.value_dim);
 }

@@ -117,6 +117,128 @@ TEST(k_kv_write_stores_rows_where_the_tables_say) {
     rig_done();
 }
 
+/* --- turning on the way -------------------- */
+
+typedef struct turn_case {
+    kv_layout layout;
+    uint32_t q_heads, first, dims;
+    bool halves, in_place;
+} turn_case;
+
+typedef struct turn_rig {
+    uint32_t rows, q_floats, k_floats;
+    float *q, *k, *v;
+    k_rope_write_args args;
+} turn_rig;
+
+/* Rows of two sequences, the first across a border of blocks; the table holds any numbers. */
+static turn_rig make_turn(const turn_case *c, uint32_t rows) {
+    const kv_layout *l = &c->layout;
+    const uint32_t table_floats = rows * c->dims, v_floats = rows * l->kv_heads * l->value_dim;
+    turn_rig t = {.rows = rows,
+                  .q_floats = rows * c->q_heads * l->key_dim,
+                  .k_floats = rows * l->kv_heads * l->key_dim};
+    uint32_t *pos = rig_buffer(rows * sizeof *pos), *seats = rig_buffer(rows * sizeof *seats);
+    float *table = rig_buffer(table_floats * sizeof *table);
+    t.q = rig_buffer(t.q_floats * sizeof(float));
+    t.k = rig_buffer(t.k_floats * sizeof(float));
+    t.v = rig_buffer(v_floats * sizeof(float));
+    rig_fill(table, table_floats, 1);
+    rig_fill(t.q, t.q_floats, 3);
+    rig_fill(t.k, t.k_floats, 3);
+    rig_fill(t.v, v_floats, 70000); /* some become infinite in f16 */
+    for (uint32_t r = 0; r < rows; r++) {
+        pos[r] = r < 3 ? 14 + r : r - 3;
+        seats[r] = r < 3 ? 2 : 0;
+    }
+    t.args = (k_rope_write_args){.rope = {.table = rig_at(table),
+                                          .head_dim = l->key_dim,
+                                          .first = c->first,
+                                          .dims = c->dims,
+                                          .halves = c->halves},
+                                 .k = rig_at(t.k),
+                                 .v = rig_at(t.v),
+                                 .pos = rig_at(pos),
+                                 .seats = rig_at(seats),
+                                 .count = rig_count(rows),
+                                 .q_heads = c->q_heads};
+    return t;
+}
+
+/* k_rope into a fresh buffer. */
+static float *turned(int arch, const turn_rig *t, const float *x, uint32_t floats, uint32_t heads) {
+    float *out = rig_buffer(floats * sizeof *out);
+    k_rope_args a = {.rope = t->args.rope,
+                     .x = rig_at(x),
+                     .out = rig_at(out),
+                     .count = t->args.count,
+                     .heads = heads};
+    if (heads > 0) rig_run(arch, "k_rope", &a, heads, t->rows, 128, 0);
+    return out;
+}
+
+/* The bits are those of k_rope twice and k_kv_write, which are held against the reference. */
+static void check_turn(int arch, const turn_case *c, uint32_t rows) {
+    const turn_rig t = make_turn(c, rows);
+    const kv_layout *l = &c->layout;
+    cache got = make_cache(*l), want = make_cache(*l);
+    const float *want_q = turned(arch, &t, t.q, t.q_floats, c->q_heads);
+    k_kv_write_args write = {.kv = kv_of(&want),
+                             .k = rig_at(turned(arch, &t, t.k, t.k_floats, l->kv_heads)),
+                             .v = t.args.v,
+                             .pos = t.args.pos,
+                             .seats = t.args.seats,
+                             .count = t.args.count,
+                             .k_cols = l->kv_heads * l->key_dim,
+                             .v_cols = l->kv_heads * l->value_dim};
+    rig_run(arch, "k_kv_write", &write, l->kv_heads, rows, 128, 0);
+    float *q_out = c->in_place ? t.q : rig_buffer(t.q_floats * sizeof *q_out);
+    k_rope_write_args a = t.args;
+    a.kv = kv_of(&got);
+    a.q = c->q_heads > 0 ? rig_at(t.q) : 0;
+    a.q_out = c->q_heads > 0 ? rig_at(q_out) : 0;
+    rig_run(arch, "k_rope_write", &a, c->q_heads + l->kv_heads, rows + 2, 128, 0);
+    rig_same(q_out, want_q, t.q_floats * sizeof *q_out);
+    rig_same(got.blocks, want.blocks, kv_block_bytes(&got.layout) * BLOCKS);
+}
+
+TEST(k_rope_write_is_both_turns_and_the_write) {
+    static const uint32_t rows[] = {1, 4, 5};
+    static const turn_case cases[] = {
+        {{.type = DTYPE_F16, .kv_heads = 2, .key_dim = 64, .value_dim = 64}, 4, 0, 64, true, true},
+        {{.type = DTYPE_F32, .kv_heads = 1, .key_dim = 1, .value_dim = 1}, 1, 0, 0, true, false},
+        {{.type = DTYPE_F32, .kv_heads = 1, .key_dim = 127, .value_dim = 129},
+         3,
+         1,
+         126,
+         false,
+         false},
+        {{.type = DTYPE_F16, .kv_heads = 1, .key_dim = 128, .value_dim = 128},
+         2,
+         0,
+         128,
+         false,
+         true},
+        {{.type = DTYPE_F16, .kv_heads = 1, .key_dim = 129, .value_dim = 127},
+         1,
+         64,
+         32,
+         true,
+         true},
+        {{.type = DTYPE_F32, .kv_heads = 2, .key_dim = 260, .value_dim = 2},
+         0,
+         0,
+         260,
+         true,
+         false},
+    };
+    RIG_EACH(arch) {
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+            for (size_t r = 0; r < 3; r++) check_turn(arch, &cases[i], rows[r]);
+    }
+    rig_done();
+}
+
 /* --- attention -------------------- */
 
 typedef struct attention_case {

@@ -78,13 +78,13 @@ static void check_rope(int arch, const rope_case *c, bool in_place) {
     const float *want = oracle_end(pg_rope(oracle_program(), oracle_input(x, cols), rope));
     k_rope_args a = {.x = rig_at(x),
                      .out = rig_at(out),
-                     .table = rig_at(make_table(arch, c, freqs)),
+                     .rope = {.table = rig_at(make_table(arch, c, freqs)),
+                              .head_dim = c->head_dim,
+                              .first = c->first,
+                              .dims = c->dims,
+                              .halves = c->pairs == ROPE_HALVES},
                      .count = rig_count(c->rows),
-                     .heads = c->heads,
-                     .head_dim = c->head_dim,
-                     .first = c->first,
-                     .dims = c->dims,
-                     .halves = c->pairs == ROPE_HALVES};
+                     .heads = c->heads};
     rig_run(arch, "k_rope", &a, c->heads, c->rows + 1, 128, 0);
     rig_near(out, want, n, 1e-6);
 }

@@ -5,6 +5,8 @@
  *   products with quantized weights               and its f32 only when somebody else reads them
  *   ADD, then NORM of the sum                     the norm adds first
  *   MATMUL, then ADD of the product               the product adds
+ *   ROPE of q and of k, then KV_WRITE             k is turned on its way into the cache, and q beside
+ *                                                 it: a norm of k may stand between the turns
  * A value is turned into codes once, however many products read it, as long as no other value was
  * in between: there is one place for codes. */
 #ifndef BACKEND_CUDA_LOWER_H
@@ -62,9 +64,12 @@ bool lower_apart_or_same(const lowering *w, value_id a, value_id b);
 
 /* --- cuda_lower_ops.c: one launch each --- */
 typedef status lower_fn(lowering *w, uint32_t op_idx, error *err);
-lower_fn lower_embed, lower_take_rows, lower_rope, lower_kv_write, lower_attention, lower_act,
-    lower_act_mul, lower_binary, lower_heads_matmul, lower_route, lower_experts_sum, lower_conv,
-    lower_scan, lower_shift, lower_wkv;
+lower_fn lower_embed, lower_take_rows, lower_attention, lower_act, lower_act_mul, lower_binary,
+    lower_heads_matmul, lower_route, lower_experts_sum, lower_conv, lower_scan, lower_shift,
+    lower_wkv;
+
+/* --- cuda_lower_rope.c: positions, and the way into the cache --- */
+lower_fn lower_rope, lower_kv_write;
 /* Not of an op: the cosines and sines of a step. */
 status lower_rope_table(lowering *w, const cuda_rope *rope, error *err);
 

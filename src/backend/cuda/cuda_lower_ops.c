@@ -4,7 +4,6 @@
 
 enum {
     COLS_PER_BLOCK = 256,
-    PAIRS_PER_BLOCK = 64,
     STATE_COLS_PER_BLOCK = 128,
     CODES_PER_SUMS = 32,
 };
@@ -36,67 +35,10 @@ status lower_take_rows(lowering *w, uint32_t op_idx, error *err) {
     return LOWER_EMIT(w, &e, &a, err);
 }
 
-/* --- positions and attention -------------------- */
-
-status lower_rope_table(lowering *w, const cuda_rope *rope, error *err) {
-    k_rope_table_args a = {.pos = lower_descriptor(w, w->l->desc.pos),
-                           .freqs =
-                               lower_constant(w, rope->freqs, rope->pairs * sizeof *rope->freqs),
-                           .table = w->bases.workspace + rope->at,
-                           .count = lower_count(w, ROWS_ALL),
-                           .pairs = rope->pairs,
-                           .magnitude = rope->magnitude};
-    cuda_launch_entry e = {.kernel = CUDA_k_rope_table,
-                           .many = CUDA_k_rope_table,
-                           .grid = CUDA_GRID_ROWS_Y,
-                           .rows = ROWS_ALL,
-                           .width = lower_blocks(rope->pairs, PAIRS_PER_BLOCK)};
-    return LOWER_EMIT(w, &e, &a, err);
-}
-
-status lower_rope(lowering *w, uint32_t op_idx, error *err) {
-    const op *o = &w->p->ops[op_idx];
-    const op_rope *r = &o->rope;
-    k_rope_args a = {.x = lower_value(w, o->in[0]),
-                     .out = lower_value(w, o->out),
-                     .count = lower_count(w, ROWS_ALL),
-                     .heads = r->heads,
-                     .head_dim = r->head_dim,
-                     .first = r->first,
-                     .dims = r->dims,
-                     .halves = r->pairs == ROPE_HALVES};
-    if (r->dims > 0) a.table = w->bases.workspace + cuda_rope_of(w->l, r)->at;
-    cuda_launch_entry e = {.kernel = CUDA_k_rope,
-                           .many = CUDA_k_rope,
-                           .grid = CUDA_GRID_ROWS_Y,
-                           .rows = ROWS_ALL,
-                           .width = r->heads};
-    return LOWER_EMIT(w, &e, &a, err);
-}
+/* --- attention -------------------- */
 
 /* What the batch says of the cache is patched in by the step: args begin with the ck_kv. */
-_Static_assert(offsetof(k_kv_write_args, kv) == 0 && offsetof(k_attention_args, kv) == 0, "patch");
-
-status lower_kv_write(lowering *w, uint32_t op_idx, error *err) {
-    const op *o = &w->p->ops[op_idx];
-    const cuda_descriptor *d = &w->l->desc;
-    k_kv_write_args a = {.kv.tables = lower_descriptor(w, d->tables),
-                         .kv.table_stride = d->table_stride,
-                         .k = lower_value(w, o->in[0]),
-                         .v = lower_value(w, o->in[1]),
-                         .pos = lower_descriptor(w, d->pos),
-                         .seats = lower_descriptor(w, d->tables_of),
-                         .count = lower_count(w, ROWS_ALL),
-                         .k_cols = w->p->values[o->in[0]].cols,
-                         .v_cols = w->p->values[o->in[1]].cols};
-    cuda_launch_entry e = {.kernel = CUDA_k_kv_write,
-                           .many = CUDA_k_kv_write,
-                           .grid = CUDA_GRID_ROWS_Y,
-                           .rows = ROWS_ALL,
-                           .patch = CUDA_PATCH_KV,
-                           .layer = o->layer};
-    return LOWER_EMIT(w, &e, &a, err); /* as wide as the cache has heads */
-}
+_Static_assert(offsetof(k_attention_args, kv) == 0, "patch");
 
 status lower_attention(lowering *w, uint32_t op_idx, error *err) {
     const op *o = &w->p->ops[op_idx];
