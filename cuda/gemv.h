@@ -9,11 +9,11 @@
  *           warp reads 512 neighbouring bytes per load
  *   end     sums over the lanes by a butterfly; lane 0 adds bias and add
  *
- * What a row of x gives is the same bits whatever N is, and in the kernels for experts: sums are
- * taken in ascending order of groups by each lane, every multiply-add is ck_fma, and no step
- * depends on N.  Past the ends: a row of w or x that is not there is read as the last one and not
- * stored; a warp without rows and a block without rows of x return as a whole.  Groups are counted
- * over the whole matrix, in 32 bits: cuda_planar_sizes() refuses larger ones.
+ * What a row of x gives is the same bits whatever N is, in the kernels for several products and in
+ * those for experts: sums are taken in ascending order of groups by each lane, every multiply-add
+ * is ck_fma, and no step depends on N.  Past the ends: a row of w or x that is not there is read as
+ * the last one and not stored; a warp without rows and a block without rows of x return as a whole.
+ * Groups are counted over the whole matrix, in 32 bits: cuda_planar_sizes() refuses larger ones.
  *
  * A form is a struct (gemv_q8_0.cu is the shortest):
  *   GROUP    elements that a lane multiplies at a time
@@ -178,7 +178,10 @@ CK_DEV void gemv_store(const gemv_state<form, N> &s, const gemv_job &job, uint32
         }
 }
 
-CK_DEV uint32_t gemv_first_row() { return (ck_bid_x * GEMV_WARPS + ck_warp()) * GEMV_ROWS; }
+/* Of this warp, in the block of that number. */
+CK_DEV uint32_t gemv_first_row(uint32_t block) {
+    return (block * GEMV_WARPS + ck_warp()) * GEMV_ROWS;
+}
 
 /* The sums of this warp's rows of w, from `row` on, with N rows of x. */
 template <typename form, int N, int PER>
@@ -197,8 +200,9 @@ CK_DEV void gemv_sum(gemv_state<form, N, PER> &s, const ck_matrix &w, const gemv
     gemv_walk(s, w, job);
 }
 
-template <typename form, int N> CK_DEV void gemv_run(const ck_matrix &w, const gemv_job &job) {
-    const uint32_t row = gemv_first_row();
+template <typename form, int N>
+CK_DEV void gemv_run(const ck_matrix &w, const gemv_job &job, uint32_t block) {
+    const uint32_t row = gemv_first_row(block);
     if (row >= w.rows) return;
     gemv_state<form, N> s;
     gemv_sum(s, w, job, row);
@@ -214,7 +218,7 @@ CK_DEV void gemv_begin(gemv_job &job, uint64_t x, uint64_t sums, uint32_t cols, 
     job.sums = sums + row * (cols / 32) * sizeof(ck_sums);
 }
 
-template <typename form, int N> CK_DEV void gemv_kernel(const k_gemv_args &a) {
+template <typename form, int N> CK_DEV void gemv_kernel(const k_gemv_args &a, uint32_t block) {
     const uint32_t first = ck_bid_y * N, rows = ck_ld((const uint32_t *)a.count);
     if (first >= rows) return;
     const uint64_t skip = (uint64_t)first * a.out_stride * sizeof(float);
@@ -225,13 +229,26 @@ template <typename form, int N> CK_DEV void gemv_kernel(const k_gemv_args &a) {
     job.out = a.out + skip;
     job.x_rows = rows - first;
     job.out_stride = a.out_stride;
-    gemv_run<form, N>(a.w, job);
+    gemv_run<form, N>(a.w, job, block);
+}
+
+/* The blocks of one product after those of another.  Arguments at a place that only the block knows
+ * are read as cheaply as others; a copy of the code for each product took more registers. */
+template <typename form, int N> CK_DEV void gemvs_kernel(const k_gemvs_args &a) {
+    uint32_t block = ck_bid_x, i = 0;
+#pragma unroll 1
+    for (; i + 1 < CK_GEMVS_MAX; i++) {
+        const uint32_t blocks = (a.of[i].w.rows + CK_GEMV_BLOCK_ROWS - 1) / CK_GEMV_BLOCK_ROWS;
+        if (block < blocks) break;
+        block -= blocks;
+    }
+    gemv_kernel<form, N>(a.of[i], block);
 }
 
 /* COUNT pairs of rows of x.  What is needed at the end only is worked out there: the sums of four
  * rows leave no registers to keep it in. */
 template <typename form, int COUNT> CK_DEV void gemv_pairs_kernel(const k_gemv_args &a) {
-    const uint32_t first = ck_bid_y * COUNT, row = gemv_first_row();
+    const uint32_t first = ck_bid_y * COUNT, row = gemv_first_row(ck_bid_x);
     if (first >= ck_ld((const uint32_t *)a.count) || row >= a.w.rows) return;
     gemv_job job;
     gemv_begin<form>(job, a.x, a.sums, a.w.cols, (uint64_t)first * 2);
@@ -243,7 +260,7 @@ template <typename form, int COUNT> CK_DEV void gemv_pairs_kernel(const k_gemv_a
 #pragma unroll
         for (int r = 0; r < GEMV_ROWS; r++) {
             float v = ck_warp_sum(s.acc[n][r]);
-            const uint32_t x_row = ck_bid_y * COUNT + n, at_row = gemv_first_row() + r;
+            const uint32_t x_row = ck_bid_y * COUNT + n, at_row = gemv_first_row(ck_bid_x) + r;
             if (ck_lane() != 0 || x_row >= ck_ld((const uint32_t *)a.count) || at_row >= a.w.rows)
                 continue;
             const uint64_t at = (uint64_t)x_row * a.out_stride + at_row;
@@ -275,18 +292,27 @@ template <typename form> CK_DEV void gemv_experts(const k_experts_args &a) {
     job.out = a.out + ck_bid_y * out_bytes;
     job.x_rows = 1;
     job.out_stride = a.w_rows;
-    gemv_run<form, 1>(w, job);
+    gemv_run<form, 1>(w, job, ck_bid_x);
 }
 
-#define GEMV_KERNELS(name)                                            \
-    CK_KERNEL_OF(k_gemv_##name##_n1, k_gemv_args, CK_GEMV_THREADS) {  \
-        gemv_kernel<gemv_##name, 1>(a);                               \
-    }                                                                 \
-    CK_KERNEL_OF(k_gemv_##name##_n4, k_gemv_args, CK_GEMV_THREADS) {  \
-        gemv_kernel<gemv_##name, 4>(a);                               \
-    }                                                                 \
-    CK_KERNEL_OF(k_experts_##name, k_experts_args, CK_GEMV_THREADS) { \
-        gemv_experts<gemv_##name>(a);                                 \
+/* kernel_of is CK_KERNEL_OF, or of a form whose tiles leave too few registers for several products
+ * with four rows, GEMV_KERNEL_FEW. */
+#define GEMV_KERNEL_FEW(name, args, threads) CK_KERNEL_FEW(name, args, threads, 3)
+#define GEMV_KERNELS(name, kernel_of)                                  \
+    CK_KERNEL_OF(k_gemv_##name##_n1, k_gemv_args, CK_GEMV_THREADS) {   \
+        gemv_kernel<gemv_##name, 1>(a, ck_bid_x);                      \
+    }                                                                  \
+    CK_KERNEL_OF(k_gemv_##name##_n4, k_gemv_args, CK_GEMV_THREADS) {   \
+        gemv_kernel<gemv_##name, 4>(a, ck_bid_x);                      \
+    }                                                                  \
+    CK_KERNEL_OF(k_gemvs_##name##_n1, k_gemvs_args, CK_GEMV_THREADS) { \
+        gemvs_kernel<gemv_##name, 1>(a);                               \
+    }                                                                  \
+    kernel_of(k_gemvs_##name##_n4, k_gemvs_args, CK_GEMV_THREADS) {    \
+        gemvs_kernel<gemv_##name, 4>(a);                               \
+    }                                                                  \
+    CK_KERNEL_OF(k_experts_##name, k_experts_args, CK_GEMV_THREADS) {  \
+        gemv_experts<gemv_##name>(a);                                  \
     }
 
 /* Forms of codes only: one pair and two. */

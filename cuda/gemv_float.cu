@@ -80,6 +80,6 @@ template <typename word> struct gemv_halves : gemv_float<8> {
 typedef gemv_halves<gemv_word_f16> gemv_f16;
 typedef gemv_halves<gemv_word_bf16> gemv_bf16;
 
-GEMV_KERNELS(f32)
-GEMV_KERNELS(f16)
-GEMV_KERNELS(bf16)
+GEMV_KERNELS(f32, CK_KERNEL_OF)
+GEMV_KERNELS(f16, CK_KERNEL_OF)
+GEMV_KERNELS(bf16, CK_KERNEL_OF)

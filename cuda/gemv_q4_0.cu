@@ -29,5 +29,5 @@ struct gemv_q4_0 {
     }
 };
 
-GEMV_KERNELS(q4_0)
+GEMV_KERNELS(q4_0, CK_KERNEL_OF)
 GEMV_KERNELS_PAIRS(q4_0)

@@ -1,6 +1,7 @@
 /* gemv_q4_k.cu - products with weights of Q4_K.
  *
- * ptx_count: k_gemv_q4_k_n1 weights 128 budget 1.8 */
+ * ptx_count: k_gemv_q4_k_n1 weights 128 budget 1.8
+ * ptx_count: k_gemvs_q4_k_n1 weights 128 budget 1.8 */
 #include "gemv_k.h"
 
 struct gemv_q4_k : gemv_k {
@@ -18,5 +19,5 @@ struct gemv_q4_k : gemv_k {
     }
 };
 
-GEMV_KERNELS(q4_k)
+GEMV_KERNELS(q4_k, GEMV_KERNEL_FEW)
 GEMV_KERNELS_PAIRS(q4_k)

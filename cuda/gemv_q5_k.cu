@@ -34,5 +34,5 @@ struct gemv_q5_k : gemv_k {
     }
 };
 
-GEMV_KERNELS(q5_k)
+GEMV_KERNELS(q5_k, GEMV_KERNEL_FEW)
 GEMV_KERNELS_PAIRS(q5_k)

@@ -5,7 +5,8 @@
  *
  * The int of a pair is below 2^24 (2 * 128 * 16 * 32 * 127) and so exact as float; the int sums
  * begin at the offset.  Four lanes share the f16 of a block.
- * ptx_count: k_gemv_q6_k_n1 weights 128 budget 2.6 */
+ * ptx_count: k_gemv_q6_k_n1 weights 128 budget 2.6
+ * ptx_count: k_gemvs_q6_k_n1 weights 128 budget 2.6 */
 #include "gemv.h"
 
 struct gemv_q6_k {
@@ -54,5 +55,5 @@ struct gemv_q6_k {
     }
 };
 
-GEMV_KERNELS(q6_k)
+GEMV_KERNELS(q6_k, GEMV_KERNEL_FEW)
 GEMV_KERNELS_PAIRS(q6_k)

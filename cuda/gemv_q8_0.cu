@@ -3,7 +3,8 @@
  *     sum over groups of  d * dx * (codes . x codes)
  *
  * The sum of 32 products of bytes is at most 2^19: exact as int and as float.
- * ptx_count: k_gemv_q8_0_n1 weights 64 budget 0.9 */
+ * ptx_count: k_gemv_q8_0_n1 weights 64 budget 0.9
+ * ptx_count: k_gemvs_q8_0_n1 weights 64 budget 0.9 */
 #include "gemv.h"
 
 struct gemv_q8_0 {
@@ -28,5 +29,5 @@ struct gemv_q8_0 {
     }
 };
 
-GEMV_KERNELS(q8_0)
+GEMV_KERNELS(q8_0, CK_KERNEL_OF)
 GEMV_KERNELS_PAIRS(q8_0)

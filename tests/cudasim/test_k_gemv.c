@@ -1,9 +1,9 @@
 /* test_k_gemv.c - products with weights of every form.
  *
  * Truth is a sum in double over the elements of the stored rows and of the activations as the
- * kernel has them.  What a row of x gives has to be the same bits from k_gemv_n1, k_gemv_n4 and
- * k_experts. How much memory a product reads is counted and may be nothing but the weights,
- * once. */
+ * kernel has them.  What a row of x gives has to be the same bits from k_gemv_n1, k_gemv_n4,
+ * k_gemvs and k_experts.  How much memory a product reads is counted and may be nothing but the
+ * weights, once. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -238,6 +238,67 @@ TEST(k_gemv_q4_0) { check_form(&form_cases[CK_FORM_Q4_0]); }
 TEST(k_gemv_q4_k) { check_form(&form_cases[CK_FORM_Q4_K]); }
 TEST(k_gemv_q5_k) { check_form(&form_cases[CK_FORM_Q5_K]); }
 TEST(k_gemv_q6_k) { check_form(&form_cases[CK_FORM_Q6_K]); }
+
+/* --- several in one launch -------------------- */
+
+typedef struct together_case {
+    uint32_t rows[CK_GEMVS_MAX]; /* 0 ends it */
+    uint32_t x_rows;
+    uint32_t k; /* which of the form's numbers of columns */
+} together_case;
+
+/* N rows of x to a block; outs[i] are fresh. */
+static void run_together(int arch, const form_case *f, const together_case *c, uint32_t n,
+                         const gemv_weight *g, const gemv_x *x, const float *bias, float **outs) {
+    k_gemvs_args a = {0};
+    uint32_t blocks = 0;
+    for (uint32_t i = 0; i < CK_GEMVS_MAX && c->rows[i] != 0; i++) {
+        outs[i] = rig_buffer((size_t)c->x_rows * c->rows[i] * sizeof(float));
+        a.of[i] = (k_gemv_args){.w = g[i].on_device,
+                                .x = x_at(x),
+                                .sums = rig_at(x->sums),
+                                .bias = i == 1 ? rig_at(bias) : 0,
+                                .out = rig_at(outs[i]),
+                                .count = rig_count(c->x_rows),
+                                .out_stride = c->rows[i]};
+        blocks += (c->rows[i] + CK_GEMV_BLOCK_ROWS - 1) / CK_GEMV_BLOCK_ROWS;
+    }
+    rig_run(arch, kernel_name("gemvs", f->name, n == 1 ? "_n1" : "_n4"), &a, blocks,
+            (c->x_rows + n - 1) / n + 1, CK_GEMV_THREADS, 0);
+}
+
+/* Each product is, bit by bit, that of a launch of its own; the second one has a bias. */
+static void check_together(int arch, const form_case *f, const together_case *c) {
+    gemv_weight g[CK_GEMVS_MAX];
+    float *one[CK_GEMVS_MAX], *four[CK_GEMVS_MAX];
+    const uint32_t cols = f->cols[c->k];
+    const gemv_x x = make_x(f->form, c->x_rows, cols);
+    float *bias = rig_buffer(c->rows[1] * sizeof(float));
+    rig_fill(bias, c->rows[1], 1.0f);
+    for (uint32_t i = 0; i < CK_GEMVS_MAX && c->rows[i] != 0; i++)
+        g[i] = make_weight(f->type, c->rows[i], cols);
+    run_together(arch, f, c, 1, g, &x, bias, one);
+    run_together(arch, f, c, 4, g, &x, bias, four);
+    for (uint32_t i = 0; i < CK_GEMVS_MAX && c->rows[i] != 0; i++) {
+        const gemv_case alone = {c->rows[i], cols, c->x_rows, i == 1 ? BIAS : PLAIN, 0};
+        const size_t bytes = (size_t)c->x_rows * c->rows[i] * sizeof(float);
+        const float *want = run_gemv(arch, f, &alone, 1, &g[i], &x, bias, NULL);
+        rig_same(one[i], want, bytes);
+        rig_same(four[i], want, bytes);
+    }
+}
+
+TEST(k_gemvs_are_the_products_one_after_the_other) {
+    static const together_case cases[] = {
+        {{1, 1, 1}, 1, 0},  {{7, 8, 9}, 4, 1},  {{65, 1, 16}, 5, 2},
+        {{8, 24, 0}, 1, 3}, {{9, 17, 0}, 5, 1}, {{16, 7, 65}, 1, 3},
+    };
+    for (uint32_t i = 0; i < FORMS; i++)
+        for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+            RIG_EACH(arch) check_together(arch, &form_cases[i], &cases[k]);
+            rig_done();
+        }
+}
 
 /* --- pairs of codes -------------------- */
 

@@ -1,12 +1,17 @@
 /* cuda_lower.h - a program on its way to launches: what the files of the lowering share.
  *
- * Ops are taken in their order.  Several become one launch where that needs no other kernel:
- *   NORM, ACT, ACT_MUL or ATTENTION, then         what makes the value writes codes and sums as well,
- *   products with quantized weights               and its f32 only when somebody else reads them
- *   ADD, then NORM of the sum                     the norm adds first
- *   MATMUL, then ADD of the product               the product adds
- *   ROPE of q and of k, then KV_WRITE             k is turned on its way into the cache, and q beside
- *                                                 it: a norm of k may stand between the turns
+ * Ops are taken in their order.  Several become one launch where nobody sees it:
+ *   NORM, ACT, ACT_MUL or ATTENTION, then       what makes the value writes codes and sums as well,
+ *   products with quantized weights             and its f32 only when somebody else reads them
+ *   ADD, then NORM of the sum                   the norm adds first
+ *   MATMUL, then ADD of the product             the product adds
+ *   MATMULs of one value next to each other,    up to three have their blocks in one launch: q, k
+ *   with weights of one form                    and v; gate and up
+ *   ROPE of q and of k, then KV_WRITE           k is turned on its way into the cache, q beside it;
+ *                                               the norm of k may stand between the turns
+ * A dense layer is nine launches: norm; q, k, v; turns and write; attention; o with the sum; norm;
+ * gate, up; their product; down with the sum.
+ *
  * A value is turned into codes once, however many products read it, as long as no other value was
  * in between: there is one place for codes. */
 #ifndef BACKEND_CUDA_LOWER_H
@@ -20,7 +25,7 @@ typedef struct lowering {
     const program *p;
     cuda_bases bases;
     value_id codes_of; /* whose codes are in their place; VALUE_NONE */
-    bool *done;        /* owned; [ops] computed together with the op before */
+    bool *done;        /* owned; [ops] computed together with an op before */
     bool *only_codes;  /* owned; [values] its f32 are never written */
 } lowering;
 

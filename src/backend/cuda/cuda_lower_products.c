@@ -1,8 +1,9 @@
 /* cuda_lower_products.c - products with weights, and the norms and sums around them.
  *
  * What is fused must not be seen: a result is written where, and not before, the ops themselves
- * would have written it.  Two ops next to each other share a launch only if the memory of the later
- * one's result is not read by other blocks of that launch. */
+ * would have written it.  Ops next to each other share a launch only if the memory of a later one's
+ * result is neither read nor written by other blocks of that launch: the program may have put it
+ * where something lay that is dead by then. */
 #include "backend/cuda/cuda_lower.h"
 #include "base/assert.h"
 
@@ -144,11 +145,21 @@ static product_kernels kernels_of_pairs(ck_form form) {
     return all[form];
 }
 
-static cuda_launch_entry product_entry(const lowering *w, uint32_t op_idx) {
+static product_kernels kernels_together(ck_form form) {
+    static const product_kernels all[CK_FORM_COUNT] = {
+        [CK_FORM_F32] = {CUDA_k_gemvs_f32_n1, CUDA_k_gemvs_f32_n4, 4},
+        [CK_FORM_F16] = {CUDA_k_gemvs_f16_n1, CUDA_k_gemvs_f16_n4, 4},
+        [CK_FORM_BF16] = {CUDA_k_gemvs_bf16_n1, CUDA_k_gemvs_bf16_n4, 4},
+        [CK_FORM_Q8_0] = {CUDA_k_gemvs_q8_0_n1, CUDA_k_gemvs_q8_0_n4, 4},
+        [CK_FORM_Q4_0] = {CUDA_k_gemvs_q4_0_n1, CUDA_k_gemvs_q4_0_n4, 4},
+        [CK_FORM_Q4_K] = {CUDA_k_gemvs_q4_k_n1, CUDA_k_gemvs_q4_k_n4, 4},
+        [CK_FORM_Q5_K] = {CUDA_k_gemvs_q5_k_n1, CUDA_k_gemvs_q5_k_n4, 4},
+        [CK_FORM_Q6_K] = {CUDA_k_gemvs_q6_k_n1, CUDA_k_gemvs_q6_k_n4, 4}};
+    return all[form];
+}
+
+static cuda_launch_entry product_entry(const lowering *w, uint32_t op_idx, product_kernels k) {
     const op *o = &w->p->ops[op_idx];
-    const ck_form form = cuda_weight_of(w->l, op_idx)->form;
-    const product_kernels k =
-        cuda_in_pairs(w->l, op_idx) ? kernels_of_pairs(form) : kernels_of(form);
     return (cuda_launch_entry){.kernel = k.one,
                                .many = k.many,
                                .many_rows = k.many_rows,
@@ -157,22 +168,67 @@ static cuda_launch_entry product_entry(const lowering *w, uint32_t op_idx) {
                                .width = lower_blocks(o->w.rows, CK_GEMV_BLOCK_ROWS)};
 }
 
+static k_gemv_args product_args(const lowering *w, uint32_t op_idx, operand in) {
+    const op *o = &w->p->ops[op_idx];
+    return (k_gemv_args){.w = lower_matrix(w, op_idx),
+                         .x = in.x,
+                         .sums = in.sums,
+                         .bias = lower_floats(w, o->row, o->w.rows),
+                         .out = lower_value(w, o->out),
+                         .count = lower_count(w, lower_rows(w, o)),
+                         .out_stride = o->w.rows};
+}
+
+/* May the MATMUL behind these `count` ones share their launch?  All read the same, with weights of
+ * one form; none writes where another does, nor what they read. */
+static bool may_join(const lowering *w, uint32_t op_idx, uint32_t count) {
+    const program *p = w->p;
+    const uint32_t idx = op_idx + count;
+    const value_id x = p->ops[op_idx].in[0];
+    if (idx >= p->ops_count || p->ops[idx].kind != OP_MATMUL || p->ops[idx].in[0] != x)
+        return false;
+    if (cuda_weight_of(w->l, idx)->form != cuda_weight_of(w->l, op_idx)->form) return false;
+    if (sum_of_product(w, idx) != NULL) return false;
+    for (uint32_t i = op_idx; i < idx; i++)
+        if (lower_overlap(w, p->ops[i].out, p->ops[idx].out)) return false;
+    return lower_reads_codes(w, idx) || !lower_overlap(w, p->ops[idx].out, x);
+}
+
+/* How many MATMULs from this one on are one launch: q, k and v; gate and up. */
+static uint32_t products_together(const lowering *w, uint32_t op_idx) {
+    uint32_t count = 1;
+    if (cuda_in_pairs(w->l, op_idx)) return 1;
+    while (count < CK_GEMVS_MAX && may_join(w, op_idx, count)) count++;
+    return count;
+}
+
+static status emit_together(lowering *w, uint32_t op_idx, uint32_t count, operand in, error *err) {
+    k_gemvs_args a = {.of = {product_args(w, op_idx, in)}};
+    cuda_launch_entry e =
+        product_entry(w, op_idx, kernels_together(cuda_weight_of(w->l, op_idx)->form));
+    for (uint32_t i = 1; i < count; i++) {
+        a.of[i] = product_args(w, op_idx + i, in);
+        e.width += lower_blocks(w->p->ops[op_idx + i].w.rows, CK_GEMV_BLOCK_ROWS);
+        w->done[op_idx + i] = true;
+    }
+    return LOWER_EMIT(w, &e, &a, err);
+}
+
 status lower_matmul(lowering *w, uint32_t op_idx, error *err) {
     const op *o = &w->p->ops[op_idx], *add = sum_of_product(w, op_idx);
+    const ck_form form = cuda_weight_of(w->l, op_idx)->form;
+    const uint32_t count = products_together(w, op_idx);
     operand in = {0};
     TRY(take_operand(w, op_idx, &in, err));
-    k_gemv_args a = {.w = lower_matrix(w, op_idx),
-                     .x = in.x,
-                     .sums = in.sums,
-                     .bias = lower_floats(w, o->row, o->w.rows),
-                     .out = lower_value(w, add != NULL ? add->out : o->out),
-                     .count = lower_count(w, lower_rows(w, o)),
-                     .out_stride = o->w.rows};
+    if (count > 1) return emit_together(w, op_idx, count, in, err);
+    k_gemv_args a = product_args(w, op_idx, in);
     if (add != NULL) {
+        a.out = lower_value(w, add->out);
         a.add = lower_value(w, add->in[add->in[0] == o->out ? 1 : 0]);
         w->done[op_idx + 1] = true;
     }
-    cuda_launch_entry e = product_entry(w, op_idx);
+    cuda_launch_entry e = product_entry(
+        w, op_idx, cuda_in_pairs(w->l, op_idx) ? kernels_of_pairs(form) : kernels_of(form));
     return LOWER_EMIT(w, &e, &a, err);
 }
 
