@@ -275,7 +275,7 @@ def the_check_of_a_card_counts_what_it_did():
 @test
 def a_kernel_that_breaks_the_card_costs_only_its_own_test():
     env = on_gpu(broken(kernel="k_rope", at=1, result=700))
-    args = ("--tests", "k_rope", "--only", "kernels")
+    args = ("--tests", "k_rope_t", "--only", "kernels")
     _, report = on_a_card("check.py", *args, env=env, code=1)
     equal((report["passed"], report["failed"]), (2, 2), "passed and failed")
     check("ILLEGAL_ADDRESS" in report["paths"][0]["stderr"], report["paths"][0]["stderr"])
@@ -286,7 +286,7 @@ def the_bench_of_a_card_measures_every_kind():
     said, report = on_a_card("bench.py", "--dry", env=on_gpu())
     for path in report["paths"]:
         names = [row["name"] for row in path["rows"]]
-        equal(len(names), 3 + 6 * 4 * 2 + 3 + 2, f"rows of {path['path']}")
+        equal(len(names), 3 + 6 * (4 + 1) * 2 + 3 + 2, f"rows of {path['path']}")
         check(all(row["us"] > 0 for row in path["rows"]), "a time that is none")
     equal([len(model["rows"]) for model in report["models"]], [2], "tests of models")
     check("no figure here is a card's" in said, f"nobody is warned: {said[-200:]!r}")

@@ -143,6 +143,22 @@ static void launch_gemv(bench *b, void *work, uint32_t i) {
     card_launch(b->card, &w->kernel, w->grid, &a, sizeof a);
 }
 
+/* The rows of the matrix as two, in one launch: gate and up. */
+static void launch_halves(bench *b, void *work, uint32_t i) {
+    const gemv_work *w = work;
+    const uint32_t rows = w->args.w.rows / 2;
+    uint64_t row_bytes[CK_PLANES_MAX];
+    cuda_planar_row_bytes((ck_form)w->args.w.form, w->args.w.cols, row_bytes);
+    k_gemvs_args a = {.of = {w->args, w->args}};
+    for (uint32_t k = 0; k < 2; k++) {
+        a.of[k].w.rows = a.of[k].out_stride = rows;
+        a.of[k].out += k * (w->out_floats / 2 * sizeof(float));
+        for (uint32_t p = 0; p < CK_PLANES_MAX; p++)
+            a.of[k].w.plane[p] += i % w->copies * w->copy_bytes + k * rows * row_bytes[p];
+    }
+    card_launch(b->card, &w->kernel, w->grid, &a, sizeof a);
+}
+
 /* All copies of the weights, plane by plane. */
 static status take_weights(bench *b, const gemv_form *f, gemv_work *w,
                            const uint64_t offsets[CK_PLANES_MAX], error *err) {
@@ -190,30 +206,49 @@ static status make_gemv(bench *b, const gemv_form *f, gemv_work *w, uint32_t x_r
     return OK;
 }
 
+/* `c` has its names and how it is launched. */
+static status bench_product(bench *b, const gemv_form *f, bench_case *c, gemv_work *w,
+                            uint32_t x_rows, error *err) {
+    if (!bench_wants(b, c->name)) return OK;
+    w->args.out_stride = w->args.w.rows;
+    w->grid =
+        (card_grid){num_div_up_u32(w->args.w.rows, CK_GEMV_BLOCK_ROWS), 1, CK_GEMV_THREADS, 0};
+    TRY(card_find(b->card, c->kernel, &w->kernel, err));
+    status st = make_gemv(b, f, w, x_rows, err);
+    if (st == ERR_NOMEM) {
+        bench_say_why(c->name, err->msg);
+        return OK;
+    }
+    TRY(st);
+    c->work = w;
+    c->bytes = w->bytes;
+    c->launches = bench_launches(b, w->copies);
+    TRY(bench_run(b, c, err));
+    return bench_check_out(b, c->name, w->args.out, w->out_floats, err);
+}
+
 static status bench_gemv(bench *b, const gemv_form *f, uint32_t rows, uint32_t cols,
                          uint32_t x_rows, error *err) {
     char kernel[32];
     gemv_work w = {
         .args = {
             .w = {.rows = scaled(b, rows, CK_GEMV_BLOCK_ROWS), .cols = cols, .form = f->form}}};
-    w.args.out_stride = w.args.w.rows;
-    w.grid = (card_grid){num_div_up_u32(w.args.w.rows, CK_GEMV_BLOCK_ROWS), 1, CK_GEMV_THREADS, 0};
     (void)snprintf(kernel, sizeof kernel, "k_gemv_%s_n%u", f->name, x_rows);
-    bench_case c = {.kernel = kernel, .work = &w, .launch = launch_gemv};
+    bench_case c = {.kernel = kernel, .launch = launch_gemv};
     (void)snprintf(c.name, sizeof c.name, "gemv %s [%u, %u] x %u", f->name, w.args.w.rows, cols,
                    x_rows);
-    if (!bench_wants(b, c.name)) return OK;
-    TRY(card_find(b->card, kernel, &w.kernel, err));
-    status st = make_gemv(b, f, &w, x_rows, err);
-    if (st == ERR_NOMEM) {
-        bench_say_why(c.name, err->msg);
-        return OK;
-    }
-    TRY(st);
-    c.bytes = w.bytes;
-    c.launches = bench_launches(b, w.copies);
-    TRY(bench_run(b, &c, err));
-    return bench_check_out(b, c.name, w.args.out, w.out_floats, err);
+    return bench_product(b, f, &c, &w, x_rows, err);
+}
+
+static status bench_halves(bench *b, const gemv_form *f, uint32_t rows, uint32_t cols,
+                           uint32_t x_rows, error *err) {
+    char kernel[32];
+    rows = scaled(b, rows, CK_GEMV_BLOCK_ROWS) / CK_GEMV_BLOCK_ROWS * CK_GEMV_BLOCK_ROWS;
+    gemv_work w = {.args = {.w = {.rows = 2 * rows, .cols = cols, .form = f->form}}};
+    (void)snprintf(kernel, sizeof kernel, "k_gemvs_%s_n%u", f->name, x_rows);
+    bench_case c = {.kernel = kernel, .launch = launch_halves};
+    (void)snprintf(c.name, sizeof c.name, "gemv %s 2 x [%u, %u] x %u", f->name, rows, cols, x_rows);
+    return bench_product(b, f, &c, &w, x_rows, err);
 }
 
 static status bench_gemvs(bench *b, error *err) {
@@ -222,6 +257,9 @@ static status bench_gemvs(bench *b, error *err) {
         for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++)
             for (uint32_t x_rows = 1; x_rows <= 4; x_rows += 3)
                 TRY(bench_gemv(b, &gemv_forms[f], shapes[s][0], shapes[s][1], x_rows, err));
+    for (size_t f = 0; f < sizeof gemv_forms / sizeof gemv_forms[0]; f++)
+        for (uint32_t x_rows = 1; x_rows <= 4; x_rows += 3)
+            TRY(bench_halves(b, &gemv_forms[f], FFN, DIM, x_rows, err));
     return OK;
 }
 
