@@ -84,6 +84,7 @@ static void write_model(json_writer *w, const front *f, const model_entry *m) {
         json_kv_str(w, "backend", str_of(m->desc.backend));
         gpu_json_text(w, "device", m->desc.device);
         json_kv_uint(w, "device_bytes", m->desc.device_bytes);
+        json_kv_uint(w, "gpu_layers", m->desc.device_layers);
         gpu_json_text(w, "fallback", m->desc.fallback);
         front_write_list(w, "reduced", str_of(m->desc.reduced));
         json_kv_str(w, "numerics", str_of(m->desc.numerics));

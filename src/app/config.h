@@ -117,6 +117,7 @@ typedef struct config {
     config_gpu gpu;
     str device;             /* --device; empty: the first usable one */
     uint64_t gpu_bytes_max; /* 0: what is free */
+    uint32_t gpu_layers;    /* 0: all, or what fits */
     bool gpu_monitor;
     config_backend backend;
     config_numerics numerics;

@@ -33,6 +33,10 @@ static status check_contradictions(const config *c, error *err) {
     if (c->device.n > 0 && (c->gpu == CONFIG_GPU_OFF || other))
         return error_set(err, ERR_INVALID, "usage: --device names a GPU, but %s",
                          other ? "--backend chooses another one" : "--gpu is off");
+    if (c->gpu_layers != 0 && (c->gpu == CONFIG_GPU_OFF || other))
+        return error_set(err, ERR_INVALID,
+                         "usage: --gpu-layers %u asks for layers on a GPU, but %s", c->gpu_layers,
+                         other ? "--backend chooses another one" : "--gpu is off");
     return OK;
 }
 

@@ -78,6 +78,8 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .backend = device.backend,
         .device = device.device,
         .device_bytes_max = c->gpu_bytes_max,
+        .device_layers = c->gpu_layers,
+        .may_split = device.preferred && c->gpu_layers == 0,
         .threads = c->threads != 0 ? c->threads : os_cpu_count(),
         .isa_cap = isas[c->cpu_isa],
         .fast = wants_fast(c),
@@ -203,6 +205,7 @@ static void describe(stack *s, const engine_options *opt) {
         .ctx_train = h->ctx_train,
         .ctx_max = plan->ctx_max,
         .device_bytes = plan->device_bytes,
+        .device_layers = plan->device_layers,
         .parallel = opt->seats,
         .threads = opt->threads,
     };
@@ -544,8 +547,7 @@ wire_link *stack_link(stack *s) { return &s->front; }
 const model_desc *stack_desc(const stack *s) { return &s->desc; }
 uint64_t stack_planned_bytes(const stack *s) {
     const mem_plan *p = engine_mem_plan(s->engine);
-    if (p->on_device) return 0; /* taken already */
-    return p->kv_bytes + p->state_bytes + p->workspace_bytes;
+    return p->untouched_bytes;
 }
 bool stack_is_broken(const stack *s) {
     return s->worker != NULL && engine_worker_is_broken(s->worker);

@@ -45,6 +45,7 @@ typedef struct backend_options {
     bool fast;          /* mode `fast` for the rows of prompts, where the backend has one */
     const char *device; /* a GPU by number or UUID; NULL: the first that can be used; borrowed */
     uint64_t device_bytes_max; /* of its memory we may take this much; 0: what is free */
+    uint32_t host_layers;      /* backend_split: the first so many layers are the CPU's, 1.. */
 } backend_options;
 
 /* How products with weights of a type are computed: from the stored form, from a copy that is
@@ -80,6 +81,11 @@ typedef struct backend_memory {
     uint64_t available; /* on_device: what all of them may take together */
     uint64_t pinned;    /* on_device: of the host's memory, for what goes there and comes back */
     char device[64];    /* on_device: its name */
+    uint32_t host_layers;    /* on_device: layers that are computed on the host all the same, ... */
+    uint64_t host_weights;   /* ... bytes of their weights that are read there as stored, ... */
+    uint64_t host_workspace; /* ... of the rest that this takes ... */
+    uint64_t host_repacked;
+    uint64_t host_states; /* ... and of the states of a sequence, which are not the device's */
 } backend_memory;
 
 /* How far a long operation has come; false: stop.  Called on the caller's thread. */
@@ -98,7 +104,8 @@ typedef struct step_result {
 
 typedef struct backend_ops {
     const char *name;
-    bool no_adapters; /* programs are recorded with lora_rank 0 */
+    bool no_adapters;                /* programs are recorded with lora_rank 0 */
+    const struct backend_ops *split; /* the same with host_layers; NULL: all layers or none */
     /* For every type but the integers, which are no weights; and for packed matrices. */
     backend_path (*path)(dtype t);
     backend_path packed_path;
@@ -120,9 +127,10 @@ typedef struct backend_ops {
     void (*close)(backend *b);
 } backend_ops;
 
-extern const backend_ops backend_ref;  /* scalar, double accumulation: the oracle of the rest */
-extern const backend_ops backend_cpu;  /* best instruction set at run time, thread pool */
-extern const backend_ops backend_cuda; /* one NVIDIA GPU; plan() says why there is none to use */
+extern const backend_ops backend_ref;   /* scalar, double accumulation: the oracle of the rest */
+extern const backend_ops backend_cpu;   /* best instruction set at run time, thread pool */
+extern const backend_ops backend_cuda;  /* one NVIDIA GPU; plan() says why there is none to use */
+extern const backend_ops backend_split; /* cpu, then cuda: see backend/split/split.c */
 
 /* By name ("ref", "cpu", "cuda"); NULL when there is none of that name. */
 const backend_ops *backend_find(const char *name);

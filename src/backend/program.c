@@ -126,6 +126,11 @@ static bool is_whole(const program *p, value_id v) {
 
 /* --- rows in and out --- */
 
+value_id pg_input(program *p, uint32_t cols) {
+    ASSERT(p->ops_count == 0);
+    return add_op_value(p, OP_INPUT, cols, 0, NULL)->out;
+}
+
 value_id pg_embed(program *p, weight table) {
     check_weight(&table);
     op *o = add_op_value(p, OP_EMBED, table.cols, 0, NULL);
@@ -323,6 +328,26 @@ value_id pg_wkv(program *p, value_id r, value_id k, value_id v, value_id decay, 
     o->state.w = first;
     o->state.width = dim;
     return o->out;
+}
+
+/* --- weights --- */
+
+static uint64_t stored_bytes(const weight *w) {
+    uint64_t row = 0;
+    if (w->packed != NULL) return packed_bytes(w->packed);
+    const bool stored = w->data != NULL && dtype_row_bytes(w->type, w->cols, &row);
+    return stored ? row * w->rows : 0;
+}
+
+uint64_t program_stored_bytes(const program *p) {
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < p->ops_count; i++) {
+        const op *o = &p->ops[i];
+        if (o->kind != OP_EXPERTS) total += stored_bytes(&o->w);
+        for (uint32_t e = 0; o->kind == OP_EXPERTS && e < o->experts.experts; e++)
+            total += stored_bytes(&o->experts.w[e]);
+    }
+    return total;
 }
 
 /* --- layout -----------------------------------------------------------------------

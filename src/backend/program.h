@@ -24,6 +24,7 @@
 
 /* X(name): the primitives.  Formulas stand at the pg_* functions below. */
 #define OP_KINDS(X) \
+    X(INPUT)        \
     X(EMBED)        \
     X(EMBED_POS)    \
     X(NORM)         \
@@ -222,6 +223,20 @@ NODISCARD status program_create(program **out, const program_limits *max, error 
 NODISCARD status program_finish(program *p, value_id hidden, value_id logits, error *err);
 void program_destroy(program *p);
 
+/* A program as two: `front` is all before the first op of `layer`, 0 < layer < program_layers(p),
+ * and its hidden states are the rows that the rest reads: every step of it takes all rows.  `back`
+ * is the rest: it begins with INPUT, its layers count from 0, and it has p's results.  States and
+ * layers of the front come first.  Both borrow from p.  ERR_UNSUPPORTED: not just one value
+ * crosses.  Without adapters. */
+NODISCARD status program_cut(program **front, program **back, const program *p, uint32_t layer,
+                             error *err);
+
+/* Layers that its ops belong to. */
+uint32_t program_layers(const program *p);
+
+/* Of its weights as they are stored; one that several ops read counts for each of them. */
+uint64_t program_stored_bytes(const program *p);
+
 /* The most rows a value of this set can have. */
 uint32_t program_rows_max(const program *p, row_set rows);
 
@@ -231,6 +246,8 @@ void pg_layer(program *p, uint32_t layer);
 weight *pg_weights(program *p, uint32_t count);
 
 /* --- rows in and out --- */
+/* out = batch.input: what another program has left.  The first op         [rows, cols] */
+value_id pg_input(program *p, uint32_t cols);
 /* out[r] = table[token of row r]                                      [rows, w.cols] */
 value_id pg_embed(program *p, weight table);
 /* out[r] = table[position of row r]                                   [rows, w.cols] */

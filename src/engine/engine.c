@@ -14,6 +14,7 @@ struct engine {
     mem_plan plan;
     kv_layout layout;
     program *program;
+    const backend_ops *ops; /* of opt, or the one that splits */
     backend *backend;
     kv_pool *kv;
     void *blocks;  /* the backend's; [plan.kv_blocks] of kv_block_bytes(); NULL when these are 0 */
@@ -71,11 +72,12 @@ static status open_lora_slots(engine *e, error *err) {
 
 static status open_parts(engine *e, error *err) {
     const engine_options *opt = &e->opt;
-    const backend_options bopt = plan_backend_options(opt);
-    TRY(opt->backend->open(&e->backend, e->program, &bopt, err));
+    const backend_options bopt = plan_backend_options(e->m, opt);
+    e->ops = plan_backend(e->m, opt);
+    TRY(e->ops->open(&e->backend, e->program, &bopt, err));
     TRY(kv_pool_create(&e->kv, e->plan.kv_blocks, opt->seats, kv_blocks_for(e->plan.ctx_max), err));
-    TRY(opt->backend->memory(e->backend, (size_t)e->plan.kv_bytes, (size_t)e->plan.state_bytes,
-                             &e->blocks, &e->states, err));
+    TRY(e->ops->memory(e->backend, (size_t)e->plan.kv_bytes, (size_t)e->plan.state_bytes,
+                       &e->blocks, &e->states, err));
     TRY(open_rows(e, err));
     return open_lora_slots(e, err);
 }
@@ -105,8 +107,8 @@ static status open_planned(engine **out, const model *m, const engine_options *o
 
 /* Of a device plan that could not be opened: the weights, and three quarters of what can shrink. */
 static uint64_t next_limit(const mem_plan *tried) {
-    const uint64_t rest = tried->device_bytes - tried->weights_bytes;
-    return num_max_u64(tried->weights_bytes + rest - rest / 4, 1);
+    const uint64_t rest = tried->device_bytes - tried->device_weights_bytes;
+    return num_max_u64(tried->device_weights_bytes + rest - rest / 4, 1);
 }
 
 /* Between plan and allocation another program may take memory of the device, or its driver may need
@@ -156,7 +158,7 @@ status engine_plan(const model *m, const engine_options *opt, mem_plan *out, err
 
 void engine_close(engine *e) {
     if (e == NULL) return;
-    if (e->backend != NULL) e->opt.backend->close(e->backend);
+    if (e->backend != NULL) e->ops->close(e->backend);
     program_destroy(e->program);
     kv_pool_destroy(e->kv);
     mem_free(e->tokens);
@@ -239,7 +241,7 @@ static void end_runs(engine *e, const batch *b) {
  * memory. */
 static bool is_loaded(engine *e) {
     if (!e->plan.on_device || e->loaded) return true;
-    e->loaded = e->opt.backend->load(e->backend, NULL, &e->load_error) == OK;
+    e->loaded = e->ops->load(e->backend, NULL, &e->load_error) == OK;
     if (!e->loaded) e->fault = &e->load_error;
     return e->loaded;
 }
@@ -253,7 +255,7 @@ const float *engine_step(engine *e, const engine_row *rows, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) add_row(e, &b, &rows[i]);
     end_runs(e, &b);
     ASSERT(b.taken_rows <= e->program->max.taken && b.head_rows <= e->program->max.head);
-    step_result result = e->opt.backend->step(e->backend, &b);
+    step_result result = e->ops->step(e->backend, &b);
     e->hidden = result.hidden;
     e->fault = result.fault;
     mem_thaw();
@@ -293,9 +295,7 @@ bool engine_is_encoder(const engine *e) { return e->m->hparams.is_encoder; }
 bool engine_can_share(const engine *e) {
     return e->program->state_floats == 0 && !engine_is_encoder(e);
 }
-void engine_report(const engine *e, backend_report *out) {
-    e->opt.backend->report(e->backend, out);
-}
+void engine_report(const engine *e, backend_report *out) { e->ops->report(e->backend, out); }
 
 /* --- before the first step -------------------- */
 
@@ -360,7 +360,7 @@ static status read_weight(loading *l, const weight *w, error *err) {
 static bool is_read_whole(const engine *e, const op *o, const weight *w) {
     if (o->kind == OP_EMBED || o->kind == OP_EMBED_POS) return false;
     const bool product = o->kind == OP_MATMUL || o->kind == OP_EXPERTS;
-    return !product || w->packed != NULL || e->opt.backend->path(w->type) != BACKEND_PATH_REPACKED;
+    return !product || w->packed != NULL || e->ops->path(w->type) != BACKEND_PATH_REPACKED;
 }
 
 static status read_weights(const engine *e, loading *l, error *err) {
@@ -376,20 +376,20 @@ static status read_weights(const engine *e, loading *l, error *err) {
 
 status engine_load(engine *e, const backend_progress *p, error *err) {
     if (e->plan.on_device) {
-        TRY(e->opt.backend->load(e->backend, p, err));
+        TRY(e->ops->load(e->backend, p, err));
         e->loaded = true;
         return OK;
     }
     loading l = {.progress = p, .total = program_weight_bytes(e->program)};
     const backend_progress repacking = {tell_repacked, &l};
-    TRY(e->opt.backend->load(e->backend, &repacking, err));
+    TRY(e->ops->load(e->backend, &repacking, err));
     l.done = num_min_u64(l.total, e->m->weight_bytes - e->plan.weights_bytes);
     if (e->plan.weights_bytes <= os_memory_available()) TRY(read_weights(e, &l, err));
     if (p->tell(p->ctx, l.total, l.total)) return OK;
     return error_set(err, ERR_CANCELED, "engine: stopped while loading the weights");
 }
 
-void engine_log_weights(const engine *e) { backend_log_weights(e->opt.backend, e->program); }
+void engine_log_weights(const engine *e) { backend_log_weights(e->ops, e->program); }
 
 status engine_warm_up(engine *e, error *err) {
     engine_row row = {.wants_logits = e->opt.taken_rows_max > 0,

@@ -34,6 +34,8 @@ typedef struct engine_options {
     uint64_t spoken_for_bytes; /* of the free memory, planned by others and not touched yet */
     const char *device;        /* for backends on a device (backend.h): which one; borrowed */
     uint64_t device_bytes_max; /* of its memory; 0: what is free */
+    uint32_t device_layers;    /* of a device: the last so many, the others are the CPU's; 0: all */
+    bool may_split;            /* as few as one layer when memory is short */
 } engine_options;
 
 /* What there was no room for: "weights and steps" need so much, so much may be taken. */
@@ -46,12 +48,12 @@ typedef struct mem_shortage {
 
 /* What the engine does without for want of memory, and what it lacked last. */
 typedef struct mem_cut {
-    const char *name; /* "step_tokens", "ctx", "kv_tokens"; static */
+    const char *name; /* "step_tokens", "ctx", "gpu_layers", "kv_tokens"; static */
     uint64_t from, to;
     mem_shortage why;
 } mem_cut;
 
-enum { MEM_CUTS_MAX = 3, MEM_CUTS_TEXT_BYTES = 128 };
+enum { MEM_CUTS_MAX = 4, MEM_CUTS_TEXT_BYTES = 160 };
 
 typedef struct mem_cuts {
     mem_cut list[MEM_CUTS_MAX];
@@ -75,8 +77,11 @@ typedef struct mem_plan {
     uint32_t seats;
     bool kv_cut;   /* seats * ctx_max tokens do not fit in memory: fewer blocks were planned */
     mem_cuts cuts; /* that, and rungs of the ladder (ladder.c) */
-    bool on_device;
-    uint64_t device_bytes; /* the sum; 0 on the host */
+    uint64_t untouched_bytes; /* of the host's memory, not used before the first step */
+    bool on_device;           /* all layers, or the last ones */
+    uint32_t device_layers;   /* 0 on the host */
+    uint64_t device_bytes;    /* of what is above: the device's; 0 on the host */
+    uint64_t device_weights_bytes;
     uint64_t pinned_bytes; /* of the host's memory, besides */
     char device[64];       /* its name; "" on the host */
 } mem_plan;

@@ -1,14 +1,18 @@
 /* ladder.c - what an engine does without when memory is short.
  *
- *   rung          goes down by            as far as
- *   step_tokens   half the rows of a step rows_min, and a row for each seat
- *   ctx           half the context        ctx_min; only where no context was asked for
+ *   rung          goes down by             as far as
+ *   step_tokens   half the rows of a step  rows_min, and a row for each seat
+ *   ctx           half the context         ctx_min; only where no context was asked for
+ *   gpu_layers    the first layers, which  1, of a device and where may_split says so
+ *                 the host computes
  *
  * Down: the first rung that can goes down, and the memory is planned again, until it is enough.
  * Rows come first, because fewer of them cost time, while a shorter context takes something away;
- * how far the context has to go is known from what the cache of one sequence may have.  Then up:
- * where the context went down, it may be that fewer rows were no help, and they come back as far as
- * there is room.  So the context is the longest that is possible, and then the rows are the most.
+ * how far the context has to go is known from what the cache of one sequence may have.  Layers come
+ * last, because each of them costs more time than all the others together: the device keeps as many
+ * as fit beside the lowest of the other rungs.  Then up: what went down and turns out not to help
+ * comes back as far as there is room.  So the layers of the device are the most that are possible,
+ * then the context is the longest, and then the rows are the most.
  *
  * Every plan is a whole one of what is free at the time, made before anything is taken.  A KV cache
  * that holds less than all sequences at once is no rung: each plan has as much of it as there is
@@ -54,7 +58,22 @@ static void set_ctx(const model *m, engine_options *opt, uint32_t ctx) {
     if (m->hparams.is_encoder && rows < opt->rows_max) set_rows(m, opt, rows);
 }
 
-typedef enum rung_id { RUNG_ROWS, RUNG_CTX, RUNG_COUNT } rung_id;
+static uint32_t layers_top(const model *m, const engine_options *opt) {
+    const uint32_t all = m->hparams.layers;
+    return opt->device_layers != 0 ? num_min_u32(opt->device_layers, all) : all;
+}
+
+static uint32_t layers_end(const model *m, const engine_options *opt) {
+    const bool can = opt->may_split && opt->backend->split != NULL;
+    return can ? num_min_u32(layers_top(m, opt), 1) : layers_top(m, opt);
+}
+
+static void set_layers(const model *m, engine_options *opt, uint32_t layers) {
+    (void)m;
+    opt->device_layers = layers;
+}
+
+typedef enum rung_id { RUNG_ROWS, RUNG_CTX, RUNG_LAYERS, RUNG_COUNT } rung_id;
 
 static const struct {
     const char *name;
@@ -62,7 +81,8 @@ static const struct {
     uint32_t (*end)(const model *m, const engine_options *opt);
     void (*set)(const model *m, engine_options *opt, uint32_t to);
 } rungs[RUNG_COUNT] = {{"step_tokens", rows_top, rows_end, set_rows},
-                       {"ctx", ctx_top, ctx_end, set_ctx}};
+                       {"ctx", ctx_top, ctx_end, set_ctx},
+                       {"gpu_layers", layers_top, layers_end, set_layers}};
 
 /* --- where we stand -------------------- */
 
@@ -116,33 +136,69 @@ static uint32_t lower(uint32_t at, uint32_t end, uint32_t fits) {
     return at;
 }
 
-/* False: this is the end of the ladder. */
+static bool is_at_end(const ladder *l, rung_id i) { return l->at[i] == l->end[i]; }
+
+/* Fewer rows, or a shorter context; false: neither can go further down. */
 static bool go_down(ladder *l, const plan_shortage *lack) {
-    int i = 0;
-    while (i < RUNG_COUNT && l->at[i] == l->end[i]) i++;
-    if (i == RUNG_COUNT) return false;
+    const rung_id i = is_at_end(l, RUNG_ROWS) ? RUNG_CTX : RUNG_ROWS;
+    if (is_at_end(l, i)) return false;
     l->at[i] = lower(l->at[i], l->end[i], i == RUNG_CTX ? lack->ctx_fits : UINT32_MAX);
     l->why[i] = lack->why;
     return true;
 }
 
-/* More rows than those of the plan, which fits: the most with which it still does. */
-static void go_up(ladder *l, mem_plan *plan, program **p) {
-    const uint32_t fits = l->at[RUNG_ROWS];
-    for (uint32_t at = l->top[RUNG_ROWS]; at > fits; at = lower(at, fits, UINT32_MAX)) {
+/* The most layers that fit into the device beside the lowest of the other rungs, found by halving
+ * what is between too few and too many.  *lack is what the plan with all of them lacked; without
+ * one that fits, what the last one did. */
+static status split(ladder *l, mem_plan *plan, program **p, plan_shortage *lack, error *err) {
+    uint32_t fits = 0, low = l->end[RUNG_LAYERS], high = l->at[RUNG_LAYERS] - 1;
+    status st = ERR_NOMEM;
+    for (int i = 0; i < RUNG_LAYERS; i++) {
+        if (!is_at_end(l, i)) l->why[i] = lack->why;
+        l->at[i] = l->end[i];
+    }
+    l->why[RUNG_LAYERS] = lack->why;
+    while (low <= high) {
+        mem_plan tried;
+        program *recorded = NULL;
+        const uint32_t at = l->at[RUNG_LAYERS] = low + (high - low) / 2;
+        const status ended = plan_at(l, &tried, &recorded, lack, err);
+        if (ended == OK) {
+            program_destroy(fits > 0 ? *p : NULL);
+            *p = recorded;
+            *plan = tried;
+            fits = at;
+            st = OK;
+        } else if (ended != ERR_NOMEM) {
+            if (fits > 0) program_destroy(*p);
+            return ended;
+        }
+        if (ended == OK || !lack->of_device)
+            low = at + 1;
+        else
+            high = at - 1;
+    }
+    if (fits > 0) l->at[RUNG_LAYERS] = fits;
+    return st;
+}
+
+/* More of this rung than the plan has, which fits: the most with which it still does. */
+static void go_up(ladder *l, rung_id rung, mem_plan *plan, program **p) {
+    const uint32_t fits = l->at[rung];
+    for (uint32_t at = l->top[rung]; at > fits; at = lower(at, fits, UINT32_MAX)) {
         mem_plan more;
         program *recorded = NULL;
         plan_shortage lack;
-        l->at[RUNG_ROWS] = at;
+        l->at[rung] = at;
         if (plan_at(l, &more, &recorded, &lack, NULL) == OK) {
             program_destroy(*p);
             *p = recorded;
             *plan = more;
             return;
         }
-        if (lack.why.what != NULL) l->why[RUNG_ROWS] = lack.why;
+        if (lack.why.what != NULL) l->why[rung] = lack.why;
     }
-    l->at[RUNG_ROWS] = fits;
+    l->at[rung] = fits;
 }
 
 /* The error of the lowest plan, and how low it was. */
@@ -161,10 +217,15 @@ status plan_down(const model *m, const engine_options *asked, engine_options *go
     plan_shortage lack;
     error why = {0};
     status st = plan_at(&l, plan, p, &lack, &why);
-    while (st == ERR_NOMEM && lack.why.what != NULL && go_down(&l, &lack))
+    while (st == ERR_NOMEM && lack.can_shrink && go_down(&l, &lack))
         st = plan_at(&l, plan, p, &lack, &why);
+    if (st == ERR_NOMEM && lack.of_device && !is_at_end(&l, RUNG_LAYERS)) {
+        st = split(&l, plan, p, &lack, &why);
+        if (st == OK) go_up(&l, RUNG_CTX, plan, p);
+    }
     if (st != OK) return refuse(&l, &why, err);
-    if (l.at[RUNG_CTX] < l.top[RUNG_CTX]) go_up(&l, plan, p);
+    const bool less = l.at[RUNG_CTX] < l.top[RUNG_CTX] || l.at[RUNG_LAYERS] < l.top[RUNG_LAYERS];
+    if (less) go_up(&l, RUNG_ROWS, plan, p);
     add_cuts(&l, &plan->cuts);
     *got = options_at(&l);
     return OK;
@@ -180,7 +241,7 @@ void mem_cuts_text(const mem_cuts *c, char out[MEM_CUTS_TEXT_BYTES]) {
         const int more =
             snprintf(out + n, MEM_CUTS_TEXT_BYTES - n, "%s%s %llu -> %llu", i > 0 ? ", " : "",
                      cut->name, (unsigned long long)cut->from, (unsigned long long)cut->to);
-        n += (size_t)more; /* 122 bytes at most, with the largest of numbers */
+        n += (size_t)more; /* 159 bytes at most, with the largest of numbers */
     }
 }
 

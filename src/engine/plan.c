@@ -1,6 +1,8 @@
 /* plan.c - how much memory an engine needs, and whether there is as much: see plan_internal.h. */
 #include "engine/plan_internal.h"
 
+#include <string.h>
+
 #include "base/num.h"
 #include "base/os.h"
 #include "engine/forward.h"
@@ -58,82 +60,130 @@ static program_limits limits_of(const engine_options *opt, const mem_plan *plan)
                             .seats = opt->seats};
 }
 
-backend_options plan_backend_options(const engine_options *opt) {
+/* Layers that the host computes all the same. */
+static uint32_t host_layers(const model *m, const engine_options *opt) {
+    const uint32_t all = m->hparams.layers;
+    const bool can = opt->backend->split != NULL && opt->device_layers != 0;
+    return can && opt->device_layers < all ? all - opt->device_layers : 0;
+}
+
+const backend_ops *plan_backend(const model *m, const engine_options *opt) {
+    return host_layers(m, opt) > 0 ? opt->backend->split : opt->backend;
+}
+
+backend_options plan_backend_options(const model *m, const engine_options *opt) {
     return (backend_options){.threads = opt->threads,
                              .isa_cap = opt->isa_cap,
                              .fast = opt->fast,
                              .device = opt->device,
-                             .device_bytes_max = opt->device_bytes_max};
+                             .device_bytes_max = opt->device_bytes_max,
+                             .host_layers = host_layers(m, opt)};
 }
 
-/* --- what there is -------------------- */
+/* --- what there is, and what is needed of it -------------------- */
+
+/* A memory that layers live in, with what they need of it.  There is one, or the device's and the
+ * host's. */
+typedef struct place {
+    bool is_device;
+    char name[64];
+    uint64_t available;
+    uint64_t weights, repacked, workspace;
+    uint64_t state; /* of a sequence */
+    uint64_t block; /* of the KV cache; 0: there is none */
+} place;
+
+enum { PLACES_MAX = 2 };
 
 typedef struct planning {
     const model *m;
     const engine_options *opt;
     const program *p;
     backend_memory memory;
+    place places[PLACES_MAX];
+    int count;
     mem_plan *plan;
     plan_shortage *lack;
 } planning;
 
-/* What a plan may use, and what is left of it for the KV cache and the states. */
-static uint64_t memory_available(const planning *g) {
-    return g->memory.on_device ? g->memory.available : os_memory_available();
+static place *add_place(planning *g, bool is_device, uint64_t layers) {
+    kv_layout layout = plan_kv_layout(g->m, g->opt->kv_type);
+    if (layout.layers > 0) layout.layers = (uint32_t)layers;
+    place *p = &g->places[g->count++];
+    *p = (place){.is_device = is_device,
+                 .available = is_device ? g->memory.available : os_memory_available(),
+                 .block = kv_block_bytes(&layout)};
+    str_copy_c(p->name, sizeof p->name, is_device ? str_of(g->memory.device) : S("host memory"));
+    return p;
 }
 
-static uint64_t memory_left(const planning *g) {
-    const mem_plan *plan = g->plan;
-    const uint64_t available = memory_available(g);
-    const uint64_t needed =
-        plan->weights_bytes + plan->repacked_bytes + plan->workspace_bytes + plan->state_bytes;
-    return available > needed ? available - needed : 0;
+static void find_places(planning *g) {
+    const backend_memory *memory = &g->memory;
+    const uint32_t layers = g->m->hparams.layers;
+    uint64_t state = 0;
+    if (!num_mul_u64(&state, g->p->state_floats, sizeof(float))) state = UINT64_MAX;
+    place *first = add_place(g, memory->on_device, layers - memory->host_layers);
+    first->workspace = memory->workspace;
+    first->repacked = memory->repacked;
+    first->state = state - memory->host_states;
+    first->weights = memory->weights;
+    if (!memory->on_device)
+        first->weights = g->m->weight_bytes - num_min_u64(g->m->weight_bytes, memory->replaced);
+    if (memory->host_layers == 0) return;
+    place *host = add_place(g, false, memory->host_layers);
+    host->workspace = memory->host_workspace;
+    host->repacked = memory->host_repacked;
+    host->weights = memory->host_weights;
+    host->state = memory->host_states;
 }
 
-static mem_shortage shortage(const planning *g, const char *what, uint64_t needed_bytes,
-                             uint64_t available_bytes) {
-    mem_shortage s = {
+/* What is left for the KV cache. */
+static uint64_t memory_left(const planning *g, const place *p) {
+    const uint64_t needed = p->weights + p->repacked + p->workspace + p->state * g->opt->seats;
+    return p->available > needed ? p->available - needed : 0;
+}
+
+static void lacks(const planning *g, const place *p, const char *what, uint64_t needed_bytes,
+                  uint64_t available_bytes) {
+    g->lack->why = (mem_shortage){
         .what = what, .needed_bytes = needed_bytes, .available_bytes = available_bytes};
-    str_copy_c(s.where, sizeof s.where,
-               g->memory.on_device ? str_of(g->memory.device) : S("host memory"));
-    return s;
+    str_copy_c(g->lack->why.where, sizeof g->lack->why.where, str_of(p->name));
+    g->lack->of_device = p->is_device;
+    g->lack->can_shrink = true;
 }
 
-/* --- what is needed -------------------- */
+/* --- does it fit? -------------------- */
 
 /* Copies are touched when they are made: what does not fit would be found out by being killed. */
-static status check_copies(const planning *g, error *err) {
-    const uint64_t available = os_memory_available();
-    if (g->plan->repacked_bytes <= available) return OK;
+static status check_copies(const place *p, error *err) {
+    if (p->repacked <= p->available) return OK;
     return error_set(
         err, ERR_NOMEM,
         "engine: the weights, repacked, need %llu bytes, %llu are free: take a smaller "
         "model or type",
-        (unsigned long long)g->plan->repacked_bytes, (unsigned long long)available);
+        (unsigned long long)p->repacked, (unsigned long long)p->available);
 }
 
 /* Weights and workspace are taken from the device at once.  Of the two only the workspace can be
  * made smaller. */
-static status check_device(const planning *g, error *err) {
-    const mem_plan *plan = g->plan;
-    const uint64_t needed = plan->weights_bytes + plan->workspace_bytes;
-    if (needed <= g->memory.available) return OK;
-    if (plan->weights_bytes < g->memory.available)
-        g->lack->why = shortage(g, "weights and steps", needed, g->memory.available);
+static status check_device(const planning *g, const place *p, error *err) {
+    const uint64_t needed = p->weights + p->workspace;
+    if (needed <= p->available) return OK;
+    lacks(g, p, "weights and steps", needed, p->available);
+    g->lack->can_shrink = p->weights < p->available;
     return error_set(err, ERR_NOMEM,
                      "engine: the weights need %llu bytes and the steps %llu, %llu may be taken of "
                      "%s: take a smaller model or type, fewer --step-tokens-max, or --gpu off",
-                     (unsigned long long)plan->weights_bytes,
-                     (unsigned long long)plan->workspace_bytes,
-                     (unsigned long long)g->memory.available, g->memory.device);
+                     (unsigned long long)p->weights, (unsigned long long)p->workspace,
+                     (unsigned long long)p->available, p->name);
 }
 
 /* Pinned memory is there at once, and stays. */
 static status check_pinned(const planning *g, error *err) {
+    const place host = {.name = "host memory"};
     const uint64_t available = os_memory_available();
     if (g->memory.pinned <= available) return OK;
-    g->lack->why = shortage(g, "pinned memory", g->memory.pinned, available);
-    str_copy_c(g->lack->why.where, sizeof g->lack->why.where, S("host memory"));
+    lacks(g, &host, "pinned memory", g->memory.pinned, available);
     return error_set(
         err, ERR_NOMEM,
         "engine: steps need %llu bytes of pinned memory, %llu are free: lower --ctx or "
@@ -142,54 +192,72 @@ static status check_pinned(const planning *g, error *err) {
 }
 
 /* On a device a smaller workspace makes room for them. */
-static status plan_states(const planning *g, error *err) {
-    const program *p = g->p;
+static status check_states(const planning *g, const place *p, error *err) {
     const uint32_t seats = g->opt->seats;
-    const uint64_t available = g->memory.on_device ? memory_left(g) : memory_available(g);
+    const uint64_t taken = p->is_device ? p->weights + p->repacked + p->workspace : 0;
+    const uint64_t available = p->available - num_min_u64(p->available, taken);
     uint64_t bytes = 0;
-    const bool countable =
-        num_mul_u64(&bytes, p->state_floats, sizeof(float)) && num_mul_u64(&bytes, bytes, seats);
-    if (countable && bytes <= available) {
-        g->plan->state_bytes = bytes;
-        return OK;
-    }
-    if (countable && g->memory.on_device)
-        g->lack->why = shortage(g, "states of sequences", bytes, available);
+    const bool countable = num_mul_u64(&bytes, p->state, seats);
+    if (countable && bytes <= available) return OK;
+    if (countable && p->is_device) lacks(g, p, "states of sequences", bytes, available);
     return error_set(err, ERR_NOMEM,
-                     "engine: the states of %u sequences need %llu floats each, %llu bytes "
+                     "engine: the states of %u sequences need %llu bytes each, %llu bytes "
                      "are free: run fewer sequences at a time",
-                     seats, (unsigned long long)p->state_floats, (unsigned long long)available);
+                     seats, (unsigned long long)p->state, (unsigned long long)available);
 }
 
-static uint64_t kv_bytes_limit(const planning *g) {
+static status check_place(const planning *g, const place *p, error *err) {
+    TRY(p->is_device ? check_device(g, p, err) : check_copies(p, err));
+    return check_states(g, p, err);
+}
+
+/* --- the KV cache -------------------- */
+
+/* Without keys and values a block costs its bookkeeping only, but contexts may be long. */
+static uint64_t block_cost(const place *p) { return p->block > 0 ? p->block : KV_BLOCK_COST_BYTES; }
+
+/* Blocks that this place has room for.  A device's are taken when the engine opens, touched or
+ * not; on a host a limit that was asked for is the asker's to know. */
+static uint64_t blocks_of(const planning *g, const place *p) {
     const engine_options *opt = g->opt;
-    uint64_t left = memory_left(g);
-    if (g->memory.on_device) { /* taken when the engine opens, touched or not */
+    uint64_t left = memory_left(g, p);
+    if (p->is_device) {
         const uint64_t share = (uint64_t)((double)left * kv_device_share);
-        return opt->kv_bytes_max != 0 ? num_min_u64(opt->kv_bytes_max, left) : share;
+        return (opt->kv_bytes_max != 0 ? left : share) / block_cost(p);
     }
-    if (opt->kv_bytes_max != 0) return opt->kv_bytes_max;
+    if (opt->kv_bytes_max != 0) return UINT64_MAX;
     left -= num_min_u64(left, opt->spoken_for_bytes);
-    return (uint64_t)((double)left * kv_memory_share);
+    return (uint64_t)((double)left * kv_memory_share) / block_cost(p);
+}
+
+/* The blocks that there is room for, and the place that has no room for more. */
+static uint64_t blocks_affordable(const planning *g, const place **scarce) {
+    uint64_t most = UINT64_MAX, all = 0;
+    *scarce = &g->places[0];
+    for (int i = 0; i < g->count; i++) {
+        const uint64_t blocks = blocks_of(g, &g->places[i]);
+        all += block_cost(&g->places[i]);
+        if (blocks >= most) continue;
+        most = blocks;
+        *scarce = &g->places[i];
+    }
+    return g->opt->kv_bytes_max != 0 ? num_min_u64(most, g->opt->kv_bytes_max / all) : most;
 }
 
 /* One sequence has to fit, and as many of the others as do. */
 static status plan_kv(const planning *g, error *err) {
     mem_plan *plan = g->plan;
-    const kv_layout layout = plan_kv_layout(g->m, g->opt->kv_type);
-    const uint64_t block_bytes = kv_block_bytes(&layout);
-    /* without keys and values a block costs its bookkeeping only, but contexts may be long */
-    const uint64_t cost = block_bytes > 0 ? block_bytes : KV_BLOCK_COST_BYTES;
+    const place *scarce = NULL;
     const uint64_t seat_blocks = kv_blocks_for(plan->ctx_max);
     const uint64_t wanted = num_min_u64(seat_blocks * plan->seats, UINT32_MAX);
-    const uint64_t affordable = kv_bytes_limit(g) / cost;
+    const uint64_t affordable = blocks_affordable(g, &scarce);
     const uint64_t blocks = num_min_u64(wanted, affordable);
+    const uint64_t cost = block_cost(scarce);
     if (blocks < seat_blocks) {
         const char *help = g->memory.on_device
                                ? "lower --ctx, take a smaller model or type, or --gpu off"
                                : "lower --ctx, or raise --kv-bytes-max or memory";
-        g->lack->why =
-            shortage(g, "the KV cache of one sequence", seat_blocks * cost, affordable * cost);
+        lacks(g, scarce, "the KV cache of one sequence", seat_blocks * cost, affordable * cost);
         g->lack->ctx_fits = (uint32_t)blocks * KV_BLOCK_TOKENS;
         return error_set(err, ERR_NOMEM,
                          "kv: one sequence of %u tokens needs %llu bytes, %llu may be used: %s",
@@ -197,50 +265,57 @@ static status plan_kv(const planning *g, error *err) {
                          (unsigned long long)(affordable * cost), help);
     }
     plan->kv_blocks = (uint32_t)blocks;
-    plan->kv_bytes = blocks * block_bytes;
     plan->kv_cut = blocks < wanted;
-    if (plan->kv_cut)
-        plan->cuts.list[plan->cuts.count++] =
-            (mem_cut){.name = "kv_tokens",
-                      .from = wanted * KV_BLOCK_TOKENS,
-                      .to = blocks * KV_BLOCK_TOKENS,
-                      .why = shortage(g, "the KV cache", wanted * cost, affordable * cost)};
+    if (!plan->kv_cut) return OK;
+    lacks(g, scarce, "the KV cache", wanted * cost, affordable * cost);
+    plan->cuts.list[plan->cuts.count++] = (mem_cut){.name = "kv_tokens",
+                                                    .from = wanted * KV_BLOCK_TOKENS,
+                                                    .to = blocks * KV_BLOCK_TOKENS,
+                                                    .why = g->lack->why};
     return OK;
 }
 
 /* --- the whole -------------------- */
 
-static void plan_device(const planning *g) {
+/* Of what is the host's only weights and their copies are in memory from the beginning. */
+static void add_up(const planning *g) {
     mem_plan *plan = g->plan;
-    plan->on_device = true;
-    plan->pinned_bytes = g->memory.pinned;
-    plan->device_bytes =
-        plan->weights_bytes + plan->workspace_bytes + plan->state_bytes + plan->kv_bytes;
-    str_copy_c(plan->device, sizeof plan->device, str_of(g->memory.device));
+    for (int i = 0; i < g->count; i++) {
+        const place *p = &g->places[i];
+        const uint64_t kv = plan->kv_blocks * p->block, states = p->state * plan->seats;
+        plan->weights_bytes += p->weights;
+        plan->repacked_bytes += p->repacked;
+        plan->workspace_bytes += p->workspace;
+        plan->kv_bytes += kv;
+        plan->state_bytes += states;
+        if (!p->is_device) {
+            plan->untouched_bytes += kv + states + p->workspace;
+            continue;
+        }
+        plan->on_device = true;
+        plan->device_weights_bytes = p->weights;
+        plan->device_bytes = p->weights + p->workspace + states + kv;
+        plan->device_layers = g->m->hparams.layers - g->memory.host_layers;
+        plan->pinned_bytes = g->memory.pinned;
+        memcpy(plan->device, p->name, sizeof plan->device);
+    }
 }
 
 static status plan_memory(planning *g, error *err) {
-    const backend_options bopt = plan_backend_options(g->opt);
-    const backend_memory *memory = &g->memory;
-    mem_plan *plan = g->plan;
-    TRY(g->opt->backend->plan(g->p, &bopt, &g->memory, err));
-    plan->workspace_bytes = memory->workspace;
-    plan->repacked_bytes = memory->repacked;
-    plan->weights_bytes -= num_min_u64(plan->weights_bytes, memory->replaced);
-    if (memory->on_device) plan->weights_bytes = memory->weights;
-    TRY(memory->on_device ? check_device(g, err) : check_copies(g, err));
+    const backend_options bopt = plan_backend_options(g->m, g->opt);
+    TRY(plan_backend(g->m, g->opt)->plan(g->p, &bopt, &g->memory, err));
+    find_places(g);
+    for (int i = 0; i < g->count; i++) TRY(check_place(g, &g->places[i], err));
     TRY(check_pinned(g, err));
-    TRY(plan_states(g, err));
     TRY(plan_kv(g, err));
-    if (memory->on_device) plan_device(g);
+    add_up(g);
     return OK;
 }
 
 status plan_once(const model *m, const engine_options *opt, mem_plan *plan, program **p,
                  plan_shortage *lack, error *err) {
     program *recorded = NULL;
-    *plan = (mem_plan){
-        .weights_bytes = m->weight_bytes, .seats = opt->seats, .rows_max = opt->rows_max};
+    *plan = (mem_plan){.seats = opt->seats, .rows_max = opt->rows_max};
     *lack = (plan_shortage){.ctx_fits = UINT32_MAX};
     TRY(plan_context(m, opt, plan, err));
     const program_limits limits = limits_of(opt, plan);

@@ -9,16 +9,20 @@
 
 #include "engine/engine.h"
 
-/* Why a plan does not fit.  why.what is NULL where smaller options would not help. */
+/* Why a plan does not fit; all zero where no other options would help. */
 typedef struct plan_shortage {
     mem_shortage why;
+    bool can_shrink;   /* fewer rows or a shorter context may help */
+    bool of_device;    /* and fewer layers, if it is the device's memory */
     uint32_t ctx_fits; /* tokens of one sequence that would; UINT32_MAX: not known */
 } plan_shortage;
 
 /* What is kept of a token for attention. */
 kv_layout plan_kv_layout(const model *m, dtype kv_type);
 uint32_t plan_lora_rank(const engine_options *opt); /* 0 where the backend has no adapters */
-backend_options plan_backend_options(const engine_options *opt);
+/* The backend of the options, or the one that gives the first layers to the host. */
+const backend_ops *plan_backend(const model *m, const engine_options *opt);
+backend_options plan_backend_options(const model *m, const engine_options *opt);
 
 /* The plan and the program it stands on, which becomes the caller's.  ERR_NOMEM: *lack says how
  * much is missing. */

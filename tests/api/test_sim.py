@@ -171,6 +171,7 @@ def contradictions_are_refused():
         ("--gpu", "require", "--backend", "cpu"),
         ("--gpu", "off", "--backend", "cuda"),
         ("--gpu", "off", "--device", "0"),
+        ("--gpu", "off", "--gpu-layers", "1"),
     ):
         gantry("logits", harness.TINY, "--tokens", "1", "-o", out, *flags).failed_with(2, "usage")
 
@@ -209,6 +210,48 @@ def a_model_that_does_not_fit_says_the_numbers_or_goes_to_the_cpu():
         "logits", harness.TINY, "--tokens", "1", "-o", out, "--gpu", "require", env=env
     )
     check(done.code != 0 and "bytes" in done.err, f"no numbers: {done.err!r}")
+
+
+@test
+def layers_that_were_asked_for_are_on_the_gpu_and_the_others_on_the_cpu():
+    want = oracle.Greedy("F32", 0, margin=0.01)
+    count = min(len(want.ids), 12)
+    env, model = on_gpu(), oracle.model("F32")
+    args = ("--raw", "--temp", "0", "-p", want.prompt["text"], "-n", count)
+    got = gantry("run", model, *args, "--gpu-layers", "1", env=env).succeeded().out
+    equal(got, oracle.ids_text(want.ids[:count]), "text")
+    with Server("--gpu", "require", env=env) as server:
+        whole = said_of(server)[1]
+    with Server("--gpu", "require", "--gpu-layers", "1", env=env) as server:
+        _, half = said_of(server)
+        reply = server.post("/v1/completions", {"prompt": "a", "max_tokens": 4}).must(200).json
+    equal((whole["gpu_layers"], half["gpu_layers"]), (2, 1), "layers on the GPU")
+    check(0 < half["device_bytes"] < whole["device_bytes"], "bytes on the device")
+    check(half["backend"].startswith("cuda sm_75 + cpu "), f"backend {half['backend']!r}")
+    equal(reply["timings"]["backend"], half["backend"], "backend of the timings")
+    equal((half["reduced"], half["fallback"]), ([], None), "what was not done as asked")
+
+
+@test
+def a_model_larger_than_the_gpu_is_split_and_says_so():
+    model = os.path.join(harness.TMP, "split.gguf")
+    gantry("bench", "synth:small:f32", "--export", model).succeeded()
+    flags = ("--parallel", "1", "--step-tokens-max", "64", "--ctx", "64")
+    env = on_gpu(small_gpu(8 + 32 + 5))
+    with Server(*flags, model="small=" + model, env=env) as server:
+        health, said = said_of(server)
+        equal(said["reduced"], ["gpu_layers 2 -> 1"], "what was cut")
+        equal(said["gpu_layers"], 1, "layers on the GPU")
+        check("gpu_layers 2 -> 1" in server.stderr, "the log does not say it")
+        body = {"prompt": "some words", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
+        got = server.post("/v1/completions", body).must(200).json["choices"][0]["text"]
+    with Server(*flags, "--gpu", "off", model="small=" + model) as server:
+        equal(said_of(server)[1]["gpu_layers"], 0, "layers on a GPU")
+        want = server.post("/v1/completions", body).must(200).json["choices"][0]["text"]
+    equal(got, want, "text")
+    out = os.path.join(harness.TMP, "none.f32")
+    done = gantry("logits", model, "--tokens", "1", "-o", out, "--gpu", "require", env=env)
+    check(done.code != 0 and "bytes" in done.err, f"split without being asked: {done.err!r}")
 
 
 @test

@@ -175,6 +175,7 @@ static const struct {
     unit_fn *run;
     units_fn *units;
 } kinds[TASK_KIND_COUNT] = {
+    [TASK_INPUT] = {cpu_input, cpu_units_rows},
     [TASK_EMBED] = {cpu_embed, cpu_units_rows},
     [TASK_EMBED_POS] = {cpu_embed, cpu_units_rows},
     [TASK_NORM] = {cpu_norm, cpu_units_rows},

@@ -97,8 +97,8 @@ typedef uint32_t units_fn(const backend *b, const task *t);
 units_fn cpu_units_rows; /* one per row */
 
 /* cpu_rows.c */
-unit_fn cpu_embed, cpu_norm, cpu_digits, cpu_act, cpu_act_mul, cpu_add, cpu_add_row, cpu_mul;
-unit_fn cpu_mul_row, cpu_mul_col, cpu_take_rows;
+unit_fn cpu_input, cpu_embed, cpu_norm, cpu_digits, cpu_act, cpu_act_mul, cpu_add, cpu_add_row;
+unit_fn cpu_mul, cpu_mul_row, cpu_mul_col, cpu_take_rows;
 /* The digits of row r. */
 void cpu_digits_row(const backend *b, value_id v, uint32_t r);
 

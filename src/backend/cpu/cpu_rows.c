@@ -21,6 +21,14 @@ void cpu_digits(backend *b, const task *t, uint32_t r, uint32_t worker) {
 
 /* --- rows in and out -------------------- */
 
+void cpu_input(backend *b, const task *t, uint32_t r, uint32_t worker) {
+    (void)worker;
+    const op *o = t->ops[0];
+    const uint32_t cols = value_cols(b, o->out);
+    memcpy(value_row(b, o->out, r), b->in->input + (size_t)r * cols, cols * sizeof(float));
+    if (t->tables) rope_tables_fill(&b->ropes, r, b->in->pos[r]);
+}
+
 /* EMBED by token, EMBED_POS by position. */
 void cpu_embed(backend *b, const task *t, uint32_t r, uint32_t worker) {
     (void)worker;

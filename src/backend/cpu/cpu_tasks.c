@@ -147,16 +147,27 @@ static bool is_by_rows(task_kind kind) {
 
 static uint32_t build_next(builder *b, uint32_t i) {
     static const task_kind simple[OP_KIND_COUNT] = {
-        [OP_EMBED] = TASK_EMBED,         [OP_EMBED_POS] = TASK_EMBED_POS,
-        [OP_NORM] = TASK_NORM,           [OP_HEADS_MATMUL] = TASK_HEADS_MATMUL,
-        [OP_ROPE] = TASK_ROPE,           [OP_KV_WRITE] = TASK_KV_WRITE,
-        [OP_ATTENTION] = TASK_ATTENTION, [OP_ACT] = TASK_ACT,
-        [OP_ACT_MUL] = TASK_ACT_MUL,     [OP_ADD] = TASK_ADD,
-        [OP_ADD_ROW] = TASK_ADD_ROW,     [OP_MUL] = TASK_MUL,
-        [OP_MUL_ROW] = TASK_MUL_ROW,     [OP_MUL_COL] = TASK_MUL_COL,
-        [OP_ROUTE] = TASK_ROUTE,         [OP_EXPERTS_SUM] = TASK_EXPERTS_SUM,
-        [OP_CONV] = TASK_CONV,           [OP_SCAN] = TASK_SCAN,
-        [OP_SHIFT] = TASK_SHIFT,         [OP_WKV] = TASK_WKV,
+        [OP_INPUT] = TASK_INPUT,
+        [OP_EMBED] = TASK_EMBED,
+        [OP_EMBED_POS] = TASK_EMBED_POS,
+        [OP_NORM] = TASK_NORM,
+        [OP_HEADS_MATMUL] = TASK_HEADS_MATMUL,
+        [OP_ROPE] = TASK_ROPE,
+        [OP_KV_WRITE] = TASK_KV_WRITE,
+        [OP_ATTENTION] = TASK_ATTENTION,
+        [OP_ACT] = TASK_ACT,
+        [OP_ACT_MUL] = TASK_ACT_MUL,
+        [OP_ADD] = TASK_ADD,
+        [OP_ADD_ROW] = TASK_ADD_ROW,
+        [OP_MUL] = TASK_MUL,
+        [OP_MUL_ROW] = TASK_MUL_ROW,
+        [OP_MUL_COL] = TASK_MUL_COL,
+        [OP_ROUTE] = TASK_ROUTE,
+        [OP_EXPERTS_SUM] = TASK_EXPERTS_SUM,
+        [OP_CONV] = TASK_CONV,
+        [OP_SCAN] = TASK_SCAN,
+        [OP_SHIFT] = TASK_SHIFT,
+        [OP_WKV] = TASK_WKV,
         [OP_TAKE_ROWS] = TASK_TAKE_ROWS,
     };
     const op *o = &b->p->ops[i];
@@ -169,9 +180,9 @@ static uint32_t build_next(builder *b, uint32_t i) {
     task *t = append(b, simple[o->kind], i, 1);
     if (is_by_rows(t->kind) && wants_digits(b->p, o->out, b->bf16))
         t->digits = b->has_digits[o->out] = true;
-    bool embeds = o->kind == OP_EMBED || o->kind == OP_EMBED_POS;
-    t->tables = embeds && !b->tables_made;
-    b->tables_made |= embeds;
+    const bool begins = o->kind == OP_INPUT || o->kind == OP_EMBED || o->kind == OP_EMBED_POS;
+    t->tables = begins && !b->tables_made;
+    b->tables_made |= begins;
     return 1;
 }
 

@@ -18,7 +18,8 @@
 
 /* X(name): units in brackets */
 #define TASK_KINDS(X)                                                                         \
-    X(EMBED)        /* [row]; the first of a program also makes the rope tables of its row */ \
+    X(INPUT)        /* [row]; the first of a program also makes the rope tables of its row */ \
+    X(EMBED)        /* [row]; the same */                                                     \
     X(EMBED_POS)    /* [row]; the same */                                                     \
     X(NORM)         /* [row] */                                                               \
     X(DIGITS)       /* [row] digits of ops[0]->in[0] */                                       \
@@ -61,7 +62,7 @@ typedef struct task {
     uint32_t ops_count;
     const op *add_op; /* MATMUL: the ADD that takes its result, or NULL */
     bool digits;      /* by rows: also make the digits of the result (cpu_pack.h) */
-    bool tables;      /* EMBED, EMBED_POS: also make the rope tables */
+    bool tables;      /* INPUT, EMBED, EMBED_POS: also make the rope tables */
     row_set rows;
 } task;
 

@@ -42,7 +42,7 @@ static uint64_t available_of(uint64_t free_bytes, const backend_options *opt) {
 /* --- planning -------------------- */
 
 static uint64_t pinned_bytes(const cuda_layout *l) {
-    return l->desc.bytes + sizeof(uint32_t) + l->hidden_bytes + l->logits_bytes;
+    return l->desc.bytes + sizeof(uint32_t) + l->input_bytes + l->hidden_bytes + l->logits_bytes;
 }
 
 static status plan_with(cuda_probe_report *report, const program *p, const backend_options *opt,
@@ -80,6 +80,7 @@ static void cuda_close(backend *b) {
     error ignored; /* of a GPU that is lost: nothing can be done about it */
     if (b->dev.context != NULL) (void)!cuda_device_enter(&b->dev, &ignored);
     cuda_pinned_close(&b->desc);
+    cuda_pinned_close(&b->input);
     cuda_pinned_close(&b->hidden);
     cuda_pinned_close(&b->logits);
     cuda_pinned_close(&b->error_word);
@@ -97,6 +98,7 @@ static status open_pinned(backend *b, error *err) {
     const cuda_layout *l = &b->layout;
     TRY(cuda_pinned_open(&b->desc, &b->dev, (size_t)l->desc.bytes, err));
     TRY(cuda_pinned_open(&b->error_word, &b->dev, sizeof(uint32_t), err));
+    if (l->input_bytes > 0) TRY(cuda_pinned_open(&b->input, &b->dev, (size_t)l->input_bytes, err));
     TRY(cuda_pinned_open(&b->hidden, &b->dev, num_max_u64(l->hidden_bytes, 1), err));
     return cuda_pinned_open(&b->logits, &b->dev, num_max_u64(l->logits_bytes, 1), err);
 }
@@ -150,6 +152,7 @@ static void cuda_report(const backend *b, backend_report *out) {
 const backend_ops backend_cuda = {
     .name = "cuda",
     .no_adapters = true,
+    .split = &backend_split,
     .path = cuda_path,
     .packed_path = BACKEND_PATH_CONVERTED,
     .plan = cuda_plan,

@@ -86,6 +86,7 @@ typedef struct cuda_layout {
     cuda_descriptor desc;
     uint64_t codes_at, sums_at, desc_at; /* into the workspace; that of values is 0 */
     uint64_t weights_bytes, workspace_bytes;
+    uint64_t input_bytes;                /* pinned, for what op INPUT takes; 0 without it */
     uint64_t hidden_bytes, logits_bytes; /* pinned, for the results */
 } cuda_layout;
 
@@ -168,7 +169,7 @@ struct backend {
     cuda_layout layout;
     cuda_lowered lowered;
     cuda_arena weights, workspace, kv, states;
-    cuda_pinned desc, hidden, logits, error_word;
+    cuda_pinned desc, input, hidden, logits, error_word;
     bool loaded;
     kv_layout kv_layout; /* what the launches are patched for */
     const void *kv_blocks;

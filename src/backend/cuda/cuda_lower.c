@@ -88,6 +88,7 @@ status lower_emit(lowering *w, const cuda_launch_entry *e, const void *args, siz
 /* --- the whole -------------------- */
 
 static lower_fn *const lower_kinds[OP_KIND_COUNT] = {
+    [OP_INPUT] = lower_input,
     [OP_EMBED] = lower_embed,
     [OP_EMBED_POS] = lower_embed,
     [OP_NORM] = lower_norm,

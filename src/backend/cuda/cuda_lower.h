@@ -69,9 +69,9 @@ bool lower_apart_or_same(const lowering *w, value_id a, value_id b);
 
 /* --- cuda_lower_ops.c: one launch each --- */
 typedef status lower_fn(lowering *w, uint32_t op_idx, error *err);
-lower_fn lower_embed, lower_take_rows, lower_attention, lower_act, lower_act_mul, lower_binary,
-    lower_heads_matmul, lower_route, lower_experts_sum, lower_conv, lower_scan, lower_shift,
-    lower_wkv;
+lower_fn lower_input, lower_embed, lower_take_rows, lower_attention, lower_act, lower_act_mul,
+    lower_binary, lower_heads_matmul, lower_route, lower_experts_sum, lower_conv, lower_scan,
+    lower_shift, lower_wkv;
 
 /* --- cuda_lower_rope.c: positions, and the way into the cache --- */
 lower_fn lower_rope, lower_kv_write;

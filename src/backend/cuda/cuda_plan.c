@@ -318,6 +318,7 @@ static status lay_out(cuda_layout *l, error *err) {
         TRY(add_constants(l, &p->ops[i], err));
     }
     lay_out_workspace(l);
+    if (p->ops[0].kind == OP_INPUT) l->input_bytes = result_bytes(p, p->ops[0].out);
     l->hidden_bytes = result_bytes(p, p->hidden);
     l->logits_bytes = result_bytes(p, p->logits);
     return OK;

@@ -120,6 +120,17 @@ static void launch(backend *b, const cuda_launch_entry *e, const step_rows *rows
                       b->lowered.args + e->args_at, e->args_bytes);
 }
 
+/* What another backend has computed, by way of memory that the device can read by itself. */
+static void send_input(backend *b, const batch *in) {
+    const op *first = &b->p->ops[0];
+    if (first->kind != OP_INPUT) return;
+    const value *d = &b->p->values[first->out];
+    const size_t bytes = (size_t)in->rows * d->cols * sizeof(float);
+    memcpy(b->input.host, in->input, bytes);
+    (void)cuda_copy_in(&b->dev, b->dev.compute, cuda_at(b, d->offset * sizeof(float)),
+                       b->input.host, bytes);
+}
+
 static void copy_result(backend *b, value_id v, uint32_t rows, const cuda_pinned *to) {
     const value *d = &b->p->values[v];
     const cu_ptr from = cuda_at(b, d->offset * sizeof(float));
@@ -137,6 +148,7 @@ static status run(backend *b, const batch *in, error *err) {
     TRY(cuda_device_enter(&b->dev, err));
     patch(b, in);
     (void)cuda_copy_in(&b->dev, b->dev.compute, desc, b->desc.host, describe(b, in));
+    send_input(b, in);
     for (uint32_t i = 0; i < b->lowered.count; i++) launch(b, &b->lowered.launches[i], &rows);
     copy_result(b, p->hidden, in->taken_rows, &b->hidden);
     if (p->logits != VALUE_NONE) copy_result(b, p->logits, in->head_rows, &b->logits);

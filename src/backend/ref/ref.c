@@ -135,6 +135,7 @@ double ref_dot(const float *x, const float *y, uint32_t n) {
 typedef void run_op(backend *b, const op *o, const batch *in);
 
 static run_op *const runs[OP_KIND_COUNT] = {
+    [OP_INPUT] = ref_input,
     [OP_EMBED] = ref_embed,
     [OP_EMBED_POS] = ref_embed_pos,
     [OP_NORM] = ref_norm,

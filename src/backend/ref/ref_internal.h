@@ -30,6 +30,7 @@ const float *ref_weight_row(backend *b, const weight *w, uint32_t j);
 double ref_dot(const float *x, const float *y, uint32_t n);
 
 /* --- ref_rows.c --- */
+void ref_input(backend *b, const op *o, const batch *in);
 void ref_embed(backend *b, const op *o, const batch *in);
 void ref_embed_pos(backend *b, const op *o, const batch *in);
 void ref_take_rows(backend *b, const op *o, const batch *in);

@@ -15,6 +15,11 @@ static void copy_weight_row(backend *b, const op *o, uint32_t j, uint32_t r) {
     memcpy(ref_row(b, o->out, r), ref_weight_row(b, &o->w, j), o->w.cols * sizeof(float));
 }
 
+void ref_input(backend *b, const op *o, const batch *in) {
+    memcpy(ref_row(b, o->out, 0), in->input,
+           (size_t)in->rows * ref_cols(b, o->out) * sizeof(float));
+}
+
 void ref_embed(backend *b, const op *o, const batch *in) {
     for (uint32_t r = 0; r < in->rows; r++) copy_weight_row(b, o, (uint32_t)in->tokens[r], r);
 }

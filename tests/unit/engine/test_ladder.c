@@ -10,7 +10,7 @@
 #include "engine/engine_rig.h"
 #include "test.h"
 
-enum { WEIGHTS_BYTES = 1000, TOKEN_BYTES = 256, CTX_TRAIN = 4096 };
+enum { WEIGHTS_BYTES = 1000, LAYER_BYTES = 400, TOKEN_BYTES = 256, CTX_TRAIN = 4096 };
 
 static struct {
     uint64_t available; /* now */
@@ -28,6 +28,7 @@ static status device_plan(const program *p, const backend_options *opt, backend_
     device.plans++;
     *out = (backend_memory){.on_device = true,
                             .weights = WEIGHTS_BYTES,
+                            .host_layers = opt->host_layers,
                             .workspace = (size_t)p->max.rows * device.row_bytes,
                             .available = device.available};
     if (most != 0 && most < out->available) out->available = most;
@@ -43,13 +44,24 @@ static status device_open(backend **out, const program *p, const backend_options
     return backend_cpu.open(out, p, opt, err);
 }
 
-static backend_ops made_up;
+/* Of a layer on the host the device has no weights. */
+static status split_plan(const program *p, const backend_options *opt, backend_memory *out,
+                         error *err) {
+    TRY(device_plan(p, opt, out, err));
+    out->weights -= (uint64_t)opt->host_layers * LAYER_BYTES;
+    return OK;
+}
+
+static backend_ops made_up, made_up_split;
 
 /* 512 rows and the model's context, either of which may be lowered. */
 static engine_options lowerable(uint64_t available, uint32_t row_bytes) {
     made_up = backend_cpu;
     made_up.plan = device_plan;
     made_up.open = device_open;
+    made_up_split = made_up;
+    made_up_split.plan = split_plan;
+    made_up.split = &made_up_split;
     device.available = available;
     device.row_bytes = row_bytes;
     device.later = 0;
@@ -175,6 +187,60 @@ TEST(ladder_keeps_what_was_asked_for) {
     end(m);
 }
 
+/* The model has two layers; one of them takes half of the cache with it. */
+TEST(ladder_gives_layers_to_the_host_when_nothing_else_helps) {
+    static const struct {
+        uint64_t available;
+        const char *cuts;
+    } cases[] = {
+        {1000 + 128000 + 30200, "step_tokens 512 -> 128, kv_tokens 896 -> 112"},
+        {1000 + 128000 + 30100, "step_tokens 512 -> 128, gpu_layers 2 -> 1, kv_tokens 896 -> 224"},
+        {600 + 128000 + 15200, "step_tokens 512 -> 128, gpu_layers 2 -> 1, kv_tokens 896 -> 112"},
+        {600 + 128000 + 15000, "error"},
+        {900, "error"},
+    };
+    model *m = tiny_of_long_context();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        engine_options opt = lowerable(cases[i].available, 1000);
+        opt.ctx_max = 100;
+        opt.may_split = true;
+        check_cuts(m, &opt, cases[i].cuts);
+    }
+    end(m);
+}
+
+/* With one layer less there is room for what had gone down before. */
+TEST(ladder_that_splits_gives_rows_and_context_back) {
+    model *m = tiny_of_long_context();
+    engine_options opt = lowerable(WEIGHTS_BYTES - 1 + 3000000, 10);
+    opt.may_split = true;
+    device.available = WEIGHTS_BYTES - 1; /* one row and one token of one layer: not all weights */
+    opt.rows_max = opt.taken_rows_max = opt.hidden_rows_max = 8;
+    opt.rows_min = 1;
+    opt.seats = 1;
+    check_cuts(m, &opt, "error");
+    device.available = 600 + 8 * 10 + 64 * TOKEN_BYTES / 2 * 100 / 95 + 10;
+    check_cuts(m, &opt, "ctx 4096 -> 64, gpu_layers 2 -> 1");
+    opt.may_split = false;
+    check_cuts(m, &opt, "error");
+    end(m);
+}
+
+TEST(ladder_splits_as_it_is_told) {
+    model *m = tiny_of_long_context();
+    mem_plan plan;
+    engine_options opt = lowerable(10 << 20, 10);
+    opt.ctx_max = 100;
+    opt.device_layers = 1;
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    CHECK(plan.device_layers == 1 && plan.cuts.count == 0);
+    CHECK_EQ(plan.device_weights_bytes, WEIGHTS_BYTES - LAYER_BYTES);
+    opt.device_layers = 7; /* more than there are */
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    CHECK(plan.device_layers == 2 && plan.device_weights_bytes == WEIGHTS_BYTES);
+    end(m);
+}
+
 TEST(ladder_refuses_with_the_numbers_of_its_end) {
     model *m = tiny_of_long_context();
     error err = {0};
@@ -227,11 +293,12 @@ TEST(ladder_text_holds_the_largest_numbers) {
     char text[MEM_CUTS_TEXT_BYTES];
     const mem_cuts cuts = {.list = {{.name = "step_tokens", .from = UINT32_MAX, .to = UINT32_MAX},
                                     {.name = "ctx", .from = UINT32_MAX, .to = UINT32_MAX},
+                                    {.name = "gpu_layers", .from = UINT32_MAX, .to = UINT32_MAX},
                                     {.name = "kv_tokens", .from = UINT64_MAX, .to = UINT64_MAX}},
-                           .count = 3};
+                           .count = 4};
     mem_cuts_text(&cuts, text);
-    CHECK_HAS(text, "ctx 4294967295 -> 4294967295, kv_tokens 18446744073709551615 -> 1844");
-    CHECK_EQ(strlen(text), 122);
+    CHECK_HAS(text, "gpu_layers 4294967295 -> 4294967295, kv_tokens 18446744073709551615 -> 1844");
+    CHECK_EQ(strlen(text), 159);
     mem_cuts_text(&(mem_cuts){.count = 0}, text);
     CHECK_STR(text, "");
 }
