@@ -67,7 +67,13 @@ static bool may_lower_steps(const config *c) {
     return c->cmd != COMMAND_SERVE || !config_is_given(c, "step-tokens-max");
 }
 
+static bool may_lower_kv(const config *c) {
+    return (c->cmd == COMMAND_SERVE || c->cmd == COMMAND_RUN) && !config_is_given(c, "kv");
+}
+
 status stack_engine_options(const config *c, engine_options *out, error *err) {
+    static const dtype kv_types[] = {
+        [CONFIG_KV_F16] = DTYPE_F16, [CONFIG_KV_F32] = DTYPE_F32, [CONFIG_KV_Q8_0] = DTYPE_Q8_0};
     static const cpu_isa isas[] = {CPU_ISA_AUTO,   CPU_ISA_SCALAR, CPU_ISA_AVX2,
                                    CPU_ISA_AVX512, CPU_ISA_AMX,    CPU_ISA_NEON};
     device_choice device;
@@ -83,7 +89,8 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .threads = c->threads != 0 ? c->threads : os_cpu_count(),
         .isa_cap = isas[c->cpu_isa],
         .fast = wants_fast(c),
-        .kv_type = c->kv == CONFIG_KV_F32 ? DTYPE_F32 : DTYPE_F16,
+        .kv_type = kv_types[c->kv],
+        .kv_may_be_q8 = may_lower_kv(c),
         .ctx_max = c->ctx_tokens,
         .ctx_min = CTX_TOKENS_MIN,
         .seats = seats,
@@ -219,7 +226,7 @@ static void describe(stack *s, const engine_options *opt) {
     _Static_assert(sizeof d->reduced >= MEM_CUTS_TEXT_BYTES, "all cuts fit");
     mem_cuts_text(&plan->cuts, d->reduced);
     str_copy_c(d->numerics, sizeof d->numerics, str_of(report.numerics));
-    str_copy_c(d->kv_type, sizeof d->kv_type, str_of(dtype_name(opt->kv_type)));
+    str_copy_c(d->kv_type, sizeof d->kv_type, str_of(dtype_name(plan->kv_type)));
     describe_types(s->model, d->types, sizeof d->types);
     describe_chat(s);
     describe_vectors(s, opt);

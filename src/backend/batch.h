@@ -12,7 +12,7 @@
 #include "backend/program.h"
 #include "tensor/dtype.h"
 
-enum { KV_BLOCK_TOKENS = 16 };
+enum { KV_BLOCK_TOKENS = 16, KV_Q8_GROUP = 32 };
 
 /* One KV group: layers of equal geometry and type.  A block is KV_BLOCK_TOKENS tokens of
  * all its layers, contiguous:
@@ -23,7 +23,7 @@ enum { KV_BLOCK_TOKENS = 16 };
  * v_in_k: no V is stored; V is the first value_dim elements of each K row (the latent of
  * multi-head latent attention, DeepSeek-AI 2024). */
 typedef struct kv_layout {
-    dtype type; /* F32 or F16 */
+    dtype type; /* F32, F16, or Q8_0 (kv_q8.h) where kv_layout_has_q8() */
     uint32_t layers;
     uint32_t kv_heads;
     uint32_t key_dim;
@@ -31,14 +31,23 @@ typedef struct kv_layout {
     bool v_in_k;
 } kv_layout;
 
-static inline size_t kv_elem_bytes(const kv_layout *l) { return l->type == DTYPE_F16 ? 2 : 4; }
 /* Elements from one token's row of a head to the next one's. */
 static inline uint32_t kv_row_elems(const kv_layout *l, int part) {
     return part == 0 || l->v_in_k ? l->key_dim : l->value_dim;
 }
+/* Of one token's row of a head. */
+static inline size_t kv_row_bytes(const kv_layout *l, int part) {
+    const size_t elems = kv_row_elems(l, part);
+    if (l->type == DTYPE_Q8_0) return elems + elems / KV_Q8_GROUP * 2;
+    return elems * (l->type == DTYPE_F16 ? 2 : 4);
+}
 /* Of one head of K (part 0) or V (part 1) in one block. */
 static inline size_t kv_head_bytes(const kv_layout *l, int part) {
-    return kv_row_elems(l, part) * kv_elem_bytes(l) * KV_BLOCK_TOKENS;
+    return kv_row_bytes(l, part) * KV_BLOCK_TOKENS;
+}
+/* Are all that is written at once whole groups? */
+static inline bool kv_layout_has_q8(const kv_layout *l) {
+    return l->key_dim % KV_Q8_GROUP == 0 && l->value_dim % KV_Q8_GROUP == 0;
 }
 static inline size_t kv_layer_bytes(const kv_layout *l) {
     size_t v = l->v_in_k ? 0 : kv_head_bytes(l, 1);

@@ -89,13 +89,13 @@ static status open_planned(engine **out, const model *m, const engine_options *o
     engine *e = mem_try_calloc(1, sizeof *e);
     if (e == NULL) return error_set(err, ERR_NOMEM, "engine: no memory");
     e->m = m;
-    e->layout = plan_kv_layout(m, opt->kv_type);
     status st = plan_down(m, opt, &e->opt, &e->plan, &e->program, err);
     if (st != OK) {
         mem_free(e);
         return st;
     }
     *plan = e->plan;
+    e->layout = plan_kv_layout(m, e->opt.kv_type);
     st = open_parts(e, err);
     if (st != OK) {
         engine_close(e);

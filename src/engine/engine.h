@@ -20,7 +20,8 @@ typedef struct engine_options {
     uint32_t threads;
     cpu_isa isa_cap;
     bool fast;                 /* numerics of prompts (backend.h) */
-    dtype kv_type;             /* F32 or F16 */
+    dtype kv_type;             /* F32, F16 or Q8_0 */
+    bool kv_may_be_q8;         /* Q8_0 when memory is short */
     uint32_t ctx_max;          /* tokens per sequence; 0: what the model was trained for */
     uint32_t ctx_min;          /* of ctx_max 0: as few when memory is short; 0: never fewer */
     uint32_t ctx_asked;        /* 0: ctx_max; larger where only a part of the context is needed */
@@ -48,12 +49,12 @@ typedef struct mem_shortage {
 
 /* What the engine does without for want of memory, and what it lacked last. */
 typedef struct mem_cut {
-    const char *name; /* "step_tokens", "ctx", "gpu_layers", "kv_tokens"; static */
+    const char *name; /* "step_tokens", "ctx", "kv_bits", "gpu_layers", "kv_tokens"; static */
     uint64_t from, to;
     mem_shortage why;
 } mem_cut;
 
-enum { MEM_CUTS_MAX = 4, MEM_CUTS_TEXT_BYTES = 160 };
+enum { MEM_CUTS_MAX = 5, MEM_CUTS_TEXT_BYTES = 176 };
 
 typedef struct mem_cuts {
     mem_cut list[MEM_CUTS_MAX];
@@ -75,6 +76,7 @@ typedef struct mem_plan {
     uint32_t rows_max; /* of a step */
     uint32_t ctx_max;  /* an encoder's is at most rows_max: its sequences are whole in a step */
     uint32_t seats;
+    dtype kv_type; /* of the options, or Q8_0 */
     bool kv_cut;   /* seats * ctx_max tokens do not fit in memory: fewer blocks were planned */
     mem_cuts cuts; /* that, and rungs of the ladder (ladder.c) */
     uint64_t untouched_bytes; /* of the host's memory, not used before the first step */

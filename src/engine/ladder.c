@@ -3,6 +3,7 @@
  *   rung          goes down by             as far as
  *   step_tokens   half the rows of a step  rows_min, and a row for each seat
  *   ctx           half the context         ctx_min; only where no context was asked for
+ *   kv_bits       keys and values in 8     Q8_0, where kv_may_be_q8 and the heads allow it
  *   gpu_layers    the first layers, which  1, of a device and where may_split says so
  *                 the host computes
  *
@@ -10,9 +11,9 @@
  * Rows come first, because fewer of them cost time, while a shorter context takes something away;
  * how far the context has to go is known from what the cache of one sequence may have.  Layers come
  * last, because each of them costs more time than all the others together: the device keeps as many
- * as fit beside the lowest of the other rungs.  Then up: what went down and turns out not to help
- * comes back as far as there is room.  So the layers of the device are the most that are possible,
- * then the context is the longest, and then the rows are the most.
+ * as fit beside the lowest of the other rungs.  Then up: a rung may have gone down in vain before a
+ * later one helped, and comes back as far as there is room.  So the layers of the device are the
+ * most that are possible, then the context is the longest, and then the rows are the most.
  *
  * Every plan is a whole one of what is free at the time, made before anything is taken.  A KV cache
  * that holds less than all sequences at once is no rung: each plan has as much of it as there is
@@ -73,7 +74,24 @@ static void set_layers(const model *m, engine_options *opt, uint32_t layers) {
     opt->device_layers = layers;
 }
 
-typedef enum rung_id { RUNG_ROWS, RUNG_CTX, RUNG_LAYERS, RUNG_COUNT } rung_id;
+enum { Q8_BITS = 8 };
+
+static uint32_t kv_top(const model *m, const engine_options *opt) {
+    (void)m;
+    return opt->kv_type == DTYPE_Q8_0 ? Q8_BITS : opt->kv_type == DTYPE_F16 ? 16 : 32;
+}
+
+static uint32_t kv_end(const model *m, const engine_options *opt) {
+    const bool keeps = m->hparams.is_encoder || plan_kv_layout(m, opt->kv_type).layers == 0;
+    return opt->kv_may_be_q8 && !keeps && plan_has_kv_q8(m, opt) ? Q8_BITS : kv_top(m, opt);
+}
+
+static void set_kv(const model *m, engine_options *opt, uint32_t bits) {
+    (void)m;
+    opt->kv_type = bits == Q8_BITS ? DTYPE_Q8_0 : DTYPE_F16;
+}
+
+typedef enum rung_id { RUNG_ROWS, RUNG_CTX, RUNG_KV, RUNG_LAYERS, RUNG_COUNT } rung_id;
 
 static const struct {
     const char *name;
@@ -82,6 +100,7 @@ static const struct {
     void (*set)(const model *m, engine_options *opt, uint32_t to);
 } rungs[RUNG_COUNT] = {{"step_tokens", rows_top, rows_end, set_rows},
                        {"ctx", ctx_top, ctx_end, set_ctx},
+                       {"kv_bits", kv_top, kv_end, set_kv},
                        {"gpu_layers", layers_top, layers_end, set_layers}};
 
 /* --- where we stand -------------------- */
@@ -138,10 +157,11 @@ static uint32_t lower(uint32_t at, uint32_t end, uint32_t fits) {
 
 static bool is_at_end(const ladder *l, rung_id i) { return l->at[i] == l->end[i]; }
 
-/* Fewer rows, or a shorter context; false: neither can go further down. */
+/* Fewer rows, a shorter context, or fewer bits; false: none can go further down. */
 static bool go_down(ladder *l, const plan_shortage *lack) {
-    const rung_id i = is_at_end(l, RUNG_ROWS) ? RUNG_CTX : RUNG_ROWS;
-    if (is_at_end(l, i)) return false;
+    int i = RUNG_ROWS;
+    while (i < RUNG_LAYERS && is_at_end(l, (rung_id)i)) i++;
+    if (i == RUNG_LAYERS) return false;
     l->at[i] = lower(l->at[i], l->end[i], i == RUNG_CTX ? lack->ctx_fits : UINT32_MAX);
     l->why[i] = lack->why;
     return true;
@@ -201,6 +221,13 @@ static void go_up(ladder *l, rung_id rung, mem_plan *plan, program **p) {
     l->at[rung] = fits;
 }
 
+/* The last rung that went down; 0 also when none did. */
+static int lowest(const ladder *l) {
+    int i = RUNG_COUNT - 1;
+    while (i > 0 && l->at[i] == l->top[i]) i--;
+    return i;
+}
+
 /* The error of the lowest plan, and how low it was. */
 static status refuse(const ladder *l, const error *why, error *err) {
     mem_cuts cuts = {.count = 0};
@@ -219,13 +246,10 @@ status plan_down(const model *m, const engine_options *asked, engine_options *go
     status st = plan_at(&l, plan, p, &lack, &why);
     while (st == ERR_NOMEM && lack.can_shrink && go_down(&l, &lack))
         st = plan_at(&l, plan, p, &lack, &why);
-    if (st == ERR_NOMEM && lack.of_device && !is_at_end(&l, RUNG_LAYERS)) {
+    if (st == ERR_NOMEM && lack.of_device && !is_at_end(&l, RUNG_LAYERS))
         st = split(&l, plan, p, &lack, &why);
-        if (st == OK) go_up(&l, RUNG_CTX, plan, p);
-    }
     if (st != OK) return refuse(&l, &why, err);
-    const bool less = l.at[RUNG_CTX] < l.top[RUNG_CTX] || l.at[RUNG_LAYERS] < l.top[RUNG_LAYERS];
-    if (less) go_up(&l, RUNG_ROWS, plan, p);
+    for (int i = lowest(&l) - 1; i >= 0; i--) go_up(&l, (rung_id)i, plan, p);
     add_cuts(&l, &plan->cuts);
     *got = options_at(&l);
     return OK;
@@ -241,7 +265,7 @@ void mem_cuts_text(const mem_cuts *c, char out[MEM_CUTS_TEXT_BYTES]) {
         const int more =
             snprintf(out + n, MEM_CUTS_TEXT_BYTES - n, "%s%s %llu -> %llu", i > 0 ? ", " : "",
                      cut->name, (unsigned long long)cut->from, (unsigned long long)cut->to);
-        n += (size_t)more; /* 159 bytes at most, with the largest of numbers */
+        n += (size_t)more; /* 175 bytes at most, with the largest of numbers */
     }
 }
 

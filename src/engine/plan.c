@@ -34,6 +34,23 @@ kv_layout plan_kv_layout(const model *m, dtype kv_type) {
     return (kv_layout){.type = kv_type};
 }
 
+bool plan_has_kv_q8(const model *m, const engine_options *opt) {
+    const kv_layout layout = plan_kv_layout(m, DTYPE_Q8_0);
+    return !opt->backend->no_kv_q8 && kv_layout_has_q8(&layout);
+}
+
+static status check_kv_type(const model *m, const engine_options *opt, error *err) {
+    const kv_layout l = plan_kv_layout(m, opt->kv_type);
+    if (opt->kv_type != DTYPE_Q8_0 || plan_has_kv_q8(m, opt)) return OK;
+    if (opt->backend->no_kv_q8)
+        return error_set(err, ERR_UNSUPPORTED, "kv: backend %s has no cache of Q8_0: take f16",
+                         opt->backend->name);
+    return error_set(err, ERR_UNSUPPORTED,
+                     "kv: a cache of Q8_0 wants heads of a multiple of %d elements, keys have %u "
+                     "and values %u: take f16",
+                     KV_Q8_GROUP, l.key_dim, l.value_dim);
+}
+
 static status plan_context(const model *m, const engine_options *opt, mem_plan *plan, error *err) {
     const model_tensor *positions = &m->position_embd;
     plan->ctx_max = opt->ctx_max != 0 ? opt->ctx_max : m->hparams.ctx_train;
@@ -315,8 +332,9 @@ static status plan_memory(planning *g, error *err) {
 status plan_once(const model *m, const engine_options *opt, mem_plan *plan, program **p,
                  plan_shortage *lack, error *err) {
     program *recorded = NULL;
-    *plan = (mem_plan){.seats = opt->seats, .rows_max = opt->rows_max};
+    *plan = (mem_plan){.seats = opt->seats, .rows_max = opt->rows_max, .kv_type = opt->kv_type};
     *lack = (plan_shortage){.ctx_fits = UINT32_MAX};
+    TRY(check_kv_type(m, opt, err));
     TRY(plan_context(m, opt, plan, err));
     const program_limits limits = limits_of(opt, plan);
     TRY(forward_record(&recorded, m, &limits, err));

@@ -310,7 +310,7 @@ typedef struct model_desc {
     char backend[32];     /* what computes: "cpu avx2", "cuda sm_75 + cpu avx2" */
     char device[64];      /* the GPU that it computes on; "" on a CPU */
     char fallback[240];   /* why it does not compute where it was to; "" when it does */
-    char reduced[160];    /* what memory was too short for: "ctx 131072 -> 32768, kv_tokens .." */
+    char reduced[176];    /* what memory was too short for: "ctx 131072 -> 32768, kv_tokens .." */
     char numerics[8];     /* "exact" or "fast" */
     char kv_type[8];
     uint64_t params;

@@ -542,5 +542,12 @@ def host_memory_has_the_same_ladder():
     with Server(*flags, model=path) as server:
         equal(cut_of(server, "ctx"), (65536, 16384), "context")
         check("may be taken of host memory" in server.stderr, "the log says no numbers")
+    with Server(*flags, "--ctx", "32768", model=path) as server:
+        equal(cut_of(server, "kv_bits"), (16, 8), "bits of keys and values")
+        equal(said_of(server)[1]["kv_type"], "Q8_0", "type of the cache")
+        greedy(server, "once upon a time")
     done = gantry("serve", "--port", "0", "-m", path, *flags, "--ctx", "65536")
-    check(done.code not in (0, 2) and "67108864 bytes" in done.err, done.err)
+    check(done.code not in (0, 2) and "35651584 bytes" in done.err, done.err)
+    check("that is after" in done.err and "kv_bits 16 -> 8" in done.err, done.err)
+    done = gantry("serve", "--port", "0", "-m", path, *flags, "--ctx", "32768", "--kv", "f16")
+    check(done.code not in (0, 2) and "33554432 bytes" in done.err, done.err)

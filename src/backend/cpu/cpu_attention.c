@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu_internal.h"
+#include "backend/kv_q8.h"
 #include "base/assert.h"
 
 enum {
@@ -98,6 +99,7 @@ typedef struct attn_tile {
     float *values; /* [ATTN_SPAN, v_cols] */
     float *scores; /* [queries, ATTN_SPAN] */
     float *sums;   /* [queries, v_cols] */
+    float *block;  /* [KV_BLOCK_TOKENS, key_dim] keys of a cache in 8 bits, as f32 */
     attn_state states[QUERIES_MAX];
 } attn_tile;
 
@@ -107,7 +109,8 @@ static uint32_t cols_of(const op_attention *a) {
 
 static size_t tile_floats(const op_attention *a) {
     const size_t queries = queries_max(a), cols = cols_of(a);
-    return queries * (a->key_dim + ATTN_SPAN + cols) + ATTN_SPAN * (a->key_dim + cols);
+    return queries * (a->key_dim + ATTN_SPAN + cols) + ATTN_SPAN * (a->key_dim + cols) +
+           KV_BLOCK_TOKENS * (size_t)a->key_dim;
 }
 
 size_t cpu_attention_floats(const program *p) {
@@ -124,7 +127,8 @@ static void lay_out_tile(attn_tile *t, float *scratch) {
     t->values = t->keys + (size_t)a->key_dim * ATTN_SPAN;
     t->scores = t->values + (size_t)ATTN_SPAN * t->v_cols;
     t->sums = t->scores + (size_t)t->queries * ATTN_SPAN;
-    t->q = t->sums + (size_t)t->queries * t->v_cols;
+    t->block = t->sums + (size_t)t->queries * t->v_cols;
+    t->q = t->block + (size_t)KV_BLOCK_TOKENS * a->key_dim;
 }
 
 /* The tile with this number, counted from the last rows on: they see most and take longest. */
@@ -174,24 +178,47 @@ static void end_query(const attn_tile *t, uint32_t i) {
 /* --- a span -------------------- */
 
 /* Rows of the cache from a block's first position on. */
-static const void *kv_block(const attn_tile *t, kv_part part, uint32_t pos) {
+static void *kv_block(const attn_tile *t, kv_part part, uint32_t pos) {
     const batch *in = t->b->in;
     return kv_at(&in->kv, t->run->seat, pos / KV_BLOCK_TOKENS, t->o->layer, part, t->kv_head);
 }
 
+/* The first dim elements of a block's rows in 8 bits, as f32. */
+static void widen_block(const attn_tile *t, kv_part part, uint32_t pos, uint32_t dim, float *out) {
+    const kv_layout *l = &t->b->in->kv.layout;
+    void *head = kv_block(t, part, pos);
+    for (uint32_t i = 0; i < KV_BLOCK_TOKENS; i++, out += dim) {
+        const kv_q8_row row = kv_q8_row_at(l, head, (int)part, i);
+        t->b->k->widen_q8(row.codes, row.scales, dim, out);
+    }
+}
+
+static void load_block_keys(const attn_tile *t, uint32_t pos, float *keys) {
+    const kv_layout *l = &t->b->in->kv.layout;
+    const bool q8 = l->type == DTYPE_Q8_0;
+    if (q8) widen_block(t, KV_K, pos, l->key_dim, t->block);
+    t->b->k->turn_keys(q8 ? DTYPE_F32 : l->type, q8 ? t->block : kv_block(t, KV_K, pos), l->key_dim,
+                       keys);
+}
+
+static void load_block_values(const attn_tile *t, uint32_t pos, float *values) {
+    const kv_layout *l = &t->b->in->kv.layout;
+    if (l->type == DTYPE_Q8_0)
+        widen_block(t, KV_V, pos, t->v_cols, values); /* whole groups: nothing to fill up */
+    else
+        t->b->k->widen_values(l->type, kv_block(t, KV_V, pos), kv_row_elems(l, KV_V), l->value_dim,
+                              values);
+}
+
 /* Whole blocks, as far as any query sees into them. */
 static void load_keys(const attn_tile *t, uint32_t at, span blocks) {
-    const kv_layout *l = &t->b->in->kv.layout;
     for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS)
-        t->b->k->turn_keys(l->type, kv_block(t, KV_K, pos), l->key_dim,
-                           t->keys + (size_t)(pos - at) * l->key_dim);
+        load_block_keys(t, pos, t->keys + (size_t)(pos - at) * t->o->attn.key_dim);
 }
 
 static void load_values(const attn_tile *t, uint32_t at, span blocks) {
-    const kv_layout *l = &t->b->in->kv.layout;
     for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS)
-        t->b->k->widen_values(l->type, kv_block(t, KV_V, pos), kv_row_elems(l, KV_V), l->value_dim,
-                              t->values + (size_t)(pos - at) * t->v_cols);
+        load_block_values(t, pos, t->values + (size_t)(pos - at) * t->v_cols);
 }
 
 static span clip(span seen, uint32_t at) {

@@ -107,6 +107,15 @@ static void widen_values(dtype type, const void *rows, uint32_t stride, uint32_t
     }
 }
 
+static void widen_q8(const int8_t *codes, const uint16_t *scales, uint32_t n, float *out) {
+    for (uint32_t i = 0; i < n; i += LANES) {
+        const __m128i eight = _mm_loadl_epi64((const __m128i *)(codes + i));
+        const __m256 scale = _mm256_set1_ps(_cvtsh_ss(scales[i / KV_Q8_GROUP]));
+        _mm256_storeu_ps(out + i,
+                         _mm256_mul_ps(scale, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight))));
+    }
+}
+
 static void narrow(const float *x, uint16_t *half, uint32_t n) {
     uint32_t i = 0;
     for (; i + LANES <= n; i += LANES)
@@ -268,6 +277,7 @@ static void mix(const attn_mix *a) {
 void cpu_attention_avx2(cpu_kernels *k) {
     k->turn_keys = turn_keys;
     k->widen_values = widen_values;
+    k->widen_q8 = widen_q8;
     k->narrow = narrow;
     k->score = score;
     k->soften = soften;

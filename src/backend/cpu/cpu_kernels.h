@@ -146,6 +146,8 @@ typedef struct cpu_kernels {
      * rounded up to whole ATTN_LANES, and what is behind dim becomes 0 */
     void (*widen_values)(dtype type, const void *rows, uint32_t stride, uint32_t dim,
                          float *values);
+    /* n elements in groups of 32 with a scale each (kv_q8.h), as f32: exact */
+    void (*widen_q8)(const int8_t *codes, const uint16_t *scales, uint32_t n, float *out);
     void (*score)(const attn_score *a);
     /* s[t] = exp(s[t] - max) for t in [begin, end) after state->max took their maximum in, and
      * their sum went into state->sum; when the maximum grew, out [cols] shrinks with it.  The rest

@@ -58,6 +58,11 @@ static void widen_values(dtype type, const void *rows, uint32_t stride, uint32_t
     }
 }
 
+static void widen_q8(const int8_t *codes, const uint16_t *scales, uint32_t n, float *out) {
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = convert_f16_to_f32(scales[i / KV_Q8_GROUP]) * (float)codes[i];
+}
+
 static void narrow(const float *x, uint16_t *half, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) half[i] = convert_f32_to_f16(x[i]);
 }
@@ -150,6 +155,7 @@ const cpu_kernels cpu_kernels_scalar = {
     .act = cpu_act_scalar,
     .turn_keys = turn_keys,
     .widen_values = widen_values,
+    .widen_q8 = widen_q8,
     .score = score,
     .soften = soften,
     .mix = mix,

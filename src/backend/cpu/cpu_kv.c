@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu_internal.h"
+#include "backend/kv_q8.h"
 #include "base/assert.h"
 
 static void rope_row(const backend *b, const op *o, uint32_t r) {
@@ -9,12 +10,17 @@ static void rope_row(const backend *b, const op *o, uint32_t r) {
     rope_turn(&o->rope, cos_sin, value_row(b, o->in[0], r), value_row(b, o->out, r));
 }
 
-/* Elements first .. first + n - 1 of a row of the cache. */
-static void kv_put(const backend *b, void *row, size_t first, const float *x, uint32_t n) {
-    if (b->in->kv.layout.type == DTYPE_F16)
-        b->k->narrow(x, (uint16_t *)row + first, n);
+/* Elements first .. first + n - 1 of row t of a head. */
+static void kv_put(const backend *b, void *head, kv_part part, uint32_t t, uint32_t first,
+                   const float *x, uint32_t n) {
+    const kv_layout *l = &b->in->kv.layout;
+    const size_t at = (size_t)t * kv_row_elems(l, (int)part) + first;
+    if (l->type == DTYPE_Q8_0)
+        kv_q8_put(kv_q8_row_at(l, head, (int)part, t), first, x, n);
+    else if (l->type == DTYPE_F16)
+        b->k->narrow(x, (uint16_t *)head + at, n);
     else
-        memcpy((float *)row + first, x, n * sizeof *x);
+        memcpy((float *)head + at, x, n * sizeof *x);
 }
 
 /* One head: k and v each in its part, or v behind k in one row. */
@@ -24,13 +30,12 @@ static void kv_write_head(const backend *b, const op *o, uint32_t r, uint32_t he
     uint32_t block = b->in->pos[r] / KV_BLOCK_TOKENS, t = b->in->pos[r] % KV_BLOCK_TOKENS;
     uint32_t k_dim = value_cols(b, o->in[0]) / l->kv_heads;
     uint32_t v_dim = value_cols(b, o->in[1]) / l->kv_heads;
-    size_t k_first = (size_t)t * l->key_dim;
-    size_t v_first = l->v_in_k ? k_first + k_dim : (size_t)t * l->value_dim;
     DASSERT(l->v_in_k ? k_dim + v_dim == l->key_dim : k_dim == l->key_dim && v_dim == l->value_dim);
     void *k = kv_at(kv, b->in->seats[r], block, o->layer, KV_K, head);
     void *v = kv_at(kv, b->in->seats[r], block, o->layer, KV_V, head);
-    kv_put(b, k, k_first, value_row(b, o->in[0], r) + (size_t)head * k_dim, k_dim);
-    kv_put(b, v, v_first, value_row(b, o->in[1], r) + (size_t)head * v_dim, v_dim);
+    kv_put(b, k, KV_K, t, 0, value_row(b, o->in[0], r) + (size_t)head * k_dim, k_dim);
+    kv_put(b, v, KV_V, t, l->v_in_k ? k_dim : 0, value_row(b, o->in[1], r) + (size_t)head * v_dim,
+           v_dim);
 }
 
 static void kv_write_row(const backend *b, const op *o, uint32_t r) {

@@ -1,6 +1,7 @@
 /* ref_attention.c - rotary positions, the KV cache, and attention over it. */
 #include <math.h>
 
+#include "backend/kv_q8.h"
 #include "backend/ref/ref_internal.h"
 #include "base/assert.h"
 #include "base/num.h"
@@ -34,19 +35,37 @@ void ref_rope(backend *b, const op *o, const batch *in) {
 
 /* --- the KV cache ----------------------------------------------------------------- */
 
-/* Elements `first` .. of the token's row in a head of a block. */
-static void kv_put(const kv_layout *l, void *head, size_t first, const float *x, uint32_t n) {
+/* Row t of a head of a block. */
+typedef struct kv_row {
+    const kv_layout *l;
+    void *head;
+    kv_part part;
+    uint32_t t;
+} kv_row;
+
+/* Its elements `first` .. */
+static void kv_put(kv_row row, uint32_t first, const float *x, uint32_t n) {
+    const size_t at = (size_t)row.t * kv_row_elems(row.l, (int)row.part) + first;
+    if (row.l->type == DTYPE_Q8_0) {
+        kv_q8_put(kv_q8_row_at(row.l, row.head, (int)row.part, row.t), first, x, n);
+        return;
+    }
     for (uint32_t i = 0; i < n; i++) {
-        if (l->type == DTYPE_F16)
-            ((uint16_t *)head)[first + i] = convert_f32_to_f16(x[i]);
+        if (row.l->type == DTYPE_F16)
+            ((uint16_t *)row.head)[at + i] = convert_f32_to_f16(x[i]);
         else
-            ((float *)head)[first + i] = x[i];
+            ((float *)row.head)[at + i] = x[i];
     }
 }
 
-static double kv_get(const kv_layout *l, const void *head, size_t i) {
-    return l->type == DTYPE_F16 ? (double)convert_f16_to_f32(((const uint16_t *)head)[i])
-                                : (double)((const float *)head)[i];
+static double kv_get(kv_row row, uint32_t i) {
+    const size_t at = (size_t)row.t * kv_row_elems(row.l, (int)row.part) + i;
+    if (row.l->type == DTYPE_Q8_0) {
+        const kv_q8_row q = kv_q8_row_at(row.l, row.head, (int)row.part, row.t);
+        return (double)convert_f16_to_f32(q.scales[i / KV_Q8_GROUP]) * q.codes[i];
+    }
+    return row.l->type == DTYPE_F16 ? (double)convert_f16_to_f32(((const uint16_t *)row.head)[at])
+                                    : (double)((const float *)row.head)[at];
 }
 
 /* One head of one row.  A latent cache has one row for both: k, then v. */
@@ -56,12 +75,10 @@ static void kv_put_head(backend *b, const op *o, const batch *in, uint32_t r, ui
     uint32_t k_dim = ref_cols(b, o->in[0]) / l->kv_heads;
     uint32_t v_dim = ref_cols(b, o->in[1]) / l->kv_heads;
     ASSERT(l->v_in_k ? k_dim + v_dim == l->key_dim : k_dim == l->key_dim && v_dim == l->value_dim);
-    void *k = kv_at(&in->kv, in->seats[r], block, o->layer, KV_K, h);
-    void *v = kv_at(&in->kv, in->seats[r], block, o->layer, KV_V, h);
-    size_t k_first = (size_t)t * l->key_dim;
-    size_t v_first = l->v_in_k ? k_first + k_dim : (size_t)t * v_dim;
-    kv_put(l, k, k_first, ref_row(b, o->in[0], r) + (size_t)h * k_dim, k_dim);
-    kv_put(l, v, v_first, ref_row(b, o->in[1], r) + (size_t)h * v_dim, v_dim);
+    const kv_row k = {l, kv_at(&in->kv, in->seats[r], block, o->layer, KV_K, h), KV_K, t};
+    const kv_row v = {l, kv_at(&in->kv, in->seats[r], block, o->layer, KV_V, h), KV_V, t};
+    kv_put(k, 0, ref_row(b, o->in[0], r) + (size_t)h * k_dim, k_dim);
+    kv_put(v, l->v_in_k ? k_dim : 0, ref_row(b, o->in[1], r) + (size_t)h * v_dim, v_dim);
 }
 
 void ref_kv_write(backend *b, const op *o, const batch *in) {
@@ -82,8 +99,8 @@ typedef struct kv_head {
 
 static double kv_head_get(const kv_head *s, uint32_t pos, uint32_t i) {
     const kv_layout *l = &s->kv->layout;
-    const void *head = kv_at(s->kv, s->seat, pos / KV_BLOCK_TOKENS, s->layer, s->part, s->head);
-    return kv_get(l, head, (size_t)(pos % KV_BLOCK_TOKENS) * kv_row_elems(l, (int)s->part) + i);
+    void *head = kv_at(s->kv, s->seat, pos / KV_BLOCK_TOKENS, s->layer, s->part, s->head);
+    return kv_get((kv_row){l, head, s->part, pos % KV_BLOCK_TOKENS}, i);
 }
 
 /* The score of query head h at position i for the key at position j. */

@@ -286,6 +286,22 @@ TEST(cpu_attention_over_spans_of_latents) {
     }
 }
 
+/* Both sides read the same codes and scales. */
+TEST(cpu_attention_over_spans_of_8_bits) {
+    static const uint32_t shapes[][4] = {
+        {5, 5, 96, 96}, {4, 2, 32, 32}, {8, 1, 64, 128}, {13, 1, 128, 32}, {3, 1, 576, 512}};
+    for (size_t i = 0; i < 5; i++) {
+        const uint32_t *s = shapes[i];
+        attn_case c = case_of(s[0], s[1], s[2], DTYPE_Q8_0);
+        c.what = "8 bits";
+        c.op.value_dim = s[3];
+        c.v_in_k = i == 4;
+        if (i == 4) c.tokens = 140;
+        if (i == 1) c.op.window = 100;
+        check_case(&c);
+    }
+}
+
 TEST(cpu_attention_over_spans_within_windows) {
     static const uint32_t windows[] = {1, 17, 100, 128, 131};
     for (size_t i = 0; i < 5; i++) {

@@ -452,3 +452,34 @@ TEST(engine_step_runs_with_the_heap_frozen) {
     engine_close(e);
     model_close(m);
 }
+
+/* Keys and values in 8 bits: near those in f32, the same bits in chunks of any size, half the
+ * memory. */
+TEST(engine_with_a_cache_of_8_bits_is_near_that_of_f32) {
+    enum { IDS = 70 };
+    int32_t ids[IDS];
+    model *m = NULL;
+    mem_plan half, q8;
+    CHECK_EQ(model_open(&m, "synth:small:f32", NULL), OK);
+    for (int32_t i = 0; i < IDS; i++) ids[i] = i * 37 % 512;
+    const size_t count = IDS * (size_t)m->hparams.vocab;
+    for (int i = 0; i < RIG_ENGINES; i++) {
+        engine_options opt = rig_options(&rig_engines[i], DTYPE_F32, IDS);
+        float *want = rig_all_logits(m, &opt, ids, IDS, IDS);
+        opt.kv_type = DTYPE_F16;
+        CHECK_EQ(engine_plan(m, &opt, &half, NULL), OK);
+        opt.kv_type = DTYPE_Q8_0;
+        CHECK_EQ(engine_plan(m, &opt, &q8, NULL), OK);
+        CHECK_EQ(q8.kv_bytes * 32, half.kv_bytes * 17);
+        float *got = rig_all_logits(m, &opt, ids, IDS, IDS);
+        float *parts = rig_all_logits(m, &opt, ids, IDS, 9);
+        const double nmse = rig_nmse(got, want, count);
+        if (!(nmse <= 1e-4)) (void)fprintf(stderr, "%s: nmse %g\n", rig_engines[i].name, nmse);
+        CHECK(nmse <= 1e-4);
+        CHECK(memcmp(got, parts, count * sizeof *got) == 0);
+        free(parts);
+        free(got);
+        free(want);
+    }
+    model_close(m);
+}

@@ -241,6 +241,48 @@ TEST(ladder_splits_as_it_is_told) {
     end(m);
 }
 
+/* Heads of 32 elements: 1024 bytes of a token as f16, 544 in 8 bits. */
+TEST(ladder_takes_8_bits_for_a_context_that_was_asked_for) {
+    static const struct {
+        uint64_t cache;
+        const char *cuts;
+    } cases[] = {{8 * 4096 * 1024, ""},
+                 {4096 * 1024, "kv_tokens 32768 -> 4096"},
+                 {4096 * 1024 - 1, "kv_bits 16 -> 8, kv_tokens 32768 -> 7696"},
+                 {4096 * 544, "kv_bits 16 -> 8, kv_tokens 32768 -> 4096"},
+                 {4096 * 544 - 1, "error"}};
+    model *m = NULL;
+    CHECK_EQ(model_open(&m, "synth:small:q8_0", NULL), OK);
+    log_set_level(LOG_ERROR);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        engine_options opt = lowerable(100 << 20, 10);
+        opt.rows_min = 0;
+        opt.ctx_max = 4096;
+        opt.kv_may_be_q8 = true;
+        opt.kv_bytes_max = cases[i].cache;
+        check_cuts(m, &opt, cases[i].cuts);
+        opt.kv_may_be_q8 = false;
+        check_cuts(m, &opt, i < 2 ? cases[i].cuts : "error");
+    }
+    end(m);
+}
+
+TEST(ladder_takes_8_bits_only_where_heads_allow_it) {
+    model *m = tiny_of_long_context(); /* 16 elements */
+    mem_plan plan;
+    error err = {0};
+    engine_options opt = lowerable(100 << 20, 10);
+    opt.ctx_max = CTX_TRAIN;
+    opt.kv_may_be_q8 = true;
+    opt.kv_bytes_max = CTX_TRAIN * TOKEN_BYTES - 1;
+    check_cuts(m, &opt, "error");
+    opt = lowerable(100 << 20, 10);
+    opt.kv_type = DTYPE_Q8_0;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_UNSUPPORTED);
+    CHECK_HAS(err.msg, "wants heads of a multiple of 32 elements, keys have 16 and values 16");
+    end(m);
+}
+
 TEST(ladder_refuses_with_the_numbers_of_its_end) {
     model *m = tiny_of_long_context();
     error err = {0};
@@ -293,12 +335,13 @@ TEST(ladder_text_holds_the_largest_numbers) {
     char text[MEM_CUTS_TEXT_BYTES];
     const mem_cuts cuts = {.list = {{.name = "step_tokens", .from = UINT32_MAX, .to = UINT32_MAX},
                                     {.name = "ctx", .from = UINT32_MAX, .to = UINT32_MAX},
+                                    {.name = "kv_bits", .from = 32, .to = 8},
                                     {.name = "gpu_layers", .from = UINT32_MAX, .to = UINT32_MAX},
                                     {.name = "kv_tokens", .from = UINT64_MAX, .to = UINT64_MAX}},
-                           .count = 4};
+                           .count = 5};
     mem_cuts_text(&cuts, text);
     CHECK_HAS(text, "gpu_layers 4294967295 -> 4294967295, kv_tokens 18446744073709551615 -> 1844");
-    CHECK_EQ(strlen(text), 159);
+    CHECK_EQ(strlen(text), 175);
     mem_cuts_text(&(mem_cuts){.count = 0}, text);
     CHECK_STR(text, "");
 }
