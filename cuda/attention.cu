@@ -16,7 +16,6 @@
  * that is not seen, and no branch stands between the loads. */
 #include "ck_math.h"
 #include "kv.h"
-#include "quantize.h"
 
 enum {
     TOKENS = CK_KV_BLOCK_TOKENS,
@@ -36,9 +35,10 @@ CK_KERNEL(k_kv_write, 128) {
     kv_rows to = kv_rows_at(a.kv, ck_ld((const uint32_t *)a.seats + row),
                             ck_ld((const uint32_t *)a.pos + row), head);
     uint32_t k_dim = a.k_cols / a.kv.kv_heads, v_dim = a.v_cols / a.kv.kv_heads;
-    kv_put_all(a.kv, to.k, 0, (const float *)a.k + (uint64_t)row * a.k_cols + head * k_dim, k_dim);
-    kv_put_all(a.kv, to.v, a.kv.v_in_k ? k_dim : 0,
-               (const float *)a.v + (uint64_t)row * a.v_cols + head * v_dim, v_dim);
+    const float *k = (const float *)a.k + (uint64_t)row * a.k_cols + head * k_dim;
+    const float *v = (const float *)a.v + (uint64_t)row * a.v_cols + head * v_dim;
+    kv_put(a.kv, to.k, 0, k_dim, kv_plain{k});
+    kv_put(a.kv, to.v, a.kv.v_in_k ? k_dim : 0, v_dim, kv_plain{v});
 }
 
 /* --- reading -------------------- */
@@ -49,15 +49,21 @@ typedef struct alignas(16) quad {
 
 /* UNIT elements of a row from `first` on.  ALIGNED: dim is a multiple of UNIT and rows are aligned
  * to 16 bytes; of a unit behind the row the last one is read.  Else what is behind it is 0. */
-template <bool F16, bool ALIGNED>
-CK_DEV void load_unit(uint64_t row, uint32_t first, uint32_t dim, float x[UNIT]) {
-    if (ALIGNED && F16) {
-        ck_u4 u = ck_ld16((const uint16_t *)row + ck_min_u(first, dim - UNIT));
+template <ck_kv_type TYPE, bool ALIGNED>
+CK_DEV void load_unit(const kv_row &row, uint32_t first, uint32_t dim, float x[UNIT]) {
+    if (TYPE == CK_KV_Q8) {
+        const uint32_t c = ck_min_u(first, dim - UNIT);
+        const uint64_t codes = ck_ld((const uint64_t *)(row.at + c));
+        const float scale = ck_h2f(ck_ld((const uint16_t *)row.scales + c / CK_KV_Q8_GROUP));
+#pragma unroll
+        for (uint32_t e = 0; e < UNIT; e++) x[e] = scale * (float)(int8_t)(uint8_t)(codes >> 8 * e);
+    } else if (ALIGNED && TYPE == CK_KV_F16) {
+        ck_u4 u = ck_ld16((const uint16_t *)row.at + ck_min_u(first, dim - UNIT));
         uint32_t pairs[4] = {u.x, u.y, u.z, u.w};
 #pragma unroll
         for (uint32_t e = 0; e < UNIT; e++) x[e] = ck_h2f((uint16_t)(pairs[e / 2] >> e % 2 * 16));
     } else if (ALIGNED) {
-        const float *from = (const float *)row + ck_min_u(first, dim - UNIT);
+        const float *from = (const float *)row.at + ck_min_u(first, dim - UNIT);
         ck_u4 u = ck_ld16(from), v = ck_ld16(from + 4);
         uint32_t words[UNIT] = {u.x, u.y, u.z, u.w, v.x, v.y, v.z, v.w};
 #pragma unroll
@@ -67,8 +73,8 @@ CK_DEV void load_unit(uint64_t row, uint32_t first, uint32_t dim, float x[UNIT])
         for (uint32_t e = 0; e < UNIT; e++) {
             x[e] = 0;
             if (first + e >= dim) continue;
-            x[e] = F16 ? ck_h2f(ck_ld((const uint16_t *)row + first + e))
-                       : ck_ld((const float *)row + first + e);
+            x[e] = TYPE == CK_KV_F16 ? ck_h2f(ck_ld((const uint16_t *)row.at + first + e))
+                                     : ck_ld((const float *)row.at + first + e);
         }
     }
 }
@@ -94,14 +100,14 @@ CK_DEV uint32_t nearest_seen(block_span s, uint32_t t) {
 
 /* out[i] = q . key of token KEYS * i + lane / KEY_LANES; the same in the KEY_LANES lanes.
  * q is in shared memory, with zeros up to a multiple of UNIT * KEY_LANES. */
-template <bool F16, bool ALIGNED>
+template <ck_kv_type TYPE, bool ALIGNED>
 CK_DEV void dot_keys(const ck_kv &kv, uint64_t keys, block_span seen, const float *q,
                      float out[KEYS]) {
-    uint64_t row[KEYS];
+    kv_row row[KEYS];
 #pragma unroll
     for (uint32_t i = 0; i < KEYS; i++) {
         uint32_t t = nearest_seen(seen, KEYS * i + ck_lane() / KEY_LANES);
-        row[i] = keys + t * kv_key_bytes(kv);
+        row[i] = kv_row_of<TYPE>(keys, kv.key_dim, t);
         out[i] = 0;
     }
 #pragma unroll 1
@@ -111,7 +117,7 @@ CK_DEV void dot_keys(const ck_kv &kv, uint64_t keys, block_span seen, const floa
         float k[KEYS][UNIT];
 #pragma unroll
         for (uint32_t i = 0; i < KEYS; i++)
-            load_unit<F16, ALIGNED>(row[i], first, kv.key_dim, k[i]);
+            load_unit<TYPE, ALIGNED>(row[i], first, kv.key_dim, k[i]);
 #pragma unroll
         for (uint32_t i = 0; i < KEYS; i++)
 #pragma unroll
@@ -147,7 +153,7 @@ CK_DEV uint32_t value_lanes(const ck_kv &kv) {
 }
 
 /* out += weight * value over the block's tokens, for one panel of columns. */
-template <bool F16, bool ALIGNED>
+template <ck_kv_type TYPE, bool ALIGNED>
 CK_DEV void add_panel(const ck_kv &kv, uint64_t values, block_span seen, const float *weights,
                       uint32_t panel, float out[UNIT]) {
     uint32_t lanes = value_lanes(kv), at_once = 32 / lanes;
@@ -157,8 +163,8 @@ CK_DEV void add_panel(const ck_kv &kv, uint64_t values, block_span seen, const f
         for (uint32_t i = 0; i < 4; i++) {
             uint32_t t = base + i * at_once + ck_lane() / lanes;
             float v[UNIT], weight = weights[t];
-            load_unit<F16, ALIGNED>(values + nearest_seen(seen, t) * kv_value_bytes(kv), first,
-                                    kv.value_dim, v);
+            kv_row row = kv_row_of<TYPE>(values, kv_value_elems(kv), nearest_seen(seen, t));
+            load_unit<TYPE, ALIGNED>(row, first, kv.value_dim, v);
 #pragma unroll
             for (uint32_t e = 0; e < UNIT; e++) out[e] = ck_fma(weight, v[e], out[e]);
         }
@@ -166,22 +172,22 @@ CK_DEV void add_panel(const ck_kv &kv, uint64_t values, block_span seen, const f
 }
 
 /* weights [TOKENS] in shared memory; 0: not seen. */
-template <bool F16, bool ALIGNED>
+template <ck_kv_type TYPE, bool ALIGNED>
 CK_DEV void add_values(const ck_kv &kv, uint64_t values, block_span seen, const float *weights,
                        float out[PANELS][UNIT]) {
 #pragma unroll
     for (uint32_t p = 0; p < PANELS; p++)
         if (p * 32 * UNIT < kv.value_dim)
-            add_panel<F16, ALIGNED>(kv, values, seen, weights, p, out[p]);
+            add_panel<TYPE, ALIGNED>(kv, values, seen, weights, p, out[p]);
 }
 
 /* Takes in the block's tokens.  weights [TOKENS] is the warp's own. */
-template <bool F16, bool ALIGNED>
+template <ck_kv_type TYPE, bool ALIGNED>
 CK_DEV void take_block(const k_attention_args &a, const query &r, uint32_t block, uint32_t pos0,
                        const float *q, float *weights, partial *part) {
     block_span seen = {r.begin > pos0 ? r.begin - pos0 : 0, ck_min_u(r.end - pos0, TOKENS)};
     float s[KEYS], max = part->max;
-    dot_keys<F16, ALIGNED>(a.kv, kv_keys_at(a.kv, block, r.kv_head), seen, q, s);
+    dot_keys<TYPE, ALIGNED>(a.kv, kv_keys_at(a.kv, block, r.kv_head), seen, q, s);
 #pragma unroll
     for (uint32_t i = 0; i < KEYS; i++) {
         uint32_t t = KEYS * i + ck_lane() / KEY_LANES;
@@ -205,14 +211,14 @@ CK_DEV void take_block(const k_attention_args &a, const query &r, uint32_t block
         if (ck_lane() % KEY_LANES == 0) weights[KEYS * i + ck_lane() / KEY_LANES] = s[i];
     }
     ck_syncwarp();
-    add_values<F16, ALIGNED>(a.kv, kv_values_at(a.kv, block, r.kv_head), seen, weights, part->out);
+    add_values<TYPE, ALIGNED>(a.kv, kv_values_at(a.kv, block, r.kv_head), seen, weights, part->out);
     ck_syncwarp(); /* before the next block's weights */
 }
 
 /* --- a row -------------------- */
 
 /* Every WARPS-th block of the span, from this warp's first on. */
-template <bool F16, bool ALIGNED>
+template <ck_kv_type TYPE, bool ALIGNED>
 CK_DEV void walk(const k_attention_args &a, const query &r, const float *q, float *weights,
                  partial *part) {
     uint32_t idx = r.begin / TOKENS + ck_warp();
@@ -221,7 +227,7 @@ CK_DEV void walk(const k_attention_args &a, const query &r, const float *q, floa
         uint32_t block = next, pos0 = idx * TOKENS;
         idx += WARPS;
         if (idx * TOKENS < r.end) next = kv_block_of(a.kv, r.seat, idx);
-        take_block<F16, ALIGNED>(a, r, block, pos0, q, weights, part);
+        take_block<TYPE, ALIGNED>(a, r, block, pos0, q, weights, part);
     }
 }
 
@@ -275,10 +281,10 @@ CK_DEV void combine(const k_attention_args &a, const partial *part, float share,
 }
 
 /* The result of the head goes to `out`, and stays in `shared`. */
-template <bool F16, bool ALIGNED>
-CK_DEV void attend(const k_attention_args &a, const query &r, uint32_t row, float *shared,
-                   float *weights, warp_softmax *warps) {
-    uint64_t from = ((uint64_t)row * a.heads + r.head) * a.kv.key_dim;
+template <ck_kv_type TYPE, bool ALIGNED>
+CK_DEV void attend(const k_attention_args &a, const query &r, float *shared, float *weights,
+                   warp_softmax *warps) {
+    uint64_t from = ((uint64_t)ck_bid_y * a.heads + r.head) * a.kv.key_dim;
     uint32_t padded =
         (a.kv.key_dim + UNIT * KEY_LANES - 1) / (UNIT * KEY_LANES) * (UNIT * KEY_LANES);
     for (uint32_t c = ck_tid; c < padded; c += THREADS)
@@ -286,7 +292,7 @@ CK_DEV void attend(const k_attention_args &a, const query &r, uint32_t row, floa
     ck_sync();
 
     partial part = {-CK_INFINITY, 0, {}};
-    walk<F16, ALIGNED>(a, r, shared, weights + ck_warp() * TOKENS, &part);
+    walk<TYPE, ALIGNED>(a, r, shared, weights + ck_warp() * TOKENS, &part);
     gather(a.kv, &part);
     if (ck_lane() == 0) {
         warps[ck_warp()].max = part.max;
@@ -295,7 +301,7 @@ CK_DEV void attend(const k_attention_args &a, const query &r, uint32_t row, floa
     ck_sync(); /* q is done with: its place takes the result */
     combine(a, &part, share_of_warp(a, r.head, warps), shared);
     if (a.out == 0) return;
-    uint64_t to = ((uint64_t)row * a.heads + r.head) * a.kv.value_dim;
+    uint64_t to = ((uint64_t)ck_bid_y * a.heads + r.head) * a.kv.value_dim;
     for (uint32_t c = ck_tid; c < a.kv.value_dim; c += THREADS)
         ck_st((float *)a.out + to + c, shared[c]);
 }
@@ -324,21 +330,37 @@ CK_DEV query query_of(const k_attention_args &a, uint32_t row, uint32_t head) {
     return r;
 }
 
-CK_KERNEL(k_attention, 128) {
+/* The block's row and head; false: the step has no such row. */
+CK_DEV bool find_row(const k_attention_args &a, query *r) {
+    if (ck_bid_y >= ck_ld((const uint32_t *)a.count)) return false;
+    *r = query_of(a, ck_bid_y, ck_bid_x);
+    return true;
+}
+
+CK_KERNEL_FEW(k_attention, k_attention_args, 128, 3) {
     CK_SHARED(float, shared, CK_ATTENTION_DIM_MAX);
     CK_SHARED(float, weights, WARPS *TOKENS);
     CK_SHARED(warp_softmax, warps, WARPS);
-    uint32_t row = ck_bid_y;
-    if (row >= ck_ld((const uint32_t *)a.count)) return;
-    query r = query_of(a, row, ck_bid_x);
+    query r;
+    if (!find_row(a, &r)) return;
     bool aligned = a.kv.key_dim % UNIT == 0 && a.kv.value_dim % UNIT == 0;
-    if (a.kv.is_f16 && aligned)
-        attend<true, true>(a, r, row, shared, weights, warps);
-    else if (a.kv.is_f16)
-        attend<true, false>(a, r, row, shared, weights, warps);
+    if (a.kv.type == CK_KV_F16 && aligned)
+        attend<CK_KV_F16, true>(a, r, shared, weights, warps);
+    else if (a.kv.type == CK_KV_F16)
+        attend<CK_KV_F16, false>(a, r, shared, weights, warps);
     else if (aligned)
-        attend<false, true>(a, r, row, shared, weights, warps);
+        attend<CK_KV_F32, true>(a, r, shared, weights, warps);
     else
-        attend<false, false>(a, r, row, shared, weights, warps);
+        attend<CK_KV_F32, false>(a, r, shared, weights, warps);
+    if (a.codes != 0) write_codes(a, shared);
+}
+
+CK_KERNEL_OF(k_attention_q8, k_attention_args, 128) {
+    CK_SHARED(float, shared, CK_ATTENTION_DIM_MAX);
+    CK_SHARED(float, weights, WARPS *TOKENS);
+    CK_SHARED(warp_softmax, warps, WARPS);
+    query r;
+    if (!find_row(a, &r)) return;
+    attend<CK_KV_Q8, true>(a, r, shared, weights, warps);
     if (a.codes != 0) write_codes(a, shared);
 }

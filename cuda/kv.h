@@ -1,26 +1,47 @@
-/* kv.h - where the cache has the keys and values of a token, as one layer sees it (ck_kv). */
+/* kv.h - where the cache has the keys and values of a token, as one layer sees it (ck_kv), and how
+ * they get there. */
 #ifndef CUDA_KV_H
 #define CUDA_KV_H
-#include "ck.h"
+#include "quantize.h"
 
 /* --- rows of tokens -------------------- */
 
-CK_DEV uint32_t kv_elem_bytes(const ck_kv &kv) { return kv.is_f16 ? 2 : 4; }
-CK_DEV uint64_t kv_key_bytes(const ck_kv &kv) { return (uint64_t)kv.key_dim * kv_elem_bytes(kv); }
+/* Of a head with so many elements; of Q8 with its scales, which lie behind the codes of all rows. */
+CK_DEV uint64_t kv_row_bytes(const ck_kv &kv, uint32_t dim) {
+    if (kv.type == CK_KV_Q8) return dim + (uint64_t)dim / CK_KV_Q8_GROUP * 2;
+    return (uint64_t)dim * (kv.type == CK_KV_F16 ? 2 : 4);
+}
 /* With v_in_k a value is the beginning of its key's row. */
-CK_DEV uint64_t kv_value_bytes(const ck_kv &kv) {
-    return (uint64_t)(kv.v_in_k ? kv.key_dim : kv.value_dim) * kv_elem_bytes(kv);
+CK_DEV uint32_t kv_value_elems(const ck_kv &kv) { return kv.v_in_k ? kv.key_dim : kv.value_dim; }
+
+typedef struct kv_row {
+    uint64_t at;     /* numbers, or codes */
+    uint64_t scales; /* f16, of Q8 */
+} kv_row;
+
+/* Row t of a head whose rows have so many elements. */
+template <ck_kv_type TYPE> CK_DEV kv_row kv_row_of(uint64_t head, uint32_t dim, uint32_t t) {
+    if (TYPE != CK_KV_Q8) return {head + (uint64_t)t * dim * (TYPE == CK_KV_F16 ? 2 : 4), 0};
+    const uint64_t scales = head + (uint64_t)dim * CK_KV_BLOCK_TOKENS;
+    return {head + (uint64_t)t * dim, scales + (uint64_t)t * (dim / CK_KV_Q8_GROUP) * 2};
+}
+CK_DEV kv_row kv_row_at(const ck_kv &kv, uint64_t head, uint32_t dim, uint32_t t) {
+    if (kv.type == CK_KV_Q8) return kv_row_of<CK_KV_Q8>(head, dim, t);
+    return kv.type == CK_KV_F16 ? kv_row_of<CK_KV_F16>(head, dim, t)
+                                : kv_row_of<CK_KV_F32>(head, dim, t);
 }
 
 /* --- blocks of them -------------------- */
 
 /* The CK_KV_BLOCK_TOKENS keys or values of one head in a block. */
 CK_DEV uint64_t kv_keys_at(const ck_kv &kv, uint32_t block, uint32_t head) {
-    return kv.blocks + block * kv.block_bytes + head * (kv_key_bytes(kv) * CK_KV_BLOCK_TOKENS);
+    return kv.blocks + block * kv.block_bytes +
+           head * (kv_row_bytes(kv, kv.key_dim) * CK_KV_BLOCK_TOKENS);
 }
 CK_DEV uint64_t kv_values_at(const ck_kv &kv, uint32_t block, uint32_t head) {
     if (kv.v_in_k) return kv_keys_at(kv, block, head);
-    return kv_keys_at(kv, block, kv.kv_heads) + head * (kv_value_bytes(kv) * CK_KV_BLOCK_TOKENS);
+    return kv_keys_at(kv, block, kv.kv_heads) +
+           head * (kv_row_bytes(kv, kv.value_dim) * CK_KV_BLOCK_TOKENS);
 }
 
 CK_DEV uint32_t kv_block_of(const ck_kv &kv, uint32_t seat, uint32_t idx) {
@@ -31,29 +52,52 @@ CK_DEV uint32_t kv_block_of(const ck_kv &kv, uint32_t seat, uint32_t idx) {
 
 /* The rows of a head's key and value at one position. */
 typedef struct kv_rows {
-    uint64_t k, v;
+    kv_row k, v;
 } kv_rows;
 
 CK_DEV kv_rows kv_rows_at(const ck_kv &kv, uint32_t seat, uint32_t pos, uint32_t head) {
     uint32_t block = kv_block_of(kv, seat, pos / CK_KV_BLOCK_TOKENS);
     uint32_t t = pos % CK_KV_BLOCK_TOKENS;
-    return {kv_keys_at(kv, block, head) + t * kv_key_bytes(kv),
-            kv_values_at(kv, block, head) + t * kv_value_bytes(kv)};
+    return {kv_row_at(kv, kv_keys_at(kv, block, head), kv.key_dim, t),
+            kv_row_at(kv, kv_values_at(kv, block, head), kv_value_elems(kv), t)};
 }
 
-/* Element c of a row of f16 or of f32. */
-CK_DEV void kv_put(uint64_t row, bool is_f16, uint32_t c, float x) {
-    if (is_f16)
-        ck_st((uint16_t *)row + c, ck_f2h(x));
-    else
-        ck_st((float *)row + c, x);
+/* 32 elements from `first` on by a warp, x the lane's; as put_group() of backend/kv_q8.c. */
+CK_DEV void kv_put_q8(const kv_row &row, uint32_t first, float x) {
+    const float magnitude = x < 0.0f ? -x : x;
+    const bool finite = ck_ballot(!(magnitude <= 3.402823466e38f)) == 0;
+    const uint16_t half = ck_f2h(ck_warp_max(finite ? magnitude : 0.0f) / 127.0f);
+    const float scale = ck_h2f(half);
+    const bool ok = finite && scale <= 65504.0f;
+    int code = ok && scale > 0.0f ? quantize_code(x, 1.0f / scale) : 0;
+    if (code > 127) code = 127;
+    if (code < -127) code = -127;
+    ck_st((int8_t *)row.at + first + ck_lane(), (int8_t)code);
+    if (ck_lane() == 0)
+        ck_st((uint16_t *)row.scales + first / CK_KV_Q8_GROUP, (uint16_t)(ok ? half : 0x7e00));
 }
 
-/* `count` numbers to a row from its element `first` on, by a block of so many threads. */
-CK_DEV void kv_put_all(const ck_kv &kv, uint64_t row, uint32_t first, const float *x,
-                       uint32_t count) {
-    for (uint32_t c = ck_tid; c < count; c += ck_bdim)
-        kv_put(row, kv.is_f16 != 0, first + c, ck_ld(x + c));
+/* `count` elements to a row from its element `first` on, by a block: a warp takes 32 neighbours at a
+ * time.  elements::at(x, c) is element c of them. */
+template <typename elements>
+CK_DEV void kv_put(const ck_kv &kv, const kv_row &row, uint32_t first, uint32_t count,
+                   const elements &x) {
+    for (uint32_t base = ck_warp() * 32; base < count; base += ck_bdim) {
+        const uint32_t c = base + ck_lane();
+        const float v = c < count ? elements::at(x, c) : 0.0f;
+        if (kv.type == CK_KV_Q8)
+            kv_put_q8(row, first + base, v);
+        else if (c < count && kv.type == CK_KV_F16)
+            ck_st((uint16_t *)row.at + first + c, ck_f2h(v));
+        else if (c < count)
+            ck_st((float *)row.at + first + c, v);
+    }
 }
+
+/* Numbers as they are. */
+struct kv_plain {
+    const float *x;
+    CK_DEV float at(const kv_plain &p, uint32_t c) { return ck_ld(p.x + c); }
+};
 
 #endif

@@ -22,10 +22,17 @@ CK_KERNEL(k_rope_table, 64) {
     ck_st((turn *)a.table + (uint64_t)row * a.pairs + i, t);
 }
 
-/* The block turns the head x of a row into `out`, a row of f16 or of f32.  A thread reads both
- * elements of its pair before it writes either, so x may be out. */
-CK_DEV void turn_head(const ck_rope &rope, uint32_t row, const float *x, uint64_t out,
-                      bool is_f16) {
+/* The two elements of a pair, turned. */
+CK_DEV float turned_first(const turn &t, float x0, float x1) {
+    return ck_fma(x0, t.cos, -(x1 * t.sin));
+}
+CK_DEV float turned_second(const turn &t, float x0, float x1) {
+    return ck_fma(x0, t.sin, x1 * t.cos);
+}
+
+/* The block turns the head x of a row.  A thread reads both elements of its pair before it writes
+ * either, so x may be out. */
+CK_DEV void turn_head(const ck_rope &rope, uint32_t row, const float *x, float *out) {
     uint32_t pairs = rope.dims / 2;
     const turn *table = (const turn *)rope.table + (uint64_t)row * pairs;
     for (uint32_t i = ck_tid; i < pairs; i += ROPE_THREADS) {
@@ -33,20 +40,37 @@ CK_DEV void turn_head(const ck_rope &rope, uint32_t row, const float *x, uint64_
         uint32_t second = first + (rope.halves ? pairs : 1);
         turn t = ck_ld(table + i);
         float x0 = ck_ld(x + first), x1 = ck_ld(x + second);
-        kv_put(out, is_f16, first, ck_fma(x0, t.cos, -(x1 * t.sin)));
-        kv_put(out, is_f16, second, ck_fma(x0, t.sin, x1 * t.cos));
+        ck_st(out + first, turned_first(t, x0, x1));
+        ck_st(out + second, turned_second(t, x0, x1));
     }
-    if ((uint64_t)x == out) return;
+    if (x == out) return;
     for (uint32_t c = ck_tid; c < rope.head_dim; c += ROPE_THREADS)
-        if (c - rope.first >= rope.dims) /* unsigned: before them, too */
-            kv_put(out, is_f16, c, ck_ld(x + c));
+        if (c - rope.first >= rope.dims) ck_st(out + c, ck_ld(x + c)); /* unsigned: before, too */
 }
+
+/* The same one by one: each lane of a warp has an element of its own. */
+struct turned_head {
+    ck_rope rope;
+    const float *x;
+    uint32_t row;
+
+    CK_DEV float at(const turned_head &h, uint32_t c) {
+        const uint32_t pairs = h.rope.dims / 2, in = c - h.rope.first;
+        if (in >= h.rope.dims) return ck_ld(h.x + c);
+        const uint32_t i = h.rope.halves ? (in < pairs ? in : in - pairs) : in / 2;
+        const bool is_first = h.rope.halves ? in < pairs : in % 2 == 0;
+        const float *x = h.x + h.rope.first + (h.rope.halves ? i : 2 * i);
+        const turn t = ck_ld((const turn *)h.rope.table + (uint64_t)h.row * pairs + i);
+        const float x0 = ck_ld(x), x1 = ck_ld(x + (h.rope.halves ? pairs : 1));
+        return is_first ? turned_first(t, x0, x1) : turned_second(t, x0, x1);
+    }
+};
 
 CK_KERNEL(k_rope, 128) {
     uint32_t head = ck_bid_x, row = ck_bid_y;
     if (row >= ck_ld((const uint32_t *)a.count)) return;
     uint64_t at = ((uint64_t)row * a.heads + head) * a.rope.head_dim;
-    turn_head(a.rope, row, (const float *)a.x + at, (uint64_t)((float *)a.out + at), false);
+    turn_head(a.rope, row, (const float *)a.x + at, (float *)a.out + at);
 }
 
 /* Heads of q first, then those of k, each with its value. */
@@ -55,12 +79,13 @@ CK_KERNEL(k_rope_write, 128) {
     if (row >= ck_ld((const uint32_t *)a.count)) return;
     if (ck_bid_x < a.q_heads) {
         uint64_t at = ((uint64_t)row * a.q_heads + ck_bid_x) * a.rope.head_dim;
-        turn_head(a.rope, row, (const float *)a.q + at, (uint64_t)((float *)a.q_out + at), false);
+        turn_head(a.rope, row, (const float *)a.q + at, (float *)a.q_out + at);
         return;
     }
     uint64_t head = ck_bid_x - a.q_heads, at = (uint64_t)row * a.kv.kv_heads + head;
     kv_rows to = kv_rows_at(a.kv, ck_ld((const uint32_t *)a.seats + row),
                             ck_ld((const uint32_t *)a.pos + row), (uint32_t)head);
-    turn_head(a.rope, row, (const float *)a.k + at * a.rope.head_dim, to.k, a.kv.is_f16 != 0);
-    kv_put_all(a.kv, to.v, 0, (const float *)a.v + at * a.kv.value_dim, a.kv.value_dim);
+    const turned_head k = {a.rope, (const float *)a.k + at * a.rope.head_dim, row};
+    kv_put(a.kv, to.k, 0, a.rope.head_dim, k);
+    kv_put(a.kv, to.v, 0, a.kv.value_dim, kv_plain{(const float *)a.v + at * a.kv.value_dim});
 }

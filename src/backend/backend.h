@@ -105,7 +105,6 @@ typedef struct step_result {
 typedef struct backend_ops {
     const char *name;
     bool no_adapters;                /* programs are recorded with lora_rank 0 */
-    bool no_kv_q8;                   /* caches are F32 or F16 */
     const struct backend_ops *split; /* the same with host_layers; NULL: all layers or none */
     /* For every type but the integers, which are no weights; and for packed matrices. */
     backend_path (*path)(dtype t);

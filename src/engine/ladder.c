@@ -83,7 +83,7 @@ static uint32_t kv_top(const model *m, const engine_options *opt) {
 
 static uint32_t kv_end(const model *m, const engine_options *opt) {
     const bool keeps = m->hparams.is_encoder || plan_kv_layout(m, opt->kv_type).layers == 0;
-    return opt->kv_may_be_q8 && !keeps && plan_has_kv_q8(m, opt) ? Q8_BITS : kv_top(m, opt);
+    return opt->kv_may_be_q8 && !keeps && plan_has_kv_q8(m) ? Q8_BITS : kv_top(m, opt);
 }
 
 static void set_kv(const model *m, engine_options *opt, uint32_t bits) {

@@ -34,17 +34,14 @@ kv_layout plan_kv_layout(const model *m, dtype kv_type) {
     return (kv_layout){.type = kv_type};
 }
 
-bool plan_has_kv_q8(const model *m, const engine_options *opt) {
+bool plan_has_kv_q8(const model *m) {
     const kv_layout layout = plan_kv_layout(m, DTYPE_Q8_0);
-    return !opt->backend->no_kv_q8 && kv_layout_has_q8(&layout);
+    return kv_layout_has_q8(&layout);
 }
 
 static status check_kv_type(const model *m, const engine_options *opt, error *err) {
     const kv_layout l = plan_kv_layout(m, opt->kv_type);
-    if (opt->kv_type != DTYPE_Q8_0 || plan_has_kv_q8(m, opt)) return OK;
-    if (opt->backend->no_kv_q8)
-        return error_set(err, ERR_UNSUPPORTED, "kv: backend %s has no cache of Q8_0: take f16",
-                         opt->backend->name);
+    if (opt->kv_type != DTYPE_Q8_0 || plan_has_kv_q8(m)) return OK;
     return error_set(err, ERR_UNSUPPORTED,
                      "kv: a cache of Q8_0 wants heads of a multiple of %d elements, keys have %u "
                      "and values %u: take f16",

@@ -85,6 +85,14 @@ TEST(cuda_model_of_every_form_is_near_the_reference) {
     }
 }
 
+/* A number next to the border of two codes may fall on the other side of it. */
+TEST(cuda_model_with_a_cache_of_8_bits_is_near_the_reference) {
+    HOST_MACHINE("t4");
+    model *m = open_path("synth:small:f32");
+    if (m != NULL) check_numbers(m, "small", DTYPE_Q8_0, 1e-6);
+    model_close(m);
+}
+
 TEST(cuda_model_of_every_family_is_near_the_reference) {
     SKIP_UNDER_TSAN;
     static const char *const families[] = {

@@ -68,6 +68,23 @@ TEST(split_takes_what_it_planned_of_either_memory) {
     CHECK_EQ(host.leaks(), 0);
 }
 
+TEST(split_keeps_keys_and_values_in_8_bits_in_either_memory) {
+    HOST_MACHINE("t4");
+    int32_t ids[TOKENS];
+    model *m = opened("synth:small:f32");
+    engine_options opt = split_options(1);
+    fill_ids(ids, m->hparams.vocab);
+    float *want = rig_all_logits(m, &opt, ids, TOKENS, TOKENS);
+    opt.kv_type = DTYPE_Q8_0;
+    float *got = rig_all_logits(m, &opt, ids, TOKENS, 5);
+    const double nmse = rig_nmse(got, want, TOKENS * (size_t)m->hparams.vocab);
+    CHECK(nmse > 0 && nmse < 1e-4);
+    free(got);
+    free(want);
+    model_close(m);
+    CHECK_EQ(host.leaks(), 0);
+}
+
 TEST(split_asked_for_all_layers_is_none) {
     HOST_MACHINE("t4");
     model *m = opened("synth:tiny:f32");

@@ -3,6 +3,7 @@
  * Memory that no token was written to is NaN: a kernel that so much as multiplies it by 0 fails. */
 #include <math.h>
 
+#include "backend/kv_q8.h"
 #include "cudasim/oracle.h"
 #include "cudasim/quantized.h"
 #include "cudasim/rig.h"
@@ -34,13 +35,18 @@ static kv_view view_of(const cache *c) {
     return (kv_view){c->layout, c->blocks, c->tables, STRIDE};
 }
 
+static ck_kv_type type_of(dtype type) {
+    if (type == DTYPE_Q8_0) return CK_KV_Q8;
+    return type == DTYPE_F16 ? CK_KV_F16 : CK_KV_F32;
+}
+
 static ck_kv kv_of(const cache *c) {
     const kv_layout *l = &c->layout;
     return (ck_kv){.blocks = rig_at(c->blocks) + LAYER * kv_layer_bytes(l),
                    .tables = rig_at(c->tables),
                    .block_bytes = kv_block_bytes(l),
                    .table_stride = STRIDE,
-                   .is_f16 = l->type == DTYPE_F16,
+                   .type = type_of(l->type),
                    .kv_heads = l->kv_heads,
                    .key_dim = l->key_dim,
                    .value_dim = l->value_dim,
@@ -55,14 +61,16 @@ static void fill_seat(const cache *c, uint32_t seat, uint32_t tokens) {
             kv_part part = (kv_part)(i % 2);
             uint32_t n = kv_row_elems(&c->layout, (int)part);
             void *head = kv_at(&view, seat, t / KV_BLOCK_TOKENS, LAYER, part, i / 2);
-            for (uint32_t e = 0; e < n; e++) {
-                float x = 0;
-                rig_fill(&x, 1, 1);
+            float x[CK_ATTENTION_DIM_MAX];
+            rig_fill(x, n, 1);
+            if (c->layout.type == DTYPE_Q8_0)
+                kv_q8_put(kv_q8_row_at(&c->layout, head, (int)part, t % KV_BLOCK_TOKENS), 0, x, n);
+            for (uint32_t e = 0; c->layout.type != DTYPE_Q8_0 && e < n; e++) {
                 size_t at = (size_t)(t % KV_BLOCK_TOKENS) * n + e;
                 if (c->layout.type == DTYPE_F16)
-                    ((uint16_t *)head)[at] = convert_f32_to_f16(x);
+                    ((uint16_t *)head)[at] = convert_f32_to_f16(x[e]);
                 else
-                    ((float *)head)[at] = x;
+                    ((float *)head)[at] = x[e];
             }
         }
 }
@@ -110,6 +118,10 @@ TEST(k_kv_write_stores_rows_where_the_tables_say) {
         {{.type = DTYPE_F16, .kv_heads = 3, .key_dim = 200, .value_dim = 1}, 200, 1},
         {{.type = DTYPE_F16, .kv_heads = 1, .key_dim = 48, .value_dim = 40, .v_in_k = true}, 8, 40},
         {{.type = DTYPE_F32, .kv_heads = 1, .key_dim = 48, .value_dim = 40, .v_in_k = true}, 40, 8},
+        {{.type = DTYPE_Q8_0, .kv_heads = 2, .key_dim = 32, .value_dim = 160}, 32, 160},
+        {{.type = DTYPE_Q8_0, .kv_heads = 1, .key_dim = 96, .value_dim = 64, .v_in_k = true},
+         64,
+         32},
     };
     RIG_EACH(arch) {
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) check_write(arch, &cases[i]);
@@ -225,6 +237,18 @@ TEST(k_rope_write_is_both_turns_and_the_write) {
          32,
          true,
          true},
+        {{.type = DTYPE_Q8_0, .kv_heads = 2, .key_dim = 64, .value_dim = 32},
+         3,
+         0,
+         64,
+         true,
+         false},
+        {{.type = DTYPE_Q8_0, .kv_heads = 1, .key_dim = 160, .value_dim = 96},
+         1,
+         9,
+         130,
+         false,
+         false},
         {{.type = DTYPE_F32, .kv_heads = 2, .key_dim = 260, .value_dim = 2},
          0,
          0,
@@ -319,10 +343,14 @@ static const float *wanted(const attention_case *c, const attention_rig *a) {
     return oracle_end(pg_attention(oracle_program(), q, attn));
 }
 
+static const char *kernel_of(const attention_rig *a) {
+    return a->args.kv.type == CK_KV_Q8 ? "k_attention_q8" : "k_attention";
+}
+
 static void check_attention(int arch, const attention_case *c) {
     attention_rig a = make_rig(c);
     const float *want = wanted(c, &a);
-    rig_run(arch, "k_attention", &a.args, c->heads, a.rows + 1, 128, 0);
+    rig_run(arch, kernel_of(&a), &a.args, c->heads, a.rows + 1, 128, 0);
     rig_near(a.out, want, (size_t)a.rows * c->heads * c->layout.value_dim, NEAR);
 }
 
@@ -340,6 +368,9 @@ TEST(k_attention_of_heads_of_any_shape) {
         {.layout = LAYOUT(F16, 1, 1, 1, false), .heads = 1},
         {.layout = LAYOUT(F16, 2, 33, 31, false), .heads = 2},
         {.layout = LAYOUT(F32, 1, 100, 257, false), .heads = 1},
+        {.layout = LAYOUT(Q8_0, 2, 32, 32, false), .heads = 4},
+        {.layout = LAYOUT(Q8_0, 1, 128, 128, false), .heads = 2},
+        {.layout = LAYOUT(Q8_0, 1, 96, 288, false), .heads = 1},
     };
     RIG_EACH(arch) {
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
@@ -352,6 +383,7 @@ TEST(k_attention_of_latent_heads_and_of_the_widest) {
     static const attention_case cases[] = {
         {.layout = LAYOUT(F16, 1, 576, 512, true), .heads = 2},
         {.layout = LAYOUT(F32, 1, 40, 33, true), .heads = 2},
+        {.layout = LAYOUT(Q8_0, 1, 576, 512, true), .heads = 2},
         {.layout = LAYOUT(F16, 1, 1024, 1024, false), .heads = 1},
         {.layout = LAYOUT(F32, 1, 1023, 1021, false), .heads = 1},
     };
@@ -369,6 +401,7 @@ TEST(k_attention_with_windows_caps_sinks_and_slopes) {
         {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2, .window = 20, .sinks = true},
         {.layout = LAYOUT(F32, 2, 32, 24, false), .heads = 4, .window = 138, .slopes = true},
         {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2, .softcap = 2.5f},
+        {.layout = LAYOUT(Q8_0, 1, 32, 32, false), .heads = 2, .window = 20, .sinks = true},
         {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2, .sinks = true, .slopes = true},
         {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2, .whole = true, .slopes = true},
         {.layout = LAYOUT(F32, 1, 30, 32, false), .heads = 1, .whole = true, .window = 5},
@@ -387,6 +420,7 @@ TEST(k_attention_writes_the_codes_of_what_it_makes) {
         {.layout = LAYOUT(F16, 1, 64, 64, false), .heads = 2},
         {.layout = LAYOUT(F32, 1, 33, 32, false), .heads = 3, .window = 20},
         {.layout = LAYOUT(F16, 2, 80, 96, false), .heads = 2},
+        {.layout = LAYOUT(Q8_0, 1, 64, 96, false), .heads = 2},
         {.layout = LAYOUT(F16, 1, 128, 128, false), .heads = 1, .sinks = true},
         {.layout = LAYOUT(F32, 1, 8, 160, false), .heads = 2},
         {.layout = LAYOUT(F16, 1, 16, 288, false), .heads = 1},
@@ -399,12 +433,12 @@ TEST(k_attention_writes_the_codes_of_what_it_makes) {
             const quantized alone = quantized_buffers(a.rows, cols);
             a.args.codes = rig_at(both.codes);
             a.args.sums = rig_at(both.sums);
-            rig_run(arch, "k_attention", &a.args, cases[i].heads, a.rows + 1, 128, 0);
+            rig_run(arch, kernel_of(&a), &a.args, cases[i].heads, a.rows + 1, 128, 0);
             quantized_same(arch, both, a.out, a.rows, cols);
             a.args.out = 0;
             a.args.codes = rig_at(alone.codes);
             a.args.sums = rig_at(alone.sums);
-            rig_run(arch, "k_attention", &a.args, cases[i].heads, a.rows + 1, 128, 0);
+            rig_run(arch, kernel_of(&a), &a.args, cases[i].heads, a.rows + 1, 128, 0);
             quantized_same(arch, alone, a.out, a.rows, cols);
         }
     }
@@ -416,7 +450,7 @@ TEST(k_attention_gives_a_row_the_same_bits_in_every_batch) {
     attention_case c = {.layout = LAYOUT(F16, 1, 48, 64, false), .heads = 2, .window = 100};
     RIG_EACH(arch) {
         attention_rig a = make_rig(&c);
-        rig_run(arch, "k_attention", &a.args, c.heads, a.rows, 128, 0);
+        rig_run(arch, kernel_of(&a), &a.args, c.heads, a.rows, 128, 0);
         for (uint32_t r = 0; r < a.rows; r++) {
             size_t floats = (size_t)c.heads * c.layout.value_dim;
             float *out = rig_buffer(floats * sizeof *out);

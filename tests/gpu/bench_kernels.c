@@ -313,7 +313,7 @@ static status bench_attention(bench *b, uint32_t tokens, error *err) {
     attention_work w = {.copy_bytes = tokens / CK_KV_BLOCK_TOKENS * kv_block_bytes(&layout),
                         .args = {.kv = {.block_bytes = kv_block_bytes(&layout),
                                         .table_stride = tokens / CK_KV_BLOCK_TOKENS,
-                                        .is_f16 = 1,
+                                        .type = CK_KV_F16,
                                         .kv_heads = KV_HEADS,
                                         .key_dim = HEAD_DIM,
                                         .value_dim = HEAD_DIM},

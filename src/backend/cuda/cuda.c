@@ -152,7 +152,6 @@ static void cuda_report(const backend *b, backend_report *out) {
 const backend_ops backend_cuda = {
     .name = "cuda",
     .no_adapters = true,
-    .no_kv_q8 = true,
     .split = &backend_split,
     .path = cuda_path,
     .packed_path = BACKEND_PATH_CONVERTED,

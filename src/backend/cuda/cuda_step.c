@@ -12,10 +12,15 @@
 
 /* --- the memory that batches bring -------------------- */
 
+static ck_kv_type kv_type_of(dtype type) {
+    if (type == DTYPE_Q8_0) return CK_KV_Q8;
+    return type == DTYPE_F16 ? CK_KV_F16 : CK_KV_F32;
+}
+
 static ck_kv kv_of(const kv_layout *l, const void *blocks, uint32_t layer) {
     return (ck_kv){.blocks = (uint64_t)(uintptr_t)blocks + layer * kv_layer_bytes(l),
                    .block_bytes = kv_block_bytes(l),
-                   .is_f16 = l->type == DTYPE_F16,
+                   .type = kv_type_of(l->type),
                    .kv_heads = l->kv_heads,
                    .key_dim = l->key_dim,
                    .value_dim = l->value_dim,
@@ -30,6 +35,8 @@ static void patch_kv(backend *b, cuda_launch_entry *e, const batch *in) {
     kv->tables = old.tables;
     kv->table_stride = old.table_stride;
     if (e->kernel == CUDA_k_kv_write) e->width = in->kv.layout.kv_heads;
+    if (e->kernel == CUDA_k_attention || e->kernel == CUDA_k_attention_q8)
+        e->kernel = e->many = kv->type == CK_KV_Q8 ? CUDA_k_attention_q8 : CUDA_k_attention;
 }
 
 static void patch_state(backend *b, const cuda_launch_entry *e, const batch *in) {

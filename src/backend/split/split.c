@@ -207,7 +207,6 @@ static backend_path split_path(dtype t) { return backend_cuda.path(t); }
 const backend_ops backend_split = {
     .name = "cuda + cpu",
     .no_adapters = true,
-    .no_kv_q8 = true,
     .path = split_path,
     .packed_path = BACKEND_PATH_CONVERTED,
     .plan = split_plan,
