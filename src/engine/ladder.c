@@ -10,8 +10,8 @@
  * Down: the first rung that can goes down, and the memory is planned again, until it is enough.
  * Rows come first, because fewer of them cost time, while a shorter context takes something away;
  * how far the context has to go is known from what the cache of one sequence may have.  Layers come
- * last, because each of them costs more time than all the others together: the device keeps as many
- * as fit beside the lowest of the other rungs.  Then up: a rung may have gone down in vain before a
+ * last, because each of them makes every token slower: the device keeps as many as fit beside the
+ * lowest of the other rungs.  Then up: a rung may have gone down in vain before a
  * later one helped, and comes back as far as there is room.  So the layers of the device are the
  * most that are possible, then the context is the longest, and then the rows are the most.
  *
