@@ -20,6 +20,7 @@ import traceback
 BINARY = None
 TMP = None  # a folder of this run
 TINY = None  # a generated model: random weights, 512 tokens, context 2048
+MACHINE = {}  # variables of all commands: the GPU that there is for them
 SANITIZER = os.environ.get("GANTRY_TEST_SANITIZER", "")
 SCALE = int(os.environ.get("GANTRY_TEST_SCALE", "1"))
 PATIENCE_S = 60 * (4 if SANITIZER else 1)  # nothing that works takes this long
@@ -121,15 +122,15 @@ def run_one(name, function, report):
         print(f"  {time.monotonic() - begun:6.2f} s {name}", file=sys.stderr)
 
 
-def run_topic(topic, wanted, report):
+def run_topic(topic, wanted, report, prefix=""):
     ran = False
     for of, function in TESTS:
-        name = f"{topic}.{function.__name__}"
+        name = f"{prefix}{topic}.{function.__name__}"
         if of == topic and wanted in name:
             run_one(name, function, report)
             ran = True
     if ran and SHARED_SERVERS:
-        run_one(f"{topic}.its_servers_end_without_complaint", stop_shared_servers, report)
+        run_one(f"{prefix}{topic}.its_servers_end_without_complaint", stop_shared_servers, report)
 
 
 def setup(binary):
@@ -189,7 +190,7 @@ class Done:
 def environment(more=None):
     """Ours without GANTRY_*, which every command would take for its options."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("GANTRY_")}
-    return {**own, **(more or {})}
+    return {**own, **MACHINE, **(more or {})}
 
 
 def gantry(*args, stdin=b"", env=None, timeout=None, before=None):

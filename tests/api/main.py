@@ -4,6 +4,7 @@ A topic is a file test_TOPIC.py; a test is called TOPIC.FUNCTION, and FILTER is 
 that name.  One line per test on stdout; the exit status is 0 when none failed.
 """
 import importlib
+import os
 import shutil
 import sys
 
@@ -40,6 +41,29 @@ TOPICS = (
 RACING = ("lora", "embeddings", "server", "stream", "load", "lifecycle", "chat", "tools", "box", "gpu")
 
 
+# The tests of the server are run once more with its models on the software GPU, where there is one.
+ON_GPU = ("server", "stream", "load", "lifecycle", "chat", "tools", "box")
+
+
+def models_are_computed_on_the_gpu():
+    with harness.Server() as server:
+        model = server.get("/health").must(200).json["models"][0]
+        harness.check(model["backend"].startswith("cuda"), f"backend {model['backend']!r}")
+
+
+def run_on_gpu(wanted, report):
+    libraries = os.path.join(os.path.dirname(harness.BINARY), "cudasim", "lib")
+    if harness.SANITIZER == "tsan" or not os.path.exists(os.path.join(libraries, "libcuda.so.1")):
+        return
+    harness.MACHINE = {"LD_LIBRARY_PATH": libraries, "CUDASIM": "t4"}
+    first = "on_gpu.models_are_computed_on_the_gpu"
+    if wanted in first:
+        harness.run_one(first, models_are_computed_on_the_gpu, report)
+    for topic in ON_GPU:
+        harness.run_topic(topic, wanted, report, "on_gpu.")
+    harness.MACHINE = {}
+
+
 def main():
     binary = sys.argv[1]
     wanted = sys.argv[2] if len(sys.argv) > 2 else ""
@@ -49,6 +73,8 @@ def main():
         for topic in RACING if harness.SANITIZER == "tsan" and not wanted else TOPICS:
             importlib.import_module("test_" + topic)
             harness.run_topic(topic, wanted, report)
+        if not wanted or wanted.startswith("on_gpu."):
+            run_on_gpu(wanted, report)
     finally:
         shutil.rmtree(harness.TMP, ignore_errors=True)
     print(f"api: {report.passed} passed, {report.failed} failed, {report.skipped} skipped")
