@@ -421,6 +421,7 @@ static const float *step_engine(void *ctx, const engine_row *rows, uint32_t coun
 }
 
 static const float *hidden_of_engine(void *ctx) { return engine_hidden(ctx); }
+static const int32_t *best_of_engine(void *ctx) { return engine_best(ctx); }
 static const error *fault_of_engine(void *ctx) { return engine_fault(ctx); }
 
 static status open_roles(stack *s, const config *c, const engine_options *opt, error *err) {
@@ -447,6 +448,7 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
         .stepper = {.ctx = s->engine,
                     .step = step_engine,
                     .hidden = hidden_of_engine,
+                    .best = best_of_engine,
                     .fault = fault_of_engine},
         .kv = engine_kv(s->engine),
         .link = &s->inner,

@@ -115,10 +115,17 @@ typedef struct batch {
     const float *input;    /* [rows, cols] of op INPUT, on the host; NULL where there is none */
     uint32_t head_rows;
     const uint32_t *head; /* [head_rows] ascending indices into taken: logits are wanted */
+    const bool *best; /* [head_rows] instead of its logits and its hidden state only the id of the
+                         row's largest logit is wanted (tensor/best.h); NULL: of no row */
     kv_view kv;
     float *states;                /* [seats, program.state_floats], or NULL when that is 0 */
     const lora_mix *const *loras; /* [rows], NULL where a row has none; or NULL */
 } batch;
+
+/* Are the logits of head row h wanted, and its hidden state? */
+static inline bool batch_wants_logits(const batch *b, uint32_t h) {
+    return b->best == NULL || !b->best[h];
+}
 
 /* Tokens of its sequence that row r can see when attention is not causal: the sequence is whole
  * in the batch. */

@@ -20,6 +20,7 @@ struct engine {
     void *blocks;  /* the backend's; [plan.kv_blocks] of kv_block_bytes(); NULL when these are 0 */
     float *states; /* the backend's; [seats, program->state_floats]; NULL when these are 0 */
     const float *hidden; /* of the last step; the backend's */
+    const int32_t *best; /* the same */
     const error *fault;  /* of the last step; the backend's or load_error; NULL: none */
     bool loaded;         /* by engine_load(); on a device the first step does it, too */
     error load_error;
@@ -29,6 +30,7 @@ struct engine {
     bool *prompt;           /* [rows_max] */
     uint32_t *taken;        /* [rows_max] */
     uint32_t *head;         /* [rows_max] */
+    bool *head_best;        /* [rows_max] */
     batch_run *runs;        /* [rows_max] */
     const lora_mix **loras; /* [rows_max]; NULL without adapters */
     uint64_t *seat_steps;   /* [seats] the last step in which the seat had rows */
@@ -48,13 +50,14 @@ static status open_rows(engine *e, error *err) {
     e->prompt = mem_try_calloc(n, sizeof *e->prompt);
     e->taken = mem_try_calloc(n, sizeof *e->taken);
     e->head = mem_try_calloc(n, sizeof *e->head);
+    e->head_best = mem_try_calloc(n, sizeof *e->head_best);
     e->runs = mem_try_calloc(n, sizeof *e->runs);
     if (adapters) e->loras = mem_try_calloc(n, sizeof *e->loras);
     e->seat_steps = mem_try_calloc(seats, sizeof *e->seat_steps);
     e->seat_tokens = mem_try_calloc(seats, sizeof *e->seat_tokens);
     if (e->tokens == NULL || e->pos == NULL || e->seats == NULL || e->prompt == NULL ||
-        e->taken == NULL || e->head == NULL || e->runs == NULL || (adapters && e->loras == NULL) ||
-        e->seat_steps == NULL || e->seat_tokens == NULL)
+        e->taken == NULL || e->head == NULL || e->head_best == NULL || e->runs == NULL ||
+        (adapters && e->loras == NULL) || e->seat_steps == NULL || e->seat_tokens == NULL)
         return error_set(err, ERR_NOMEM, "engine: no memory for %zu rows and %zu seats", n, seats);
     return OK;
 }
@@ -167,6 +170,7 @@ void engine_close(engine *e) {
     mem_free(e->prompt);
     mem_free(e->taken);
     mem_free(e->head);
+    mem_free(e->head_best);
     mem_free(e->runs);
     mem_free(e->loras);
     mem_free(e->seat_steps);
@@ -211,6 +215,17 @@ static void add_to_run(engine *e, batch *b, const engine_row *row) {
     }
 }
 
+/* Row r of the batch comes back as whatever is wanted of it. */
+static void take_row(engine *e, batch *b, uint32_t r, const engine_row *row) {
+    ASSERT(!row->wants_best || (!row->wants_logits && !row->wants_hidden));
+    if (row->wants_best) b->best = e->head_best;
+    if (row->wants_logits || row->wants_best) {
+        e->head_best[b->head_rows] = row->wants_best;
+        e->head[b->head_rows++] = b->taken_rows;
+    }
+    if (row->wants_logits || row->wants_best || row->wants_hidden) e->taken[b->taken_rows++] = r;
+}
+
 static void add_row(engine *e, batch *b, const engine_row *row) {
     ASSERT(row->token >= 0 && (uint32_t)row->token < e->m->hparams.vocab);
     ASSERT(row->seat < e->opt.seats && row->pos < kv_seat_tokens(e->kv, row->seat));
@@ -223,8 +238,7 @@ static void add_row(engine *e, batch *b, const engine_row *row) {
     e->prompt[r] = row->prompt;
     if (e->loras != NULL) e->loras[r] = row->lora;
     if (row->lora != NULL) b->loras = e->loras;
-    if (row->wants_logits) e->head[b->head_rows++] = b->taken_rows;
-    if (row->wants_logits || row->wants_hidden) e->taken[b->taken_rows++] = r;
+    take_row(e, b, r, row);
 }
 
 static void end_runs(engine *e, const batch *b) {
@@ -257,6 +271,7 @@ const float *engine_step(engine *e, const engine_row *rows, uint32_t count) {
     ASSERT(b.taken_rows <= e->program->max.taken && b.head_rows <= e->program->max.head);
     step_result result = e->ops->step(e->backend, &b);
     e->hidden = result.hidden;
+    e->best = result.best;
     e->fault = result.fault;
     mem_thaw();
     return result.logits;
@@ -269,6 +284,7 @@ status engine_check(const engine *e, error *err) {
 }
 
 const float *engine_hidden(const engine *e) { return e->hidden; }
+const int32_t *engine_best(const engine *e) { return e->best; }
 
 /* --- introspection -------------------- */
 

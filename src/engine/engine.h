@@ -28,8 +28,8 @@ typedef struct engine_options {
     uint32_t seats;            /* sequences that run at the same time */
     uint32_t rows_max;         /* rows of one step */
     uint32_t rows_min;         /* as few, or as seats, when memory is short; 0: never fewer */
-    uint32_t taken_rows_max;   /* rows of one step whose logits are wanted */
-    uint32_t hidden_rows_max;  /* rows whose hidden states or logits are wanted; 0: as many */
+    uint32_t taken_rows_max;   /* rows of one step whose logits, or best token, are wanted */
+    uint32_t hidden_rows_max;  /* these, and rows whose hidden states are; 0: as many */
     uint32_t lora_rank_max;    /* of adapters; 0: there will be none */
     uint64_t kv_bytes_max;     /* 0: every seat can be full, as far as memory allows */
     uint64_t spoken_for_bytes; /* of the free memory, planned by others and not touched yet */
@@ -116,14 +116,16 @@ typedef struct engine_row {
     uint32_t pos;
     uint32_t seat;
     bool wants_logits;
+    bool wants_best; /* instead of them: only the id of the largest one, engine_best() */
     bool wants_hidden;
     bool prompt;          /* the token was given, not generated */
     const lora_mix *lora; /* adapters of its sequence; NULL: none */
 } engine_row;
 
 /* Compute the rows.  The caller has grown every seat to cover its rows.  Returns logits
- * [rows that want them, engine_logits_cols()] in row order, valid until the next step; NULL where
- * the model has no head, and when the device failed. */
+ * [rows that want them or the best, engine_logits_cols()] in row order, valid until the next step;
+ * those of rows that want the best may be anything.  NULL where the model has no head, and when the
+ * device failed. */
 const float *engine_step(engine *e, const engine_row *rows, uint32_t count);
 
 /* What the device failed with: there are no results of the last step and there is no further one,
@@ -132,9 +134,15 @@ const error *engine_fault(const engine *e);
 /* The same as a status. */
 NODISCARD status engine_check(const engine *e, error *err);
 
-/* Of the last step: the states after the model's last norm, [rows that want hidden states or
- * logits, engine_hidden_cols()] in row order; valid until the next step. */
+/* Of the last step: the states after the model's last norm, [rows that want anything,
+ * engine_hidden_cols()] in row order; valid until the next step.  Those of rows that want the best
+ * may be anything. */
 const float *engine_hidden(const engine *e);
+
+/* Of the last step: the id of the largest logit (tensor/best.h), [rows that want logits or the
+ * best] in row order; valid until the next step, and only where the best was wanted.  NULL when
+ * nobody did. */
+const int32_t *engine_best(const engine *e);
 
 /* --- what can be adapted -------------------- */
 

@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "base/num.h"
 #include "engine/philox.h"
+#include "tensor/best.h"
 
 typedef struct candidate {
     float logit;
@@ -59,11 +60,7 @@ void sampler_destroy(sampler *s) {
 
 /* --- order -------------------- */
 
-/* Does a stand before b: higher logit, then smaller id?  NaN stands last. */
-static bool before(candidate a, candidate b) {
-    if (isnan(a.logit) || isnan(b.logit)) return isnan(b.logit) && (!isnan(a.logit) || a.id < b.id);
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-}
+static bool before(candidate a, candidate b) { return best_before(a.logit, a.id, b.logit, b.id); }
 
 static void swap(candidate *a, candidate *b) {
     candidate t = *a;
@@ -133,6 +130,12 @@ static float penalized(float logit, const sample_params *p, uint32_t seen, uint3
     return logit;
 }
 
+/* Do penalties leave every logit as it is, whatever the history? */
+static bool is_without_penalties(const sample_params *p) {
+    return p->repetition_penalty == 1.0f && p->presence_penalty == 0.0f &&
+           p->frequency_penalty == 0.0f;
+}
+
 /* Runs first, while list[id] is still the candidate of that id. */
 static void stage_penalties(sampler *s, const sample_params *p, sample_history h) {
     ASSERT(s->count == s->vocab && s->sorted == 0);
@@ -140,9 +143,7 @@ static void stage_penalties(sampler *s, const sample_params *p, sample_history h
         int32_t id = p->biases[i].id;
         if (id >= 0 && (uint32_t)id < s->vocab) s->list[id].logit += p->biases[i].bias;
     }
-    if (p->repetition_penalty == 1.0f && p->presence_penalty == 0.0f &&
-        p->frequency_penalty == 0.0f)
-        return;
+    if (is_without_penalties(p)) return;
     uint32_t from = h.count - num_min_u32(h.count, p->penalty_tokens);
     for (uint32_t i = from; i < h.count; i++) {
         s->seen[h.ids[i]]++;
@@ -262,6 +263,13 @@ static void fill_logprobs(sampler *s, const float *logits, const sample_params *
         out->top_ids[i] = s->list[i].id;
         out->top_logprobs[i] = (float)((double)s->list[i].logit - norm);
     }
+}
+
+/* Of temperatures other than 0 and 1 the chain divides first, which can make two logits equal: that
+ * the larger one wins is then not certain. */
+bool sample_is_best(const sample_params *p) {
+    const bool one = p->temperature == 0.0f || (p->temperature == 1.0f && p->top_k == 1);
+    return one && p->biases_count == 0 && is_without_penalties(p) && !p->logprobs;
 }
 
 void sampler_pick(sampler *s, const float *logits, const sample_params *p, sample_history history,

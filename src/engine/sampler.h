@@ -47,6 +47,10 @@ typedef enum sample_stage {
     SAMPLE_MIN_P, /* Nguyen et al. 2024 */
 } sample_stage;
 
+/* Is all that sampler_pick() does of any logits to take the one that stands first (best_of() of
+ * tensor/best.h), as long as no id is banned?  Then it need not see them. */
+bool sample_is_best(const sample_params *p);
+
 /* The tokens a choice has seen: prompt, then output. */
 typedef struct sample_history {
     const int32_t *ids; /* [count] */

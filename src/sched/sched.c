@@ -388,24 +388,34 @@ void sched_fail(sched *s, step_plan *plan, const error *why) {
     }
 }
 
-static engine_row row_of(const plan_item *it, uint32_t k) {
+/* Will the sampler do nothing but take the largest of the next logits? */
+static bool takes_best(const sched *s, const seq *q) {
+    const sched_request *r = q->request;
+    return s->opt.finds_best && seq_output_count(q) >= r->tokens_min &&
+           sample_is_best(&r->sampling);
+}
+
+static engine_row row_of(const sched *s, const plan_item *it, uint32_t k) {
     const seq *q = it->seq;
     const sched_request *r = q->request;
     uint32_t pos = it->from + k;
     bool pools = seq_is_vector(q) && seq_pools(q, pos);
+    bool sampled = it->wants_logits && k + 1 == it->rows;
+    bool best = sampled && takes_best(s, q);
     return (engine_row){.token = q->ids[pos],
                         .pos = pos,
                         .seat = q->seat,
-                        .wants_logits = (it->wants_logits && k + 1 == it->rows) ||
-                                        (pools && r->kind == GEN_KIND_RANK),
+                        .wants_logits = (sampled && !best) || (pools && r->kind == GEN_KIND_RANK),
+                        .wants_best = best,
                         .wants_hidden = pools && r->kind == GEN_KIND_EMBED,
                         .prompt = pos<r->prompt_count, .lora = r->mix.count> 0 ? &r->mix : NULL};
 }
 
-static void fill_rows(const step_plan *plan, engine_row *rows) {
+static void fill_rows(const sched *s, const step_plan *plan, engine_row *rows) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < plan->items_count; i++)
-        for (uint32_t k = 0; k < plan->items[i].rows; k++) rows[n++] = row_of(&plan->items[i], k);
+        for (uint32_t k = 0; k < plan->items[i].rows; k++)
+            rows[n++] = row_of(s, &plan->items[i], k);
     ASSERT(n == plan->rows);
 }
 
@@ -434,7 +444,7 @@ void sched_commit(sched *s, step_plan *plan, uint64_t now_ns, engine_row *rows) 
         status st = kv_seat_grow(s->kv, it->seq->seat, it->from + it->rows, NULL);
         ASSERT(st == OK); /* the plan counted the blocks */
     }
-    fill_rows(plan, rows);
+    fill_rows(s, plan, rows);
 }
 
 /* --- introspection -------------------- */

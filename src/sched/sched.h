@@ -5,7 +5,7 @@
  *   sched_plan()    pure: which rows the next step computes, who is admitted, who must
  *                   give its blocks back.  Never reads a token.
  *   sched_commit()  carries the plan out on seats and blocks
- *   (the step, then one sampled token per row that wants logits)
+ *   (the step, then one sampled token per row that wants logits or the best)
  *   sched_apply()   appends the tokens, finishes what is complete
  *
  * Order: running sequences decode first, oldest first; then prompts are computed in
@@ -44,6 +44,7 @@ typedef struct sched_options {
     const int32_t *eog_ids; /* end of sequence or turn; borrowed */
     uint32_t eog_count;
     bool no_generate;          /* the model has no head to sample tokens from */
+    bool finds_best;           /* steps find the largest logit themselves: rows may want only it */
     bool no_sharing;           /* a choice cannot start with blocks of another (state models) */
     bool whole_prompts;        /* encoders: all rows of a sequence in one step */
     uint32_t embed_dims;       /* values of an EMBED vector; 0: not offered */

@@ -27,6 +27,7 @@ struct engine_worker {
     metrics metrics;
     uint32_t head_width; /* floats of a row of logits: tokens, or labels */
     uint64_t steps;
+    uint64_t greedy_rows; /* that wanted the best */
     uint64_t status_at_ns;
     bool draining;
     _Atomic bool broken; /* set once, by the engine thread; nothing else is read after it */
@@ -50,12 +51,13 @@ status engine_worker_create(engine_worker **out, const engine_worker_options *op
     engine_worker *w = mem_try_calloc(1, sizeof *w);
     if (w == NULL) return error_set(err, ERR_NOMEM, "engine worker: no memory");
     w->opt = *opt;
+    w->opt.sched.finds_best = opt->stepper.best != NULL;
     w->head_width = opt->sched.no_generate ? opt->sched.rank_labels : opt->sched.vocab;
     buf_init(&w->in, WIRE_FRAME_BYTES_MAX);
     buf_init(&w->out, WIRE_FRAME_BYTES_MAX);
     metrics_init(&w->metrics);
     status st = take_memory(w, err);
-    if (st == OK) st = sched_create(&w->sched, &opt->sched, opt->kv, &w->out, err);
+    if (st == OK) st = sched_create(&w->sched, &w->opt.sched, opt->kv, &w->out, err);
     if (st == OK) st = sampler_create(&w->sampler, opt->sched.vocab, err);
     if (st == OK) st = step_plan_create(&w->plan, &opt->sched, err);
     if (st != OK) {
@@ -176,6 +178,7 @@ static void fill_metrics(engine_worker *w) {
     metrics_set(m, METRIC_PREFILL_ROWS_TOTAL, c.prefill_rows);
     metrics_set(m, METRIC_DECODE_ROWS_TOTAL, c.decode_rows);
     metrics_set(m, METRIC_STEP_ROWS_TOTAL, c.prefill_rows + c.decode_rows);
+    metrics_set(m, METRIC_GREEDY_ROWS_TOTAL, w->greedy_rows);
     metrics_set(m, METRIC_STEPS_TOTAL, w->steps);
     metrics_set(m, METRIC_PREEMPTIONS_TOTAL, c.preemptions);
     metrics_set(m, METRIC_CANCELLED_TOTAL, c.canceled);
@@ -213,26 +216,43 @@ static void sample(engine_worker *w, const seq *q, const float *logits, sample_r
                  banned, out);
 }
 
-/* What the step made goes where it is wanted: rows with logits are sampled, or are scores; hidden
- * states go into vectors.  Both stand in row order. */
-static void collect(engine_worker *w, const float *logits, const float *hidden) {
-    const sched_options *o = &w->opt.sched;
-    uint32_t sampled = 0;
+/* What a step made, from the next row's on: all stand in row order. */
+typedef struct made {
+    const float *logits;
+    const int32_t *best;  /* NULL: no row wants it */
+    const float *hidden;  /* NULL: no row wants it */
+    sample_result *token; /* of the next sequence that gets one */
+} made;
+
+/* What a row made goes where it is wanted: logits are sampled, or are scores; hidden states go into
+ * vectors. */
+static void collect_row(engine_worker *w, seq *q, const engine_row *row, made *m) {
+    const bool head = row->wants_logits || row->wants_best;
+    if (row->wants_hidden)
+        seq_vector_add(q, m->hidden);
+    else if (row->wants_best)
+        *m->token++ = (sample_result){.id = *m->best};
+    else if (row->wants_logits && q->request->kind == GEN_KIND_RANK)
+        seq_vector_add(q, m->logits);
+    else if (row->wants_logits)
+        sample(w, q, m->logits, m->token++);
+    w->greedy_rows += row->wants_best;
+    if (head) m->logits += w->head_width;
+    if (head && m->best != NULL) m->best++;
+    if (m->hidden != NULL && (head || row->wants_hidden)) m->hidden += w->opt.sched.embed_dims;
+}
+
+static void collect(engine_worker *w, const float *logits) {
+    const stepper *st = &w->opt.stepper;
+    made m = {.logits = logits,
+              .best = st->best != NULL ? st->best(st->ctx) : NULL,
+              .hidden = st->hidden != NULL ? st->hidden(st->ctx) : NULL,
+              .token = w->results};
     const engine_row *row = w->rows;
     mem_freeze("collect");
-    for (uint32_t i = 0; i < w->plan->items_count; i++) {
-        seq *q = w->plan->items[i].seq;
-        for (uint32_t k = 0; k < w->plan->items[i].rows; k++, row++) {
-            if (row->wants_hidden)
-                seq_vector_add(q, hidden);
-            else if (row->wants_logits && q->request->kind == GEN_KIND_RANK)
-                seq_vector_add(q, logits);
-            else if (row->wants_logits)
-                sample(w, q, logits, &w->results[sampled++]);
-            if (row->wants_logits) logits += w->head_width;
-            if (hidden != NULL && (row->wants_logits || row->wants_hidden)) hidden += o->embed_dims;
-        }
-    }
+    for (uint32_t i = 0; i < w->plan->items_count; i++)
+        for (uint32_t k = 0; k < w->plan->items[i].rows; k++)
+            collect_row(w, w->plan->items[i].seq, row++, &m);
     mem_thaw();
 }
 
@@ -255,7 +275,7 @@ static void compute(engine_worker *w) {
         fail(w, fault);
         return;
     }
-    collect(w, logits, st->hidden != NULL ? st->hidden(st->ctx) : NULL);
+    collect(w, logits);
     uint64_t end_ns = os_now_ns();
     metrics_observe_ns(&w->metrics, METRIC_STEP_SECONDS, end_ns - start_ns);
     sched_apply(w->sched, w->plan, w->results, end_ns, end_ns - start_ns);

@@ -18,11 +18,14 @@ enum { ENGINE_STATUS_MS = 100 };
 /* What computes a step: the engine, or a fake one in simulation. */
 typedef struct stepper {
     void *ctx;
-    /* logits [rows that want them, vocab] */
+    /* logits [rows that want them or the best, vocab] */
     const float *(*step)(void *ctx, const engine_row *rows, uint32_t count);
-    /* hidden states [rows that want them or logits, embed_dims] of the last step; NULL: the
+    /* hidden states [rows that want anything, embed_dims] of the last step; NULL: the
      * scheduler offers no embeddings */
     const float *(*hidden)(void *ctx);
+    /* ids [rows that want logits or the best] of the last step, where the best is wanted; NULL: no
+     * row may want it, all that are sampled have logits */
+    const int32_t *(*best)(void *ctx); /* optional */
     /* What the last step failed with: it gave nothing, and there will be no other; NULL: it went
      * well.  May be left out where steps cannot fail. */
     const error *(*fault)(void *ctx); /* optional */

@@ -189,6 +189,56 @@ def the_device_is_chosen_by_index_uuid_and_pci_id():
     check(done.code != 0 and wanted["name"] in done.err, f"no list of GPUs: {done.err!r}")
 
 
+# --- greedy text -------------------------------------------------------------------------------
+
+
+def greedy_rows(server):
+    """How many tokens were found without logits, once all requests have ended."""
+    server.wait_idle()
+    return server.metrics().total("greedy_rows_total")
+
+
+@test
+def greedy_tokens_are_those_that_the_sampler_takes_from_logits():
+    """Whatever makes the sampler look at the logits, and changes nothing, changes no token."""
+    count = 16
+    plain = {"prompt": "once upon a time", "max_tokens": count, "temperature": 0}
+    plain["ignore_eos"] = True
+    looks = ({"logprobs": 2}, {"logit_bias": {"3": 0}}, {"frequency_penalty": 1e-30})
+    for flags, env in ((("--gpu", "require"), on_gpu()), (("--gpu", "off"), None)):
+        with Server(*flags, "--parallel", "4", env=env) as server:
+
+            def ask(more=None):
+                body = dict(plain, **(more or {}))
+                return server.post("/v1/completions", body).must(200).json["choices"][0]["text"]
+
+            text = ask()
+            equal(greedy_rows(server), count, f"rows without logits, {flags}")
+            equal([ask(more) for more in looks], [text] * len(looks), f"texts, {flags}")
+            ask({"temperature": 0.8})
+            many = [None] * 6  # with and without, in the same steps
+
+            def keep(i):
+                many[i] = ask(looks[i // 2] if i % 2 else None)
+
+            harness.in_parallel([lambda i=i: keep(i) for i in range(6)])
+            equal(many, [text] * 6, f"texts beside one another, {flags}")
+            equal(greedy_rows(server), 4 * count, f"rows without logits at the end, {flags}")
+
+
+@test
+def greedy_text_costs_four_bytes_a_token():
+    """What comes back from a card; with a penalty all logits do."""
+    brought = []
+    for more in ((), ("--repeat-penalty", "1.0001")):
+        args = ("--raw", "--temp", "0", "-p", "once", "-n", "16", "--gpu", "require", *more)
+        done = gantry("run", harness.TINY, *args, env=on_gpu(CUDASIM_REPORT="1")).succeeded()
+        brought.append(int(re.search(r"copied_out=(\d+)", done.err).group(1)))
+    vocab_bytes = 4 * 512
+    check(brought[1] > 16 * vocab_bytes, f"{brought[1]} bytes with logits")
+    check(brought[0] < brought[1] - 15 * vocab_bytes, f"{brought} bytes without and with logits")
+
+
 # --- memory ------------------------------------------------------------------------------------
 
 
@@ -329,7 +379,7 @@ def the_bench_of_a_card_measures_every_kind():
     said, report = on_a_card("bench.py", "--dry", env=on_gpu())
     for path in report["paths"]:
         names = [row["name"] for row in path["rows"]]
-        equal(len(names), 3 + 6 * (4 + 1) * 2 + 3 + 2, f"rows of {path['path']}")
+        equal(len(names), 3 + 6 * (4 + 1) * 2 + 3 + 2 + 2, f"rows of {path['path']}")
         check(all(row["us"] > 0 for row in path["rows"]), "a time that is none")
     equal([len(model["rows"]) for model in report["models"]], [2], "tests of models")
     check("no figure here is a card's" in said, f"nobody is warned: {said[-200:]!r}")

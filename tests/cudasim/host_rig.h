@@ -29,6 +29,7 @@
     X(fault_lines, void, (bool on))                                                     \
     X(calls, uint64_t, (const char *symbol))                                            \
     X(launches, uint64_t, (const char *kernel))                                         \
+    X(copied, sim_copied_bytes, (void))                                                 \
     X(default_stream_uses, uint64_t, (void))                                            \
     X(memory, sim_memory_use, (uint32_t gpu))                                           \
     X(mark, void, (void))                                                               \

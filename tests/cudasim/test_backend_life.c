@@ -446,6 +446,58 @@ TEST(cuda_names_what_it_cannot_compute) {
     lab_free(l);
 }
 
+/* --- what comes back -------------------- */
+
+/* Bytes that a step of `count` rows, of which the last `head` are sampled, brings to the host. */
+static uint64_t bytes_of_step(engine *e, uint32_t count, uint32_t head, bool best) {
+    engine_row rows[16];
+    kv_seat_clear(engine_kv(e), 3);
+    CHECK_EQ(kv_seat_grow(engine_kv(e), 3, count, NULL), OK);
+    for (uint32_t i = 0; i < count; i++)
+        rows[i] = (engine_row){.token = (int32_t)i,
+                               .pos = i,
+                               .seat = 3,
+                               .wants_logits = !best && i + head >= count,
+                               .wants_best = best && i + head >= count};
+    const uint64_t before = host.copied().out;
+    (void)engine_step(e, rows, count);
+    return host.copied().out - before;
+}
+
+/* Four bytes a row, and the word that says whether the step went well. */
+TEST(cuda_step_for_the_best_brings_no_logits) {
+    HOST_MACHINE("t4");
+    model *m = tiny("synth:tiny:q8_0");
+    engine *e = NULL;
+    const engine_options opt = small_options();
+    CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+    const uint64_t row_bytes = 4u * (engine_logits_cols(e) + engine_hidden_cols(e));
+    CHECK_EQ(bytes_of_step(e, 5, 0, false), 4);
+    CHECK_EQ(bytes_of_step(e, 5, 1, false), 4 + row_bytes);
+    CHECK_EQ(host.launches("k_argmax"), 0);
+    CHECK_EQ(bytes_of_step(e, 5, 1, true), 4 + 4);
+    CHECK_EQ(host.launches("k_argmax"), 1);
+    CHECK_EQ(bytes_of_step(e, 8, 8, true), 4 + 8 * 4);
+    CHECK_EQ(bytes_of_step(e, 8, 8, false), 4 + 8 * row_bytes);
+    CHECK_EQ(host.launches("k_argmax"), 2);
+    engine_close(e);
+    model_close(m);
+    CHECK_EQ(host.leaks(), 0);
+}
+
+TEST(cuda_step_gives_each_row_what_it_wants) {
+    static const char *const machines[] = {"t4", "{\"gpus\":[{\"preset\":\"h100\"}],"
+                                                 "\"streams\":\"deferred\",\"seed\":7}"};
+    for (int i = 0; i < 2; i++) {
+        HOST_MACHINE(machines[i]);
+        model *m = tiny("synth:tiny:q8_0");
+        const engine_options opt = rig_options(&on_cuda, DTYPE_F16, 64);
+        rig_check_best(m, &opt);
+        model_close(m);
+        CHECK_EQ(host.leaks(), 0);
+    }
+}
+
 /* --- faults -------------------- */
 
 TEST(cuda_fault_in_a_step_is_told_once_and_for_all) {

@@ -109,6 +109,10 @@ TEST(sim_driver_fills_and_copies_move_bytes) {
     OK_CALL(cuMemsetD8Async(p + 4, 9, 4, s));
     OK_CALL(cuMemcpyDtoDAsync_v2(q, p, 16, s));
     OK_CALL(cuMemcpyDtoHAsync_v2(words, q, 16, s));
+    CHECK_EQ(sim_copied().out, 16);
+    CHECK_EQ(sim_copied().in, 0);
+    OK_CALL(cuMemcpyHtoDAsync_v2(q, words, 12, s));
+    CHECK_EQ(sim_copied().in, 12);
     CHECK_EQ(words[0], 0x01020304);
     CHECK_EQ(words[1], 0x09090909);
     CHECK_EQ(words[3], 0x01020304);

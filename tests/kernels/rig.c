@@ -208,6 +208,7 @@ step_result krig_step_both(const krig_machine *m, backend *b, const krig_batch *
                   .taken = in->taken,
                   .head_rows = in->head_rows,
                   .head = in->head,
+                  .best = in->best,
                   .states = in->states,
                   .prompt = in->prompt,
                   .loras = in->use_loras ? in->loras : NULL,

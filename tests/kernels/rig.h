@@ -66,6 +66,7 @@ typedef struct krig_batch {
     uint32_t taken_rows;
     uint32_t head[RIG_ROWS_MAX];
     uint32_t head_rows;
+    const bool *best;                    /* [head_rows] or NULL; borrowed */
     kv_view kv;                          /* blocks and tables owned */
     float *states;                       /* borrowed */
     const lora_mix *loras[RIG_ROWS_MAX]; /* where use_loras */

@@ -47,8 +47,10 @@ typedef struct sim_engine {
     uint32_t *seen;   /* [seats] SIM_STATES: how many */
     float *logits;    /* [rows_max, SIM_VOCAB], or SIM_LABELS of an encoder */
     float *hidden;    /* [rows_max, SIM_DIMS] */
+    int32_t *best;    /* [rows_max] NULL: it gives logits only */
     bool wrong_order; /* rows came that no engine could compute */
     uint64_t steps;
+    uint64_t best_rows; /* of which only the best was wanted */
 } sim_engine;
 
 /* Logits of a sequence, from its tokens alone. */
@@ -57,5 +59,6 @@ void sim_logits(const int32_t *ids, uint32_t count, float *logits);
 void sim_state(const int32_t *ids, uint32_t count, uint32_t pos, uint32_t n, float *out);
 const float *sim_step(void *ctx, const engine_row *rows, uint32_t count);
 const float *sim_hidden(void *ctx);
+const int32_t *sim_best(void *ctx);
 
 #endif

@@ -7,6 +7,7 @@
  * scheduler's invariants are checked.  SIM_SEEDS=100000 in the environment runs longer. */
 #include "sim/sim.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/num.h"
 #include "base/os.h"
+#include "tensor/best.h"
 #include "test.h"
 
 /* --- the fake engine -------------------- */
@@ -54,11 +56,18 @@ static bool row_is_in_order(const sim_engine *e, const engine_row *row, const en
     return (!first || row->pos == 0) && (!last || row->pos + 1 == kv_seat_tokens(e->kv, row->seat));
 }
 
+/* What nobody may read: another token is the likeliest there. */
+static void forget_all_but_the_best(float *logits, float *hidden) {
+    for (uint32_t v = 0; v < SIM_VOCAB; v++) logits[v] = -logits[v];
+    for (uint32_t v = 0; v < SIM_DIMS; v++) hidden[v] = NAN;
+}
+
 const float *sim_step(void *ctx, const engine_row *rows, uint32_t count) {
     sim_engine *e = ctx;
     int32_t ids[4096];
     const bool encoder = e->family == SIM_ENCODER;
     float *logits = e->logits, *hidden = e->hidden;
+    int32_t *best = e->best;
     for (uint32_t i = 0; i < count; i++) {
         bool last = i + 1 == count || rows[i + 1].seat != rows[i].seat;
         if (!row_is_in_order(e, &rows[i], i > 0 ? &rows[i - 1] : NULL, last)) e->wrong_order = true;
@@ -66,16 +75,19 @@ const float *sim_step(void *ctx, const engine_row *rows, uint32_t count) {
         e->seen[rows[i].seat] = rows[i].pos + 1;
     }
     for (uint32_t i = 0; i < count; i++) {
-        if (!rows[i].wants_logits && !rows[i].wants_hidden) continue;
+        if (!rows[i].wants_logits && !rows[i].wants_best && !rows[i].wants_hidden) continue;
         uint32_t n = encoder ? kv_seat_tokens(e->kv, rows[i].seat) : rows[i].pos + 1;
         for (uint32_t t = 0; t < n; t++) ids[t] = *token_at(e, rows[i].seat, t);
         sim_state(ids, n, rows[i].pos, SIM_DIMS, hidden);
         hidden += SIM_DIMS;
-        if (!rows[i].wants_logits) continue;
+        if (!rows[i].wants_logits && !rows[i].wants_best) continue;
         if (encoder)
             sim_state(ids, n, rows[i].pos, SIM_LABELS, logits);
         else
             sim_logits(ids, n, logits);
+        if (best != NULL) *best++ = rows[i].wants_best ? best_of(logits, SIM_VOCAB) : -1;
+        if (rows[i].wants_best) forget_all_but_the_best(logits, hidden - SIM_DIMS);
+        e->best_rows += rows[i].wants_best;
         logits += encoder ? SIM_LABELS : SIM_VOCAB;
     }
     e->steps++;
@@ -83,6 +95,7 @@ const float *sim_step(void *ctx, const engine_row *rows, uint32_t count) {
 }
 
 const float *sim_hidden(void *ctx) { return ((sim_engine *)ctx)->hidden; }
+const int32_t *sim_best(void *ctx) { return ((sim_engine *)ctx)->best; }
 
 /* --- one story -------------------- */
 
@@ -225,6 +238,7 @@ static void draw_request(sim *s, sim_request *q, uint64_t id) {
     g->tokens_max = sim_chance(r, s->hurried ? 80 : 20) ? UINT32_MAX : sim_range(r, 1, 40);
     g->tokens_min = sim_chance(r, 20) ? 3 : 0;
     g->ignore_eos = s->hurried || sim_chance(r, 20);
+    g->logprobs = sim_chance(r, 20);
     q->granted = q->r.credits;
     if (fault_of(s, q) != GEN_FAULT_NONE) return;
     if (vector) pool_alone(s, q);
@@ -270,12 +284,16 @@ static void open_sim(sim *s) {
     s->engine.seen = mem_calloc(s->opt.seats, sizeof(uint32_t));
     s->engine.logits = mem_calloc((size_t)s->opt.rows_max * SIM_VOCAB, sizeof(float));
     s->engine.hidden = mem_calloc((size_t)s->opt.rows_max * SIM_DIMS, sizeof(float));
+    const bool finds_best = sim_chance(&s->random, 70);
+    if (finds_best) s->engine.best = mem_calloc(s->opt.rows_max, sizeof(int32_t));
     CHECK_EQ(sampler_create(&s->sampler, SIM_VOCAB, &err), OK);
-    engine_worker_options o = {
-        .sched = s->opt,
-        .stepper = {.ctx = &s->engine, .step = sim_step, .hidden = sim_hidden},
-        .kv = s->engine.kv,
-        .link = &s->link};
+    engine_worker_options o = {.sched = s->opt,
+                               .stepper = {.ctx = &s->engine,
+                                           .step = sim_step,
+                                           .hidden = sim_hidden,
+                                           .best = finds_best ? sim_best : NULL},
+                               .kv = s->engine.kv,
+                               .link = &s->link};
     CHECK_EQ(engine_worker_create(&s->worker, &o, &err), OK);
     buf_init(&s->in, WIRE_FRAME_BYTES_MAX);
     buf_init(&s->out, WIRE_FRAME_BYTES_MAX);
@@ -293,6 +311,7 @@ static void close_sim(sim *s) {
     mem_free(s->engine.seen);
     mem_free(s->engine.logits);
     mem_free(s->engine.hidden);
+    mem_free(s->engine.best);
     for (uint32_t i = 0; i < s->requests_count; i++) {
         mem_free(s->requests[i].prompt);
         for (uint32_t c = 0; c < SIM_CHOICES_MAX; c++) mem_free(s->requests[i].choices[c].want);
@@ -477,6 +496,7 @@ static bool all_ended(const sim *s) {
 typedef struct sim_tally {
     uint64_t preemptions;
     uint64_t hard_vectors;
+    uint64_t best_rows;
 } sim_tally;
 
 static void run_story(uint64_t seed, sim_tally *tally) {
@@ -503,6 +523,7 @@ static void run_story(uint64_t seed, sim_tally *tally) {
     SIM_CHECK(&s, !s.engine.wrong_order);
     tally->preemptions += s.preemptions;
     tally->hard_vectors += s.hard_vectors;
+    tally->best_rows += s.engine.best_rows;
     close_sim(&s);
     os_clock_set(NULL);
 }
@@ -513,6 +534,6 @@ TEST(simulated_schedules_give_every_request_what_it_gets_alone) {
     sim_tally t = {0};
     int before = test_failures;
     for (uint32_t seed = 1; seed <= seeds && test_failures == before; seed++) run_story(seed, &t);
-    bool reached = t.preemptions > 0 && t.hard_vectors > 0;
+    bool reached = t.preemptions > 0 && t.hard_vectors > 0 && t.best_rows > 0;
     CHECK(reached || seeds < 100 || test_failures > before);
 }

@@ -3,7 +3,7 @@
  * Memory of one instance, laid out once:
  *
  *   | workspace floats | digits | rounded to bf16 | rope tables | expert groups | x . A^T |
- *   | scratch, one per worker |
+ *   | scratch, one per worker | best ids |
  *
  * The digits of a value (cpu_pack.h) stand at the value's own place: those of 32 floats from
  * workspace[32 i] on are digits[i].  Values whose lives overlap do not share floats, so their
@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #include "backend/cpu/cpu_internal.h"
+#include "backend/host_best.h"
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/os.h"
@@ -88,6 +89,7 @@ static void lay_out(backend *b, uint32_t threads) {
     b->lora = carve(b, cpu_lora_floats(p) * sizeof(float));
     b->scratch_floats = scratch_floats(b);
     b->scratch = carve(b, threads * b->scratch_floats * sizeof(float));
+    b->best = carve(b, p->max.head * sizeof *b->best);
 }
 
 /* --- life cycle -------------------- */
@@ -237,8 +239,11 @@ static step_result cpu_step(backend *b, const batch *in) {
         cpu_phase_open(&b->phases[i], run, kinds[t->kind].units(b, t));
     }
     cpu_pool_run(b->pool, run_tasks, b);
-    return (step_result){.hidden = value_row(b, p->hidden, 0),
-                         .logits = p->logits != VALUE_NONE ? value_row(b, p->logits, 0) : NULL};
+    step_result result = {.hidden = value_row(b, p->hidden, 0)};
+    if (p->logits == VALUE_NONE) return result;
+    result.logits = value_row(b, p->logits, 0);
+    result.best = host_best(in, result.logits, p->values[p->logits].cols, b->best);
+    return result;
 }
 
 static void cpu_report(const backend *b, backend_report *out) {

@@ -45,6 +45,7 @@ struct backend {
     float *lora; /* [rows, TASK_OPS_MAX, LORA_PER_ROW_MAX, max.lora_rank] x . A^T */
     float *scratch;
     size_t scratch_floats; /* of each worker */
+    int32_t *best;         /* [max.head] */
     const batch *in;       /* of the running step */
 };
 

@@ -42,7 +42,7 @@ static uint64_t available_of(uint64_t free_bytes, const backend_options *opt) {
 /* --- planning -------------------- */
 
 static uint64_t pinned_bytes(const cuda_layout *l) {
-    return l->desc.bytes + sizeof(uint32_t) + l->input_bytes + l->hidden_bytes + l->logits_bytes;
+    return l->desc.bytes + l->input_bytes + l->answer_bytes + l->hidden_bytes + l->logits_bytes;
 }
 
 static status plan_with(cuda_probe_report *report, const program *p, const backend_options *opt,
@@ -83,7 +83,7 @@ static void cuda_close(backend *b) {
     cuda_pinned_close(&b->input);
     cuda_pinned_close(&b->hidden);
     cuda_pinned_close(&b->logits);
-    cuda_pinned_close(&b->error_word);
+    cuda_pinned_close(&b->answer);
     cuda_arena_close(&b->weights);
     cuda_arena_close(&b->workspace);
     cuda_arena_close(&b->kv);
@@ -97,7 +97,7 @@ static void cuda_close(backend *b) {
 static status open_pinned(backend *b, error *err) {
     const cuda_layout *l = &b->layout;
     TRY(cuda_pinned_open(&b->desc, &b->dev, (size_t)l->desc.bytes, err));
-    TRY(cuda_pinned_open(&b->error_word, &b->dev, sizeof(uint32_t), err));
+    TRY(cuda_pinned_open(&b->answer, &b->dev, (size_t)l->answer_bytes, err));
     if (l->input_bytes > 0) TRY(cuda_pinned_open(&b->input, &b->dev, (size_t)l->input_bytes, err));
     TRY(cuda_pinned_open(&b->hidden, &b->dev, num_max_u64(l->hidden_bytes, 1), err));
     return cuda_pinned_open(&b->logits, &b->dev, num_max_u64(l->logits_bytes, 1), err);

@@ -3,13 +3,13 @@
  *   cuda_plan.c     where everything lies on the device, before there is any of it
  *   cuda_lower*.c   the program's ops as launches of kernels, with addresses
  *   cuda_load.c     weights and constants on their way there
- *   cuda_step.c     a step: one upload, the launches, one look at what became of them
+ *   cuda_step.c     a step: one upload, the launches, what is wanted of the results
  *
  * Memory of an instance, each part one allocation for as long as it lives:
  *
  *   weights    planes of the matrices (cuda_planar.h), every distinct one once
  *   workspace  | values, as the program lays them out | codes | sums | rope tables |
- *              | descriptor | constants | matrices of experts |
+ *              | descriptor | parts of argmax | constants | matrices of experts |
  *   kv, states as the engine asks for them
  *
  * Owner: the engine; calls from one thread at a time. */
@@ -23,6 +23,7 @@
 #include "backend/cuda/cuda_planar.h"
 #include "backend/cuda/cuda_probe.h"
 #include "backend/cuda/cuda_stage.h"
+#include "base/num.h"
 
 /* --- where everything lies: offsets into the arenas -------------------- */
 
@@ -58,6 +59,8 @@ typedef struct cuda_rope {
 typedef struct cuda_descriptor {
     uint64_t counts;    /* ck_counts */
     uint64_t error;     /* u32, 0: 1 + the row whose token or position is in no table */
+    uint64_t best;      /* u32 [head] next to it: ids that the step finds, both come down at once */
+    uint64_t tickets;   /* u32 [head], 0: for k_argmax to count in */
     uint64_t ids;       /* u32 [rows] */
     uint64_t pos;       /* u32 [rows] */
     uint64_t tables_of; /* u32 [rows] the row of `tables` that is the row's sequence's */
@@ -85,9 +88,10 @@ typedef struct cuda_layout {
     uint32_t ropes_count, ropes_cap;
     cuda_descriptor desc;
     uint64_t codes_at, sums_at, desc_at; /* into the workspace; that of values is 0 */
+    uint64_t parts_at;                   /* u64 [head, blocks of a row], of k_argmax */
     uint64_t weights_bytes, workspace_bytes;
-    uint64_t input_bytes;                /* pinned, for what op INPUT takes; 0 without it */
-    uint64_t hidden_bytes, logits_bytes; /* pinned, for the results */
+    uint64_t input_bytes; /* pinned, for what op INPUT takes; 0 without it */
+    uint64_t hidden_bytes, logits_bytes, answer_bytes; /* pinned, for the results */
 } cuda_layout;
 
 /* ERR_UNSUPPORTED names the op and the tensor that cannot be computed. */
@@ -118,13 +122,20 @@ static inline bool cuda_in_pairs(const cuda_layout *l, uint32_t op_idx) {
            cuda_form_is_quantized(cuda_weight_of(l, op_idx)->form);
 }
 
+/* Blocks of k_argmax for each row of logits; 0 where there are none. */
+static inline uint32_t cuda_argmax_blocks(const program *p) {
+    if (p->logits == VALUE_NONE) return 0;
+    return num_div_up_u32(p->values[p->logits].cols, CK_ARGMAX_COLS);
+}
+
 /* --- a program as launches -------------------- */
 
 /* What a step decides of a grid. */
 typedef enum cuda_grid {
     CUDA_GRID_ROWS_X, /* (rows, 1) */
     CUDA_GRID_ROWS_Y, /* (width, rows) */
-    CUDA_GRID_RUNS_Y  /* (width, runs) */
+    CUDA_GRID_RUNS_Y, /* (width, runs) */
+    CUDA_GRID_BEST_Y  /* (width, head rows): none in a step that wants no best */
 } cuda_grid;
 
 /* Parts of the arguments that are known when the first batch comes, and may change with a batch. */
@@ -169,7 +180,8 @@ struct backend {
     cuda_layout layout;
     cuda_lowered lowered;
     cuda_arena weights, workspace, kv, states;
-    cuda_pinned desc, input, hidden, logits, error_word;
+    cuda_pinned desc, input, hidden, logits;
+    cuda_pinned answer; /* u32: the error, then the best ids [head] */
     bool loaded;
     kv_layout kv_layout; /* what the launches are patched for */
     const void *kv_blocks;

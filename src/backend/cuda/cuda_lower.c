@@ -122,6 +122,7 @@ static status lower_ops(lowering *w, error *err) {
         else
             TRY(lower_kinds[w->p->ops[i].kind](w, i, err));
     }
+    TRY(lower_argmax(w, err));
     w->out->ops_unfused = w->p->ops_count - w->out->ops_fused;
     return OK;
 }

@@ -75,8 +75,9 @@ lower_fn lower_input, lower_embed, lower_take_rows, lower_attention, lower_act, 
 
 /* --- cuda_lower_rope.c: positions, and the way into the cache --- */
 lower_fn lower_rope, lower_kv_write;
-/* Not of an op: the cosines and sines of a step. */
+/* Not of an op: the cosines and sines of a step; the largest logits. */
 status lower_rope_table(lowering *w, const cuda_rope *rope, error *err);
+status lower_argmax(lowering *w, error *err);
 
 /* --- cuda_lower_products.c: with what is fused --- */
 lower_fn lower_norm, lower_add, lower_matmul, lower_experts;

@@ -41,6 +41,25 @@ status lower_take_rows(lowering *w, uint32_t op_idx, error *err) {
     return LOWER_EMIT(w, &e, &a, err);
 }
 
+/* Behind all ops, in steps that want the best. */
+status lower_argmax(lowering *w, error *err) {
+    const value_id logits = w->p->logits;
+    const cuda_descriptor *d = &w->l->desc;
+    if (logits == VALUE_NONE) return OK;
+    k_argmax_args a = {.x = lower_value(w, logits),
+                       .parts = w->bases.workspace + w->l->parts_at,
+                       .tickets = lower_descriptor(w, d->tickets),
+                       .out = lower_descriptor(w, d->best),
+                       .count = lower_count(w, ROWS_HEAD),
+                       .cols = w->p->values[logits].cols};
+    cuda_launch_entry e = {.kernel = CUDA_k_argmax,
+                           .many = CUDA_k_argmax,
+                           .grid = CUDA_GRID_BEST_Y,
+                           .rows = ROWS_HEAD,
+                           .width = cuda_argmax_blocks(w->p)};
+    return LOWER_EMIT(w, &e, &a, err);
+}
+
 /* --- attention -------------------- */
 
 /* What the batch says of the cache is patched in by the step: args begin with the ck_kv. */

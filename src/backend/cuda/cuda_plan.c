@@ -251,7 +251,9 @@ static void lay_out_descriptor(cuda_descriptor *d, const program *p) {
     d->sequences = num_min_u32(seats, p->max.rows);
     d->table_stride = num_max_u32(num_div_up_u32(p->max.ctx, KV_BLOCK_TOKENS), 1);
     d->counts = place(&end, sizeof(ck_counts));
-    d->error = place(&end, sizeof(uint32_t));
+    d->error = place(&end, (1 + (uint64_t)p->max.head) * sizeof(uint32_t));
+    d->best = d->error + sizeof(uint32_t);
+    d->tickets = place(&end, (uint64_t)p->max.head * sizeof(uint32_t));
     d->ids = place(&end, rows_bytes);
     d->pos = place(&end, rows_bytes);
     d->tables_of = place(&end, rows_bytes);
@@ -289,6 +291,7 @@ static void lay_out_workspace(cuda_layout *l) {
         l->ropes[i].at = place(&end, (uint64_t)p->max.rows * l->ropes[i].pairs * 2 * sizeof(float));
     lay_out_descriptor(&l->desc, p);
     l->desc_at = place(&end, l->desc.bytes);
+    l->parts_at = place(&end, (uint64_t)p->max.head * cuda_argmax_blocks(p) * sizeof(uint64_t));
     for (uint32_t i = 0; i < l->constants_count; i++)
         l->constants[i].at = place(&end, l->constants[i].bytes);
     for (uint32_t i = 0; i < l->matrices_count; i++) {
@@ -321,6 +324,7 @@ static status lay_out(cuda_layout *l, error *err) {
     if (p->ops[0].kind == OP_INPUT) l->input_bytes = result_bytes(p, p->ops[0].out);
     l->hidden_bytes = result_bytes(p, p->hidden);
     l->logits_bytes = result_bytes(p, p->logits);
+    l->answer_bytes = (1 + (uint64_t)p->max.head) * sizeof(uint32_t);
     return OK;
 }
 

@@ -113,10 +113,18 @@ static size_t describe(const backend *b, const batch *in) {
 typedef struct step_rows {
     uint32_t of[3]; /* row_set */
     uint32_t runs;
+    bool best; /* of some head rows only the best is wanted */
 } step_rows;
 
+/* Along which the grid of a launch goes. */
+static uint32_t rows_of(const cuda_launch_entry *e, const step_rows *rows) {
+    if (e->grid == CUDA_GRID_RUNS_Y) return rows->runs;
+    if (e->grid == CUDA_GRID_BEST_Y && !rows->best) return 0;
+    return rows->of[e->rows];
+}
+
 static void launch(backend *b, const cuda_launch_entry *e, const step_rows *rows) {
-    const uint32_t n = e->grid == CUDA_GRID_RUNS_Y ? rows->runs : rows->of[e->rows];
+    const uint32_t n = rows_of(e, rows);
     if (n == 0 || e->width == 0) return;
     const bool many = n > 1 && e->many != e->kernel;
     const cuda_kernel_id kernel = many ? e->many : e->kernel;
@@ -138,35 +146,60 @@ static void send_input(backend *b, const batch *in) {
                        b->input.host, bytes);
 }
 
-static void copy_result(backend *b, value_id v, uint32_t rows, const cuda_pinned *to) {
+/* --- results -------------------- */
+
+/* Rows first .. end - 1 of a value, to where they stand in the result. */
+static void fetch_rows(backend *b, value_id v, uint32_t first, uint32_t end,
+                       const cuda_pinned *to) {
+    if (v == VALUE_NONE || first == end) return;
     const value *d = &b->p->values[v];
-    const cu_ptr from = cuda_at(b, d->offset * sizeof(float));
-    (void)cuda_copy_out(&b->dev, b->dev.compute, to->host, from,
-                        (size_t)rows * d->cols * sizeof(float));
+    const size_t row_bytes = d->cols * sizeof(float), at = first * row_bytes;
+    const cu_ptr from = cuda_at(b, d->offset * sizeof(float)) + at;
+    (void)cuda_copy_out(&b->dev, b->dev.compute, (char *)to->host + at, from,
+                        (end - first) * row_bytes);
 }
+
+/* Hidden states and logits, in as few pieces as the rows between them allow whose best is wanted
+ * and nothing else; and the answer, where these have theirs. */
+static void fetch(backend *b, const batch *in) {
+    const program *p = b->p;
+    const cuda_descriptor *d = &b->layout.desc;
+    uint32_t taken = 0, head = 0;
+    for (uint32_t h = 0; h < in->head_rows; h++) {
+        if (batch_wants_logits(in, h)) continue;
+        fetch_rows(b, p->hidden, taken, in->head[h], &b->hidden);
+        fetch_rows(b, p->logits, head, h, &b->logits);
+        taken = in->head[h] + 1;
+        head = h + 1;
+    }
+    fetch_rows(b, p->hidden, taken, in->taken_rows, &b->hidden);
+    fetch_rows(b, p->logits, head, in->head_rows, &b->logits);
+    const uint32_t words = 1 + (in->best != NULL ? in->head_rows : 0);
+    (void)cuda_copy_out(&b->dev, b->dev.compute, b->answer.host,
+                        cuda_at(b, b->layout.desc_at + d->error), words * sizeof(uint32_t));
+}
+
+/* --- the whole -------------------- */
 
 /* Failures are kept by the device and come out at the end. */
 static status run(backend *b, const batch *in, error *err) {
-    const program *p = b->p;
     const cu_ptr desc = cuda_at(b, b->layout.desc_at);
     const step_rows rows = {
         .of = {[ROWS_ALL] = in->rows, [ROWS_TAKEN] = in->taken_rows, [ROWS_HEAD] = in->head_rows},
-        .runs = in->runs_count};
+        .runs = in->runs_count,
+        .best = in->best != NULL};
     TRY(cuda_device_enter(&b->dev, err));
     patch(b, in);
     (void)cuda_copy_in(&b->dev, b->dev.compute, desc, b->desc.host, describe(b, in));
     send_input(b, in);
     for (uint32_t i = 0; i < b->lowered.count; i++) launch(b, &b->lowered.launches[i], &rows);
-    copy_result(b, p->hidden, in->taken_rows, &b->hidden);
-    if (p->logits != VALUE_NONE) copy_result(b, p->logits, in->head_rows, &b->logits);
-    (void)cuda_copy_out(&b->dev, b->dev.compute, b->error_word.host, desc + b->layout.desc.error,
-                        sizeof(uint32_t));
+    fetch(b, in);
     return cuda_sync(&b->dev, err);
 }
 
 /* Tokens and positions were checked by whoever made the batch: a wrong one is a mistake of ours. */
 static status check_ids(const backend *b, const batch *in, error *err) {
-    const uint32_t wrong = *(const uint32_t *)b->error_word.host;
+    const uint32_t wrong = *(const uint32_t *)b->answer.host;
     if (wrong == 0) return OK;
     ASSERT(wrong <= in->rows);
     return error_set(err, ERR_INTERNAL,
@@ -188,6 +221,9 @@ step_result cuda_step(backend *b, const batch *in) {
         b->fault = err;
         return (step_result){.fault = &b->fault};
     }
-    return (step_result){.hidden = b->hidden.host,
-                         .logits = p->logits != VALUE_NONE ? b->logits.host : NULL};
+    step_result result = {.hidden = b->hidden.host};
+    if (p->logits == VALUE_NONE) return result;
+    result.logits = b->logits.host;
+    if (in->best != NULL) result.best = (const int32_t *)b->answer.host + 1;
+    return result;
 }

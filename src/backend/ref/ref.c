@@ -4,6 +4,7 @@
  * never fast, never removed, no fusion. */
 #include <stdio.h>
 
+#include "backend/host_best.h"
 #include "backend/ref/ref_internal.h"
 #include "base/alloc.h"
 #include "base/assert.h"
@@ -45,9 +46,9 @@ static status ref_plan(const program *p, const backend_options *opt, backend_mem
                        error *err) {
     (void)opt;
     (void)err;
-    *out =
-        (backend_memory){.workspace = (p->workspace_floats + weight_row_floats(p)) * sizeof(float) +
-                                      scratch_doubles(p) * sizeof(double)};
+    *out = (backend_memory){
+        .workspace = (p->workspace_floats + weight_row_floats(p)) * sizeof(float) +
+                     scratch_doubles(p) * sizeof(double) + p->max.head * sizeof(int32_t)};
     return OK;
 }
 
@@ -74,6 +75,7 @@ static status ref_open(backend **out, const program *p, const backend_options *o
     b->workspace = pages;
     b->row = b->workspace + p->workspace_floats;
     b->scratch = (double *)(b->row + weight_row_floats(p));
+    b->best = (int32_t *)(b->scratch + scratch_doubles(p));
     *out = b;
     return OK;
 }
@@ -164,10 +166,11 @@ static run_op *const runs[OP_KIND_COUNT] = {
 static step_result ref_step(backend *b, const batch *in) {
     const program *p = b->p;
     for (uint32_t i = 0; i < p->ops_count; i++) runs[p->ops[i].kind](b, &p->ops[i], in);
-    return (step_result){
-        .hidden = ref_row(b, p->hidden, 0),
-        .logits = p->logits != VALUE_NONE ? ref_row(b, p->logits, 0) : NULL,
-    };
+    step_result result = {.hidden = ref_row(b, p->hidden, 0)};
+    if (p->logits == VALUE_NONE) return result;
+    result.logits = ref_row(b, p->logits, 0);
+    result.best = host_best(in, result.logits, ref_cols(b, p->logits), b->best);
+    return result;
 }
 
 /* Weights are read as they are stored. */

@@ -13,6 +13,7 @@ struct backend {
     float *workspace; /* owned pages; [p->workspace_floats] */
     float *row;       /* one weight row as f32 */
     double *scratch;  /* what one row of one op needs: scores, probabilities, sums */
+    int32_t *best;    /* [max.head] */
     size_t bytes;
     host_memory memory;
 };

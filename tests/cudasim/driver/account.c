@@ -1,5 +1,5 @@
-/* account.c - what tests want to know afterwards: launches and counters of each kernel, allocations
- * since a mark, what was left behind. */
+/* account.c - what tests want to know afterwards: launches and counters of each kernel, what was
+ * copied, allocations since a mark, what was left behind. */
 #include "cudasim/driver/sim_internal.h"
 
 #include <inttypes.h>
@@ -19,6 +19,7 @@ typedef struct kernel_account {
 static kernel_account kernels[KERNELS_MAX];
 static uint32_t kernels_count;
 static uint64_t launches_total, takes_at_mark, leaked_before;
+static sim_copied_bytes copied;
 static bool counting, reports;
 
 /* --- kernels -------------------- */
@@ -105,6 +106,20 @@ bool sim_counted(const char *kernel, sim_counters *last, sim_counters *all) {
     return was_counted;
 }
 
+/* --- copies -------------------- */
+
+void account_copied(sim_place to, sim_place from, uint64_t bytes) {
+    if (from != PLACE_DEVICE) copied.in += bytes;
+    if (to != PLACE_DEVICE) copied.out += bytes;
+}
+
+sim_copied_bytes sim_copied(void) {
+    sim_lock();
+    sim_copied_bytes all = copied;
+    sim_unlock();
+    return all;
+}
+
 /* --- allocations -------------------- */
 
 void sim_mark(void) {
@@ -186,8 +201,9 @@ void sim_report(void) {
     sim_lock();
     (void)fprintf(stderr,
                   "cudasim: launches=%" PRIu64 " allocations=%" PRIu64 " default_stream=%" PRIu64
-                  " leaks=%" PRIu64 "\n",
-                  launches_total, memory_takes, sim.default_stream_uses, count_leaks());
+                  " leaks=%" PRIu64 " copied_in=%" PRIu64 " copied_out=%" PRIu64 "\n",
+                  launches_total, memory_takes, sim.default_stream_uses, count_leaks(), copied.in,
+                  copied.out);
     report_devices();
     report_left();
     for (uint32_t i = 0; i < kernels_count; i++) report_kernel(&kernels[i]);
@@ -207,6 +223,7 @@ static bool is_set(const char *variable) {
 void account_reset(void) {
     kernels_count = 0;
     launches_total = takes_at_mark = leaked_before = 0;
+    copied = (sim_copied_bytes){0};
     counting = is_set("CUDASIM_COUNT");
 }
 

@@ -108,6 +108,7 @@ static void run_copy(sim_device *device, const sim_copy_op *op) {
     memmove(op->dst, is_staged ? op->staged : op->src, op->bytes);
     bool is_local = op->to == PLACE_DEVICE && op->from == PLACE_DEVICE;
     if (is_local) corrupt_peer_copy(op);
+    account_copied(op->to, op->from, op->bytes);
     device->clock_ns += op->bytes / (is_local ? DEVICE_BYTES_PER_NS : HOST_BYTES_PER_NS) + 1;
 }
 

@@ -52,6 +52,12 @@ uint64_t sim_launches(const char *kernel);
 /* Operations that were given to the default stream, which we never want to use. */
 uint64_t sim_default_stream_uses(void);
 
+/* Bytes that copies have brought to devices from the host, and to the host from devices. */
+typedef struct sim_copied_bytes {
+    uint64_t in, out;
+} sim_copied_bytes;
+sim_copied_bytes sim_copied(void);
+
 typedef struct sim_memory_use {
     uint64_t asked_now, asked_peak; /* bytes, as asked for */
     uint64_t held_now, held_peak;   /* in units of 2 MiB, as cuMemGetInfo counts */

@@ -380,6 +380,7 @@ uint64_t account_asked(const char *kernel);
 uint64_t account_launches(const char *kernel);
 void account_counters(const char *kernel, const sim_counters *counters);
 bool account_is_counting(void);
+void account_copied(sim_place to, sim_place from, uint64_t bytes);
 void account_leaked(uint64_t objects);
 
 #endif

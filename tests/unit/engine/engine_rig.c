@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "golden_paths.h"
+#include "tensor/best.h"
 
 #if defined(__x86_64__)
 #define BEST CPU_ISA_AVX2
@@ -101,6 +102,65 @@ float *rig_all_hidden(const model *m, const engine_options *opt, const int32_t *
     while (s.done < count) rig_advance(e, &s, 1, chunk);
     engine_close(e);
     return s.hidden;
+}
+
+/* --- the best instead of logits -------------------- */
+
+static engine_row row_wanting(char what, int32_t token, uint32_t pos) {
+    return (engine_row){.token = token,
+                        .pos = pos,
+                        .seat = 2,
+                        .wants_best = what == 'b',
+                        .wants_logits = what == 'l',
+                        .wants_hidden = what == 'h'};
+}
+
+/* The results of the step stand in the order of the rows, with gaps. */
+static void check_wanted(engine *e, const char *wants, const float *got, const float *logits,
+                         const float *states) {
+    const size_t vocab = engine_logits_cols(e), n_embd = engine_hidden_cols(e);
+    const float *hidden = engine_hidden(e);
+    const int32_t *best = engine_best(e);
+    CHECK(best != NULL);
+    for (size_t i = 0; wants[i] != '\0' && best != NULL; i++) {
+        const float *row = logits + i * vocab, *state = states + i * n_embd;
+        if (wants[i] == '-') continue;
+        if (wants[i] != 'b') CHECK(memcmp(hidden, state, n_embd * sizeof *state) == 0);
+        hidden += n_embd;
+        if (wants[i] == 'h') continue;
+        if (wants[i] == 'b') CHECK_EQ(*best, best_of(row, (uint32_t)vocab));
+        if (wants[i] == 'l') CHECK(memcmp(got, row, vocab * sizeof *row) == 0);
+        got += vocab;
+        best++;
+    }
+}
+
+enum { WANTING_MAX = 9 };
+
+/* One row for each letter; its logits. */
+static const float *step_wanting(engine *e, const char *wants, const int32_t *ids) {
+    engine_row rows[WANTING_MAX];
+    const uint32_t count = (uint32_t)strlen(wants);
+    kv_seat_clear(engine_kv(e), 2);
+    CHECK_EQ(kv_seat_grow(engine_kv(e), 2, count, NULL), OK);
+    for (uint32_t i = 0; i < count; i++) rows[i] = row_wanting(wants[i], ids[i], i);
+    return engine_step(e, rows, count);
+}
+
+void rig_check_best(const model *m, const engine_options *opt) {
+    static const char *const steps[] = {"b", "bl-hbbllb", "bbb", "hb-"};
+    static const int32_t ids[WANTING_MAX] = {1, 5, 9, 13, 17, 21, 25, 29, 33};
+    engine *e = open_or_fail(m, opt);
+    if (e == NULL) return;
+    float *logits = rig_all_logits(m, opt, ids, WANTING_MAX, WANTING_MAX);
+    float *states = rig_all_hidden(m, opt, ids, WANTING_MAX, WANTING_MAX);
+    for (size_t s = 0; s < sizeof steps / sizeof steps[0]; s++)
+        check_wanted(e, steps[s], step_wanting(e, steps[s], ids), logits, states);
+    (void)step_wanting(e, "lh", ids); /* it is none of the step before */
+    CHECK(engine_best(e) == NULL);
+    engine_close(e);
+    free(logits);
+    free(states);
 }
 
 /* --- reference data -------------------- */

@@ -43,6 +43,10 @@ float *rig_all_logits(const model *m, const engine_options *opt, const int32_t *
 float *rig_all_hidden(const model *m, const engine_options *opt, const int32_t *ids, uint32_t count,
                       uint32_t chunk);
 
+/* Does a step whose rows want the best, logits, hidden states or nothing give each what it gets
+ * when all want logits? */
+void rig_check_best(const model *m, const engine_options *opt);
+
 /* 4-byte numbers of a file below the shared data; 0 when it is not there. */
 size_t rig_read_file(const char *relative, void *out, size_t bytes_max);
 /* sum((a - b)^2) / sum(b^2) */

@@ -194,6 +194,15 @@ TEST(engine_returns_logits_of_the_rows_that_want_them) {
     model_close(m);
 }
 
+TEST(engine_finds_the_best_of_the_rows_that_want_only_it) {
+    model *m = tiny();
+    for (int i = 0; i < RIG_ENGINES; i++) {
+        const engine_options opt = rig_options(&rig_engines[i], DTYPE_F32, 64);
+        rig_check_best(m, &opt);
+    }
+    model_close(m);
+}
+
 /* --- our own mistakes die at once -------------------- */
 
 static void step_one(engine *e, int32_t token, uint32_t pos, uint32_t seat) {
@@ -226,6 +235,11 @@ static void step_seat_twice(engine *e) {
 static void step_with_a_gap(engine *e) {
     engine_row rows[] = {row_at(1, 0, 0, true), row_at(1, 2, 0, true)};
     (void)engine_step(e, rows, 2);
+}
+static void step_for_the_best_and_logits(engine *e) {
+    engine_row row = row_at(1, 0, 0, true);
+    row.wants_best = true;
+    (void)engine_step(e, &row, 1);
 }
 static void step_with_an_adapter(engine *e) {
     lora_mix mix = {0};
@@ -426,6 +440,7 @@ TEST(engine_asserts_its_callers_promises) {
     CHECK(dies(step_seat_that_is_none, e));
     CHECK(dies(step_with_a_gap, e));
     CHECK(dies(step_with_an_adapter, e));
+    CHECK(dies(step_for_the_best_and_logits, e));
     CHECK_EQ(kv_seat_grow(engine_kv(e), 1, 16, NULL), OK);
     CHECK(dies(step_seat_twice, e));
     engine_close(e);

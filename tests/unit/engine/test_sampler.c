@@ -2,6 +2,7 @@
 #include "base/alloc.h"
 #include "engine/philox.h"
 #include "engine/sampler.h"
+#include "tensor/best.h"
 #include "test.h"
 
 #include <math.h>
@@ -391,6 +392,51 @@ TEST(sampler_stages_agree_with_a_full_sort_on_a_large_vocabulary) {
         if (probs[i] > 0) mass += exp((double)logits[i]) / total;
     CHECK(mass >= 0.7 && mass - exp(worst) / total < 0.7);
     sampler_destroy(s);
+}
+
+TEST(sampler_says_when_it_only_takes_the_best) {
+    static const sample_bias bias = {1, 0};
+    sample_params p = sample_params_default();
+    CHECK(!sample_is_best(&p));
+    p.top_k = 1;
+    CHECK(sample_is_best(&p));
+    p.temperature = 0.5f; /* quotients can be equal where logits are not */
+    CHECK(!sample_is_best(&p));
+    p.temperature = 0;
+    p.top_k = 40;
+    p.top_p = 0.1f;
+    p.min_p = 0.5f;
+    p.top_logprobs = 3; /* of no effect alone */
+    CHECK(sample_is_best(&p));
+    sample_params other[5] = {p, p, p, p, p};
+    other[0].repetition_penalty = 1.1f;
+    other[1].presence_penalty = -0.5f;
+    other[2].frequency_penalty = 0.1f;
+    other[3].biases = &bias;
+    other[3].biases_count = 1;
+    other[4].logprobs = true;
+    for (int i = 0; i < 5; i++) CHECK(!sample_is_best(&other[i]));
+}
+
+/* Whatever the logits are. */
+TEST(sampler_takes_the_best_when_it_says_so) {
+    static const float odd[] = {NAN, -INFINITY, INFINITY, 0.0f, -0.0f, 3, 3, -3, 1e-45f, 3e38f};
+    float logits[VOCAB];
+    uint64_t state = 1;
+    for (uint32_t i = 0; i < 2000; i++) {
+        sample_params p = sample_params_default();
+        p.temperature = i % 2 == 0 ? 0 : 1;
+        p.top_k = i % 2;
+        p.top_p = i % 3 == 0 ? 0.3f : 1;
+        p.min_p = i % 5 == 0 ? 0.2f : 0;
+        const uint32_t first = i % 10, kinds = 1 + i / 10 % (10 - first), n = 1 + i % VOCAB;
+        for (uint32_t k = 0; k < n; k++) {
+            state = state * 6364136223846793005ull + 1442695040888963407ull;
+            logits[k] = odd[first + (uint32_t)(state >> 40) % kinds];
+        }
+        CHECK(sample_is_best(&p));
+        CHECK_EQ(pick(logits, n, &p, 0, i), best_of(logits, n));
+    }
 }
 
 TEST(sampler_without_memory_is_an_error) {
