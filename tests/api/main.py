@@ -41,8 +41,9 @@ TOPICS = (
 RACING = ("lora", "embeddings", "server", "stream", "load", "lifecycle", "chat", "tools", "box", "gpu")
 
 
-# The tests of the server are run once more with its models on the software GPU, where there is one.
-ON_GPU = ("server", "stream", "load", "lifecycle", "chat", "tools", "box")
+# Tests of the server that are run once more with its models on the software GPU, where there is one:
+# not those that generate much, for it is slow.
+ON_GPU = ("server", "chat", "tools")
 
 
 def models_are_computed_on_the_gpu():

@@ -183,6 +183,7 @@ static step_result split_step(backend *b, const batch *in) {
     front.taken = b->all_rows;
     front.taken_rows = in->rows;
     front.head_rows = 0;
+    front.best = NULL;
     const step_result half = kinds[FRONT]->step(b->of[FRONT].b, &front);
     if (half.fault != NULL) return half;
     back.input = half.hidden;
