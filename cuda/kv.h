@@ -6,7 +6,7 @@
 
 /* --- rows of tokens -------------------- */
 
-/* Of a head with so many elements; of Q8 with its scales, which lie behind the codes of all rows. */
+/* Of a head with so many elements; of Q8 with its scales, which lie behind all rows' codes. */
 CK_DEV uint64_t kv_row_bytes(const ck_kv &kv, uint32_t dim) {
     if (kv.type == CK_KV_Q8) return dim + (uint64_t)dim / CK_KV_Q8_GROUP * 2;
     return (uint64_t)dim * (kv.type == CK_KV_F16 ? 2 : 4);
@@ -77,8 +77,8 @@ CK_DEV void kv_put_q8(const kv_row &row, uint32_t first, float x) {
         ck_st((uint16_t *)row.scales + first / CK_KV_Q8_GROUP, (uint16_t)(ok ? half : 0x7e00));
 }
 
-/* `count` elements to a row from its element `first` on, by a block: a warp takes 32 neighbours at a
- * time.  elements::at(x, c) is element c of them. */
+/* `count` elements to a row from its element `first` on, by a block: a warp takes 32 neighbours at
+ * a time.  elements::at(x, c) is element c of them. */
 template <typename elements>
 CK_DEV void kv_put(const ck_kv &kv, const kv_row &row, uint32_t first, uint32_t count,
                    const elements &x) {

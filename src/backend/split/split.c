@@ -1,11 +1,12 @@
 /* split.c - a program in two places: its first layers on the CPU, the others on a GPU.
  *
- *   batch --> [ cpu: embed, layers 0 .. n - 1 ] -- every row --> [ cuda: layers n .., head ] --> result
+ *   batch -> [ cpu: embed, layers 0 .. n - 1 ] -- rows -> [ cuda: layers n .., head ] -> result
  *
- * For models that are larger than the GPU's memory.  The embeddings stay on the host, where a row of
- * them costs nothing; the head, which every token reads whole, is the GPU's.  Each part is an
- * instance of its own backend with a program of its own (program_cut), its own blocks of the KV cache
- * under the same numbers, and its own states.  Owner: the engine; calls from one thread at a time. */
+ * For models that are larger than the GPU's memory.  The embeddings stay on the host, where a row
+ * of them costs nothing; the head, which every token reads whole, is the GPU's.  Each part is an
+ * instance of its own backend with a program of its own (program_cut), its own blocks of the KV
+ * cache under the same numbers, and its own states.  Owner: the engine; calls from one thread at a
+ * time. */
 #include <stdio.h>
 
 #include "backend/backend.h"

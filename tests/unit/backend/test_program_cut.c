@@ -1,4 +1,4 @@
-/* test_program_cut.c - a program in two parts gives the bits of the whole (backend/program_cut.c). */
+/* test_program_cut.c - a program in two parts gives the bits of the whole (program_cut.c). */
 #include <string.h>
 
 #include "backend/ref_rig.h"
