@@ -115,9 +115,9 @@ typedef struct config {
     uint32_t parallel;   /* sequences in a step at most */
     uint32_t threads;    /* 0: all cores we may use */
     config_gpu gpu;
+    uint32_t gpu_layers;    /* 0: all, or what fits */
     str device;             /* --device; empty: the first usable one */
     uint64_t gpu_bytes_max; /* 0: what is free */
-    uint32_t gpu_layers;    /* 0: all, or what fits */
     bool gpu_monitor;
     config_backend backend;
     config_numerics numerics;

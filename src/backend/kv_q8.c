@@ -12,6 +12,7 @@ enum { F16_NAN = 0x7e00, CODE_MAX = 127 };
 static const float shift = 12582912.0f;
 
 static int8_t code_of(float x, float inverse) {
+    if (inverse == 0) return 0; /* x may be no number */
     const float code = fmaf(x, inverse, shift) - shift;
     return (int8_t)fminf(fmaxf(code, -CODE_MAX), CODE_MAX);
 }
@@ -27,7 +28,7 @@ static void put_group(int8_t *codes, uint16_t *scale, const float *x) {
     const float s = convert_f16_to_f32(*scale);
     if (!finite || isinf(s)) *scale = F16_NAN;
     const float inverse = finite && !isinf(s) && s > 0 ? 1.0f / s : 0;
-    for (int i = 0; i < KV_Q8_GROUP; i++) codes[i] = inverse > 0 ? code_of(x[i], inverse) : 0;
+    for (int i = 0; i < KV_Q8_GROUP; i++) codes[i] = code_of(x[i], inverse);
 }
 
 void kv_q8_put(kv_q8_row row, uint32_t first, const float *x, uint32_t n) {

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/num.h"
 #include "base/os.h"
 #include "engine/forward.h"
@@ -255,6 +256,7 @@ static uint64_t blocks_affordable(const planning *g, const place **scarce) {
         most = blocks;
         *scarce = &g->places[i];
     }
+    ASSERT(all > 0); /* there is a place */
     return g->opt->kv_bytes_max != 0 ? num_min_u64(most, g->opt->kv_bytes_max / all) : most;
 }
 

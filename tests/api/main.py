@@ -47,6 +47,7 @@ ON_GPU = ("server", "chat", "tools")
 
 
 def models_are_computed_on_the_gpu():
+    sys.modules["test_gpu"].needs_kernels()
     with harness.Server() as server:
         model = server.get("/health").must(200).json["models"][0]
         harness.check(model["backend"].startswith("cuda"), f"backend {model['backend']!r}")
