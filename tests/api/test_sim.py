@@ -523,18 +523,23 @@ def a_context_that_nobody_asked_for_is_cut_when_memory_is_short():
 @test
 def what_was_asked_for_is_not_cut():
     path = long_model()
-    for flags in (("--ctx", "65536"), ("--step-tokens-max", "512", "--ctx", "8192")):
+    whole = ("--ctx", "65536", "--kv", "f16")
+    for flags in (whole, ("--step-tokens-max", "512", "--ctx", "8192", "--kv", "f16")):
         done = gantry(
             "serve", "--port", "0", "-m", path, "--gpu", "require", *flags,
             env=on_gpu(card(12) if "8192" in flags else card(60)),
         )
         check(done.code not in (0, 2), f"{flags}: exit status {done.code}")
         check("bytes" in done.err and "ctx 65536 ->" not in done.err, f"{flags}: {done.err!r}")
-    with Server("--ctx", "65536", model=path, env=on_gpu(card(60))) as server:  # preferred only
+    env = on_gpu(card(60))
+    with Server("--gpu", "require", "--ctx", "65536", model=path, env=env) as server:
+        equal(cut_of(server, "kv_bits"), (16, 8), "bits of keys and values")
+        equal((said_of(server)[1]["ctx"], said_of(server)[1]["gpu_layers"]), (65536, 2), "the rest")
+        greedy(server, "once upon a time")
+    with Server(*whole, model=path, env=env) as server:  # preferred only: the CPU may help
+        equal(cut_of(server, "gpu_layers"), (2, 1), "layers")
         _, model = said_of(server)
-        check(model["backend"].startswith("cpu"), f"backend {model['backend']!r}")
-        equal(model["ctx"], 65536, "context")
-        check("67108864 bytes" in model["fallback"], f"reason {model['fallback']!r}")
+        equal((model["ctx"], model["kv_type"], model["fallback"]), (65536, "F16", None), "the rest")
 
 
 @test
@@ -545,10 +550,11 @@ def a_ladder_that_ends_says_how_far_it_went():
     )
     check(done.code not in (0, 2), f"exit status {done.code}")
     check("after step_tokens 512 -> 128, ctx 65536 -> 2048" in done.err, done.err)
-    with Server(model=path, env=on_gpu(card(3))) as server:  # the CPU has room for all
+    with Server(model=path, env=on_gpu(card(1))) as server:  # the CPU has room for all
         _, model = said_of(server)
         check(model["backend"].startswith("cpu"), f"backend {model['backend']!r}")
-        check("after step_tokens 512 -> 128" in model["fallback"], f"{model['fallback']!r}")
+        far = "step_tokens 512 -> 128, ctx 65536 -> 2048, kv_bits 16 -> 8"
+        check("after " + far in model["fallback"], f"{model['fallback']!r}")
         equal((model["ctx"], cut_of(server, "step_tokens")), (65536, None), "on the CPU")
 
 
