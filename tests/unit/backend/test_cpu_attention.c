@@ -296,7 +296,7 @@ TEST(cpu_attention_over_spans_of_8_bits) {
         c.what = "8 bits";
         c.op.value_dim = s[3];
         c.v_in_k = i == 4;
-        if (i == 4) c.tokens = 140;
+        c.tokens = 140; /* two spans */
         if (i == 1) c.op.window = 100;
         check_case(&c);
     }

@@ -471,7 +471,7 @@ TEST(engine_step_runs_with_the_heap_frozen) {
 /* Keys and values in 8 bits: near those in f32, the same bits in chunks of any size, half the
  * memory. */
 TEST(engine_with_a_cache_of_8_bits_is_near_that_of_f32) {
-    enum { IDS = 70 };
+    enum { IDS = 40 };
     int32_t ids[IDS];
     model *m = NULL;
     mem_plan half, q8;
