@@ -118,6 +118,7 @@ typedef struct config {
     uint32_t gpu_layers;    /* 0: all, or what fits */
     str device;             /* --device; empty: the first usable one */
     uint64_t gpu_bytes_max; /* 0: what is free */
+    bool gpu_graphs;
     bool gpu_monitor;
     config_backend backend;
     config_numerics numerics;

@@ -46,6 +46,7 @@ typedef struct backend_options {
     const char *device; /* a GPU by number or UUID; NULL: the first that can be used; borrowed */
     uint64_t device_bytes_max; /* of its memory we may take this much; 0: what is free */
     uint32_t host_layers;      /* backend_split: the first so many layers are the CPU's, 1.. */
+    bool no_graphs;            /* of a GPU: every step is launched kernel by kernel */
 } backend_options;
 
 /* How products with weights of a type are computed: from the stored form, from a copy that is

@@ -92,6 +92,7 @@ backend_options plan_backend_options(const model *m, const engine_options *opt) 
                              .fast = opt->fast,
                              .device = opt->device,
                              .device_bytes_max = opt->device_bytes_max,
+                             .no_graphs = opt->no_graphs,
                              .host_layers = host_layers(m, opt)};
 }
 

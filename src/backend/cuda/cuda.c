@@ -79,6 +79,7 @@ static void cuda_close(backend *b) {
     if (b == NULL) return;
     error ignored; /* of a GPU that is lost: nothing can be done about it */
     if (b->dev.context != NULL) (void)!cuda_device_enter(&b->dev, &ignored);
+    cuda_graphs_drop(b);
     cuda_pinned_close(&b->desc);
     cuda_pinned_close(&b->input);
     cuda_pinned_close(&b->hidden);
@@ -121,6 +122,7 @@ static status cuda_open(backend **out, const program *p, const backend_options *
     backend *b = mem_try_calloc(1, sizeof *b);
     if (b == NULL) return error_set(err, ERR_NOMEM, "cuda: no memory");
     b->p = p;
+    b->graphs.refused = opt->no_graphs;
     status st = open_parts(b, opt, err);
     if (st != OK) {
         cuda_close(b);

@@ -4,6 +4,7 @@
  *   cuda_lower*.c   the program's ops as launches of kernels, with addresses
  *   cuda_load.c     weights and constants on their way there
  *   cuda_step.c     a step: one upload, the launches, what is wanted of the results
+ *   cuda_queue.c    the launches, one by one or as a graph
  *
  * Memory of an instance, each part one allocation for as long as it lives:
  *
@@ -171,6 +172,20 @@ typedef struct cuda_bases {
 NODISCARD status cuda_lower(cuda_lowered *out, const cuda_layout *l, cuda_bases bases, error *err);
 void cuda_lowered_deinit(cuda_lowered *l); /* harmless when zeroed */
 
+/* --- graphs -------------------- */
+
+enum { CUDA_GRAPH_SIZES = 7 }; /* up to 1, 2, 4 ... 64 rows */
+
+typedef struct cuda_graph {
+    cu_graph_exec exec; /* NULL: not recorded */
+    uint64_t steps;     /* of its size, so far */
+} cuda_graph;
+
+typedef struct cuda_graphs {
+    cuda_graph of[CUDA_GRAPH_SIZES][2]; /* without and with the search for best tokens */
+    bool refused;                       /* none is made: not wanted, or the driver would not */
+} cuda_graphs;
+
 /* --- the instance -------------------- */
 
 struct backend {
@@ -179,6 +194,7 @@ struct backend {
     cuda_device dev;
     cuda_layout layout;
     cuda_lowered lowered;
+    cuda_graphs graphs;
     cuda_arena weights, workspace, kv, states;
     cuda_pinned desc, input, hidden, logits;
     cuda_pinned answer; /* u32: the error, then the best ids [head] */
@@ -200,5 +216,17 @@ NODISCARD status cuda_load(backend *b, const backend_progress *progress, error *
 
 /* cuda_step.c */
 step_result cuda_step(backend *b, const batch *in);
+
+/* Rows of a step as grids see them. */
+typedef struct cuda_step_rows {
+    uint32_t of[3]; /* row_set */
+    uint32_t runs;
+    bool best; /* of some head rows only the best is wanted */
+} cuda_step_rows;
+
+/* cuda_queue.c.  Failures are the device's. */
+void cuda_queue_launches(backend *b, const cuda_step_rows *rows);
+/* To be called before arguments of launches change, and before the device is closed. */
+void cuda_graphs_drop(backend *b);
 
 #endif

@@ -1,5 +1,5 @@
-/* cuda_step.c - a step: what the batch says goes up in one copy, the launches follow, results come
- * down, and one look at the end tells whether all went well.
+/* cuda_step.c - a step: what the batch says goes up in one copy, the launches follow
+ * (cuda_queue.c), results come down, and one look at the end tells whether all went well.
  *
  * Every launch has the same arguments in every step but for the memory that batches bring, which
  * changes rarely; how many rows there are is in the descriptor and in the grids. */
@@ -53,6 +53,7 @@ static void patch(backend *b, const batch *in) {
     if (b->patched && b->kv_blocks == in->kv.blocks && b->state_memory == in->states &&
         same_layout(&b->kv_layout, &in->kv.layout))
         return;
+    cuda_graphs_drop(b);
     for (uint32_t i = 0; i < b->lowered.count; i++) {
         cuda_launch_entry *e = &b->lowered.launches[i];
         if (e->patch == CUDA_PATCH_KV) patch_kv(b, e, in);
@@ -108,32 +109,7 @@ static size_t describe(const backend *b, const batch *in) {
     return (size_t)d->tables + words * sizeof(uint32_t);
 }
 
-/* --- launches -------------------- */
-
-typedef struct step_rows {
-    uint32_t of[3]; /* row_set */
-    uint32_t runs;
-    bool best; /* of some head rows only the best is wanted */
-} step_rows;
-
-/* Along which the grid of a launch goes. */
-static uint32_t rows_of(const cuda_launch_entry *e, const step_rows *rows) {
-    if (e->grid == CUDA_GRID_RUNS_Y) return rows->runs;
-    if (e->grid == CUDA_GRID_BEST_Y && !rows->best) return 0;
-    return rows->of[e->rows];
-}
-
-static void launch(backend *b, const cuda_launch_entry *e, const step_rows *rows) {
-    const uint32_t n = rows_of(e, rows);
-    if (n == 0 || e->width == 0) return;
-    const bool many = n > 1 && e->many != e->kernel;
-    const cuda_kernel_id kernel = many ? e->many : e->kernel;
-    const uint32_t along = (many ? num_div_up_u32(n, e->many_rows) : n) * e->per_row;
-    const uint32_t x = e->grid == CUDA_GRID_ROWS_X ? along : e->width;
-    const uint32_t y = e->grid == CUDA_GRID_ROWS_X ? 1 : along;
-    (void)cuda_launch(&b->dev, kernel, x, y, b->dev.kernels[kernel].threads_max, e->shared_bytes,
-                      b->lowered.args + e->args_at, e->args_bytes);
-}
+/* --- input -------------------- */
 
 /* What another backend has computed, by way of memory that the device can read by itself. */
 static void send_input(backend *b, const batch *in) {
@@ -184,7 +160,7 @@ static void fetch(backend *b, const batch *in) {
 /* Failures are kept by the device and come out at the end. */
 static status run(backend *b, const batch *in, error *err) {
     const cu_ptr desc = cuda_at(b, b->layout.desc_at);
-    const step_rows rows = {
+    const cuda_step_rows rows = {
         .of = {[ROWS_ALL] = in->rows, [ROWS_TAKEN] = in->taken_rows, [ROWS_HEAD] = in->head_rows},
         .runs = in->runs_count,
         .best = in->best != NULL};
@@ -192,7 +168,7 @@ static status run(backend *b, const batch *in, error *err) {
     patch(b, in);
     (void)cuda_copy_in(&b->dev, b->dev.compute, desc, b->desc.host, describe(b, in));
     send_input(b, in);
-    for (uint32_t i = 0; i < b->lowered.count; i++) launch(b, &b->lowered.launches[i], &rows);
+    cuda_queue_launches(b, &rows);
     fetch(b, in);
     return cuda_sync(&b->dev, err);
 }

@@ -1,0 +1,126 @@
+/* cuda_queue.c - the launches of a step: one by one, or recorded as a CUDA graph and played.
+ *
+ * A launch has the same arguments in every step, and blocks of a grid beyond the rows that the
+ * descriptor counts end at once (abi.h).  So what was recorded with grids for N rows does every step
+ * of up to N: a graph is made once for each power of two, and nothing in it is ever updated.  Steps
+ * in which each row is another sequence's are played, which is what generating is made of; those
+ * with prompts are launched one by one, they are long enough for it not to matter.
+ *
+ * The first step of a size is launched one by one, too: what happens only once is not recorded, and
+ * what happens only once is not worth recording. */
+#include "backend/cuda/cuda_internal.h"
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/num.h"
+
+/* --- one by one -------------------- */
+
+/* Along which the grid of a launch goes. */
+static uint32_t rows_of(const cuda_launch_entry *e, const cuda_step_rows *rows) {
+    if (e->grid == CUDA_GRID_RUNS_Y) return rows->runs;
+    if (e->grid == CUDA_GRID_BEST_Y && !rows->best) return 0;
+    return rows->of[e->rows];
+}
+
+static void launch(backend *b, const cuda_launch_entry *e, const cuda_step_rows *rows) {
+    const uint32_t n = rows_of(e, rows);
+    if (n == 0 || e->width == 0) return;
+    const bool many = n > 1 && e->many != e->kernel;
+    const cuda_kernel_id kernel = many ? e->many : e->kernel;
+    const uint32_t along = (many ? num_div_up_u32(n, e->many_rows) : n) * e->per_row;
+    const uint32_t x = e->grid == CUDA_GRID_ROWS_X ? along : e->width;
+    const uint32_t y = e->grid == CUDA_GRID_ROWS_X ? 1 : along;
+    (void)cuda_launch(&b->dev, kernel, x, y, b->dev.kernels[kernel].threads_max, e->shared_bytes,
+                      b->lowered.args + e->args_at, e->args_bytes);
+}
+
+static void launch_all(backend *b, const cuda_step_rows *rows) {
+    for (uint32_t i = 0; i < b->lowered.count; i++) launch(b, &b->lowered.launches[i], rows);
+}
+
+/* --- graphs -------------------- */
+
+/* The graph for steps like this one; NULL: there is none for such. */
+static cuda_graph *graph_for(backend *b, const cuda_step_rows *rows, uint32_t *rows_max) {
+    const uint32_t n = rows->of[ROWS_ALL];
+    if (b->graphs.refused || b->dev.check_each_launch || rows->runs != n) return NULL;
+    for (uint32_t size = 0; size < CUDA_GRAPH_SIZES; size++) {
+        *rows_max = 1u << size;
+        if (n <= *rows_max) return &b->graphs.of[size][rows->best];
+    }
+    return NULL;
+}
+
+/* What the driver says no to is said once, and costs nothing but time. */
+static void refuse(backend *b, cu_result code, const char *call) {
+    error err = {0};
+    (void)!cu_check(b->dev.driver, code, call, &err);
+    log_warn("cuda", "no CUDA graphs, steps are launched kernel by kernel: %s", err.msg);
+    b->graphs.refused = true;
+}
+
+/* Records the launches; code of the call that failed, or CU_SUCCESS. */
+static cu_result record(backend *b, const cuda_step_rows *rows, cu_graph *out, const char **call) {
+    const cu_driver *d = b->dev.driver;
+    *call = "cuStreamBeginCapture_v2";
+    const cu_result begun = d->capture_begin(b->dev.compute, CU_CAPTURE_THREAD_LOCAL);
+    if (begun != CU_SUCCESS) return begun;
+    launch_all(b, rows);
+    *call = "cuStreamEndCapture";
+    const cu_result ended = d->capture_end(b->dev.compute, out);
+    if (b->dev.fault == CU_SUCCESS) return ended;
+    /* A launch that may not be recorded: nothing has run, so the GPU is none the worse. */
+    const cu_result code = b->dev.fault;
+    if (!cu_is_sticky(code)) b->dev.fault = CU_SUCCESS;
+    *call = b->dev.last_launch;
+    return code;
+}
+
+static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, uint32_t rows_max) {
+    const cu_driver *d = b->dev.driver;
+    const cuda_step_rows most = {.of = {[ROWS_ALL] = num_min_u32(rows_max, b->p->max.rows),
+                                        [ROWS_TAKEN] = num_min_u32(rows_max, b->p->max.taken),
+                                        [ROWS_HEAD] = num_min_u32(rows_max, b->p->max.head)},
+                                 .runs = num_min_u32(rows_max, b->layout.desc.sequences),
+                                 .best = rows->best};
+    cu_graph graph = NULL;
+    const char *call = NULL;
+    cu_result code = record(b, &most, &graph, &call);
+    if (code == CU_SUCCESS) {
+        call = "cuGraphInstantiateWithFlags";
+        code = d->graph_instantiate(&g->exec, graph, 0);
+    }
+    if (graph != NULL) (void)d->graph_destroy(graph);
+    if (code != CU_SUCCESS) {
+        g->exec = NULL;
+        refuse(b, code, call);
+        return;
+    }
+    log_debug("cuda", "graph of %u launches for up to %u rows%s", b->lowered.count, rows_max,
+              rows->best ? ", of which the best token is found" : "");
+}
+
+void cuda_queue_launches(backend *b, const cuda_step_rows *rows) {
+    uint32_t rows_max = 0;
+    cuda_graph *g = graph_for(b, rows, &rows_max);
+    if (b->dev.fault != CU_SUCCESS) return;
+    if (g != NULL && g->exec == NULL && g->steps > 0) make(b, g, rows, rows_max);
+    if (g == NULL || g->exec == NULL) {
+        launch_all(b, rows);
+    } else {
+        const cu_result code = b->dev.driver->graph_launch(g->exec, b->dev.compute);
+        (void)cuda_note(&b->dev, code, "cuGraphLaunch");
+        b->dev.last_launch = "a graph";
+    }
+    if (g != NULL) g->steps++;
+}
+
+void cuda_graphs_drop(backend *b) {
+    for (uint32_t size = 0; size < CUDA_GRAPH_SIZES; size++) {
+        for (uint32_t best = 0; best < 2; best++) {
+            cuda_graph *g = &b->graphs.of[size][best];
+            if (g->exec != NULL) (void)b->dev.driver->graph_exec_destroy(g->exec);
+            *g = (cuda_graph){0};
+        }
+    }
+}
