@@ -232,16 +232,23 @@ template <typename form, int N> CK_DEV void gemv_kernel(const k_gemv_args &a, ui
     gemv_run<form, N>(a.w, job, block);
 }
 
+/* Which product a block is of; what is left is its number there. */
+CK_DEV uint32_t gemvs_find(const k_gemv_args *of, uint32_t *block) {
+    uint32_t i = 0;
+#pragma unroll 1
+    for (; i + 1 < CK_GEMVS_MAX; i++) {
+        const uint32_t blocks = (of[i].w.rows + CK_GEMV_BLOCK_ROWS - 1) / CK_GEMV_BLOCK_ROWS;
+        if (*block < blocks) break;
+        *block -= blocks;
+    }
+    return i;
+}
+
 /* The blocks of one product after those of another.  Arguments at a place that only the block knows
  * are read as cheaply as others; a copy of the code for each product took more registers. */
 template <typename form, int N> CK_DEV void gemvs_kernel(const k_gemvs_args &a) {
-    uint32_t block = ck_bid_x, i = 0;
-#pragma unroll 1
-    for (; i + 1 < CK_GEMVS_MAX; i++) {
-        const uint32_t blocks = (a.of[i].w.rows + CK_GEMV_BLOCK_ROWS - 1) / CK_GEMV_BLOCK_ROWS;
-        if (block < blocks) break;
-        block -= blocks;
-    }
+    uint32_t block = ck_bid_x;
+    const uint32_t i = gemvs_find(a.of, &block);
     gemv_kernel<form, N>(a.of[i], block);
 }
 
@@ -295,6 +302,8 @@ template <typename form> CK_DEV void gemv_experts(const k_experts_args &a) {
     gemv_run<form, 1>(w, job, ck_bid_x);
 }
 
+#include "gemv_tail.h"
+
 /* kernel_of is CK_KERNEL_OF, or of a form whose tiles leave too few registers for several products
  * with four rows, GEMV_KERNEL_FEW. */
 #define GEMV_KERNEL_FEW(name, args, threads) CK_KERNEL_FEW(name, args, threads, 3)
@@ -310,6 +319,9 @@ template <typename form> CK_DEV void gemv_experts(const k_experts_args &a) {
     }                                                                  \
     kernel_of(k_gemvs_##name##_n4, k_gemvs_args, CK_GEMV_THREADS) {    \
         gemvs_kernel<gemv_##name, 4>(a);                               \
+    }                                                                  \
+    CK_KERNEL_FEW(k_gemvt_##name, k_gemvt_args, CK_GEMV_THREADS, 6) {  \
+        gemvt_kernel<gemv_##name>(a);                                  \
     }                                                                  \
     CK_KERNEL_OF(k_experts_##name, k_experts_args, CK_GEMV_THREADS) {  \
         gemv_experts<gemv_##name>(a);                                  \

@@ -145,7 +145,7 @@ static status cuda_memory(backend *b, size_t kv_bytes, size_t state_bytes, void 
 
 static void cuda_report(const backend *b, backend_report *out) {
     *out = (backend_report){.numerics = "fast",
-                            .tasks = b->lowered.count,
+                            .tasks = b->lowered.count_for_one,
                             .ops_fused = b->lowered.ops_fused,
                             .ops_unfused = b->lowered.ops_unfused};
     (void)snprintf(out->what, sizeof out->what, "cuda sm_%d", b->dev.cc);

@@ -88,8 +88,11 @@ typedef struct cuda_layout {
     cuda_rope *ropes; /* owned; [ropes_count] */
     uint32_t ropes_count, ropes_cap;
     cuda_descriptor desc;
-    uint64_t codes_at, sums_at, desc_at; /* into the workspace; that of values is 0 */
-    uint64_t parts_at;                   /* u64 [head, blocks of a row], of k_argmax */
+    uint64_t codes_at, sums_at, desc_at;    /* into the workspace; that of values is 0 */
+    uint64_t parts_at;                      /* u64 [head, blocks of a row], of k_argmax */
+    uint64_t gated_codes_at, gated_sums_at; /* of one row: k_gemvt_* reads and writes codes */
+    uint64_t tickets_at;                    /* u32 [tickets], 0 between launches: of k_gemvt_* */
+    uint32_t tickets;
     uint64_t weights_bytes, workspace_bytes;
     uint64_t input_bytes; /* pinned, for what op INPUT takes; 0 without it */
     uint64_t hidden_bytes, logits_bytes, answer_bytes; /* pinned, for the results */
@@ -139,6 +142,9 @@ typedef enum cuda_grid {
     CUDA_GRID_BEST_Y  /* (width, head rows): none in a step that wants no best */
 } cuda_grid;
 
+/* Steps of one row have launches that go on with what is the next one's for others. */
+typedef enum cuda_when { CUDA_ALWAYS, CUDA_FOR_ONE_ROW, CUDA_FOR_MANY_ROWS } cuda_when;
+
 /* Parts of the arguments that are known when the first batch comes, and may change with a batch. */
 typedef enum cuda_patch { CUDA_PATCH_NONE, CUDA_PATCH_KV, CUDA_PATCH_STATE } cuda_patch;
 
@@ -147,6 +153,7 @@ typedef struct cuda_launch_entry {
     cuda_kernel_id many; /* instead of it when there is more than one row ... */
     uint32_t many_rows;  /* ... with so many to a block */
     cuda_grid grid;
+    cuda_when when;
     row_set rows;
     uint32_t width;
     uint32_t per_row; /* blocks along rows for each of them: 1, or the used experts */
@@ -159,7 +166,8 @@ typedef struct cuda_launch_entry {
 typedef struct cuda_lowered {
     cuda_launch_entry *launches; /* owned; [count] */
     uint32_t count, cap;
-    uint8_t *args; /* owned; [args_bytes] */
+    uint32_t count_for_one; /* of them in a step of one row */
+    uint8_t *args;          /* owned; [args_bytes] */
     size_t args_bytes, args_cap;
     uint32_t ops_fused, ops_unfused;
 } cuda_lowered;

@@ -127,6 +127,8 @@ static status send_all(loading *l, error *err) {
         TRY(send_constant(l, &layout->constants[i], err));
     for (uint32_t i = 0; i < layout->matrices_count; i++)
         TRY(send_matrices(l, &layout->matrices[i], err));
+    (void)cuda_fill(&l->b->dev, l->b->dev.compute, cuda_at(l->b, layout->tickets_at), 0,
+                    layout->tickets * sizeof(uint32_t));
     return cuda_stage_drain(&l->stage, err);
 }
 

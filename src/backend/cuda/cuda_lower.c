@@ -76,6 +76,8 @@ status lower_emit(lowering *w, const cuda_launch_entry *e, const void *args, siz
     TRY(room_for(out, bytes, err));
     cuda_launch_entry *entry = &out->launches[out->count++];
     *entry = *e;
+    if (w->when != CUDA_ALWAYS) entry->when = w->when;
+    if (entry->when != CUDA_FOR_MANY_ROWS) out->count_for_one++;
     if (entry->per_row == 0) entry->per_row = 1;
     if (entry->width == 0) entry->width = 1;
     entry->args_at = (uint32_t)out->args_bytes;
@@ -117,10 +119,8 @@ static lower_fn *const lower_kinds[OP_KIND_COUNT] = {
 static status lower_ops(lowering *w, error *err) {
     for (uint32_t i = 0; i < w->l->ropes_count; i++) TRY(lower_rope_table(w, &w->l->ropes[i], err));
     for (uint32_t i = 0; i < w->p->ops_count; i++) {
-        if (w->done[i])
-            w->out->ops_fused++;
-        else
-            TRY(lower_kinds[w->p->ops[i].kind](w, i, err));
+        if (w->done[i] == LOWER_FUSED) w->out->ops_fused++;
+        if (w->done[i] == LOWER_TODO) TRY(lower_kinds[w->p->ops[i].kind](w, i, err));
     }
     TRY(lower_argmax(w, err));
     w->out->ops_unfused = w->p->ops_count - w->out->ops_fused;
@@ -128,7 +128,8 @@ static status lower_ops(lowering *w, error *err) {
 }
 
 status cuda_lower(cuda_lowered *out, const cuda_layout *l, cuda_bases bases, error *err) {
-    lowering w = {.out = out, .l = l, .p = l->p, .bases = bases, .codes_of = VALUE_NONE};
+    lowering w = {
+        .out = out, .l = l, .p = l->p, .bases = bases, .codes_of = VALUE_NONE, .gated = VALUE_NONE};
     *out = (cuda_lowered){0};
     w.done = mem_try_calloc(l->p->ops_count, sizeof *w.done);
     w.only_codes = mem_try_calloc(l->p->values_count, sizeof *w.only_codes);

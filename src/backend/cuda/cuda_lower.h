@@ -10,14 +10,22 @@
  *   ROPE of q and of k, then KV_WRITE           k is turned on its way into the cache, q beside it;
  *                                               the norm of k may stand between the turns
  * A dense layer is nine launches: norm; q, k, v; turns and write; attention; o with the sum; norm;
- * gate, up; their product; down with the sum.
+ * gate, up; their product; down with the sum.  A step of one row has five of them, as products go on
+ * with what comes behind (cuda_lower_tail.c): q, k, v, turns and write; attention; o, sum and norm;
+ * gate, up and their product; down, sum and the next norm.
  *
  * A value is turned into codes once, however many products read it, as long as no other value was
- * in between: there is one place for codes. */
+ * in between: there is one place for codes, and one for a row of gates. */
 #ifndef BACKEND_CUDA_LOWER_H
 #define BACKEND_CUDA_LOWER_H
 
 #include "backend/cuda/cuda_internal.h"
+
+typedef enum lower_state {
+    LOWER_TODO,
+    LOWER_FUSED,   /* computed together with another op */
+    LOWER_EMITTED, /* ahead of its turn, by launches of its own */
+} lower_state;
 
 typedef struct lowering {
     cuda_lowered *out;
@@ -25,7 +33,9 @@ typedef struct lowering {
     const program *p;
     cuda_bases bases;
     value_id codes_of; /* whose codes are in their place; VALUE_NONE */
-    bool *done;        /* owned; [ops] computed together with an op before */
+    value_id gated;    /* whose codes of a step of one row are in the place for gates; VALUE_NONE */
+    cuda_when when;    /* for launches that are emitted now */
+    lower_state *done; /* owned; [ops] */
     bool *only_codes;  /* owned; [values] its f32 are never written */
 } lowering;
 
@@ -75,9 +85,26 @@ lower_fn lower_input, lower_embed, lower_take_rows, lower_attention, lower_act, 
 
 /* --- cuda_lower_rope.c: positions, and the way into the cache --- */
 lower_fn lower_rope, lower_kv_write;
+/* The turn of k whose launch takes this turn of q along, with the KV_WRITE behind it; 0: none. */
+uint32_t lower_turn_of_k(const lowering *w, uint32_t op_idx);
 /* Not of an op: the cosines and sines of a step; the largest logits. */
 status lower_rope_table(lowering *w, const cuda_rope *rope, error *err);
 status lower_argmax(lowering *w, error *err);
+
+/* --- cuda_lower_tail.c: what products of one row go on with --- */
+typedef struct lower_tail {
+    ck_tail kind;
+    uint32_t op_idx; /* whose launch it would be: the norm, the gates, the turn of k */
+    uint32_t v_idx;  /* the product of v, where it is none of these products; else 0 */
+    uint32_t groups;
+} lower_tail;
+/* Of the `count` products from op_idx on, whose sum with another value may be `add`; false: none. */
+bool lower_find_tail(const lowering *w, uint32_t op_idx, uint32_t count, const op *add,
+                     lower_tail *out);
+/* Both ways: the tail as launches of its own, for many rows, and `e` and its products with it, for
+ * one.  `e` has the width of the products. */
+status lower_emit_tail(lowering *w, const lower_tail *tail, const cuda_launch_entry *e,
+                       const k_gemv_args of[CK_GEMVS_MAX], ck_form form, error *err);
 
 /* --- cuda_lower_products.c: with what is fused --- */
 lower_fn lower_norm, lower_add, lower_matmul, lower_experts;

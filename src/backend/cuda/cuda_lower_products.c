@@ -63,7 +63,7 @@ status lower_add(lowering *w, uint32_t op_idx, error *err) {
     const bool alone = p->values[o->out].op_end == op_idx + 1;
     if (!norm_may_add(w, o, next)) return lower_binary(w, op_idx, err);
     const bool on_second = lower_overlap(w, next->out, o->in[1]);
-    w->done[op_idx + 1] = true;
+    w->done[op_idx + 1] = LOWER_FUSED;
     return emit_norm(w, op_idx + 1, o->in[on_second ? 1 : 0], o->in[on_second ? 0 : 1],
                      alone ? VALUE_NONE : o->out, err);
 }
@@ -73,6 +73,7 @@ status lower_add(lowering *w, uint32_t op_idx, error *err) {
 /* The operand of a product: its codes, made now if they are not there, or the value itself. */
 typedef struct operand {
     cu_ptr x, sums;
+    cu_ptr one_x, one_sums; /* in a step of one row */
 } operand;
 
 static status emit_quantize(lowering *w, value_id v, bool pairs, error *err) {
@@ -91,6 +92,7 @@ static status emit_quantize(lowering *w, value_id v, bool pairs, error *err) {
                            .rows = d->rows,
                            .width = lower_blocks(d->cols, COLS_PER_BLOCK)};
     w->codes_of = pairs ? VALUE_NONE : v;
+    w->gated = VALUE_NONE;
     return LOWER_EMIT(w, &e, &a, err);
 }
 
@@ -98,12 +100,16 @@ static status take_operand(lowering *w, uint32_t op_idx, operand *out, error *er
     const value_id v = w->p->ops[op_idx].in[0];
     const bool pairs = cuda_in_pairs(w->l, op_idx);
     if (!lower_reads_codes(w, op_idx) && !pairs) {
-        *out = (operand){.x = lower_value(w, v)};
+        *out = (operand){.x = lower_value(w, v), .one_x = lower_value(w, v)};
         return OK;
     }
     if (w->codes_of != v || pairs) TRY(emit_quantize(w, v, pairs, err));
-    *out = (operand){.x = w->bases.workspace + w->l->codes_at,
-                     .sums = w->bases.workspace + w->l->sums_at};
+    const bool gated = w->gated == v;
+    const cu_ptr base = w->bases.workspace;
+    *out = (operand){.x = base + w->l->codes_at,
+                     .sums = base + w->l->sums_at,
+                     .one_x = base + (gated ? w->l->gated_codes_at : w->l->codes_at),
+                     .one_sums = base + (gated ? w->l->gated_sums_at : w->l->sums_at)};
     return OK;
 }
 
@@ -202,34 +208,54 @@ static uint32_t products_together(const lowering *w, uint32_t op_idx) {
     return count;
 }
 
-static status emit_together(lowering *w, uint32_t op_idx, uint32_t count, operand in, error *err) {
-    k_gemvs_args a = {.of = {product_args(w, op_idx, in)}};
-    cuda_launch_entry e =
-        product_entry(w, op_idx, kernels_together(cuda_weight_of(w->l, op_idx)->form));
+/* The products next to each other from this one on, with the sum of a single one. */
+static cuda_launch_entry describe_products(lowering *w, uint32_t op_idx, uint32_t count, operand in,
+                                           const op *add, k_gemvs_args *out) {
+    const op *o = &w->p->ops[op_idx];
+    const ck_form form = cuda_weight_of(w->l, op_idx)->form;
+    cuda_launch_entry e = product_entry(w, op_idx,
+                                        count > 1                     ? kernels_together(form)
+                                        : cuda_in_pairs(w->l, op_idx) ? kernels_of_pairs(form)
+                                                                      : kernels_of(form));
+    *out = (k_gemvs_args){.of = {product_args(w, op_idx, in)}};
     for (uint32_t i = 1; i < count; i++) {
-        a.of[i] = product_args(w, op_idx + i, in);
+        out->of[i] = product_args(w, op_idx + i, in);
         e.width += lower_blocks(w->p->ops[op_idx + i].w.rows, CK_GEMV_BLOCK_ROWS);
-        w->done[op_idx + i] = true;
+        w->done[op_idx + i] = LOWER_FUSED;
     }
-    return LOWER_EMIT(w, &e, &a, err);
+    if (add != NULL) {
+        out->of[0].out = lower_value(w, add->out);
+        out->of[0].add = lower_value(w, add->in[add->in[0] == o->out ? 1 : 0]);
+        w->done[op_idx + 1] = LOWER_FUSED;
+    }
+    return e;
+}
+
+static status emit_products(lowering *w, const cuda_launch_entry *e, const k_gemvs_args *a,
+                            uint32_t count, error *err) {
+    return count > 1 ? LOWER_EMIT(w, e, a, err) : LOWER_EMIT(w, e, &a->of[0], err);
 }
 
 status lower_matmul(lowering *w, uint32_t op_idx, error *err) {
-    const op *o = &w->p->ops[op_idx], *add = sum_of_product(w, op_idx);
-    const ck_form form = cuda_weight_of(w->l, op_idx)->form;
     const uint32_t count = products_together(w, op_idx);
+    const op *add = count > 1 ? NULL : sum_of_product(w, op_idx);
     operand in = {0};
+    lower_tail tail;
+    k_gemvs_args a;
     TRY(take_operand(w, op_idx, &in, err));
-    if (count > 1) return emit_together(w, op_idx, count, in, err);
-    k_gemv_args a = product_args(w, op_idx, in);
-    if (add != NULL) {
-        a.out = lower_value(w, add->out);
-        a.add = lower_value(w, add->in[add->in[0] == o->out ? 1 : 0]);
-        w->done[op_idx + 1] = true;
+    const bool goes_on = lower_find_tail(w, op_idx, count, add, &tail);
+    const bool twice = goes_on || in.one_x != in.x;
+    cuda_launch_entry e = describe_products(w, op_idx, count, in, add, &a);
+    e.when = twice ? CUDA_FOR_MANY_ROWS : CUDA_ALWAYS;
+    TRY(emit_products(w, &e, &a, count, err));
+    if (!twice) return OK;
+    for (uint32_t i = 0; i < count; i++) {
+        a.of[i].x = in.one_x;
+        a.of[i].sums = in.one_sums;
     }
-    cuda_launch_entry e = product_entry(
-        w, op_idx, cuda_in_pairs(w->l, op_idx) ? kernels_of_pairs(form) : kernels_of(form));
-    return LOWER_EMIT(w, &e, &a, err);
+    e.when = CUDA_FOR_ONE_ROW;
+    if (!goes_on) return emit_products(w, &e, &a, count, err);
+    return lower_emit_tail(w, &tail, &e, a.of, cuda_weight_of(w->l, op_idx)->form, err);
 }
 
 status lower_experts(lowering *w, uint32_t op_idx, error *err) {

@@ -6,7 +6,7 @@
 #include "backend/cuda/cuda_lower.h"
 
 enum { PAIRS_PER_BLOCK = 64 };
-static const uint32_t NO_OP = UINT32_MAX;
+static const uint32_t NO_OP = 0; /* no op comes before the embedding */
 
 status lower_rope_table(lowering *w, const cuda_rope *rope, error *err) {
     k_rope_table_args a = {.pos = lower_descriptor(w, w->l->desc.pos),
@@ -135,6 +135,8 @@ static status emit_rope_write(lowering *w, const op *q, const op *k, const op *w
     return LOWER_EMIT(w, &e, &a, err);
 }
 
+uint32_t lower_turn_of_k(const lowering *w, uint32_t op_idx) { return taken_along_by(w, op_idx); }
+
 status lower_rope(lowering *w, uint32_t op_idx, error *err) {
     const op *o = &w->p->ops[op_idx];
     if (taken_along_by(w, op_idx) != NO_OP) {
@@ -143,7 +145,7 @@ status lower_rope(lowering *w, uint32_t op_idx, error *err) {
     }
     const op *write = write_of(w, op_idx);
     if (write == NULL) return emit_rope(w, o, err);
-    w->done[op_idx + 1] = true;
+    w->done[op_idx + 1] = LOWER_FUSED;
     return emit_rope_write(w, waiting_for(w, op_idx), o, write, err);
 }
 

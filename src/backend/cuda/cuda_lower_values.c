@@ -58,6 +58,7 @@ lower_result lower_result_of(lowering *w, value_id v) {
         to.codes = w->bases.workspace + w->l->codes_at;
         to.sums = w->bases.workspace + w->l->sums_at;
         w->codes_of = v;
+        w->gated = VALUE_NONE;
     }
     w->only_codes[v] = use.wanted && use.enough;
     if (!w->only_codes[v]) to.floats = lower_value(w, v);

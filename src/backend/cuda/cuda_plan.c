@@ -281,12 +281,33 @@ static uint64_t codes_bytes(const cuda_layout *l) {
     return most;
 }
 
+/* Elements of the largest row of gates, and groups of results that a launch may go on with. */
+static void measure_tails(cuda_layout *l, uint64_t *gated_cols) {
+    const program *p = l->p;
+    *gated_cols = 0;
+    l->tickets = 1;
+    for (uint32_t i = 0; i < p->ops_count; i++) {
+        const op *o = &p->ops[i];
+        if (o->kind == OP_ATTENTION)
+            l->tickets = num_max_u32(l->tickets, o->attn.heads + 2 * o->attn.kv_heads);
+        if (o->kind != OP_ACT_MUL) continue;
+        const uint32_t cols = p->values[o->out].cols;
+        *gated_cols = num_max_u64(*gated_cols, cols);
+        l->tickets = num_max_u32(l->tickets, num_div_up_u32(cols, CODES_PER_SUMS));
+    }
+}
+
 static void lay_out_workspace(cuda_layout *l) {
     const program *p = l->p;
     uint64_t end = 0, codes = codes_bytes(l);
     (void)place(&end, p->workspace_floats * sizeof(float));
     l->codes_at = place(&end, codes);
     l->sums_at = place(&end, codes / CODES_PER_SUMS * sizeof(ck_sums));
+    uint64_t gated_cols = 0;
+    measure_tails(l, &gated_cols);
+    l->gated_codes_at = place(&end, gated_cols);
+    l->gated_sums_at = place(&end, gated_cols / CODES_PER_SUMS * sizeof(ck_sums));
+    l->tickets_at = place(&end, (uint64_t)l->tickets * sizeof(uint32_t));
     for (uint32_t i = 0; i < l->ropes_count; i++)
         l->ropes[i].at = place(&end, (uint64_t)p->max.rows * l->ropes[i].pairs * 2 * sizeof(float));
     lay_out_descriptor(&l->desc, p);

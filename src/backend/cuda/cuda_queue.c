@@ -25,6 +25,7 @@ static uint32_t rows_of(const cuda_launch_entry *e, const cuda_step_rows *rows) 
 static void launch(backend *b, const cuda_launch_entry *e, const cuda_step_rows *rows) {
     const uint32_t n = rows_of(e, rows);
     if (n == 0 || e->width == 0) return;
+    if (e->when == (n == 1 ? CUDA_FOR_MANY_ROWS : CUDA_FOR_ONE_ROW)) return;
     const bool many = n > 1 && e->many != e->kernel;
     const cuda_kernel_id kernel = many ? e->many : e->kernel;
     const uint32_t along = (many ? num_div_up_u32(n, e->many_rows) : n) * e->per_row;
@@ -96,7 +97,7 @@ static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, uint32_t
         refuse(b, code, call);
         return;
     }
-    log_debug("cuda", "graph of %u launches for up to %u rows%s", b->lowered.count, rows_max,
+    log_debug("cuda", "graph for up to %u rows%s", rows_max,
               rows->best ? ", of which the best token is found" : "");
 }
 
