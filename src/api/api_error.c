@@ -25,6 +25,7 @@ static const api_error_row ROWS[API_KIND_COUNT] = {
     [API_MEDIA_TYPE] = {"invalid_request_error", "unsupported_media_type", 415, 0},
     [API_REPLY_LIMIT] = {"server_error", "reply_too_large", 500, 0},
     [API_QUEUE_FULL] = {"unavailable_error", "queue_full", 503, 1},
+    [API_BUSY] = {"invalid_request_error", "busy", 409, 1},
     [API_DRAINING] = {"unavailable_error", "draining", 503, 5},
     [API_NOT_READY] = {"unavailable_error", "not_ready", 503, 2},
     [API_STALLED] = {"unavailable_error", "stalled", 503, 0},

@@ -30,6 +30,7 @@ typedef enum api_kind {
     API_MEDIA_TYPE,
     API_REPLY_LIMIT, /* the answer outgrew what a plain reply may hold */
     API_QUEUE_FULL,  /* 503, not 429: the server is full, the client broke no quota of its own */
+    API_BUSY,        /* what is asked for is being done for another call */
     API_DRAINING,
     API_NOT_READY,
     API_STALLED, /* a model's step loop shows no life */

@@ -250,6 +250,7 @@ static void on_closed(void *ctx, http_call *c, bool finished) {
     front_call *call = front_call_of(c);
     if (call != NULL && call->gen != NULL) gen_closed(call->gen, finished);
     adapters_forget_call(f, c);
+    roofline_forget_call(f, c);
     mem_free(call);
     f->calls_open--;
     stop_if_drained(f);
@@ -291,6 +292,7 @@ static void on_drain(void *ctx) {
 static void on_ping(void *ctx) {
     gen_ping_all(ctx);
     adapters_look_at_clock(ctx);
+    roofline_look_at_clock(ctx);
 }
 
 /* --- life ---------------------------------------------------------------------------------- */

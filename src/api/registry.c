@@ -217,6 +217,8 @@ static void take_frame(model_entry *m, uint64_t now_ms) {
         take_loading(m, body);
     else if (type == WIRE_ADAPTER_STATE)
         adapters_take_state(m->front, m, body);
+    else if (type == WIRE_PROFILE_REPORT)
+        roofline_take_report(m->front, m, body);
     else
         gen_note_malformed(m->front, m, "a frame that only goes down came up");
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "api/api_error.h"
+#include "api/roofline.h"
 #include "base/buf.h"
 #include "base/str.h"
 #include "obs/metrics.h"
@@ -43,6 +44,7 @@ typedef struct model_entry {
     uint32_t waiting;
     uint64_t steps;
     metrics engine; /* the ENGINE rows of the last STATUS */
+    roofline_order roofline;
 } model_entry;
 
 typedef struct registry {
@@ -65,7 +67,7 @@ void registry_empty(api_fault *fault);
  * empty name, which every model answers to, means that the registry is empty. */
 void registry_no_model(const registry *r, str name, api_fault *fault);
 
-/* Queue whole REQUEST or ADAPTER frames of one API call: all of them or, false, none. */
+/* Queue whole REQUEST, ADAPTER or PROFILE frames of one API call: all of them or, false, none. */
 bool model_send_requests(model_entry *m, str frames);
 /* Send one small frame now; false (and `owed`) when there is no room or others wait. */
 bool model_send_now(model_entry *m, const buf *frame);

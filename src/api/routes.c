@@ -16,6 +16,7 @@ static const route TABLE[] = {
     {"GET", "/readyz", ROUTE_OPEN, E(HEALTH), NO_BODY_BYTES, health_ready},
     {"GET", "/health", ROUTE_OPEN, E(HEALTH), NO_BODY_BYTES, health_report},
     {"GET", "/metrics", ROUTE_ADMIN, E(METRICS), NO_BODY_BYTES, metrics_page},
+    {"GET", "/debug/roofline", ROUTE_ADMIN, E(ADMIN), NO_BODY_BYTES, roofline_handle},
     {"GET", "/models", ROUTE_INFERENCE, E(MODELS), NO_BODY_BYTES, models_list},
     {"GET", "/models/", ROUTE_INFERENCE, E(MODELS), NO_BODY_BYTES, models_one},
     {"POST", "/chat/completions", ROUTE_INFERENCE, E(CHAT), 0, openai_chat_handle},

@@ -52,6 +52,13 @@ static status load_engine(bench *b, error *err) {
     return OK;
 }
 
+/* A backend that measures no tasks says so before it is measured. */
+static status check_kernels(bench *b, error *err) {
+    if (!b->c->bench_kernels) return OK;
+    TRY(engine_profile_switch(b->engine, true, err));
+    return engine_profile_switch(b->engine, false, err);
+}
+
 static status open_engine(bench *b, error *err) {
     const config *c = b->c;
     engine_options opt = {0};
@@ -67,12 +74,13 @@ static status open_engine(bench *b, error *err) {
         opt.ctx_max = c->bench_prompt_tokens;
     }
     b->threads = opt.threads;
+    b->fast = opt.fast;
     /* before the plan, which must see what the sweep holds */
     TRY(machine_open(&b->machine, opt.threads, opt.isa_cap, err));
     TRY(stack_engine_open(c, b->path, b->model, &opt, &b->engine, &(error){0}, err));
     TRY(load_engine(b, err));
     engine_report(b->engine, &b->report);
-    return OK;
+    return check_kernels(b, err);
 }
 
 static status measure_machine(bench *b, error *err) {
@@ -124,7 +132,20 @@ static status run_as_table(bench *b, error *err) {
     (void)fflush(stdout);
     TRY(report_tests(b, NULL, err));
     bench_write_tail(b);
-    return OK;
+    if (!b->c->bench_kernels) return OK;
+    bench_kernels k;
+    const status st = bench_kernels_measure(b, &k, err);
+    if (st == OK) bench_kernels_write(&k);
+    bench_kernels_deinit(&k);
+    return st;
+}
+
+static status json_kernels(bench *b, json_writer *w, error *err) {
+    bench_kernels k;
+    const status st = bench_kernels_measure(b, &k, err);
+    if (st == OK) bench_kernels_json(&k, w);
+    bench_kernels_deinit(&k);
+    return st;
 }
 
 static status run_as_json(bench *b, error *err) {
@@ -140,6 +161,9 @@ static status run_as_json(bench *b, error *err) {
         json_end_array(&w);
         json_kv_f64(&w, "read_min", b->read_min);
         json_kv_f64(&w, "read_max", b->read_max);
+        if (b->c->bench_kernels) st = json_kernels(b, &w, err);
+    }
+    if (st == OK) {
         json_end_object(&w);
         buf_put_char(&out, '\n');
         st = command_write_stdout(out.p, out.n, err);

@@ -142,8 +142,7 @@ static bool is_quantized(const model *m) {
     return quantized > total / 2;
 }
 
-machine_figure bench_ops_figure(const bench *b, const bench_test *t, uint32_t *digits) {
-    const bool fast = t->batch == 0 && str_eq(str_of(b->report.numerics), S("fast"));
+machine_figure bench_figure_of(const bench *b, bool fast, bool quantized, uint32_t *digits) {
     const uint32_t parts = fast ? 1 : 2;
     machine_figure best = MACHINE_F32;
     double rate = b->figures[MACHINE_F32];
@@ -152,7 +151,7 @@ machine_figure bench_ops_figure(const bench *b, const bench_test *t, uint32_t *d
         best = MACHINE_AMX_BF16;
         rate = b->figures[best];
     }
-    if (!is_quantized(b->model)) return best;
+    if (!quantized) return best;
     for (machine_figure f = MACHINE_INT8; f <= MACHINE_AMX_INT8; f++) {
         if (b->figures[f] / parts <= rate) continue;
         best = f;
@@ -160,4 +159,9 @@ machine_figure bench_ops_figure(const bench *b, const bench_test *t, uint32_t *d
         *digits = parts;
     }
     return best;
+}
+
+machine_figure bench_ops_figure(const bench *b, const bench_test *t, uint32_t *digits) {
+    const bool fast = t->batch == 0 && str_eq(str_of(b->report.numerics), S("fast"));
+    return bench_figure_of(b, fast, is_quantized(b->model), digits);
 }

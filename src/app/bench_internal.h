@@ -3,6 +3,7 @@
  *   bench.c        the command: opens model, engine and machine, goes through the tests
  *   bench_run.c    runs one test again and again on the clock
  *   bench_cost.c   what a test must read and multiply
+ *   bench_kernels.c  where a step spends its time
  *   bench_write.c  table and JSON
  *
  * Owner: the main thread. */
@@ -15,6 +16,7 @@
 #include "app/config.h"
 #include "app/machine.h"
 #include "engine/engine.h"
+#include "wire/wire.h"
 #include "json/write.h"
 
 enum { BENCH_ROWS_MAX = 512, BENCH_REPEAT_MAX = 64 };
@@ -27,6 +29,7 @@ typedef struct bench {
     machine *machine;
     backend_report report;
     uint32_t threads;
+    bool fast;                            /* numerics of the CPU */
     double load_s;                        /* engine_load() */
     double figures[MACHINE_FIGURE_COUNT]; /* before the first test */
     double read_min, read_max;            /* of all sweeps, those between the tests too */
@@ -67,10 +70,30 @@ typedef struct bench_row {
 /* Prompt or generation: warm up once, then run c->repeat times. */
 NODISCARD status bench_measure(bench *b, const bench_test *t, bench_row *out, error *err);
 
+/* Every sequence as it is before the clock runs: empty, or `depth` tokens long. */
+NODISCARD status bench_prepare(bench *b, const bench_test *t, error *err);
+/* The steps of a test, once. */
+NODISCARD status bench_run(bench *b, const bench_test *t, error *err);
+
+/* Where a prompt's first step and the last step of a generation spend their time; steps 0 where
+ * there is no such test. */
+typedef struct bench_kernels {
+    profile_table prompt, decode;
+    buf entries[2]; /* owned; of both tables */
+} bench_kernels;
+NODISCARD status bench_kernels_measure(bench *b, bench_kernels *out, error *err);
+void bench_kernels_deinit(bench_kernels *k);
+void bench_kernels_write(const bench_kernels *k);
+void bench_kernels_json(const bench_kernels *k, json_writer *w);
+
 bench_cost bench_cost_of(const model *m, const mem_plan *plan, const bench_test *t);
 /* The figure that products with the model's weights are held against in this test, and how many
  * digits an activation has in them. */
 machine_figure bench_ops_figure(const bench *b, const bench_test *t, uint32_t *digits);
+
+/* The same for any products: how many digits an activation has depends on whether it is of a prompt
+ * in mode `fast`, and on whether the weights are quantized. */
+machine_figure bench_figure_of(const bench *b, bool fast, bool quantized, uint32_t *digits);
 
 void bench_write_head(const bench *b);
 void bench_write_row(const bench_row *r);

@@ -49,9 +49,8 @@ static status generate(bench *b, const bench_test *t, error *err) {
     return OK;
 }
 
-/* Every sequence as it is before the clock runs: empty, or `depth` tokens long.  Where one cannot
- * go back it is read again. */
-static status prepare(bench *b, const bench_test *t, error *err) {
+/* Where a sequence cannot go back it is read again. */
+status bench_prepare(bench *b, const bench_test *t, error *err) {
     kv_pool *kv = engine_kv(b->engine);
     const bool again = t->depth == 0 || !engine_can_share(b->engine);
     for (uint32_t s = 0; s < num_max_u32(t->batch, 1); s++) {
@@ -64,10 +63,14 @@ static status prepare(bench *b, const bench_test *t, error *err) {
     return OK;
 }
 
+status bench_run(bench *b, const bench_test *t, error *err) {
+    return t->batch == 0 ? read_prompt(b, 0, t->tokens, err) : generate(b, t, err);
+}
+
 static status run_once(bench *b, const bench_test *t, double *tokens_per_s, error *err) {
-    TRY(prepare(b, t, err));
+    TRY(bench_prepare(b, t, err));
     const uint64_t start_ns = os_now_ns();
-    TRY(t->batch == 0 ? read_prompt(b, 0, t->tokens, err) : generate(b, t, err));
+    TRY(bench_run(b, t, err));
     const double seconds = (double)(os_now_ns() - start_ns) / 1e9;
     *tokens_per_s = (double)t->tokens * num_max_u32(t->batch, 1) / seconds;
     return OK;

@@ -190,6 +190,7 @@ typedef struct config {
     uint32_t bench_prompt_tokens; /* -p */
     uint32_t bench_tokens;        /* -n */
     uint32_t bench_depth_tokens;  /* -d */
+    bool bench_kernels;
     config_numbers batch;
     uint32_t repeat;
 

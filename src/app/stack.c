@@ -424,6 +424,12 @@ static const float *step_engine(void *ctx, const engine_row *rows, uint32_t coun
 static const float *hidden_of_engine(void *ctx) { return engine_hidden(ctx); }
 static const int32_t *best_of_engine(void *ctx) { return engine_best(ctx); }
 static const error *fault_of_engine(void *ctx) { return engine_fault(ctx); }
+static status profile_engine(void *ctx, bool on, error *err) {
+    return engine_profile_switch(ctx, on, err);
+}
+static uint32_t profiled_by_engine(void *ctx, backend_profile out[BACKEND_PARTS_MAX]) {
+    return engine_profiled(ctx, out);
+}
 
 static status open_roles(stack *s, const config *c, const engine_options *opt, error *err) {
     uint32_t eog_count = 0;
@@ -450,7 +456,9 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
                     .step = step_engine,
                     .hidden = hidden_of_engine,
                     .best = best_of_engine,
-                    .fault = fault_of_engine},
+                    .fault = fault_of_engine,
+                    .profile = profile_engine,
+                    .profiled = profiled_by_engine},
         .kv = engine_kv(s->engine),
         .link = &s->inner,
     };

@@ -26,6 +26,7 @@
 
 #include "backend/batch.h"
 #include "backend/program.h"
+#include "backend/roofline.h"
 #include "base/error.h"
 
 typedef struct backend backend;
@@ -105,6 +106,35 @@ typedef struct step_result {
                             never steps again: it can only be closed; the backend's */
 } step_result;
 
+enum { BACKEND_TASK_OPS_MAX = 8, BACKEND_PARTS_MAX = 2, BACKEND_LIMIT_NAME_BYTES = 32 };
+
+/* What a step does at a time: a phase of the CPU, a kernel of a device. */
+typedef struct backend_task {
+    const char *name; /* static */
+    uint32_t ops[BACKEND_TASK_OPS_MAX];
+    uint32_t ops_count; /* 0: work that is the backend's own, no op of the program */
+    bool ran;           /* in the last step */
+    uint64_t ns;
+    roof_work work; /* of its ops */
+} backend_task;
+
+/* Per second; 0: not known. */
+typedef struct backend_limit {
+    uint64_t per_s;
+    char name[BACKEND_LIMIT_NAME_BYTES]; /* what it was made of */
+} backend_limit;
+
+/* The last step of a program on one device, or of a part of it.  Each op is in one task. */
+typedef struct backend_profile {
+    char where[32]; /* "cpu avx2", "cuda sm_75" */
+    const program *p;
+    const backend_task *tasks; /* [count] in the order they run; valid until the next step */
+    uint32_t count;
+    uint64_t ns; /* from its begin to its results, with all that is no task */
+    backend_limit bytes;
+    backend_limit ops[ROOF_ARITH_COUNT];
+} backend_profile;
+
 typedef struct backend_ops {
     const char *name;
     bool no_adapters;                /* programs are recorded with lora_rank 0 */
@@ -127,6 +157,12 @@ typedef struct backend_ops {
     /* Run the program once.  Allocates nothing. */
     step_result (*step)(backend *b, const batch *in);
     void (*report)(const backend *b, backend_report *out);
+    /* Take the time of each task from the next step on, or, with on false, of none any more.  A
+     * step is slower meanwhile: a look at the clock per phase, two events per kernel.  Takes and
+     * gives back memory: between steps. */
+    NODISCARD status (*profile)(backend *b, bool on, error *err); /* optional, like the next */
+    /* Of the last step, while that is on; returns how many parts there are. */
+    uint32_t (*profiled)(const backend *b, backend_profile out[BACKEND_PARTS_MAX]);
     void (*close)(backend *b);
 } backend_ops;
 

@@ -313,6 +313,17 @@ bool engine_can_share(const engine *e) {
 }
 void engine_report(const engine *e, backend_report *out) { e->ops->report(e->backend, out); }
 
+status engine_profile_switch(engine *e, bool on, error *err) {
+    if (e->ops->profile == NULL)
+        return error_set(err, ERR_UNSUPPORTED, "engine: backend %s does not measure its tasks",
+                         e->ops->name);
+    return e->ops->profile(e->backend, on, err);
+}
+
+uint32_t engine_profiled(const engine *e, backend_profile out[BACKEND_PARTS_MAX]) {
+    return e->ops->profiled(e->backend, out);
+}
+
 /* --- before the first step -------------------- */
 
 /* The weights of an op, [*count]; they may have no data. */

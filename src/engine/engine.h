@@ -175,4 +175,10 @@ bool engine_is_encoder(const engine *e);
 bool engine_can_share(const engine *e);
 void engine_report(const engine *e, backend_report *out);
 
+/* Measure the tasks of every step from now on, or of none any more.  Steps are slower meanwhile.
+ * Takes and gives back memory.  ERR_UNSUPPORTED: the backend does not. */
+NODISCARD status engine_profile_switch(engine *e, bool on, error *err);
+/* Of the last step while that is on; returns how many parts the model has. */
+uint32_t engine_profiled(const engine *e, backend_profile out[BACKEND_PARTS_MAX]);
+
 #endif

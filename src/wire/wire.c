@@ -209,6 +209,8 @@ DEFINE_PUT(wire_put_model, model_desc, WIRE_MODEL, walk_model)
 DEFINE_PUT(wire_put_loading, model_loading, WIRE_LOADING, walk_loading)
 DEFINE_PUT(wire_put_adapter, adapter_order, WIRE_ADAPTER, walk_adapter)
 DEFINE_PUT(wire_put_adapter_state, adapter_state, WIRE_ADAPTER_STATE, walk_adapter_state)
+DEFINE_PUT(wire_put_profile, profile_order, WIRE_PROFILE, codec_profile)
+DEFINE_PUT(wire_put_profile_report, profile_report, WIRE_PROFILE_REPORT, codec_profile_report)
 
 void wire_put_drain(buf *out) { frame_end(out, frame_begin(out, WIRE_DRAIN)); }
 
@@ -267,6 +269,8 @@ DEFINE_GET(wire_get_model, model_desc, walk_model)
 DEFINE_GET(wire_get_loading, model_loading, walk_loading)
 DEFINE_GET(wire_get_adapter, adapter_order, walk_adapter)
 DEFINE_GET(wire_get_adapter_state, adapter_state, walk_adapter_state)
+DEFINE_GET(wire_get_profile, profile_order, codec_profile)
+DEFINE_GET(wire_get_profile_report, profile_report, codec_profile_report)
 
 status wire_get_event(str *body, gen_event *out, bool *more, error *err) {
     *more = body->n > 0;

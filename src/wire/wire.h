@@ -1,7 +1,7 @@
 /* wire.h - the messages between the front, the text role and the engine worker.
  *
- *   front ──REQUEST, CREDIT, CANCEL, ADAPTER──▶ text ──the same, prompt as ids──▶ engine
- *   front ◀──EVENTS (text), STATUS, LOADING, MODEL, ADAPTER_STATE── text
+ *   front ──REQUEST, CREDIT, CANCEL, ADAPTER, PROFILE──▶ text ──the same, prompt as ids──▶ engine
+ *   front ◀──EVENTS (text), STATUS, LOADING, MODEL, ADAPTER_STATE, PROFILE_REPORT── text
  *                                                   text ◀──EVENTS (ids), STATUS ...── engine
  *
  * Roles talk in these bytes only, also when they share a process.  No pointer crosses:
@@ -25,7 +25,7 @@
 #include "base/str.h"
 
 enum {
-    WIRE_VERSION = 7,
+    WIRE_VERSION = 8,
     WIRE_HEADER_BYTES = 8,
     WIRE_FRAME_BYTES_MAX = 64 << 20,
     WIRE_CHOICES_MAX = 128,
@@ -41,19 +41,28 @@ enum {
     WIRE_CALL_NAME_BYTES_MAX = 256,
     WIRE_EMBEDDING_VALUES_MAX = 1 << 20,
     WIRE_CREDITS_MAX = 1 << 24, /* tokens in flight per request */
+    WIRE_PROFILE_STEPS_MAX = 64,
+    WIRE_PROFILE_MS_MAX = 30000,
+    WIRE_PROFILE_PLACES_MAX = 2,
+    WIRE_PROFILE_LIMITS = 4, /* memory, then the kinds of arithmetic */
+    WIRE_PROFILE_ENTRIES_MAX = 256,
+    WIRE_PROFILE_TEXT_BYTES_MAX = 256,
+    WIRE_PROFILE_ENTRIES_BYTES_MAX = 256 << 10,
 };
 
 typedef enum wire_type {
-    WIRE_REQUEST = 1,   /* gen_request */
-    WIRE_CANCEL,        /* gen_cancel */
-    WIRE_CREDIT,        /* gen_credit */
-    WIRE_EVENTS,        /* gen_event, many */
-    WIRE_STATUS,        /* engine_status */
-    WIRE_MODEL,         /* model_desc, once, when the role is ready */
-    WIRE_DRAIN,         /* no body: nobody is above any more; end what is left, then stop */
-    WIRE_LOADING,       /* model_loading, any number before MODEL */
-    WIRE_ADAPTER,       /* adapter_order */
-    WIRE_ADAPTER_STATE, /* adapter_state: the answer to each order */
+    WIRE_REQUEST = 1,    /* gen_request */
+    WIRE_CANCEL,         /* gen_cancel */
+    WIRE_CREDIT,         /* gen_credit */
+    WIRE_EVENTS,         /* gen_event, many */
+    WIRE_STATUS,         /* engine_status */
+    WIRE_MODEL,          /* model_desc, once, when the role is ready */
+    WIRE_DRAIN,          /* no body: nobody is above any more; end what is left, then stop */
+    WIRE_LOADING,        /* model_loading, any number before MODEL */
+    WIRE_ADAPTER,        /* adapter_order */
+    WIRE_ADAPTER_STATE,  /* adapter_state: the answer to each order */
+    WIRE_PROFILE,        /* profile_order */
+    WIRE_PROFILE_REPORT, /* profile_report: the answer to each of these */
     WIRE_TYPE_END
 } wire_type;
 
@@ -181,6 +190,13 @@ typedef struct adapter_order {
     bool load;        /* else unload: requests that use it go on, new ones do not find it */
     str path;         /* of its file or directory */
 } adapter_order;
+
+/* Measure where the next steps spend their time. */
+typedef struct profile_order {
+    uint32_t id;     /* chosen by the front, for the answer to name */
+    uint32_t steps;  /* the next so many, 1..WIRE_PROFILE_STEPS_MAX, ... */
+    uint32_t ms_max; /* ... or those of so many milliseconds, 1..WIRE_PROFILE_MS_MAX */
+} profile_order;
 
 /* --- up: engine -> text -> front -------------------------------------------- */
 
@@ -363,6 +379,52 @@ typedef struct adapter_state {
     str message; /* of the failure */
 } adapter_state;
 
+/* What speed is a fraction of; per_s 0: not known. */
+typedef struct profile_limit {
+    uint64_t per_s; /* bytes, or operations */
+    char name[32];  /* what it was made of: "memory clock x bus" */
+} profile_limit;
+
+/* A device that computes a part of the model. */
+typedef struct profile_place {
+    char where[32];
+    uint64_t ops; /* of its program */
+    profile_limit limits[WIRE_PROFILE_LIMITS];
+} profile_place;
+
+/* Tasks of a kind, in one step. */
+typedef struct profile_entry {
+    uint32_t place; /* index */
+    uint32_t arith; /* index into the place's limits, >= 1 */
+    uint32_t tasks;
+    uint32_t ops; /* of the program, in all of them */
+    uint64_t ns;
+    uint64_t weight_bytes, value_bytes, cache_bytes;
+    uint64_t flops;
+    str name;  /* "k_gemv_q4_k_n1" */
+    str kinds; /* of the ops of each task: "MATMUL+ADD" */
+    str what;  /* tensors and types: "ffn_down Q4_K" */
+} profile_entry;
+
+/* The median of steps that are alike. */
+typedef struct profile_table {
+    uint32_t steps; /* that were measured; 0: all else is empty */
+    uint32_t rows;  /* of the median step */
+    uint64_t ns;    /* the same: the whole of it */
+    uint32_t places_count;
+    profile_place places[WIRE_PROFILE_PLACES_MAX];
+    str entries; /* profile_entry, longest first */
+} profile_table;
+
+/* What became of a profile_order. */
+typedef struct profile_report {
+    uint32_t id;
+    status code;          /* OK, or why nothing was measured */
+    str message;          /* of the failure */
+    profile_table prompt; /* steps with rows of prompts */
+    profile_table decode; /* steps without */
+} profile_report;
+
 /* The worker's heartbeat: sent between steps, about every 100 ms. */
 typedef struct engine_status {
     uint64_t steps;
@@ -382,6 +444,8 @@ void wire_put_model(buf *out, const model_desc *d);
 void wire_put_loading(buf *out, const model_loading *l);
 void wire_put_adapter(buf *out, const adapter_order *o);
 void wire_put_adapter_state(buf *out, const adapter_state *s);
+void wire_put_profile(buf *out, const profile_order *o);
+void wire_put_profile_report(buf *out, const profile_report *r);
 void wire_put_drain(buf *out);
 
 /* An EVENTS frame: begin, add, end.  Nothing is left in `out` when no event was added. */
@@ -395,6 +459,11 @@ void wire_logprob_put(buf *out, const wire_logprob *token, const wire_logprob *t
  * (the blob was checked when its event was decoded). */
 bool wire_logprob_next(str *blob, wire_logprob *token, wire_logprob *top, uint8_t *count);
 
+/* Append one entry to a table's `entries`. */
+void wire_profile_entry_put(buf *out, const profile_entry *e);
+/* Take one entry off them; false at the end (they were checked when the report was decoded). */
+bool wire_profile_entry_next(str *entries, profile_entry *out);
+
 /* Type and body of a whole frame; ERR_FORMAT when header or length is wrong. */
 NODISCARD status wire_open(str frame, wire_type *type, str *body, error *err);
 
@@ -406,6 +475,8 @@ NODISCARD status wire_get_model(str body, model_desc *out, error *err);
 NODISCARD status wire_get_loading(str body, model_loading *out, error *err);
 NODISCARD status wire_get_adapter(str body, adapter_order *out, error *err);
 NODISCARD status wire_get_adapter_state(str body, adapter_state *out, error *err);
+NODISCARD status wire_get_profile(str body, profile_order *out, error *err);
+NODISCARD status wire_get_profile_report(str body, profile_report *out, error *err);
 /* Take the next event off an EVENTS body; *more is false at its end. */
 NODISCARD status wire_get_event(str *body, gen_event *out, bool *more, error *err);
 

@@ -46,4 +46,8 @@ void codec_array(codec *c, wire_array *a, size_t elem_bytes, uint32_t count_max,
 /* One event of an EVENTS frame (wire_events.c). */
 void codec_event(codec *c, gen_event *e);
 
+/* wire_profile.c */
+void codec_profile(codec *c, profile_order *o);
+void codec_profile_report(codec *c, profile_report *r);
+
 #endif

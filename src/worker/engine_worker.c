@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "obs/metrics.h"
+#include "worker/engine_profile.h"
 
 enum {
     OUT_BYTES = SCHED_STEP_VECTOR_BYTES + (512 << 10),
@@ -29,6 +30,7 @@ struct engine_worker {
     uint64_t steps;
     uint64_t greedy_rows; /* that wanted the best */
     uint64_t status_at_ns;
+    engine_profile profile;
     bool draining;
     _Atomic bool broken; /* set once, by the engine thread; nothing else is read after it */
 };
@@ -70,6 +72,7 @@ status engine_worker_create(engine_worker **out, const engine_worker_options *op
 
 void engine_worker_destroy(engine_worker *w) {
     if (w == NULL) return;
+    engine_profile_cancel(&w->profile, &w->opt.stepper);
     sched_destroy(w->sched);
     sampler_destroy(w->sampler);
     step_plan_destroy(w->plan);
@@ -119,6 +122,13 @@ static void take_adapter(engine_worker *w, const adapter_order *o) {
     wire_put_adapter_state(&w->out, &s);
 }
 
+static status take_profile(engine_worker *w, str body, error *err) {
+    profile_order order;
+    TRY(wire_get_profile(body, &order, err));
+    engine_profile_begin(&w->profile, &w->opt.stepper, &order, os_now_ns(), &w->out);
+    return OK;
+}
+
 static status take_message(engine_worker *w, wire_type type, str body, error *err) {
     gen_request r;
     gen_cancel cancel;
@@ -160,6 +170,10 @@ static bool drain_inbox(engine_worker *w) {
             adapter_order order;
             st = wire_get_adapter(body, &order, &err);
             if (st == OK) take_adapter(w, &order);
+            continue;
+        }
+        if (st == OK && type == WIRE_PROFILE) { /* likewise */
+            (void)!take_profile(w, body, &err);
             continue;
         }
         size_t frame = wire_events_begin(&w->out);
@@ -264,6 +278,12 @@ static void fail(engine_worker *w, const error *fault) {
     w->broken = true;
 }
 
+static bool has_prompt(const engine_worker *w) {
+    for (uint32_t i = 0; i < w->plan->rows; i++)
+        if (w->rows[i].prompt) return true;
+    return false;
+}
+
 /* Compute the plan's rows, and give what they are to the sequences. */
 static void compute(engine_worker *w) {
     const stepper *st = &w->opt.stepper;
@@ -279,6 +299,7 @@ static void compute(engine_worker *w) {
     uint64_t end_ns = os_now_ns();
     metrics_observe_ns(&w->metrics, METRIC_STEP_SECONDS, end_ns - start_ns);
     sched_apply(w->sched, w->plan, w->results, end_ns, end_ns - start_ns);
+    if (w->profile.on) engine_profile_step(&w->profile, st, w->plan->rows, has_prompt(w));
 }
 
 /* Plan and compute one step; false when nothing can run. */
@@ -296,6 +317,7 @@ static bool step(engine_worker *w) {
 bool engine_worker_tick(engine_worker *w) {
     bool did = drain_inbox(w);
     send_status(w);
+    engine_profile_look(&w->profile, &w->opt.stepper, os_now_ns(), &w->out);
     if (!link_flush(w->opt.link->up, &w->out)) return did;
     return step(w) || did;
 }

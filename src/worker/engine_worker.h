@@ -1,5 +1,6 @@
 /* engine_worker.h - the engine role: the loop that schedules, steps, samples and answers.
- * Adapters (engine/lora.h) are loaded and unloaded between two steps.
+ * Adapters (engine/lora.h) are loaded and unloaded between two steps, profiles (engine_profile.h)
+ * begin and end there.
  *
  *   drain the inbox -> plan -> commit -> step -> sample -> apply -> one EVENTS frame
  *
@@ -29,6 +30,10 @@ typedef struct stepper {
     /* What the last step failed with: it gave nothing, and there will be no other; NULL: it went
      * well.  May be left out where steps cannot fail. */
     const error *(*fault)(void *ctx); /* optional */
+    /* Measure the tasks of steps, or none any more; the last step's, one for each part of the
+     * model, returning how many (backend.h).  NULL: nothing measures. */
+    status (*profile)(void *ctx, bool on, error *err); /* optional, like the next */
+    uint32_t (*profiled)(void *ctx, backend_profile out[BACKEND_PARTS_MAX]);
 } stepper;
 
 typedef struct engine_worker_options {

@@ -190,6 +190,7 @@ static status take_from_front(text_worker *w, wire_type type, str body, error *e
     gen_cancel cancel;
     gen_credit credit;
     adapter_order order;
+    profile_order profile;
     switch (type) {
     case WIRE_REQUEST:
         if (wire_get_request(body, &r, err) != OK) return refuse_unread(w, body, err);
@@ -207,6 +208,10 @@ static status take_from_front(text_worker *w, wire_type type, str body, error *e
     case WIRE_ADAPTER:
         TRY(wire_get_adapter(body, &order, err));
         wire_put_adapter(&w->down, &order);
+        return OK;
+    case WIRE_PROFILE:
+        TRY(wire_get_profile(body, &profile, err));
+        wire_put_profile(&w->down, &profile);
         return OK;
     case WIRE_DRAIN:
         w->draining = true;
@@ -331,7 +336,7 @@ static void take_event(text_worker *w, gen_event *e) {
 }
 
 static status take_from_engine(text_worker *w, wire_type type, str body, error *err) {
-    if (type == WIRE_STATUS || type == WIRE_ADAPTER_STATE) {
+    if (type == WIRE_STATUS || type == WIRE_ADAPTER_STATE || type == WIRE_PROFILE_REPORT) {
         buf_put_str(&w->up, buf_view(&w->in));
         return OK;
     }

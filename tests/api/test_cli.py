@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import harness
+import roofline
 from harness import check, equal, gantry, test
 
 COMMANDS = (
@@ -170,6 +171,44 @@ def bench_measures_what_was_asked_for():
     check(table.find("\nread ") < table.find("\npp600 "), f"the machine comes first: {table!r}")
     for row in rows:
         check(f"\n{row['test']} " in table, f"no row {row['test']} in {table!r}")
+
+
+@test
+def bench_tells_where_a_step_spends_its_time():
+    args = ("synth:tiny:q8_0", "-p", "40", "-n", "4", "--batch", "2,1", "--repeat", "2", "--kernels")
+    facts = json.loads(gantry("bench", *args, "--gpu", "off", "--json").succeeded().out)
+    prompt, decode = facts["kernels"]["prompt"], facts["kernels"]["decode"]
+    equal((prompt["steps"], prompt["rows"]), (2, 40), "steps and rows of the prompt")
+    equal((decode["steps"], decode["rows"]), (16, 2), "steps and rows of the generation")
+    for table in (prompt, decode):
+        roofline.check_table(table)
+        (place,) = table["places"]
+        equal(place["limits"]["bytes"]["from"], "read", "what memory is held against")
+        # embedding, per layer two norms and eleven more, a last norm, both takings, the head
+        equal(place["program_ops"], 1 + 2 * 16 + 4, "ops of the program")
+        kinds = roofline.kinds(table)
+        equal(kinds["MATMUL"], 2 * 7 + 1, "products")
+        equal((kinds["ATTENTION"], kinds["NORM"], kinds["KV_WRITE"]), (2, 5, 2), "others")
+    head = [k for k in decode["kernels"] if k["what"] == "output Q8_0"]
+    equal([(k["tasks"], k["weight_bytes"]) for k in head], [(1, 512 * 64 // 32 * 34)], "the head")
+    equal(head[0]["flops"], 2 * 2 * 512 * 64, "operations of the head")
+    written = [k for k in decode["kernels"] if "KV_WRITE" in k["ops"]]
+    equal([k["cache_bytes"] for k in written], [2 * 2 * (2 * 16 * 2) * 2], "keys and values")
+    plain = json.loads(gantry("bench", *args[:-1], "--gpu", "off", "--json").succeeded().out)
+    check("kernels" not in plain, "kernels that nobody asked for")
+
+
+@test
+def bench_tells_it_as_a_table():
+    args = ("gantry-mini", "-p", "16", "-n", "2", "--repeat", "1", "--kernels", "--gpu", "off")
+    table = gantry("bench", *args).succeeded().text
+    for words in ("prompt step of 16 rows", "decode step of 1 row:", "\nATTENTION ", "ffn_down Q8_0"):
+        check(words in table, f"no {words!r} in {table!r}")
+    for words in ("all of them", "not in any"):
+        equal(table.count("\n" + words), 2, words)
+    prompt_only = gantry("bench", *args[:3], "-n", "0", *args[5:]).succeeded().text
+    check("decode step" not in prompt_only, "a step that nobody asked for")
+    gantry("bench", *args, "--backend", "ref").failed_with(1, "does not measure")
 
 
 @test

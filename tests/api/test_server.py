@@ -1,8 +1,11 @@
 """test_server.py - one request at a time: routes, errors, doors, models, metrics, options."""
 import json
 import os
+import threading
+import time
 
 import harness
+import roofline
 from harness import Server, check, equal, shared_server, test
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -253,6 +256,48 @@ def listed_hosts_and_origins_come_in():
         check("POST" in preflight.headers["Access-Control-Allow-Methods"], "allowed methods")
 
 
+def asked(server, query):
+    """What /debug/roofline answers, and a thread that waits for it."""
+    said = []
+    thread = threading.Thread(target=lambda: said.append(server.get("/debug/roofline" + query)))
+    thread.start()
+    return said, thread
+
+
+@test
+def roofline_measures_the_next_steps():
+    server = shared_server()
+    server.wait_idle()
+    said, thread = asked(server, "?steps=8&seconds=20")
+    deadline = time.monotonic() + 10
+    while "profile begins" not in server.stderr and time.monotonic() < deadline:
+        time.sleep(0.01)
+    server.get("/debug/roofline").error(409, "busy")
+    server.text_of("Once upon a time", max_tokens=20, ignore_eos=True)
+    thread.join()
+    page = said[0].must(200).json
+    equal((page["model"], page["steps"]), ("tiny", 8), "what was measured")
+    equal((page["prompt"]["steps"], page["decode"]["steps"]), (1, 7), "steps")
+    equal(page["decode"]["rows"], 1, "rows of a step")
+    for table in (page["prompt"], page["decode"]):
+        roofline.check_table(table)
+        check(all(r["limit"] is None for r in table["kernels"]), "limits that nobody measured")
+        check(roofline.kinds(table)["MATMUL"] == 2 * 7 + 1, "products")
+    check("bytes" in page["decode"]["kernels"][0], "no bytes")
+
+
+@test
+def roofline_answers_in_time_when_nobody_asks_the_model():
+    server = shared_server()
+    server.wait_idle()
+    begun = time.monotonic()
+    page = server.get("/debug/roofline?seconds=1").must(200).json
+    check(0.9 < time.monotonic() - begun < 10, "the second that it was to take")
+    equal((page["steps"], page["prompt"], page["decode"]), (0, None, None), "steps")
+    server.get("/debug/roofline?steps=65").error(400, "invalid_value")
+    server.get("/debug/roofline?model=nobody").error(404, "model_not_found")
+
+
 @test
 def a_key_guards_everything_but_health():
     key = "s3cret-key"
@@ -271,6 +316,8 @@ def a_key_guards_everything_but_health():
             server.get("/v1/models", right).must(200)
             server.post(COMPLETIONS, body, right).must(200)
         server.get("/metrics", {"x-api-key": key}).must(200)
+        server.get("/debug/roofline").error(401, "invalid_api_key")
+        server.get("/debug/roofline?seconds=1", {"x-api-key": key}).must(200)
     check(key not in server.stderr, "the key is in the log")
 
 

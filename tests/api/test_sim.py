@@ -11,11 +11,13 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import gguf
 import harness
 import oracle
+import roofline
 import test_models as models
 from harness import Server, check, equal, gantry, shared_path, test
 from test_gpu import machine, needs_kernels
@@ -280,6 +282,65 @@ def layers_that_were_asked_for_are_on_the_gpu_and_the_others_on_the_cpu():
     check(half["backend"].startswith("cuda sm_75 + cpu "), f"backend {half['backend']!r}")
     equal(reply["timings"]["backend"], half["backend"], "backend of the timings")
     equal((half["reduced"], half["fallback"]), ([], None), "what was not done as asked")
+
+
+def kernels_of(*args, env):
+    facts = json.loads(gantry("bench", *args, "--kernels", "--json", env=env).succeeded().out)
+    return facts["kernels"]["prompt"], facts["kernels"]["decode"]
+
+
+@test
+def a_bench_has_each_op_in_one_kernel():
+    args = ("-p", "6", "-n", "2", "--repeat", "1", "--gpu", "require")
+    for card in CARDS:
+        for table in kernels_of("synth:tiny:q4_0", *args, env=on_gpu(card)):
+            roofline.check_table(table)
+            (place,) = table["places"]
+            check(place["where"].startswith("cuda sm_"), f"where {place['where']!r}")
+            equal(place["limits"]["bytes"]["from"], "memory clock x bus", "what memory is")
+            check(place["limits"]["integer"]["per_s"] > 1e12, "what int8 is")
+            tasks = {row["task"]: row for row in table["kernels"]}
+            check("k_norm" in tasks and "k_rope_write" in tasks, f"kernels {sorted(tasks)}")
+            equal(roofline.kinds(table)["MATMUL"], 2 * 7 + 1, "products")
+            equal(tasks["k_rope_write"]["ops"], ["ROPE", "ROPE", "KV_WRITE"], "what is fused")
+            equal(tasks["k_quantize"]["bytes"], 0, "bytes of a help")
+
+
+@test
+def a_bench_of_experts_and_of_states_has_each_op_in_one_kernel():
+    for name in ("mamba", "qwen3moe", "deepseek2", "gpt-oss", "qwen3"):
+        model = models.path(name, models.index(name)["model"])
+        args = ("-p", "5", "-n", "2", "--repeat", "1", "--gpu", "require")
+        for table in kernels_of(model, *args, env=on_gpu()):
+            roofline.check_table(table)
+
+
+@test
+def a_split_model_shows_both_parts():
+    args = ("-p", "6", "-n", "2", "--repeat", "1", "--gpu", "require", "--gpu-layers", "1")
+    for table in kernels_of("synth:tiny:q4_0", *args, env=on_gpu()):
+        roofline.check_table(table)
+        cpu, gpu = table["places"]
+        check(cpu["where"].startswith("cpu ") and gpu["where"] == "cuda sm_75", "places")
+        equal(cpu["limits"]["bytes"]["from"], "read", "what the CPU's memory is")
+        tasks = {row["task"]: row for row in table["kernels"]}
+        equal(tasks["copy to the device"]["ops"], ["INPUT"], "the way between")
+    with Server("--gpu", "require", "--gpu-layers", "1", env=on_gpu()) as server:
+        said = []
+        ask = threading.Thread(
+            target=lambda: said.append(server.get("/debug/roofline?steps=4&seconds=30"))
+        )
+        ask.start()
+        while "profile begins" not in server.stderr:
+            time.sleep(0.01)
+        body = {"prompt": "some words", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
+        server.post("/v1/completions", body).must(200)
+        ask.join()
+        page = said[0].must(200).json
+        equal((page["prompt"]["steps"], page["decode"]["steps"]), (1, 3), "steps")
+        roofline.check_table(page["decode"])
+        limits = {(row["place"], row["limit"]) for row in page["decode"]["kernels"] if row["ops"]}
+        check((0, None) in limits and (1, "memory clock x bus") in limits, f"limits {limits}")
 
 
 @test

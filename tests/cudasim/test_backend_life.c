@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cuda/cuda_profile.h"
 #include "base/alloc.h"
 #include "base/log.h"
 #include "cudasim/backend_rig.h"
@@ -563,4 +564,90 @@ TEST(cuda_token_of_no_table_is_a_fault) {
         lab_close(&cuda);
     }
     lab_free(l);
+}
+
+/* --- profiles -------------------- */
+
+static void step_logits(engine *e, uint32_t count, float *out) {
+    engine_row rows[16];
+    kv_seat_clear(engine_kv(e), 3);
+    CHECK_EQ(kv_seat_grow(engine_kv(e), 3, count, NULL), OK);
+    for (uint32_t i = 0; i < count; i++)
+        rows[i] =
+            (engine_row){.token = (int32_t)i, .pos = i, .seat = 3, .wants_logits = i + 1 == count};
+    const float *logits = engine_step(e, rows, count);
+    CHECK(logits != NULL);
+    if (logits != NULL) memcpy(out, logits, engine_logits_cols(e) * sizeof *out);
+}
+
+/* Every op in one launch, every launch between two events, and the same numbers as without. */
+TEST(cuda_times_each_launch_when_it_is_told_to) {
+    static float without[1024], with[1024];
+    HOST_MACHINE("t4");
+    model *m = tiny("synth:tiny:q8_0");
+    engine *e = NULL;
+    backend_profile parts[BACKEND_PARTS_MAX], *part = parts;
+    const engine_options opt = small_options();
+    CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+    CHECK(engine_logits_cols(e) <= 1024);
+    for (uint32_t rows = 1; rows <= 9; rows += 8) {
+        uint32_t seen[256] = {0}, ran = 0;
+        uint64_t ns = 0;
+        step_logits(e, rows, without);
+        CHECK_EQ(engine_profile_switch(e, true, NULL), OK);
+        const uint64_t before = host.calls("cuLaunchKernel");
+        host.mark();
+        step_logits(e, rows, with);
+        CHECK_EQ(host.allocs_since_mark(), 0);
+        CHECK_EQ(engine_profiled(e, parts), 1);
+        for (uint32_t i = 0; i < part->count; i++) {
+            const backend_task *t = &part->tasks[i];
+            ran += t->ran;
+            ns += t->ns;
+            for (uint32_t k = 0; k < t->ops_count; k++) seen[t->ops[k]]++;
+            if (t->ops_count > 0) CHECK(t->ran && t->ns > 0);
+        }
+        CHECK_EQ(ran, host.calls("cuLaunchKernel") - before);
+        CHECK(ns > 0 && ns <= part->ns);
+        for (uint32_t i = 0; i < part->p->ops_count; i++) CHECK_EQ(seen[i], 1);
+        CHECK(memcmp(without, with, engine_logits_cols(e) * sizeof with[0]) == 0);
+        CHECK_EQ(engine_profile_switch(e, false, NULL), OK);
+    }
+    CHECK_EQ(engine_profile_switch(e, true, NULL), OK);
+    engine_close(e); /* while it is on */
+    model_close(m);
+    CHECK_EQ(host.leaks(), 0);
+}
+
+TEST(cuda_limits_are_what_the_attributes_come_to) {
+    HOST_MACHINE("t4");
+    host_device(0);
+    const backend_limit memory = cuda_limit_bytes(&host.dev);
+    CHECK_EQ(memory.per_s / 1000000000, 320); /* 5001 MHz, 256 bits, twice */
+    CHECK_STR(memory.name, "memory clock x bus");
+    const uint64_t f32 = cuda_limit_ops(&host.dev, ROOF_FLOAT).per_s;
+    CHECK_EQ(f32 / 1000000000, 8140); /* 40 SMs of 64 cores at 1590 MHz, 2 each */
+    CHECK_EQ(cuda_limit_ops(&host.dev, ROOF_HALF).per_s, 8 * f32);
+    CHECK_EQ(cuda_limit_ops(&host.dev, ROOF_INTEGER).per_s, 16 * f32);
+    host.dev.cc = 120; /* nobody has looked it up */
+    CHECK_EQ(cuda_limit_ops(&host.dev, ROOF_FLOAT).per_s, 0);
+    host.dev.cc = 75;
+    host_end();
+}
+
+TEST(cuda_events_that_cannot_be_made_leave_the_backend_as_it_was) {
+    HOST_MACHINE("t4");
+    model *m = tiny("synth:tiny:q8_0");
+    engine *e = NULL;
+    error err = {0};
+    const engine_options opt = small_options();
+    CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+    host.fault_add("cuEventCreate", NULL, 7, CU_OUT_OF_MEMORY);
+    CHECK_EQ(engine_profile_switch(e, true, &err), ERR_NOMEM);
+    CHECK_HAS(err.msg, "cuEventCreate");
+    step_some(e, 4);
+    CHECK(engine_fault(e) == NULL);
+    engine_close(e);
+    model_close(m);
+    CHECK_EQ(host.leaks(), 0);
 }

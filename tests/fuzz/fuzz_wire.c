@@ -38,6 +38,24 @@ static status recode_events(str body, buf *out) {
     return OK;
 }
 
+/* Walk the entries the way their reader does. */
+static void read_entries(const profile_table *t) {
+    str rest = t->entries;
+    profile_entry e;
+    while (wire_profile_entry_next(&rest, &e))
+        ASSERT(e.place < t->places_count && e.arith > 0 && e.arith < WIRE_PROFILE_LIMITS);
+    ASSERT(rest.n == 0);
+}
+
+static status recode_report(str body, buf *out) {
+    profile_report r;
+    TRY(wire_get_profile_report(body, &r, NULL));
+    read_entries(&r.prompt);
+    read_entries(&r.decode);
+    wire_put_profile_report(out, &r);
+    return OK;
+}
+
 #define RECODE(type, get, put)          \
     do {                                \
         type message;                   \
@@ -69,6 +87,10 @@ static status recode(str frame, buf *out) {
         RECODE(adapter_order, wire_get_adapter, wire_put_adapter);
     case WIRE_ADAPTER_STATE:
         RECODE(adapter_state, wire_get_adapter_state, wire_put_adapter_state);
+    case WIRE_PROFILE:
+        RECODE(profile_order, wire_get_profile, wire_put_profile);
+    case WIRE_PROFILE_REPORT:
+        return recode_report(body, out);
     case WIRE_EVENTS:
         return recode_events(body, out);
     case WIRE_DRAIN:

@@ -124,6 +124,7 @@ static status cpu_plan(const program *p, const backend_options *opt, backend_mem
 static void cpu_close(backend *b) {
     if (b == NULL) return;
     cpu_pool_destroy(b->pool);
+    cpu_profile_deinit(&b->profile);
     deinit_lists(b);
     os_unmap(b->memory, b->memory_bytes);
     host_memory_close(&b->host);
@@ -219,13 +220,14 @@ static void run_tasks(void *ctx, uint32_t run, uint32_t worker) {
         uint32_t unit = 0;
         while (cpu_phase_claim(phase, run, &unit)) {
             run_unit(b, &b->list.tasks[i], unit, worker);
+            if (b->profile.ends_ns != NULL) cpu_profile_unit(&b->profile, i);
             cpu_phase_done(b->pool, phase);
         }
         if (!cpu_phase_wait(b->pool, phase, run)) return;
     }
 }
 
-static step_result cpu_step(backend *b, const batch *in) {
+static step_result run_step(backend *b, const batch *in) {
     const program *p = b->p;
     const status loaded = cpu_load(b, NULL, NULL);
     ASSERT(loaded == OK); /* nobody can have stopped it */
@@ -238,12 +240,36 @@ static step_result cpu_step(backend *b, const batch *in) {
         const task *t = &b->list.tasks[i];
         cpu_phase_open(&b->phases[i], run, kinds[t->kind].units(b, t));
     }
+    if (b->profile.ends_ns != NULL) cpu_profile_begin_tasks(&b->profile);
     cpu_pool_run(b->pool, run_tasks, b);
     step_result result = {.hidden = value_row(b, p->hidden, 0)};
     if (p->logits == VALUE_NONE) return result;
     result.logits = value_row(b, p->logits, 0);
     result.best = host_best(in, result.logits, p->values[p->logits].cols, b->best);
     return result;
+}
+
+static step_result cpu_step(backend *b, const batch *in) {
+    if (b->profile.ends_ns == NULL) return run_step(b, in);
+    cpu_profile_begin(&b->profile);
+    const step_result result = run_step(b, in);
+    cpu_profile_end(&b->profile, b->p, in);
+    return result;
+}
+
+/* --- reports -------------------- */
+
+static status cpu_profile_switch(backend *b, bool on, error *err) {
+    cpu_profile_deinit(&b->profile);
+    return on ? cpu_profile_init(&b->profile, b->p, &b->list, err) : OK;
+}
+
+/* What the machine can do is for whoever asks to measure. */
+static uint32_t cpu_profiled(const backend *b, backend_profile out[BACKEND_PARTS_MAX]) {
+    out[0] = (backend_profile){
+        .p = b->p, .tasks = b->profile.tasks, .count = b->profile.count, .ns = b->profile.ns};
+    (void)snprintf(out[0].where, sizeof out[0].where, "cpu %s", b->k->isa);
+    return 1;
 }
 
 static void cpu_report(const backend *b, backend_report *out) {
@@ -264,5 +290,7 @@ const backend_ops backend_cpu = {
     .load = cpu_load,
     .step = cpu_step,
     .report = cpu_report,
+    .profile = cpu_profile_switch,
+    .profiled = cpu_profiled,
     .close = cpu_close,
 };

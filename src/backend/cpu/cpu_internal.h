@@ -9,6 +9,7 @@
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/cpu_matmul.h"
 #include "backend/cpu/cpu_pool.h"
+#include "backend/cpu/cpu_profile.h"
 #include "backend/cpu/cpu_repack.h"
 #include "backend/cpu/cpu_rope.h"
 #include "backend/cpu/cpu_tasks.h"
@@ -47,6 +48,7 @@ struct backend {
     size_t scratch_floats; /* of each worker */
     int32_t *best;         /* [max.head] */
     const batch *in;       /* of the running step */
+    cpu_profile profile;
 };
 
 /* --- values -------------------- */

@@ -5,6 +5,15 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 
+const char *task_kind_name(task_kind kind) {
+    static const char *const names[] = {
+#define TASK_KIND_NAME(name) #name,
+        TASK_KINDS(TASK_KIND_NAME)
+#undef TASK_KIND_NAME
+    };
+    return names[kind];
+}
+
 void cpu_tasks_destroy(task_list *l) {
     mem_free(l->tasks);
     *l = (task_list){0};

@@ -54,6 +54,8 @@ typedef enum task_kind {
         TASK_KIND_COUNT
 } task_kind;
 
+const char *task_kind_name(task_kind kind); /* "ROPE_KV" */
+
 enum { TASK_OPS_MAX = 4 };
 
 typedef struct task {

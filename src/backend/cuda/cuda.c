@@ -80,6 +80,7 @@ static void cuda_close(backend *b) {
     error ignored; /* of a GPU that is lost: nothing can be done about it */
     if (b->dev.context != NULL) (void)!cuda_device_enter(&b->dev, &ignored);
     cuda_graphs_drop(b);
+    cuda_profile_deinit(&b->profile, &b->dev);
     cuda_pinned_close(&b->desc);
     cuda_pinned_close(&b->input);
     cuda_pinned_close(&b->hidden);
@@ -151,6 +152,22 @@ static void cuda_report(const backend *b, backend_report *out) {
     (void)snprintf(out->what, sizeof out->what, "cuda sm_%d", b->dev.cc);
 }
 
+static status cuda_profile_switch(backend *b, bool on, error *err) {
+    const status st = cuda_device_enter(&b->dev, err);
+    cuda_profile_deinit(&b->profile, &b->dev);
+    if (st != OK) return st;
+    return on ? cuda_profile_init(&b->profile, &b->dev, b->p, &b->lowered, err) : OK;
+}
+
+static uint32_t cuda_profiled(const backend *b, backend_profile out[BACKEND_PARTS_MAX]) {
+    const cuda_profile *f = &b->profile;
+    out[0] = (backend_profile){
+        .p = b->p, .tasks = f->tasks, .count = f->count, .ns = f->ns, .bytes = f->bytes};
+    for (int i = 0; i < ROOF_ARITH_COUNT; i++) out[0].ops[i] = f->ops[i];
+    (void)snprintf(out[0].where, sizeof out[0].where, "cuda sm_%d", b->dev.cc);
+    return 1;
+}
+
 const backend_ops backend_cuda = {
     .name = "cuda",
     .no_adapters = true,
@@ -163,5 +180,7 @@ const backend_ops backend_cuda = {
     .load = cuda_load,
     .step = cuda_step,
     .report = cuda_report,
+    .profile = cuda_profile_switch,
+    .profiled = cuda_profiled,
     .close = cuda_close,
 };

@@ -5,6 +5,7 @@
  *   cuda_load.c     weights and constants on their way there
  *   cuda_step.c     a step: one upload, the launches, what is wanted of the results
  *   cuda_queue.c    the launches, one by one or as a graph
+ *   cuda_profile.c  the time of each launch
  *
  * Memory of an instance, each part one allocation for as long as it lives:
  *
@@ -23,6 +24,7 @@
 #include "backend/cuda/cuda_memory.h"
 #include "backend/cuda/cuda_planar.h"
 #include "backend/cuda/cuda_probe.h"
+#include "backend/cuda/cuda_profile.h"
 #include "backend/cuda/cuda_stage.h"
 #include "base/num.h"
 
@@ -163,14 +165,18 @@ typedef struct cuda_launch_entry {
     uint16_t layer;
 } cuda_launch_entry;
 
-typedef struct cuda_lowered {
+static const uint32_t CUDA_NO_LAUNCH = UINT32_MAX;
+
+struct cuda_lowered {
     cuda_launch_entry *launches; /* owned; [count] */
     uint32_t count, cap;
     uint32_t count_for_one; /* of them in a step of one row */
+    uint32_t *op_launches;  /* owned; [2, ops_count] the launch that computes it in steps of many
+                               rows, and of one; or CUDA_NO_LAUNCH */
     uint8_t *args;          /* owned; [args_bytes] */
     size_t args_bytes, args_cap;
     uint32_t ops_fused, ops_unfused;
-} cuda_lowered;
+};
 
 /* Where the arenas begin; what batches bring is patched in later. */
 typedef struct cuda_bases {
@@ -211,6 +217,7 @@ struct backend {
     const void *kv_blocks;
     const float *state_memory;
     bool patched;
+    cuda_profile profile;
     error fault; /* of the step that failed; code OK: none */
 };
 

@@ -116,11 +116,47 @@ static lower_fn *const lower_kinds[OP_KIND_COUNT] = {
     [OP_TAKE_ROWS] = lower_take_rows,
 };
 
+/* Is the launch one of steps with many rows (0), with one (1)? */
+static bool runs_for(const cuda_launch_entry *e, uint32_t one) {
+    return e->when == CUDA_ALWAYS || e->when == (one ? CUDA_FOR_ONE_ROW : CUDA_FOR_MANY_ROWS);
+}
+
+void lower_covers(lowering *w, uint32_t op_idx) {
+    const uint32_t last = w->out->count - 1;
+    for (uint32_t one = 0; one < 2; one++)
+        if (runs_for(&w->out->launches[last], one))
+            w->out->op_launches[(size_t)one * w->p->ops_count + op_idx] = last;
+}
+
+/* Making codes helps the products behind it; what follows the kernel of an op helps, too. */
+static uint32_t main_launch(const cuda_lowered *l, uint32_t first, uint32_t one) {
+    for (uint32_t i = first; i < l->count; i++)
+        if (l->launches[i].kernel != CUDA_k_quantize && runs_for(&l->launches[i], one)) return i;
+    return CUDA_NO_LAUNCH;
+}
+
+/* Launches from `first` on are this op's, and those of the ops that were fused with it, but for
+ * what lower_covers() was told. */
+static void note_launches(lowering *w, uint32_t op_idx, uint32_t first) {
+    const uint32_t end = num_min_u32(op_idx + BACKEND_TASK_OPS_MAX, w->p->ops_count);
+    for (uint32_t one = 0; one < 2; one++) {
+        uint32_t *of = w->out->op_launches + (size_t)one * w->p->ops_count;
+        const uint32_t idx = main_launch(w->out, first, one);
+        if (of[op_idx] == CUDA_NO_LAUNCH) of[op_idx] = idx;
+        for (uint32_t i = op_idx + 1; i < end; i++)
+            if (w->done[i] != LOWER_TODO && of[i] == CUDA_NO_LAUNCH) of[i] = idx;
+    }
+}
+
 static status lower_ops(lowering *w, error *err) {
     for (uint32_t i = 0; i < w->l->ropes_count; i++) TRY(lower_rope_table(w, &w->l->ropes[i], err));
+    for (uint32_t i = 0; i < 2 * w->p->ops_count; i++) w->out->op_launches[i] = CUDA_NO_LAUNCH;
     for (uint32_t i = 0; i < w->p->ops_count; i++) {
+        const uint32_t first = w->out->count;
         if (w->done[i] == LOWER_FUSED) w->out->ops_fused++;
-        if (w->done[i] == LOWER_TODO) TRY(lower_kinds[w->p->ops[i].kind](w, i, err));
+        if (w->done[i] != LOWER_TODO) continue;
+        TRY(lower_kinds[w->p->ops[i].kind](w, i, err));
+        note_launches(w, i, first);
     }
     TRY(lower_argmax(w, err));
     w->out->ops_unfused = w->p->ops_count - w->out->ops_fused;
@@ -133,8 +169,9 @@ status cuda_lower(cuda_lowered *out, const cuda_layout *l, cuda_bases bases, err
     *out = (cuda_lowered){0};
     w.done = mem_try_calloc(l->p->ops_count, sizeof *w.done);
     w.only_codes = mem_try_calloc(l->p->values_count, sizeof *w.only_codes);
+    out->op_launches = mem_try_calloc((size_t)2 * l->p->ops_count, sizeof *out->op_launches);
     status st = OK;
-    if (w.done == NULL || w.only_codes == NULL)
+    if (w.done == NULL || w.only_codes == NULL || out->op_launches == NULL)
         st = error_set(err, ERR_NOMEM, "cuda: no memory for %u ops", l->p->ops_count);
     if (st == OK) st = lower_ops(&w, err);
     if (st != OK) cuda_lowered_deinit(out);
@@ -146,5 +183,6 @@ status cuda_lower(cuda_lowered *out, const cuda_layout *l, cuda_bases bases, err
 void cuda_lowered_deinit(cuda_lowered *l) {
     mem_free(l->launches);
     mem_free(l->args);
+    mem_free(l->op_launches);
     *l = (cuda_lowered){0};
 }

@@ -54,6 +54,9 @@ status lower_emit(lowering *w, const cuda_launch_entry *e, const void *args, siz
                   error *err);
 #define LOWER_EMIT(w, entry, args, err) lower_emit((w), (entry), (args), sizeof *(args), (err))
 
+/* The launch that was emitted last computes this op, too. */
+void lower_covers(lowering *w, uint32_t op_idx);
+
 /* Blocks that cover `cols` elements, `per` each. */
 static inline uint32_t lower_blocks(uint32_t cols, uint32_t per) {
     return cols / per + (cols % per != 0);
@@ -102,9 +105,9 @@ typedef struct lower_tail {
 bool lower_find_tail(const lowering *w, uint32_t op_idx, uint32_t count, const op *add,
                      lower_tail *out);
 /* Both ways: the tail as launches of its own, for many rows, and `e` and its products with it, for
- * one.  `e` has the width of the products. */
-status lower_emit_tail(lowering *w, const lower_tail *tail, const cuda_launch_entry *e,
-                       const k_gemv_args of[CK_GEMVS_MAX], ck_form form, error *err);
+ * one.  `e` has the width of the products from op_idx on. */
+status lower_emit_tail(lowering *w, uint32_t op_idx, const lower_tail *tail,
+                       const cuda_launch_entry *e, const k_gemv_args of[CK_GEMVS_MAX], error *err);
 
 /* --- cuda_lower_products.c: with what is fused --- */
 lower_fn lower_norm, lower_add, lower_matmul, lower_experts;

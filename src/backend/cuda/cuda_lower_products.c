@@ -255,7 +255,7 @@ status lower_matmul(lowering *w, uint32_t op_idx, error *err) {
     }
     e.when = CUDA_FOR_ONE_ROW;
     if (!goes_on) return emit_products(w, &e, &a, count, err);
-    return lower_emit_tail(w, &tail, &e, a.of, cuda_weight_of(w->l, op_idx)->form, err);
+    return lower_emit_tail(w, op_idx, &tail, &e, a.of, err);
 }
 
 status lower_experts(lowering *w, uint32_t op_idx, error *err) {

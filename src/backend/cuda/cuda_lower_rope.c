@@ -145,8 +145,11 @@ status lower_rope(lowering *w, uint32_t op_idx, error *err) {
     }
     const op *write = write_of(w, op_idx);
     if (write == NULL) return emit_rope(w, o, err);
+    const op *q = waiting_for(w, op_idx);
     w->done[op_idx + 1] = LOWER_FUSED;
-    return emit_rope_write(w, waiting_for(w, op_idx), o, write, err);
+    TRY(emit_rope_write(w, q, o, write, err));
+    if (q != NULL) lower_covers(w, (uint32_t)(q - w->p->ops));
+    return OK;
 }
 
 status lower_kv_write(lowering *w, uint32_t op_idx, error *err) {

@@ -116,7 +116,10 @@ static status emit_apart(lowering *w, const lower_tail *tail, cuda_launch_entry 
     ASSERT(e->args_bytes <= sizeof out->then);
     memcpy(&out->then, w->out->args + e->args_at, e->args_bytes);
     w->done[tail->op_idx] = LOWER_FUSED;
-    if (tail->kind == CK_TAIL_TURN) w->done[tail->op_idx - 1] = LOWER_FUSED;
+    lower_covers(w, tail->op_idx);
+    if (tail->kind != CK_TAIL_TURN) return OK;
+    w->done[tail->op_idx - 1] = LOWER_FUSED;
+    lower_covers(w, tail->op_idx + 1);
     return OK;
 }
 
@@ -129,19 +132,30 @@ static void adapt(lowering *w, const lower_tail *tail, k_gemvt_args *a) {
     w->gated = w->p->ops[tail->op_idx].out;
 }
 
-status lower_emit_tail(lowering *w, const lower_tail *tail, const cuda_launch_entry *e,
-                       const k_gemv_args of[CK_GEMVS_MAX], ck_form form, error *err) {
+/* All ops from the first product on, but for a v that came before. */
+static void cover(lowering *w, uint32_t op_idx, const lower_tail *tail) {
+    const uint32_t last = tail->op_idx + (tail->kind == CK_TAIL_TURN ? 1 : 0);
+    for (uint32_t i = op_idx; i <= last; i++)
+        if (i != tail->v_idx) lower_covers(w, i);
+}
+
+status lower_emit_tail(lowering *w, uint32_t op_idx, const lower_tail *tail,
+                       const cuda_launch_entry *e, const k_gemv_args of[CK_GEMVS_MAX],
+                       error *err) {
     k_gemvt_args a = {.tickets = w->bases.workspace + w->l->tickets_at, .tail = tail->kind};
     cuda_launch_entry apart, together = *e;
     memcpy(a.of, of, sizeof a.of);
     if (tail->v_idx != 0) {
         TRY(lower_matmul(w, tail->v_idx, err));
         w->done[tail->v_idx] = LOWER_EMITTED;
+        lower_covers(w, tail->v_idx);
     }
     TRY(emit_apart(w, tail, &apart, &a, err));
     adapt(w, tail, &a);
-    together.kernel = together.many = kernel_of(form);
+    together.kernel = together.many = kernel_of(cuda_weight_of(w->l, op_idx)->form);
     together.patch = apart.patch;
     together.layer = apart.layer;
-    return LOWER_EMIT(w, &together, &a, err);
+    TRY(LOWER_EMIT(w, &together, &a, err));
+    cover(w, op_idx, tail);
+    return OK;
 }

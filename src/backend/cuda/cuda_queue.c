@@ -31,8 +31,12 @@ static void launch(backend *b, const cuda_launch_entry *e, const cuda_step_rows 
     const uint32_t along = (many ? num_div_up_u32(n, e->many_rows) : n) * e->per_row;
     const uint32_t x = e->grid == CUDA_GRID_ROWS_X ? along : e->width;
     const uint32_t y = e->grid == CUDA_GRID_ROWS_X ? 1 : along;
+    const uint32_t idx = (uint32_t)(e - b->lowered.launches);
+    const bool measured = b->profile.tasks != NULL;
+    if (measured) cuda_profile_before(&b->profile, &b->dev, idx, cuda_kernel_name(kernel));
     (void)cuda_launch(&b->dev, kernel, x, y, b->dev.kernels[kernel].threads_max, e->shared_bytes,
                       b->lowered.args + e->args_at, e->args_bytes);
+    if (measured) cuda_profile_after(&b->profile, &b->dev, idx);
 }
 
 static void launch_all(backend *b, const cuda_step_rows *rows) {
@@ -44,7 +48,8 @@ static void launch_all(backend *b, const cuda_step_rows *rows) {
 /* The graph for steps like this one; NULL: there is none for such. */
 static cuda_graph *graph_for(backend *b, const cuda_step_rows *rows, uint32_t *rows_max) {
     const uint32_t n = rows->of[ROWS_ALL];
-    if (b->graphs.refused || b->dev.check_each_launch || rows->runs != n) return NULL;
+    const bool apart = b->dev.check_each_launch || b->profile.tasks != NULL;
+    if (b->graphs.refused || apart || rows->runs != n) return NULL;
     for (uint32_t size = 0; size < CUDA_GRAPH_SIZES; size++) {
         *rows_max = 1u << size;
         if (n <= *rows_max) return &b->graphs.of[size][rows->best];

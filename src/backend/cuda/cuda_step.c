@@ -117,9 +117,13 @@ static void send_input(backend *b, const batch *in) {
     if (first->kind != OP_INPUT) return;
     const value *d = &b->p->values[first->out];
     const size_t bytes = (size_t)in->rows * d->cols * sizeof(float);
+    const bool measured = b->profile.tasks != NULL;
+    const uint32_t idx = b->lowered.count;
     memcpy(b->input.host, in->input, bytes);
+    if (measured) cuda_profile_before(&b->profile, &b->dev, idx, b->profile.tasks[idx].name);
     (void)cuda_copy_in(&b->dev, b->dev.compute, cuda_at(b, d->offset * sizeof(float)),
                        b->input.host, bytes);
+    if (measured) cuda_profile_after(&b->profile, &b->dev, idx);
 }
 
 /* --- results -------------------- */
@@ -190,8 +194,11 @@ step_result cuda_step(backend *b, const batch *in) {
     ASSERT(in->rows > 0 && in->rows <= p->max.rows && in->taken_rows <= p->max.taken &&
            in->head_rows <= p->max.head);
     ASSERT(b->fault.code == OK);
+    const bool measured = b->profile.tasks != NULL;
+    if (measured) cuda_profile_begin(&b->profile);
     status st = cuda_load(b, NULL, &err);
     if (st == OK) st = run(b, in, &err);
+    if (st == OK && measured) cuda_profile_end(&b->profile, &b->dev, p, in);
     if (st == OK) st = check_ids(b, in, &err);
     if (st != OK) {
         b->fault = err;

@@ -202,6 +202,19 @@ static void split_report(const backend *b, backend_report *out) {
     (void)snprintf(out->what + n, sizeof out->what - n, " + %.14s", host.what);
 }
 
+/* --- profiles -------------------- */
+
+static status split_profile(backend *b, bool on, error *err) {
+    for (int i = 0; i < PART_COUNT; i++) TRY(kinds[i]->profile(b->of[i].b, on, err));
+    return OK;
+}
+
+static uint32_t split_profiled(const backend *b, backend_profile out[BACKEND_PARTS_MAX]) {
+    _Static_assert(BACKEND_PARTS_MAX >= (int)PART_COUNT, "each has one");
+    for (int i = 0; i < PART_COUNT; i++) (void)kinds[i]->profiled(b->of[i].b, &out[i]);
+    return PART_COUNT;
+}
+
 /* --- what weights become -------------------- */
 
 static backend_path split_path(dtype t) { return backend_cuda.path(t); }
@@ -217,5 +230,7 @@ const backend_ops backend_split = {
     .load = split_load,
     .step = split_step,
     .report = split_report,
+    .profile = split_profile,
+    .profiled = split_profiled,
     .close = split_close,
 };

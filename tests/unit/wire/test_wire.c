@@ -149,6 +149,102 @@ TEST(wire_adapter_messages_come_back_as_they_were) {
     }
 }
 
+static bool same_entries(str a, str b) {
+    profile_entry x, y;
+    while (wire_profile_entry_next(&a, &x)) {
+        if (!wire_profile_entry_next(&b, &y)) return false;
+        if (x.place != y.place || x.arith != y.arith || x.tasks != y.tasks || x.ops != y.ops ||
+            x.ns != y.ns || x.weight_bytes != y.weight_bytes || x.value_bytes != y.value_bytes ||
+            x.cache_bytes != y.cache_bytes || x.flops != y.flops || !str_eq(x.name, y.name) ||
+            !str_eq(x.kinds, y.kinds) || !str_eq(x.what, y.what))
+            return false;
+    }
+    return a.n == 0 && b.n == 0;
+}
+
+static bool same_table(const profile_table *a, const profile_table *b) {
+    if (a->steps != b->steps || a->rows != b->rows || a->ns != b->ns ||
+        a->places_count != b->places_count || !same_entries(a->entries, b->entries))
+        return false;
+    for (uint32_t i = 0; i < a->places_count; i++) {
+        const profile_place *x = &a->places[i], *y = &b->places[i];
+        if (strcmp(x->where, y->where) != 0 || x->ops != y->ops) return false;
+        for (int k = 0; k < WIRE_PROFILE_LIMITS; k++)
+            if (x->limits[k].per_s != y->limits[k].per_s ||
+                strcmp(x->limits[k].name, y->limits[k].name) != 0)
+                return false;
+    }
+    return true;
+}
+
+TEST(wire_profile_messages_come_back_as_they_were) {
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        buf out;
+        sample_init(&samples, i);
+        buf_init(&out, WIRE_FRAME_BYTES_MAX);
+        profile_order sent = {.id = i, .steps = 1 + i % WIRE_PROFILE_STEPS_MAX, .ms_max = 1 + i};
+        profile_order got = {0};
+        wire_put_profile(&out, &sent);
+        CHECK_EQ(wire_get_profile(body_of(&out, WIRE_PROFILE), &got, NULL), OK);
+        CHECK(got.id == sent.id && got.steps == sent.steps && got.ms_max == sent.ms_max);
+        buf_clear(&out);
+        profile_report said = sample_profile_report(&samples), heard = {0};
+        wire_put_profile_report(&out, &said);
+        CHECK_EQ(wire_get_profile_report(body_of(&out, WIRE_PROFILE_REPORT), &heard, NULL), OK);
+        CHECK(heard.id == said.id && heard.code == said.code);
+        CHECK(str_eq(heard.message, said.message));
+        CHECK(same_table(&heard.prompt, &said.prompt) && same_table(&heard.decode, &said.decode));
+        buf_deinit(&out);
+    }
+}
+
+static void check_order_refused(profile_order order, const char *words) {
+    buf out;
+    error err = {0};
+    buf_init(&out, WIRE_FRAME_BYTES_MAX);
+    wire_put_profile(&out, &order);
+    CHECK_EQ(wire_get_profile(body_of(&out, WIRE_PROFILE), &order, &err), ERR_FORMAT);
+    CHECK_HAS(err.msg, words);
+    buf_deinit(&out);
+}
+
+static void check_report_refused(profile_report r, const char *words) {
+    buf out;
+    error err = {0};
+    buf_init(&out, WIRE_FRAME_BYTES_MAX);
+    wire_put_profile_report(&out, &r);
+    CHECK_EQ(wire_get_profile_report(body_of(&out, WIRE_PROFILE_REPORT), &r, &err), ERR_FORMAT);
+    CHECK_HAS(err.msg, words);
+    buf_deinit(&out);
+}
+
+TEST(wire_profiles_out_of_bounds_are_an_error) {
+    check_order_refused((profile_order){.ms_max = 1}, "0 steps, want 1 to 64");
+    check_order_refused((profile_order){.steps = 65, .ms_max = 1}, "65 steps");
+    check_order_refused((profile_order){.steps = 1}, "0 ms, want 1 to 30000");
+    check_order_refused((profile_order){.steps = 1, .ms_max = 30001}, "30001 ms");
+    check_report_refused((profile_report){.prompt.steps = 65}, "65 steps, at most 64");
+    check_report_refused((profile_report){.code = ERR_NOMEM, .decode.steps = 1}, "an error");
+    buf entries;
+    buf_init(&entries, WIRE_FRAME_BYTES_MAX);
+    profile_report r = {.decode = {.steps = 1, .places_count = 1}};
+    wire_profile_entry_put(&entries, &(profile_entry){.place = 1, .arith = 1});
+    r.decode.entries = buf_view(&entries);
+    check_report_refused(r, "place 1 of 1");
+    r.decode.entries.n--;
+    check_report_refused(r, "not whole");
+    buf_clear(&entries);
+    wire_profile_entry_put(&entries, &(profile_entry){.arith = 0});
+    r.decode.entries = buf_view(&entries);
+    check_report_refused(r, "not whole");
+    buf_clear(&entries);
+    for (int i = 0; i <= WIRE_PROFILE_ENTRIES_MAX; i++)
+        wire_profile_entry_put(&entries, &(profile_entry){.arith = 1});
+    r.decode.entries = buf_view(&entries);
+    check_report_refused(r, "257 profile entries, at most 256");
+    buf_deinit(&entries);
+}
+
 TEST(wire_adapters_that_contradict_themselves_are_an_error) {
     buf out;
     adapter_order order = {0};

@@ -23,6 +23,8 @@ static status decode(str frame, error *err) {
         model_loading loading;
         adapter_order order;
         adapter_state adapter;
+        profile_order profile;
+        profile_report report;
         gen_event event;
     } m;
     wire_type type = WIRE_TYPE_END;
@@ -46,6 +48,10 @@ static status decode(str frame, error *err) {
         return wire_get_adapter(body, &m.order, err);
     case WIRE_ADAPTER_STATE:
         return wire_get_adapter_state(body, &m.adapter, err);
+    case WIRE_PROFILE:
+        return wire_get_profile(body, &m.profile, err);
+    case WIRE_PROFILE_REPORT:
+        return wire_get_profile_report(body, &m.report, err);
     case WIRE_EVENTS:
         while (more) TRY(wire_get_event(&body, &m.event, &more, err));
         return OK;
@@ -81,6 +87,7 @@ static void put_sample(buf *out, wire_type type, uint64_t seed) {
     model_desc model = sample_model(&samples);
     adapter_order order = sample_adapter(&samples);
     adapter_state adapter = sample_adapter_state(&samples);
+    profile_report report = sample_profile_report(&samples);
     size_t begun = 0;
     switch (type) {
     case WIRE_REQUEST:
@@ -106,6 +113,12 @@ static void put_sample(buf *out, wire_type type, uint64_t seed) {
         break;
     case WIRE_ADAPTER_STATE:
         wire_put_adapter_state(out, &adapter);
+        break;
+    case WIRE_PROFILE:
+        wire_put_profile(out, &(profile_order){.id = 5, .steps = 6, .ms_max = 7});
+        break;
+    case WIRE_PROFILE_REPORT:
+        wire_put_profile_report(out, &report);
         break;
     case WIRE_EVENTS:
         begun = wire_events_begin(out);
@@ -194,16 +207,16 @@ TEST(wire_header_errors_name_what_is_wrong) {
         const char *words;
     } cases[] = {
         {"", 0, ERR_FORMAT, "0 bytes"},
-        {"\0\0\0\0\7\7\0", 7, ERR_FORMAT, "7 bytes"},
-        {"\1\0\0\0\7\7\0\0", 8, ERR_FORMAT, "says 1 bytes"},
-        {"\xFF\xFF\xFF\xFF\7\7\0\0", 8, ERR_FORMAT, "4294967295"},
+        {"\0\0\0\0\10\7\0", 7, ERR_FORMAT, "7 bytes"},
+        {"\1\0\0\0\10\7\0\0", 8, ERR_FORMAT, "says 1 bytes"},
+        {"\xFF\xFF\xFF\xFF\10\7\0\0", 8, ERR_FORMAT, "4294967295"},
         {"\0\0\0\0\1\7\0\0", 8, ERR_UNSUPPORTED, "version 1"},
         {"\0\0\0\0\0\7\0\0", 8, ERR_UNSUPPORTED, "version 0"},
-        {"\0\0\0\0\7\0\0\0", 8, ERR_FORMAT, "type 0"},
-        {"\0\0\0\0\7\13\0\0", 8, ERR_FORMAT, "type 11"},
-        {"\0\0\0\0\7\7\1\0", 8, ERR_FORMAT, "type"},
-        {"\0\0\0\0\7\7\0\1", 8, ERR_FORMAT, "type"},
-        {"\0\0\0\0\7\7\0\0", 8, OK, ""},
+        {"\0\0\0\0\10\0\0\0", 8, ERR_FORMAT, "type 0"},
+        {"\0\0\0\0\10\15\0\0", 8, ERR_FORMAT, "type 13"},
+        {"\0\0\0\0\10\7\1\0", 8, ERR_FORMAT, "type"},
+        {"\0\0\0\0\10\7\0\1", 8, ERR_FORMAT, "type"},
+        {"\0\0\0\0\10\7\0\0", 8, OK, ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         error err = {0};

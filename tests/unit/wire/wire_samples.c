@@ -272,3 +272,58 @@ model_desc sample_model(sample_bytes *s) {
     any_chars(s, d.kv_type, sizeof d.kv_type);
     return d;
 }
+
+/* --- profiles -------------------- */
+
+static str any_entries(sample_bytes *s, uint32_t places) {
+    buf blob;
+    buf_init(&blob, SIZE_MAX);
+    for (uint32_t n = sample_u32(s, 4); n > 0; n--)
+        wire_profile_entry_put(&blob,
+                               &(profile_entry){.place = sample_u32(s, places),
+                                                .arith = 1 + sample_u32(s, WIRE_PROFILE_LIMITS - 1),
+                                                .tasks = any_u32(s),
+                                                .ops = any_u32(s),
+                                                .ns = next_random(s),
+                                                .weight_bytes = next_random(s),
+                                                .value_bytes = next_random(s),
+                                                .cache_bytes = next_random(s),
+                                                .flops = next_random(s),
+                                                .name = sample_str(s, 20),
+                                                .kinds = sample_str(s, 20),
+                                                .what = sample_str(s, 20)});
+    char *p = take(s, blob.n);
+    if (blob.n != 0) memcpy(p, blob.p, blob.n);
+    str copy = {p, blob.n};
+    buf_deinit(&blob);
+    return copy;
+}
+
+static profile_table any_table(sample_bytes *s) {
+    profile_table t = {.steps = 1 + sample_u32(s, WIRE_PROFILE_STEPS_MAX),
+                       .rows = any_u32(s),
+                       .ns = next_random(s),
+                       .places_count = 1 + sample_u32(s, WIRE_PROFILE_PLACES_MAX)};
+    for (uint32_t i = 0; i < t.places_count; i++) {
+        any_chars(s, t.places[i].where, sizeof t.places[i].where);
+        t.places[i].ops = next_random(s);
+        for (int k = 0; k < WIRE_PROFILE_LIMITS; k++) {
+            t.places[i].limits[k].per_s = next_random(s);
+            any_chars(s, t.places[i].limits[k].name, sizeof t.places[i].limits[k].name);
+        }
+    }
+    t.entries = any_entries(s, t.places_count);
+    return t;
+}
+
+profile_report sample_profile_report(sample_bytes *s) {
+    profile_report r = {.id = any_u32(s)};
+    if (any_bool(s)) {
+        r.prompt = any_table(s);
+        r.decode = any_table(s);
+    } else {
+        r.code = (status)sample_u32(s, STATUS_COUNT);
+        r.message = sample_str(s, 100);
+    }
+    return r;
+}

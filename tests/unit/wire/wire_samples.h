@@ -28,5 +28,6 @@ engine_status sample_status(sample_bytes *s);
 adapter_order sample_adapter(sample_bytes *s);
 adapter_state sample_adapter_state(sample_bytes *s);
 model_desc sample_model(sample_bytes *s);
+profile_report sample_profile_report(sample_bytes *s);
 
 #endif

@@ -1,8 +1,9 @@
-/* test_engine_worker.c - engine_worker.h: what becomes of a step that fails.  All else of the loop
- * is simulated (tests/sim). */
+/* test_engine_worker.c - engine_worker.h: what becomes of a step that fails, and of profiles.  All
+ * else of the loop is simulated (tests/sim). */
 #include "worker/engine_worker.h"
 
 #include "base/log.h"
+#include "base/os.h"
 #include "test.h"
 
 enum { VOCAB = 16, CTX = 64, SEATS = 2 };
@@ -121,4 +122,174 @@ TEST(engine_worker_answers_with_the_fault_of_a_step) {
     engine_worker_destroy(w);
     kv_pool_destroy(kv);
     link_close(&link);
+}
+
+/* --- profiles -------------------- */
+
+/* A device whose only task takes as many nanoseconds as it has made steps. */
+typedef struct measured {
+    device d; /* first: it is a device */
+    bool on;
+    bool lacks_memory;
+    uint32_t switches;
+    program p;
+    backend_task task;
+} measured;
+
+static const float *step_measured(void *ctx, const engine_row *rows, uint32_t count) {
+    measured *m = ctx;
+    m->task.ns++;
+    return step_device(&m->d, rows, count);
+}
+
+static status profile_measured(void *ctx, bool on, error *err) {
+    measured *m = ctx;
+    m->switches++;
+    if (on && m->lacks_memory) return error_set(err, ERR_NOMEM, "no memory for events");
+    m->on = on;
+    return OK;
+}
+
+static uint32_t profiled_by_measured(void *ctx, backend_profile out[BACKEND_PARTS_MAX]) {
+    measured *m = ctx;
+    CHECK(m->on);
+    out[0] = (backend_profile){
+        .where = "device", .p = &m->p, .tasks = &m->task, .count = 1, .ns = 10 * m->task.ns};
+    return 1;
+}
+
+typedef struct profile_rig {
+    measured m;
+    wire_link link;
+    kv_pool *kv;
+    engine_worker *w;
+    _Atomic uint64_t now_ns;
+} profile_rig;
+
+static void open_profile_rig(profile_rig *r, bool measures) {
+    static const int32_t eog[] = {2};
+    memset(r, 0, sizeof *r);
+    r->m.d.good = 1000;
+    r->m.task = (backend_task){.name = "k_all", .ran = true};
+    r->now_ns = 1;
+    os_clock_set(&r->now_ns);
+    CHECK_EQ(link_open(&r->link, 1 << 16, 1 << 20, NULL), OK);
+    CHECK_EQ(kv_pool_create(&r->kv, 8, SEATS, CTX / KV_BLOCK_TOKENS, NULL), OK);
+    engine_worker_options o = {.sched = {.seats = SEATS,
+                                         .rows_max = 16,
+                                         .queue_max = 8,
+                                         .ctx_max = CTX,
+                                         .vocab = VOCAB,
+                                         .eog_ids = eog,
+                                         .eog_count = 1},
+                               .stepper = {.ctx = &r->m, .step = step_measured},
+                               .kv = r->kv,
+                               .link = &r->link};
+    if (measures) o.stepper.profile = profile_measured;
+    if (measures) o.stepper.profiled = profiled_by_measured;
+    for (uint32_t i = 0; i < SEATS; i++) r->m.d.logits[i][7] = 30.0F;
+    log_set_level(LOG_WARN);
+    CHECK_EQ(engine_worker_create(&r->w, &o, NULL), OK);
+}
+
+static void close_profile_rig(profile_rig *r) {
+    engine_worker_destroy(r->w);
+    CHECK(!r->m.on); /* off again, whatever came between */
+    kv_pool_destroy(r->kv);
+    link_close(&r->link);
+    log_set_level(LOG_INFO);
+    os_clock_set(NULL);
+}
+
+static void send_order(profile_rig *r, uint32_t id, uint32_t steps) {
+    buf out;
+    buf_init(&out, 4096);
+    wire_put_profile(&out, &(profile_order){.id = id, .steps = steps, .ms_max = 1000});
+    CHECK(link_flush(r->link.down, &out));
+    buf_deinit(&out);
+}
+
+/* The next report that came up, if there is one; it points into `in`. */
+static bool next_report(profile_rig *r, buf *in, profile_report *out) {
+    for (;;) {
+        bool got = false;
+        wire_type type;
+        str body;
+        CHECK_EQ(link_recv(r->link.up, in, &got, NULL), OK);
+        if (!got) return false;
+        CHECK_EQ(wire_open(buf_view(in), &type, &body, NULL), OK);
+        if (type != WIRE_PROFILE_REPORT) continue;
+        CHECK_EQ(wire_get_profile_report(body, out, NULL), OK);
+        return true;
+    }
+}
+
+TEST(engine_worker_measures_as_many_steps_as_were_asked_for) {
+    static profile_rig r;
+    profile_report report;
+    profile_entry e;
+    buf in;
+    buf_init(&in, WIRE_FRAME_BYTES_MAX);
+    open_profile_rig(&r, true);
+    send_order(&r, 5, 4); /* one of the prompt, three of the answer */
+    send_request(&r.link, 1);
+    for (int i = 0; i < 4; i++) (void)engine_worker_tick(r.w);
+    CHECK(r.m.on && !next_report(&r, &in, &report));
+    (void)engine_worker_tick(r.w);
+    CHECK(!r.m.on && r.m.switches == 2);
+    CHECK(next_report(&r, &in, &report));
+    CHECK(report.id == 5 && report.code == OK);
+    CHECK(report.prompt.steps == 1 && report.prompt.rows == 4 && report.prompt.ns == 10);
+    CHECK(report.decode.steps == 3 && report.decode.rows == 1 && report.decode.ns == 30);
+    CHECK(wire_profile_entry_next(&report.decode.entries, &e));
+    CHECK(e.ns == 3 && e.tasks == 1 && str_eq(e.name, S("k_all")));
+    CHECK(!wire_profile_entry_next(&report.decode.entries, &e));
+    close_profile_rig(&r);
+    buf_deinit(&in);
+}
+
+TEST(engine_worker_reports_in_time_what_there_is_and_one_at_a_time) {
+    static profile_rig r;
+    profile_report report;
+    buf in;
+    buf_init(&in, WIRE_FRAME_BYTES_MAX);
+    open_profile_rig(&r, true);
+    send_order(&r, 1, 4);
+    send_order(&r, 2, 4);
+    (void)engine_worker_tick(r.w);
+    CHECK(next_report(&r, &in, &report));
+    CHECK(report.id == 2 && report.code == ERR_BUSY);
+    r.now_ns = 999000000;
+    (void)engine_worker_tick(r.w);
+    CHECK(!next_report(&r, &in, &report));
+    r.now_ns = 1100000000; /* nobody asked the model for anything */
+    (void)engine_worker_tick(r.w);
+    CHECK(next_report(&r, &in, &report));
+    CHECK(report.id == 1 && report.code == OK);
+    CHECK(report.prompt.steps == 0 && report.decode.steps == 0);
+    send_order(&r, 3, 4);
+    (void)engine_worker_tick(r.w);
+    CHECK(r.m.on);
+    close_profile_rig(&r); /* while it is on */
+    buf_deinit(&in);
+}
+
+TEST(engine_worker_says_why_it_cannot_measure) {
+    static profile_rig r;
+    profile_report report;
+    buf in;
+    buf_init(&in, WIRE_FRAME_BYTES_MAX);
+    for (int measures = 0; measures < 2; measures++) {
+        open_profile_rig(&r, measures == 1);
+        r.m.lacks_memory = true;
+        send_order(&r, 1, 4);
+        (void)engine_worker_tick(r.w);
+        CHECK(next_report(&r, &in, &report));
+        CHECK_EQ(report.code, measures == 1 ? ERR_NOMEM : ERR_UNSUPPORTED);
+        send_request(&r.link, 1);
+        (void)engine_worker_tick(r.w);
+        CHECK(!engine_worker_is_broken(r.w));
+        close_profile_rig(&r);
+    }
+    buf_deinit(&in);
 }
