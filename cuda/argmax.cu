@@ -1,34 +1,11 @@
 /* argmax.cu - the largest of each row of logits: greedy sampling without sending them anywhere.
  *
- * A logit and its id become one 64-bit number whose order is that of tensor/best.h, so that the
- * largest number is the answer in whatever order they are looked at.  Blocks of a row each leave
- * theirs, and take a ticket; who gets the last one has all of them before its eyes. */
-#include "ck.h"
+ * A logit and its id become one number (rank.h), of which the largest is the answer in whatever
+ * order they are looked at.  Blocks of a row each leave theirs, and take a ticket; who gets the
+ * last one has all of them before its eyes. */
+#include "rank.h"
 
 enum { THREADS = 256, WARPS = 8, EACH = CK_ARGMAX_COLS / THREADS };
-
-/* The order of floats as that of integers: negative ones count down, all of NaN is 0, which -inf is
- * above.  Of the same logits the smaller id is the larger number. */
-CK_DEV uint64_t ranked(float logit, uint32_t id) {
-    uint32_t bits = ck_bits(logit), order = bits >> 31 ? ~bits : bits | 0x80000000u;
-    if (logit == 0) order = 0x80000000u;
-    if (logit != logit) order = 0;
-    return (uint64_t)order << 32 | ~id;
-}
-
-CK_DEV uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
-
-/* Over the block; in thread 0.  part [WARPS] in shared memory. */
-CK_DEV uint64_t block_largest(uint64_t v, uint64_t *part) {
-    for (unsigned m = 16; m > 0; m >>= 1) {
-        uint32_t high = ck_shfl_xor((uint32_t)(v >> 32), m), low = ck_shfl_xor((uint32_t)v, m);
-        v = larger(v, (uint64_t)high << 32 | low);
-    }
-    if (ck_lane() == 0) part[ck_warp()] = v;
-    ck_sync();
-    for (uint32_t w = 0; w < WARPS && ck_tid == 0; w++) v = larger(v, part[w]);
-    return v;
-}
 
 /* Of this block's columns.  What is behind the end of the row is NaN of a larger id: nothing is
  * below it. */
@@ -43,7 +20,8 @@ CK_DEV uint64_t thread_largest(const k_argmax_args &a) {
     }
     uint64_t best = 0;
 #pragma unroll
-    for (uint32_t i = 0; i < EACH; i++) best = larger(best, ranked(logits[i], first + i * THREADS));
+    for (uint32_t i = 0; i < EACH; i++)
+        best = rank_larger(best, rank_of(logits[i], first + i * THREADS));
     return best;
 }
 
@@ -53,7 +31,7 @@ CK_KERNEL(k_argmax, 256) {
     const uint32_t row = ck_bid_y, blocks = ck_gdim_x;
     if (row >= ck_ld((const uint32_t *)a.count)) return;
     uint64_t *parts = (uint64_t *)a.parts + (uint64_t)row * blocks;
-    uint64_t best = block_largest(thread_largest(a), part);
+    uint64_t best = rank_block(thread_largest(a), part, WARPS);
     if (ck_tid == 0) {
         ck_st(parts + ck_bid_x, best);
         ck_fence(); /* who sees the ticket sees the part */
@@ -63,9 +41,9 @@ CK_KERNEL(k_argmax, 256) {
     ck_sync();
     if (is_last[0] == 0) return;
     best = 0;
-    for (uint32_t i = ck_tid; i < blocks; i += THREADS) best = larger(best, ck_ld(parts + i));
-    best = block_largest(best, part);
+    for (uint32_t i = ck_tid; i < blocks; i += THREADS) best = rank_larger(best, ck_ld(parts + i));
+    best = rank_block(best, part, WARPS);
     if (ck_tid != 0) return;
-    ck_st((uint32_t *)a.out + row, ~(uint32_t)best);
+    ck_st((uint32_t *)a.out + row, rank_id(best));
     ck_st((uint32_t *)a.tickets + row, 0u);
 }

@@ -40,7 +40,9 @@
  *   float    ck_h2f(uint16_t), ck_bf2f(uint16_t);  uint16_t ck_f2h(float)
  *   float    ck_rsqrt(float) ck_exp(float) ck_tanh(float) ck_log1p(float) ck_erf(float)
  *   void     ck_sincos(double angle, float *s, float *c)     any angle, reduced in double
+ *   float    ck_mul(float, float)      a product that no compiler joins with the sum behind it
  *   uint32_t ck_atomic_add(uint32_t *p, uint32_t v), ck_atomic_max(uint32_t *p, uint32_t v)
+ *   uint32_t ck_shared_add(uint32_t *p, uint32_t v)          the same in shared memory
  *   void     ck_fence()                                      device-wide                        */
 
 CK_DEV unsigned ck_lane() { return ck_tid & 31u; }

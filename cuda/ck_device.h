@@ -147,6 +147,11 @@ CK_DEV float ck_rcp(float x) {
     asm("rcp.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+CK_DEV float ck_mul(float a, float b) {
+    float r;
+    asm("mul.rn.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+    return r;
+}
 CK_DEV uint32_t ck_atomic_add(uint32_t *p, uint32_t v) {
     uint32_t r;
     asm volatile("atom.global.add.u32 %0, [%1], %2;" : "=r"(r) : "l"(p), "r"(v) : "memory");
@@ -155,6 +160,14 @@ CK_DEV uint32_t ck_atomic_add(uint32_t *p, uint32_t v) {
 CK_DEV uint32_t ck_atomic_max(uint32_t *p, uint32_t v) {
     uint32_t r;
     asm volatile("atom.global.max.u32 %0, [%1], %2;" : "=r"(r) : "l"(p), "r"(v) : "memory");
+    return r;
+}
+CK_DEV uint32_t ck_shared_add(uint32_t *p, uint32_t v) {
+    uint32_t r;
+    asm volatile("{ .reg .u64 at; cvta.to.shared.u64 at, %1; atom.shared.add.u32 %0, [at], %2; }"
+                 : "=r"(r)
+                 : "l"(p), "r"(v)
+                 : "memory");
     return r;
 }
 CK_DEV void ck_fence() { asm volatile("membar.gl;" ::: "memory"); }

@@ -15,7 +15,7 @@ PTX_ISA  := 7.4
 CU_FLAGS := -std=c++17 -O3 -Icuda -Isrc
 
 CU_NAMES := $(sort $(patsubst cuda/%.cu,%,$(wildcard cuda/*.cu)))
-CU_DEPS  := $(wildcard cuda/*.h) src/tensor/formula.h cuda/cuda.mk
+CU_DEPS  := $(wildcard cuda/*.h) src/tensor/formula.h src/tensor/sample.h cuda/cuda.mk
 CU_BUILD := build/cuda$(if $(NVCC),,-clang)
 CU_PTX   := $(if $(NVCC)$(CU_CLANG),$(CU_NAMES:%=$(CU_BUILD)/%.ptx))
 CU_FAT   := $(if $(NVCC),$(CU_NAMES:%=$(CU_BUILD)/%.fatbin))

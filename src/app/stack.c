@@ -456,6 +456,7 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
                     .step = step_engine,
                     .hidden = hidden_of_engine,
                     .best = best_of_engine,
+                    .samples = engine_can_sample(s->engine),
                     .fault = fault_of_engine,
                     .profile = profile_engine,
                     .profiled = profiled_by_engine},

@@ -96,12 +96,13 @@ typedef struct backend_progress {
     void *ctx;
 } backend_progress;
 
-/* Valid until the next step.  Rows of batch.best have their place in `hidden` and `logits`, and
- * nothing of use there: on a device it is not even copied to the host. */
+/* Valid until the next step.  Rows of batch.best and batch.samples have their place in `hidden` and
+ * `logits`, and nothing of use there: on a device it is not even copied to the host. */
 typedef struct step_result {
     const float *hidden; /* [taken_rows, n_embd] after the last norm */
     const float *logits; /* [head_rows, vocab]; NULL where the program has no head */
-    const int32_t *best; /* [head_rows] ids, of the rows of batch.best; NULL without such rows */
+    const int32_t *best; /* [head_rows] ids, of the rows of batch.best and batch.samples; NULL
+                            without such rows */
     const error *fault;  /* NULL: all went well.  Else there are no results, and this instance
                             never steps again: it can only be closed; the backend's */
 } step_result;
@@ -138,6 +139,7 @@ typedef struct backend_profile {
 typedef struct backend_ops {
     const char *name;
     bool no_adapters;                /* programs are recorded with lora_rank 0 */
+    bool samples;                    /* steps draw tokens: batch.samples */
     const struct backend_ops *split; /* the same with host_layers; NULL: all layers or none */
     /* For every type but the integers, which are no weights; and for packed matrices. */
     backend_path (*path)(dtype t);

@@ -11,6 +11,7 @@
 
 #include "backend/program.h"
 #include "tensor/dtype.h"
+#include "tensor/sample.h"
 
 enum { KV_BLOCK_TOKENS = 16, KV_Q8_GROUP = 32 };
 
@@ -117,6 +118,10 @@ typedef struct batch {
     const uint32_t *head; /* [head_rows] ascending indices into taken: logits are wanted */
     const bool *best; /* [head_rows] instead of its logits and its hidden state only the id of the
                          row's largest logit is wanted (tensor/best.h); NULL: of no row */
+    const sample_order *const *samples; /* [head_rows] alike: only the token that it draws from the
+                                           row's logits is wanted; NULL where none is; or NULL.
+                                           SAMPLE_STEP_CHANGES_MAX changes in all, ids in the
+                                           vocabulary.  Where backend_ops.samples */
     kv_view kv;
     float *states;                /* [seats, program.state_floats], or NULL when that is 0 */
     const lora_mix *const *loras; /* [rows], NULL where a row has none; or NULL */
@@ -124,6 +129,7 @@ typedef struct batch {
 
 /* Are the logits of head row h wanted, and its hidden state? */
 static inline bool batch_wants_logits(const batch *b, uint32_t h) {
+    if (b->samples != NULL && b->samples[h] != NULL) return false;
     return b->best == NULL || !b->best[h];
 }
 

@@ -24,17 +24,18 @@ struct engine {
     const error *fault;  /* of the last step; the backend's or load_error; NULL: none */
     bool loaded;         /* by engine_load(); on a device the first step does it, too */
     error load_error;
-    int32_t *tokens;        /* [rows_max] */
-    uint32_t *pos;          /* [rows_max] */
-    uint32_t *seats;        /* [rows_max] */
-    bool *prompt;           /* [rows_max] */
-    uint32_t *taken;        /* [rows_max] */
-    uint32_t *head;         /* [rows_max] */
-    bool *head_best;        /* [rows_max] */
-    batch_run *runs;        /* [rows_max] */
-    const lora_mix **loras; /* [rows_max]; NULL without adapters */
-    uint64_t *seat_steps;   /* [seats] the last step in which the seat had rows */
-    uint32_t *seat_tokens;  /* [seats] tokens that the seat's states have seen */
+    int32_t *tokens;                   /* [rows_max] */
+    uint32_t *pos;                     /* [rows_max] */
+    uint32_t *seats;                   /* [rows_max] */
+    bool *prompt;                      /* [rows_max] */
+    uint32_t *taken;                   /* [rows_max] */
+    uint32_t *head;                    /* [rows_max] */
+    bool *head_best;                   /* [rows_max] */
+    const sample_order **head_samples; /* [rows_max] */
+    batch_run *runs;                   /* [rows_max] */
+    const lora_mix **loras;            /* [rows_max]; NULL without adapters */
+    uint64_t *seat_steps;              /* [seats] the last step in which the seat had rows */
+    uint32_t *seat_tokens;             /* [seats] tokens that the seat's states have seen */
     uint64_t steps;
     uint32_t *lora_ops; /* [program->lora_slots] ops; NULL without adapters */
 };
@@ -51,13 +52,15 @@ static status open_rows(engine *e, error *err) {
     e->taken = mem_try_calloc(n, sizeof *e->taken);
     e->head = mem_try_calloc(n, sizeof *e->head);
     e->head_best = mem_try_calloc(n, sizeof *e->head_best);
+    e->head_samples = mem_try_calloc(n, sizeof *e->head_samples);
     e->runs = mem_try_calloc(n, sizeof *e->runs);
     if (adapters) e->loras = mem_try_calloc(n, sizeof *e->loras);
     e->seat_steps = mem_try_calloc(seats, sizeof *e->seat_steps);
     e->seat_tokens = mem_try_calloc(seats, sizeof *e->seat_tokens);
     if (e->tokens == NULL || e->pos == NULL || e->seats == NULL || e->prompt == NULL ||
-        e->taken == NULL || e->head == NULL || e->head_best == NULL || e->runs == NULL ||
-        (adapters && e->loras == NULL) || e->seat_steps == NULL || e->seat_tokens == NULL)
+        e->taken == NULL || e->head == NULL || e->head_best == NULL || e->head_samples == NULL ||
+        e->runs == NULL || (adapters && e->loras == NULL) || e->seat_steps == NULL ||
+        e->seat_tokens == NULL)
         return error_set(err, ERR_NOMEM, "engine: no memory for %zu rows and %zu seats", n, seats);
     return OK;
 }
@@ -171,6 +174,7 @@ void engine_close(engine *e) {
     mem_free(e->taken);
     mem_free(e->head);
     mem_free(e->head_best);
+    mem_free(e->head_samples);
     mem_free(e->runs);
     mem_free(e->loras);
     mem_free(e->seat_steps);
@@ -217,13 +221,17 @@ static void add_to_run(engine *e, batch *b, const engine_row *row) {
 
 /* Row r of the batch comes back as whatever is wanted of it. */
 static void take_row(engine *e, batch *b, uint32_t r, const engine_row *row) {
-    ASSERT(!row->wants_best || (!row->wants_logits && !row->wants_hidden));
+    const bool token = row->wants_best || row->sample != NULL, head = token || row->wants_logits;
+    ASSERT(!token || (!row->wants_logits && !row->wants_hidden));
+    ASSERT(row->sample == NULL || (e->ops->samples && !row->wants_best));
     if (row->wants_best) b->best = e->head_best;
-    if (row->wants_logits || row->wants_best) {
+    if (row->sample != NULL) b->samples = e->head_samples;
+    if (head) {
         e->head_best[b->head_rows] = row->wants_best;
+        e->head_samples[b->head_rows] = row->sample;
         e->head[b->head_rows++] = b->taken_rows;
     }
-    if (row->wants_logits || row->wants_best || row->wants_hidden) e->taken[b->taken_rows++] = r;
+    if (head || row->wants_hidden) e->taken[b->taken_rows++] = r;
 }
 
 static void add_row(engine *e, batch *b, const engine_row *row) {
@@ -307,6 +315,7 @@ const mem_plan *engine_mem_plan(const engine *e) { return &e->plan; }
 uint32_t engine_vocab(const engine *e) { return e->m->hparams.vocab; }
 uint32_t engine_hidden_cols(const engine *e) { return value_cols(e->program, e->program->hidden); }
 uint32_t engine_logits_cols(const engine *e) { return value_cols(e->program, e->program->logits); }
+bool engine_can_sample(const engine *e) { return e->ops->samples; }
 bool engine_is_encoder(const engine *e) { return e->m->hparams.is_encoder; }
 bool engine_can_share(const engine *e) {
     return e->program->state_floats == 0 && !engine_is_encoder(e);

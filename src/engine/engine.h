@@ -117,15 +117,17 @@ typedef struct engine_row {
     uint32_t pos;
     uint32_t seat;
     bool wants_logits;
-    bool wants_best; /* instead of them: only the id of the largest one, engine_best() */
+    bool wants_best;            /* instead of them: only the id of the largest one, engine_best() */
+    const sample_order *sample; /* instead of them: only the token that it draws, engine_best(); or
+                                   NULL.  Where engine_can_sample() */
     bool wants_hidden;
     bool prompt;          /* the token was given, not generated */
     const lora_mix *lora; /* adapters of its sequence; NULL: none */
 } engine_row;
 
 /* Compute the rows.  The caller has grown every seat to cover its rows.  Returns logits
- * [rows that want them or the best, engine_logits_cols()] in row order, valid until the next step;
- * those of rows that want the best may be anything.  NULL where the model has no head, and when the
+ * [rows that want them or a token, engine_logits_cols()] in row order, valid until the next step;
+ * those of rows that want a token may be anything.  NULL where the model has no head, and when the
  * device failed. */
 const float *engine_step(engine *e, const engine_row *rows, uint32_t count);
 
@@ -136,13 +138,13 @@ const error *engine_fault(const engine *e);
 NODISCARD status engine_check(const engine *e, error *err);
 
 /* Of the last step: the states after the model's last norm, [rows that want anything,
- * engine_hidden_cols()] in row order; valid until the next step.  Those of rows that want the best
+ * engine_hidden_cols()] in row order; valid until the next step.  Those of rows that want a token
  * may be anything. */
 const float *engine_hidden(const engine *e);
 
-/* Of the last step: the id of the largest logit (tensor/best.h), [rows that want logits or the
- * best] in row order; valid until the next step, and only where the best was wanted.  NULL when
- * nobody did. */
+/* Of the last step: the id of the largest logit (tensor/best.h), or of the drawn token
+ * (tensor/sample.h), [rows that want logits or a token] in row order; valid until the next step,
+ * and only where a token was wanted.  NULL when none was. */
 const int32_t *engine_best(const engine *e);
 
 /* --- what can be adapted -------------------- */
@@ -170,6 +172,9 @@ uint32_t engine_vocab(const engine *e);
 uint32_t engine_hidden_cols(const engine *e); /* n_embd */
 uint32_t engine_logits_cols(const engine *e); /* vocab, or a reranker's scores; 0: no head */
 bool engine_is_encoder(const engine *e);
+/* Do steps draw tokens?  Of a row SAMPLE_CHANGES_MAX changes at most, SAMPLE_STEP_CHANGES_MAX of
+ * all. */
+bool engine_can_sample(const engine *e);
 /* Can a seat begin with blocks of another one, or be truncated?  Not where sequences have states,
  * which exist only as they are after their last token, nor in encoders. */
 bool engine_can_share(const engine *e);

@@ -21,12 +21,11 @@ static inline philox_block philox(philox_block counter, uint32_t key0, uint32_t 
     return counter;
 }
 
-/* Uniform in [0, 1), 53 bits. */
-static inline double philox_uniform(uint64_t seed, uint32_t choice, uint32_t position) {
-    philox_block r =
+/* Evenly in 0 .. 2^64 - 1. */
+static inline uint64_t philox_u64(uint64_t seed, uint32_t choice, uint32_t position) {
+    const philox_block r =
         philox((philox_block){{position, choice, 0, 0}}, (uint32_t)seed, (uint32_t)(seed >> 32));
-    uint64_t bits = (uint64_t)r.v[0] << 21 ^ r.v[1] >> 11;
-    return (double)(bits & 0x1FFFFFFFFFFFFFull) * 0x1p-53;
+    return (uint64_t)r.v[0] << 32 | r.v[1];
 }
 
 #endif

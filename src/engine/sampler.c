@@ -1,8 +1,4 @@
-/* sampler.c - see sampler.h.
- *
- * The candidates live in one array.  Sorting 100,000 of them for every token would cost
- * more than the rest together, so they are sorted only as far as a stage looks: `sorted`
- * counts how many at the front are in final order. */
+/* sampler.c - see sampler.h. */
 #include "engine/sampler.h"
 
 #include <math.h>
@@ -11,21 +7,23 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/num.h"
+#include "engine/candidates.h"
 #include "engine/philox.h"
 #include "tensor/best.h"
 
-typedef struct candidate {
-    float logit;
-    int32_t id;
-} candidate;
-
+/* Stages that limit what is kept look at distances, which are measured when the first of them
+ * asks; stages that change logits begin anew with what is kept. */
 struct sampler {
     uint32_t vocab;
-    uint32_t count;  /* candidates left */
-    uint32_t sorted; /* of them in order at the front */
-    candidate *list; /* [vocab] */
-    uint32_t *seen;  /* [vocab] scratch counts, all zero between calls */
-    uint32_t *made;  /* [vocab] the same for the output alone */
+    float *logits;       /* [vocab] of the stages so far; -inf where they keep nothing */
+    float temperature;   /* divides them */
+    uint32_t *distances; /* [vocab] when measured */
+    candidates among;    /* the same */
+    bool is_measured;
+    bool is_limited;        /* by a stage since then: what is far is not kept either */
+    uint64_t kept;          /* weight of the candidates that are */
+    sample_change *changes; /* [vocab] scratch */
+    uint32_t *change_of;    /* [vocab] 1 + a token's change; all zero between calls */
 };
 
 sample_params sample_params_default(void) {
@@ -36,13 +34,17 @@ sample_params sample_params_default(void) {
 }
 
 status sampler_create(sampler **out, uint32_t vocab, error *err) {
+    if (vocab > SAMPLE_VOCAB_MAX)
+        return error_set(err, ERR_LIMIT, "sampler: a vocabulary of %u tokens, at most %d", vocab,
+                         SAMPLE_VOCAB_MAX);
     sampler *s = mem_try_calloc(1, sizeof *s);
     if (s == NULL) return error_set(err, ERR_NOMEM, "sampler: no memory");
     s->vocab = vocab;
-    s->list = mem_try_calloc(vocab, sizeof *s->list);
-    s->seen = mem_try_calloc(vocab, sizeof *s->seen);
-    s->made = mem_try_calloc(vocab, sizeof *s->made);
-    if (s->list == NULL || s->seen == NULL || s->made == NULL) {
+    s->logits = mem_try_calloc(vocab, sizeof *s->logits);
+    s->distances = mem_try_calloc(vocab, sizeof *s->distances);
+    s->changes = mem_try_calloc(vocab, sizeof *s->changes);
+    s->change_of = mem_try_calloc(vocab, sizeof *s->change_of);
+    if (s->logits == NULL || s->distances == NULL || s->changes == NULL || s->change_of == NULL) {
         sampler_destroy(s);
         return error_set(err, ERR_NOMEM, "sampler: no memory for %u candidates", vocab);
     }
@@ -52,83 +54,14 @@ status sampler_create(sampler **out, uint32_t vocab, error *err) {
 
 void sampler_destroy(sampler *s) {
     if (s == NULL) return;
-    mem_free(s->list);
-    mem_free(s->seen);
-    mem_free(s->made);
+    mem_free(s->logits);
+    mem_free(s->distances);
+    mem_free(s->changes);
+    mem_free(s->change_of);
     mem_free(s);
 }
 
-/* --- order -------------------- */
-
-static bool before(candidate a, candidate b) { return best_before(a.logit, a.id, b.logit, b.id); }
-
-static void swap(candidate *a, candidate *b) {
-    candidate t = *a;
-    *a = *b;
-    *b = t;
-}
-
-/* Restore the heap (worst on top) below i in list[0..n). */
-static void sift(candidate *list, uint32_t n, uint32_t i) {
-    for (;;) {
-        uint32_t worst = i, left = 2 * i + 1;
-        if (left < n && before(list[worst], list[left])) worst = left;
-        if (left + 1 < n && before(list[worst], list[left + 1])) worst = left + 1;
-        if (worst == i) return;
-        swap(&list[i], &list[worst]);
-        i = worst;
-    }
-}
-
-/* Bring the best k of list[0..n) to the front, in order: a heap of the k best so far
- * throws out its worst.  O(n + n log k) at worst, about n when the order is random. */
-static void select_best(candidate *list, uint32_t n, uint32_t k) {
-    if (k == 0) return;
-    for (uint32_t i = k / 2; i > 0; i--) sift(list, k, i - 1);
-    for (uint32_t i = k; i < n; i++) {
-        if (!before(list[i], list[0])) continue;
-        swap(&list[i], &list[0]);
-        sift(list, k, 0);
-    }
-    for (uint32_t end = k; end > 1; end--) {
-        swap(&list[0], &list[end - 1]);
-        sift(list, end - 1, 0);
-    }
-}
-
-/* At least k candidates (or all) in order at the front. */
-static void sort_to(sampler *s, uint32_t k) {
-    k = num_min_u32(k, s->count);
-    if (k <= s->sorted) return;
-    select_best(s->list + s->sorted, s->count - s->sorted, k - s->sorted);
-    s->sorted = k;
-}
-
-static float best_logit(const sampler *s) {
-    if (s->sorted > 0) return s->list[0].logit;
-    float best = -INFINITY;
-    for (uint32_t i = 0; i < s->count; i++) best = fmaxf(best, s->list[i].logit);
-    return best;
-}
-
-/* --- stages -------------------- */
-
-static void reset(sampler *s, const float *logits) {
-    for (uint32_t i = 0; i < s->vocab; i++) s->list[i] = (candidate){logits[i], (int32_t)i};
-    s->count = s->vocab;
-    s->sorted = 0;
-}
-
-static float penalized(float logit, const sample_params *p, uint32_t seen, uint32_t made) {
-    if (seen > 0) {
-        if (logit > 0)
-            logit /= p->repetition_penalty;
-        else
-            logit *= p->repetition_penalty;
-    }
-    if (made > 0) logit -= (float)made * p->frequency_penalty + p->presence_penalty;
-    return logit;
-}
+/* --- bias, penalties, bans -------------------- */
 
 /* Do penalties leave every logit as it is, whatever the history? */
 static bool is_without_penalties(const sample_params *p) {
@@ -136,139 +69,210 @@ static bool is_without_penalties(const sample_params *p) {
            p->frequency_penalty == 0.0f;
 }
 
-/* Runs first, while list[id] is still the candidate of that id. */
-static void stage_penalties(sampler *s, const sample_params *p, sample_history h) {
-    ASSERT(s->count == s->vocab && s->sorted == 0);
-    for (uint32_t i = 0; i < p->biases_count; i++) {
-        int32_t id = p->biases[i].id;
-        if (id >= 0 && (uint32_t)id < s->vocab) s->list[id].logit += p->biases[i].bias;
+/* The token's change, made at need. */
+static sample_change *change_of(sampler *s, int32_t id, uint32_t *count) {
+    uint32_t *at = &s->change_of[id];
+    if (*at == 0) {
+        s->changes[*count] = (sample_change){.id = (uint32_t)id};
+        *at = ++*count;
     }
-    if (is_without_penalties(p)) return;
-    uint32_t from = h.count - num_min_u32(h.count, p->penalty_tokens);
-    for (uint32_t i = from; i < h.count; i++) {
-        s->seen[h.ids[i]]++;
-        if (i >= h.prompt_count) s->made[h.ids[i]]++;
+    return &s->changes[*at - 1];
+}
+
+/* While the history is counted, `minus` says how often a token is in the output. */
+static void count_history(sampler *s, const sample_params *p, sample_history h, uint32_t *count) {
+    const uint32_t from = h.count - num_min_u32(h.count, p->penalty_tokens);
+    const bool repetition = p->repetition_penalty != 1.0f;
+    for (uint32_t i = repetition ? from : num_max_u32(from, h.prompt_count); i < h.count; i++) {
+        sample_change *c = change_of(s, h.ids[i], count);
+        if (repetition) c->flags |= SAMPLE_REPEATED;
+        if (i >= h.prompt_count) c->minus++;
     }
-    for (uint32_t i = from; i < h.count; i++) { /* each id once, and the counts go back to 0 */
-        int32_t id = h.ids[i];
-        if (s->seen[id] == 0) continue;
-        s->list[id].logit = penalized(s->list[id].logit, p, s->seen[id], s->made[id]);
-        s->seen[id] = s->made[id] = 0;
+    for (uint32_t i = 0; i < *count; i++) {
+        sample_change *c = &s->changes[i];
+        if (c->minus > 0) c->minus = c->minus * p->frequency_penalty + p->presence_penalty;
     }
 }
 
-static void stage_temperature(sampler *s, const sample_params *p) {
-    /* so small that the best logit would become infinite: greedy too */
-    if (p->temperature == 0.0f || isinf(best_logit(s) / p->temperature)) {
-        sort_to(s, 1);
-        s->count = 1;
+/* One change for each token that has any, into s->changes; how many. */
+static uint32_t find_changes(sampler *s, const sample_params *p, sample_history h,
+                             const int32_t *banned, uint32_t banned_count) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < p->biases_count; i++) {
+        const int32_t id = p->biases[i].id;
+        if (id >= 0 && (uint32_t)id < s->vocab) change_of(s, id, &count)->bias += p->biases[i].bias;
+    }
+    if (!is_without_penalties(p)) count_history(s, p, h, &count);
+    for (uint32_t i = 0; i < banned_count; i++)
+        change_of(s, banned[i], &count)->flags |= SAMPLE_BANNED;
+    for (uint32_t i = 0; i < count; i++) s->change_of[s->changes[i].id] = 0;
+    return count;
+}
+
+static void apply_changes(sampler *s, uint32_t count, float repetition) {
+    for (uint32_t i = 0; i < count; i++) {
+        const sample_change *c = &s->changes[i];
+        s->logits[c->id] =
+            sample_changed(s->logits[c->id], c->bias, c->minus, c->flags, repetition);
+    }
+}
+
+/* --- the rule -------------------- */
+
+static uint64_t top_p_of(const sample_params *p) {
+    if (p->top_p >= 1.0f) return SAMPLE_TOP_P_ALL;
+    return (uint64_t)((double)fmaxf(p->top_p, 0) * 0x1p64);
+}
+
+static uint32_t min_p_of(const sample_params *p) {
+    return p->min_p <= 0.0f ? SAMPLE_FAR : sample_units(fmaxf(-logf(p->min_p), 0));
+}
+
+static sample_rule rule_of(const sample_params *p, uint64_t random, uint32_t changes_count) {
+    return (sample_rule){.random = random,
+                         .top_p = top_p_of(p),
+                         .top_k = p->top_k == 0 ? UINT32_MAX : p->top_k,
+                         .min_p = min_p_of(p),
+                         .temperature = p->temperature,
+                         .repetition = p->repetition_penalty,
+                         .changes_count = changes_count,
+                         .wanted = 1};
+}
+
+bool sampler_order(sampler *s, const sample_params *p, sample_history history, uint32_t choice,
+                   const int32_t *banned, uint32_t banned_count, sample_change *room,
+                   uint32_t room_count, sample_order *out) {
+    if (p->logprobs) return false;
+    const uint32_t count = find_changes(s, p, history, banned, banned_count);
+    if (count > num_min_u32(room_count, SAMPLE_CHANGES_MAX)) return false;
+    if (count > 0) memcpy(room, s->changes, count * sizeof *room);
+    *out = (sample_order){.rule = rule_of(p, philox_u64(p->seed, choice, history.count), count),
+                          .changes = room};
+    return true;
+}
+
+/* --- stages -------------------- */
+
+static void reset(sampler *s, const float *logits) {
+    memcpy(s->logits, logits, s->vocab * sizeof *logits);
+    s->temperature = 1;
+    s->is_measured = s->is_limited = false;
+}
+
+/* The one that stands first is all that is left. */
+static void keep_best(sampler *s) {
+    const int32_t best = best_of(s->logits, s->vocab);
+    for (uint32_t i = 0; i < s->vocab; i++) s->distances[i] = i == (uint32_t)best ? 0 : SAMPLE_FAR;
+    candidates_init(&s->among, s->distances, s->vocab);
+    s->kept = s->among.weight;
+    s->is_measured = s->is_limited = true;
+}
+
+static void measure(sampler *s) {
+    if (s->is_measured) return;
+    const float largest = s->logits[best_of(s->logits, s->vocab)];
+    if (s->temperature == 0 || !isfinite(largest)) {
+        keep_best(s);
         return;
     }
-    if (p->temperature == 1.0f) return;
-    for (uint32_t i = 0; i < s->count; i++) s->list[i].logit /= p->temperature;
+    for (uint32_t i = 0; i < s->vocab; i++)
+        s->distances[i] = sample_distance(largest, s->logits[i], s->temperature);
+    candidates_init(&s->among, s->distances, s->vocab);
+    s->kept = s->among.weight;
+    s->is_measured = true;
+    s->is_limited = false;
 }
 
-static void stage_top_k(sampler *s, const sample_params *p) {
-    if (p->top_k == 0 || p->top_k >= s->count) return;
-    sort_to(s, p->top_k);
-    s->count = p->top_k;
-}
-
-/* The shortest run of best candidates whose probabilities reach top_p. */
-static void stage_top_p(sampler *s, const sample_params *p) {
-    enum { SORT_STEP = 128 };
-    if (p->top_p >= 1.0f) return;
-    float best = best_logit(s);
-    double total = 0, reached = 0;
-    for (uint32_t i = 0; i < s->count; i++) total += exp((double)s->list[i].logit - (double)best);
-    for (uint32_t i = 0; i < s->count; i++) {
-        if (i >= s->sorted) sort_to(s, i + SORT_STEP + i);
-        reached += exp((double)s->list[i].logit - (double)best) / total;
-        if (reached >= (double)p->top_p) {
-            s->count = i + 1;
-            s->sorted = num_min_u32(s->sorted, s->count);
-            return;
-        }
+/* Logits are about to change: what limits have left out stays out. */
+static void begin_anew(sampler *s) {
+    if (s->is_measured && s->is_limited) {
+        const uint64_t last = candidates_at_weight(&s->among, s->kept).place;
+        for (uint32_t i = 0; i < s->vocab; i++)
+            if (sample_place(s->distances[i], i) > last) s->logits[i] = -INFINITY;
     }
+    s->is_measured = false;
 }
 
-/* Candidates at least min_p times as likely as the best one. */
-static void stage_min_p(sampler *s, const sample_params *p) {
-    if (p->min_p <= 0.0f) return;
-    float floor = best_logit(s) + logf(p->min_p);
-    uint32_t kept = 0, kept_sorted = 0;
-    for (uint32_t i = 0; i < s->count; i++) {
-        if (!(s->list[i].logit >= floor)) continue;
-        if (i < s->sorted) kept_sorted++;
-        s->list[kept++] = s->list[i];
-    }
-    if (kept == 0) { /* only rounding of the floor can do this: the best one always stays */
-        sort_to(s, 1);
-        kept = 1;
-        kept_sorted = 1;
-    }
-    s->count = kept;
-    s->sorted = kept_sorted;
+static void limit(sampler *s, uint64_t kept) {
+    s->kept = num_min_u64(s->kept, kept);
+    s->is_limited = true;
 }
 
-static void run_stage(sampler *s, const sample_params *p, sample_history h, sample_stage stage) {
+static void stage_top_k(sampler *s, const sample_rule *r) {
+    measure(s);
+    if (r->top_k == 1)
+        keep_best(s);
+    else if (r->top_k < s->among.count)
+        limit(s, candidates_at_count(&s->among, r->top_k).weight);
+}
+
+static void stage_top_p(sampler *s, const sample_rule *r) {
+    if (r->top_p == SAMPLE_TOP_P_ALL) return;
+    measure(s);
+    const uint64_t need = sample_top_p_need(r->top_p, s->kept);
+    limit(s, candidates_at_weight(&s->among, need).weight);
+}
+
+static void stage_min_p(sampler *s, const sample_rule *r) {
+    if (r->min_p == SAMPLE_FAR) return;
+    measure(s);
+    limit(s, candidates_weight_within(&s->among, r->min_p));
+}
+
+static void run_stage(sampler *s, const sample_rule *r, sample_stage stage) {
     switch (stage) {
     case SAMPLE_PENALTIES:
-        stage_penalties(s, p, h);
+        begin_anew(s);
+        apply_changes(s, r->changes_count, r->repetition);
         break;
     case SAMPLE_TEMPERATURE:
-        stage_temperature(s, p);
+        begin_anew(s);
+        s->temperature *= r->temperature;
         break;
     case SAMPLE_TOP_K:
-        stage_top_k(s, p);
+        stage_top_k(s, r);
         break;
     case SAMPLE_TOP_P:
-        stage_top_p(s, p);
+        stage_top_p(s, r);
         break;
     case SAMPLE_MIN_P:
-        stage_min_p(s, p);
+        stage_min_p(s, r);
         break;
     }
 }
 
-/* --- drawing -------------------- */
+/* --- log-probabilities -------------------- */
 
-/* Walk the candidates until their weights pass u of the total. */
-static int32_t draw(sampler *s, double u) {
-    if (s->count == 1) return s->list[0].id;
-    double best = (double)best_logit(s), total = 0, passed = 0;
-    for (uint32_t i = 0; i < s->count; i++) total += exp((double)s->list[i].logit - best);
-    int32_t last = s->list[0].id;
-    for (uint32_t i = 0; i < s->count; i++) {
-        double weight = exp((double)s->list[i].logit - best);
-        if (weight <= 0) continue; /* a banned token has weight 0 and must not be last */
-        passed += weight;
-        last = s->list[i].id;
-        if (passed > u * total) break;
-    }
-    return last;
+/* logits[id] goes into the list of the best so far, if it is one. */
+static void add_top(sample_result *out, const float *logits, int32_t id, uint32_t most) {
+    uint32_t at = out->top_count;
+    while (at > 0 &&
+           best_before(logits[id], id, logits[out->top_ids[at - 1]], out->top_ids[at - 1]))
+        at--;
+    if (at == most) return;
+    if (out->top_count < most) out->top_count++;
+    for (uint32_t i = out->top_count - 1; i > at; i--) out->top_ids[i] = out->top_ids[i - 1];
+    out->top_ids[at] = id;
 }
 
-/* Log-probabilities under the untouched logits; fills the top list. */
-static void fill_logprobs(sampler *s, const float *logits, const sample_params *p,
+/* Under the untouched logits; fills the top list. */
+static void fill_logprobs(const sampler *s, const float *logits, const sample_params *p,
                           sample_result *out) {
-    reset(s, logits);
-    double best = (double)best_logit(s), total = 0;
+    const double best = (double)logits[best_of(logits, s->vocab)];
+    double total = 0;
     for (uint32_t i = 0; i < s->vocab; i++) total += exp((double)logits[i] - best);
-    double norm = best + log(total);
+    const double norm = best + log(total);
     out->logprob = (float)((double)logits[out->id] - norm);
-    out->top_count = num_min_u32(p->top_logprobs, s->vocab);
-    sort_to(s, out->top_count);
-    for (uint32_t i = 0; i < out->top_count; i++) {
-        out->top_ids[i] = s->list[i].id;
-        out->top_logprobs[i] = (float)((double)s->list[i].logit - norm);
-    }
+    for (uint32_t i = 0; i < s->vocab && p->top_logprobs > 0; i++)
+        add_top(out, logits, (int32_t)i, p->top_logprobs);
+    for (uint32_t i = 0; i < out->top_count; i++)
+        out->top_logprobs[i] = (float)((double)logits[out->top_ids[i]] - norm);
 }
 
-/* Of temperatures other than 0 and 1 the chain divides first, which can make two logits equal: that
- * the larger one wins is then not certain. */
+/* --- the whole -------------------- */
+
 bool sample_is_best(const sample_params *p) {
-    const bool one = p->temperature == 0.0f || (p->temperature == 1.0f && p->top_k == 1);
+    const bool one = p->temperature == 0.0f || p->top_k == 1;
     return one && p->biases_count == 0 && is_without_penalties(p) && !p->logprobs;
 }
 
@@ -277,10 +281,13 @@ void sampler_pick(sampler *s, const float *logits, const sample_params *p, sampl
                   sample_result *out) {
     static const sample_stage chain[] = {SAMPLE_PENALTIES, SAMPLE_TEMPERATURE, SAMPLE_TOP_K,
                                          SAMPLE_TOP_P, SAMPLE_MIN_P};
+    const uint64_t random = philox_u64(p->seed, choice, history.count);
+    const sample_rule r = rule_of(p, random, find_changes(s, p, history, banned, banned_count));
     reset(s, logits);
-    for (uint32_t i = 0; i < banned_count; i++) s->list[banned[i]].logit = -INFINITY;
-    for (size_t i = 0; i < sizeof chain / sizeof chain[0]; i++) run_stage(s, p, history, chain[i]);
-    out->id = draw(s, philox_uniform(p->seed, choice, history.count));
+    for (size_t i = 0; i < sizeof chain / sizeof chain[0]; i++) run_stage(s, &r, chain[i]);
+    const uint64_t need = sample_drawn_need(r.random, s->kept);
+    const uint64_t place = candidates_at_weight(&s->among, need).place;
+    out->id = (int32_t)(place % SAMPLE_VOCAB_MAX);
     out->top_count = 0;
     out->logprob = 0;
     if (p->logprobs) fill_logprobs(s, logits, p, out);
@@ -289,11 +296,14 @@ void sampler_pick(sampler *s, const float *logits, const sample_params *p, sampl
 void sampler_distribution(sampler *s, const float *logits, const sample_params *p,
                           sample_history history, const sample_stage *stages, uint32_t count,
                           float *probs) {
+    const sample_rule r = rule_of(p, 0, find_changes(s, p, history, NULL, 0));
     reset(s, logits);
-    for (uint32_t i = 0; i < count; i++) run_stage(s, p, history, stages[i]);
-    double best = (double)best_logit(s), total = 0;
-    for (uint32_t i = 0; i < s->count; i++) total += exp((double)s->list[i].logit - best);
-    memset(probs, 0, s->vocab * sizeof *probs);
-    for (uint32_t i = 0; i < s->count; i++)
-        probs[s->list[i].id] = (float)(exp((double)s->list[i].logit - best) / total);
+    for (uint32_t i = 0; i < count; i++) run_stage(s, &r, stages[i]);
+    measure(s);
+    const uint64_t last = candidates_at_weight(&s->among, s->kept).place;
+    for (uint32_t i = 0; i < s->vocab; i++) {
+        const bool kept = sample_place(s->distances[i], i) <= last;
+        const uint64_t weight = kept ? sample_weight(s->distances[i]) : 0;
+        probs[i] = (float)((double)weight / (double)s->kept);
+    }
 }

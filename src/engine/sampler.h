@@ -1,8 +1,8 @@
 /* sampler.h - from logits to the next token.
  *
- * A chain of stages narrows and reweights a list of candidates; then one is drawn.  The
- * default chain is: logit bias and penalties, temperature, top-k, top-p, min-p.  Ties are
- * broken by the smaller id, so that results do not depend on a sorting algorithm.
+ * A chain of stages: logit bias and penalties, temperature, top-k, top-p, min-p; then one of the
+ * tokens that are left is drawn.  tensor/sample.h says what each of them is, to the bit: a device
+ * that draws by a sample_order gets the token that sampler_pick() takes from the same logits.
  * Owner: the engine; engine thread only.  Nothing is allocated after creation. */
 #ifndef ENGINE_SAMPLER_H
 #define ENGINE_SAMPLER_H
@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "tensor/sample.h"
 
 enum { SAMPLE_TOP_MAX = 20, SAMPLE_BIASES_MAX = 1024 };
 
@@ -20,7 +21,7 @@ typedef struct sample_bias {
 } sample_bias;
 
 /* Neutral values switch a stage off: temperature 1, top_k 0, top_p 1, min_p 0,
- * penalties 1 / 0 / 0.  temperature 0 is greedy. */
+ * penalties 1 / 0 / 0.  temperature 0 is greedy, top_k 1 too. */
 typedef struct sample_params {
     float temperature;
     float top_p;
@@ -68,6 +69,7 @@ typedef struct sample_result {
 
 typedef struct sampler sampler;
 
+/* ERR_LIMIT: more than SAMPLE_VOCAB_MAX tokens. */
 NODISCARD status sampler_create(sampler **out, uint32_t vocab, error *err);
 void sampler_destroy(sampler *s);
 
@@ -76,6 +78,14 @@ void sampler_destroy(sampler *s);
 void sampler_pick(sampler *s, const float *logits, const sample_params *p, sample_history history,
                   uint32_t choice, const int32_t *banned, uint32_t banned_count,
                   sample_result *out);
+
+/* What a device needs to draw the same token by itself: the rule, and the changes, of which room
+ * [room_count] takes as many as there are.  False, and nothing said, when it has to be
+ * sampler_pick(): log-probabilities are wanted, or there are more changes than room, or than
+ * SAMPLE_CHANGES_MAX. */
+bool sampler_order(sampler *s, const sample_params *p, sample_history history, uint32_t choice,
+                   const int32_t *banned, uint32_t banned_count, sample_change *room,
+                   uint32_t room_count, sample_order *out);
 
 /* The distribution that a chain of stages leaves, as probability per id [vocab]. */
 void sampler_distribution(sampler *s, const float *logits, const sample_params *p,

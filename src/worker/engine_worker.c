@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/num.h"
 #include "base/os.h"
 #include "obs/metrics.h"
 #include "worker/engine_profile.h"
@@ -23,12 +24,17 @@ struct engine_worker {
     engine_row *rows;       /* [rows_max] */
     sample_result *results; /* [seats] */
     int32_t *banned;        /* [eog_count + WIRE_STOP_IDS_MAX] */
-    buf in;                 /* the frame being read */
-    buf out;                /* frames not yet in the ring */
+    sample_order *orders;   /* [seats] of the step's rows; NULL where it draws none */
+    sample_change *changes; /* [changes_max] theirs */
+    uint32_t changes_max;
+    buf in;  /* the frame being read */
+    buf out; /* frames not yet in the ring */
     metrics metrics;
     uint32_t head_width; /* floats of a row of logits: tokens, or labels */
     uint64_t steps;
-    uint64_t greedy_rows; /* that wanted the best */
+    uint64_t greedy_rows;  /* that wanted the best */
+    uint64_t sampled_rows; /* that had a sample order */
+    uint64_t host_rows;    /* whose logits the sampler got */
     uint64_t status_at_ns;
     engine_profile profile;
     bool draining;
@@ -42,6 +48,14 @@ static status take_memory(engine_worker *w, error *err) {
     w->rows = mem_try_calloc(o->rows_max, sizeof *w->rows);
     w->results = mem_try_calloc(o->seats, sizeof *w->results);
     w->banned = mem_try_calloc(o->eog_count + WIRE_STOP_IDS_MAX, sizeof *w->banned);
+    if (w->opt.stepper.samples && !o->no_generate) {
+        w->changes_max =
+            (uint32_t)num_min_u64((uint64_t)o->seats * SAMPLE_CHANGES_MAX, SAMPLE_STEP_CHANGES_MAX);
+        w->orders = mem_try_calloc(o->seats, sizeof *w->orders);
+        w->changes = mem_try_calloc(w->changes_max, sizeof *w->changes);
+        if (w->orders == NULL || w->changes == NULL)
+            return error_set(err, ERR_NOMEM, "engine worker: no memory to draw %u rows", o->seats);
+    }
     /* a step's frame never has to find memory */
     const void *out = buf_reserve(&w->out, OUT_BYTES + (size_t)o->seats * SEAT_EVENT_BYTES);
     if (w->rows == NULL || w->results == NULL || w->banned == NULL || out == NULL)
@@ -79,6 +93,8 @@ void engine_worker_destroy(engine_worker *w) {
     mem_free(w->rows);
     mem_free(w->results);
     mem_free(w->banned);
+    mem_free(w->orders);
+    mem_free(w->changes);
     buf_deinit(&w->in);
     buf_deinit(&w->out);
     mem_free(w);
@@ -193,6 +209,8 @@ static void fill_metrics(engine_worker *w) {
     metrics_set(m, METRIC_DECODE_ROWS_TOTAL, c.decode_rows);
     metrics_set(m, METRIC_STEP_ROWS_TOTAL, c.prefill_rows + c.decode_rows);
     metrics_set(m, METRIC_GREEDY_ROWS_TOTAL, w->greedy_rows);
+    metrics_set(m, METRIC_SAMPLED_ROWS_TOTAL, w->sampled_rows);
+    metrics_set(m, METRIC_HOST_SAMPLED_ROWS_TOTAL, w->host_rows);
     metrics_set(m, METRIC_STEPS_TOTAL, w->steps);
     metrics_set(m, METRIC_PREEMPTIONS_TOTAL, c.preemptions);
     metrics_set(m, METRIC_CANCELLED_TOTAL, c.canceled);
@@ -224,6 +242,27 @@ static void send_status(engine_worker *w) {
 
 /* --- stepping -------------------- */
 
+/* Rows that are sampled are drawn by the step, as far as it can. */
+static void order_samples(engine_worker *w) {
+    uint32_t orders = 0, changes = 0;
+    engine_row *row = w->rows;
+    for (uint32_t i = 0; i < w->plan->items_count && w->orders != NULL; i++) {
+        const seq *q = w->plan->items[i].seq;
+        const sched_request *r = q->request;
+        row += w->plan->items[i].rows;
+        if (!row[-1].wants_logits || r->kind == GEN_KIND_RANK) continue;
+        const uint32_t banned = sched_banned(w->sched, q, w->banned);
+        sample_order *o = &w->orders[orders];
+        if (!sampler_order(w->sampler, &r->sampling, sched_history(q), q->choice, w->banned, banned,
+                           w->changes + changes, w->changes_max - changes, o))
+            continue;
+        row[-1].wants_logits = false;
+        row[-1].sample = o;
+        orders++;
+        changes += o->rule.changes_count;
+    }
+}
+
 static void sample(engine_worker *w, const seq *q, const float *logits, sample_result *out) {
     uint32_t banned = sched_banned(w->sched, q, w->banned);
     sampler_pick(w->sampler, logits, &q->request->sampling, sched_history(q), q->choice, w->banned,
@@ -233,7 +272,7 @@ static void sample(engine_worker *w, const seq *q, const float *logits, sample_r
 /* What a step made, from the next row's on: all stand in row order. */
 typedef struct made {
     const float *logits;
-    const int32_t *best;  /* NULL: no row wants it */
+    const int32_t *best;  /* NULL: no row wants a token */
     const float *hidden;  /* NULL: no row wants it */
     sample_result *token; /* of the next sequence that gets one */
 } made;
@@ -241,16 +280,18 @@ typedef struct made {
 /* What a row made goes where it is wanted: logits are sampled, or are scores; hidden states go into
  * vectors. */
 static void collect_row(engine_worker *w, seq *q, const engine_row *row, made *m) {
-    const bool head = row->wants_logits || row->wants_best;
+    const bool token = row->wants_best || row->sample != NULL, head = token || row->wants_logits;
     if (row->wants_hidden)
         seq_vector_add(q, m->hidden);
-    else if (row->wants_best)
+    else if (token)
         *m->token++ = (sample_result){.id = *m->best};
     else if (row->wants_logits && q->request->kind == GEN_KIND_RANK)
         seq_vector_add(q, m->logits);
     else if (row->wants_logits)
         sample(w, q, m->logits, m->token++);
     w->greedy_rows += row->wants_best;
+    w->sampled_rows += row->sample != NULL;
+    w->host_rows += row->wants_logits && q->request->kind != GEN_KIND_RANK;
     if (head) m->logits += w->head_width;
     if (head && m->best != NULL) m->best++;
     if (m->hidden != NULL && (head || row->wants_hidden)) m->hidden += w->opt.sched.embed_dims;
@@ -288,6 +329,7 @@ static bool has_prompt(const engine_worker *w) {
 static void compute(engine_worker *w) {
     const stepper *st = &w->opt.stepper;
     uint64_t start_ns = os_now_ns();
+    order_samples(w);
     const float *logits = st->step(st->ctx, w->rows, w->plan->rows);
     const error *fault = st->fault != NULL ? st->fault(st->ctx) : NULL;
     w->steps++;

@@ -19,14 +19,15 @@ enum { ENGINE_STATUS_MS = 100 };
 /* What computes a step: the engine, or a fake one in simulation. */
 typedef struct stepper {
     void *ctx;
-    /* logits [rows that want them or the best, vocab] */
+    /* logits [rows that want them or a token, vocab] */
     const float *(*step)(void *ctx, const engine_row *rows, uint32_t count);
     /* hidden states [rows that want anything, embed_dims] of the last step; NULL: the
      * scheduler offers no embeddings */
     const float *(*hidden)(void *ctx);
-    /* ids [rows that want logits or the best] of the last step, where the best is wanted; NULL: no
-     * row may want it, all that are sampled have logits */
+    /* ids [rows that want logits or a token] of the last step, where a token is wanted; NULL: no
+     * row may want one, all that are sampled have logits */
     const int32_t *(*best)(void *ctx); /* optional */
+    bool samples;                      /* rows may have an engine_row.sample */
     /* What the last step failed with: it gave nothing, and there will be no other; NULL: it went
      * well.  May be left out where steps cannot fail. */
     const error *(*fault)(void *ctx); /* optional */

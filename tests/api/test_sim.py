@@ -229,16 +229,64 @@ def greedy_tokens_are_those_that_the_sampler_takes_from_logits():
 
 
 @test
-def greedy_text_costs_four_bytes_a_token():
-    """What comes back from a card; with a penalty all logits do."""
-    brought = []
-    for more in ((), ("--repeat-penalty", "1.0001")):
-        args = ("--raw", "--temp", "0", "-p", "once", "-n", "16", "--gpu", "require", *more)
+def text_costs_eight_bytes_a_token():
+    """What comes back from a card: a token, and whether the step went well.  The likeliest one is
+    found, another one is drawn."""
+
+    def brought(tokens, *more):
+        args = ("--raw", "-p", "once", "-n", tokens, "--gpu", "require", *more)
         done = gantry("run", harness.TINY, *args, env=on_gpu(CUDASIM_REPORT="1")).succeeded()
-        brought.append(int(re.search(r"copied_out=(\d+)", done.err).group(1)))
-    vocab_bytes = 4 * 512
-    check(brought[1] > 16 * vocab_bytes, f"{brought[1]} bytes with logits")
-    check(brought[0] < brought[1] - 15 * vocab_bytes, f"{brought} bytes without and with logits")
+        return int(re.search(r"copied_out=(\d+)", done.err).group(1))
+
+    for more in (
+        ("--temp", "0"),
+        ("--temp", "0", "--repeat-penalty", "1.2"),
+        ("--temp", "0.8", "--seed", "1", "--top-k", "40", "--top-p", "0.9"),
+    ):
+        equal(brought(36, *more) - brought(4, *more), 32 * 8, f"bytes of 32 tokens, {more}")
+
+
+# --- drawn tokens ------------------------------------------------------------------------------
+
+
+@test
+def drawn_tokens_are_those_that_the_sampler_takes_from_logits():
+    """Alone and beside others; and with log-probabilities, for which the host sees the logits."""
+    count = 12
+    asked = (
+        {"temperature": 0.8},
+        {"temperature": 1.2, "top_k": 20, "top_p": 0.9},
+        {"temperature": 1, "min_p": 0.02, "repetition_penalty": 1.3},
+        {"temperature": 0.7, "presence_penalty": 0.5, "frequency_penalty": 0.3},
+        {"temperature": 1, "logit_bias": {"7": 3, "9": -100}, "min_tokens": 4},
+        {"temperature": 0, "repetition_penalty": 1.5},
+    )
+    with Server("--gpu", "require", "--parallel", "6", env=on_gpu()) as server:
+
+        def ask(number, **more):
+            body = {"prompt": f"story {number}", "max_tokens": count, "seed": number}
+            body.update(asked[number], ignore_eos=True, **more)
+            return server.post("/v1/completions", body).must(200).json["choices"][0]["text"]
+
+        def rows(name):
+            server.wait_idle()
+            return server.metrics().total(name + "_rows_total")
+
+        numbers = range(len(asked))
+        alone = [ask(number) for number in numbers]
+        equal(rows("sampled"), len(asked) * count, "rows that were drawn")
+        equal(rows("host_sampled"), 0, "rows that the host sampled")
+        equal([ask(number, logprobs=1) for number in numbers], alone, "texts of the host's sampler")
+        equal(rows("host_sampled"), len(asked) * count, "rows that the host sampled")
+        together = [None] * len(asked)
+
+        def keep(number):
+            together[number] = ask(number)
+
+        harness.in_parallel([lambda n=n: keep(n) for n in numbers])
+        equal(together, alone, "texts beside one another")
+        equal(rows("sampled"), 2 * len(asked) * count, "rows that were drawn at the end")
+        equal(rows("greedy"), 0, "rows whose largest logit was enough")
 
 
 # --- memory ------------------------------------------------------------------------------------

@@ -146,6 +146,9 @@ CK_DEV uint32_t ck_atomic_add(uint32_t *p, uint32_t v) {
     ck_host_touch(p, sizeof *p, SIM_ATOMIC);
     return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
 }
+CK_DEV uint32_t ck_shared_add(uint32_t *p, uint32_t v) {
+    return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
+}
 CK_DEV uint32_t ck_atomic_max(uint32_t *p, uint32_t v) {
     ck_host_touch(p, sizeof *p, SIM_ATOMIC);
     uint32_t old = __atomic_load_n(p, __ATOMIC_RELAXED);
@@ -195,6 +198,7 @@ CK_DEV uint16_t ck_f2h(float f) {
     return static_cast<uint16_t>(sign | ((rest - 0x38000000u + 0xfffu + odd) >> 13));
 }
 
+CK_DEV float ck_mul(float a, float b) { return a * b; } /* built without contraction */
 CK_DEV float ck_ex2(float x) { return static_cast<float>(exp2(static_cast<double>(x))); }
 CK_DEV float ck_lg2(float x) { return static_cast<float>(log2(static_cast<double>(x))); }
 CK_DEV float ck_rsqrt(float x) { return static_cast<float>(1.0 / sqrt(static_cast<double>(x))); }

@@ -1,6 +1,6 @@
-/* test_backend_graph.c - steps played as CUDA graphs: the same bits as launched one by one, one call
- * in place of all launches, nothing recorded or updated once it is under way, and a driver that
- * records nothing costs only time. */
+/* test_backend_graph.c - steps played as CUDA graphs: the same bits as launched one by one, one
+ * call in place of all launches, nothing recorded or updated once it is under way, and a driver
+ * that records nothing costs only time. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -86,6 +86,7 @@ static void cuda_close(backend *b) {
     cuda_pinned_close(&b->hidden);
     cuda_pinned_close(&b->logits);
     cuda_pinned_close(&b->answer);
+    cuda_pinned_close(&b->sample);
     cuda_arena_close(&b->weights);
     cuda_arena_close(&b->workspace);
     cuda_arena_close(&b->kv);
@@ -100,6 +101,7 @@ static status open_pinned(backend *b, error *err) {
     const cuda_layout *l = &b->layout;
     TRY(cuda_pinned_open(&b->desc, &b->dev, (size_t)l->desc.bytes, err));
     TRY(cuda_pinned_open(&b->answer, &b->dev, (size_t)l->answer_bytes, err));
+    if (l->sample.bytes > 0) TRY(cuda_pinned_open(&b->sample, &b->dev, l->sample.bytes, err));
     if (l->input_bytes > 0) TRY(cuda_pinned_open(&b->input, &b->dev, (size_t)l->input_bytes, err));
     TRY(cuda_pinned_open(&b->hidden, &b->dev, num_max_u64(l->hidden_bytes, 1), err));
     return cuda_pinned_open(&b->logits, &b->dev, num_max_u64(l->logits_bytes, 1), err);
@@ -171,6 +173,7 @@ static uint32_t cuda_profiled(const backend *b, backend_profile out[BACKEND_PART
 const backend_ops backend_cuda = {
     .name = "cuda",
     .no_adapters = true,
+    .samples = true,
     .split = &backend_split,
     .path = cuda_path,
     .packed_path = BACKEND_PATH_CONVERTED,

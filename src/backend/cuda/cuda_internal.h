@@ -11,7 +11,8 @@
  *
  *   weights    planes of the matrices (cuda_planar.h), every distinct one once
  *   workspace  | values, as the program lays them out | codes | sums | rope tables |
- *              | descriptor | parts of argmax | constants | matrices of experts |
+ *              | descriptor | rules and changes of drawn rows | parts of argmax | constants |
+ *              | matrices of experts |
  *   kv, states as the engine asks for them
  *
  * Owner: the engine; calls from one thread at a time. */
@@ -78,6 +79,15 @@ typedef struct cuda_descriptor {
     uint64_t bytes;
 } cuda_descriptor;
 
+/* What rows are drawn by, sent in steps that draw: offsets as above. */
+typedef struct cuda_sample {
+    uint64_t rules;   /* sample_rule [head] */
+    uint64_t changes; /* sample_change [SAMPLE_STEP_CHANGES_MAX]; last: only what is used is sent */
+    uint32_t changes_max;
+    uint64_t bytes; /* 0 where there are no logits */
+} cuda_sample;
+_Static_assert(sizeof(sample_rule) == 48 && sizeof(sample_change) == 16, "kernel ABI");
+
 typedef struct cuda_layout {
     const program *p;     /* borrowed */
     cuda_weight *weights; /* owned; [weights_count] */
@@ -90,6 +100,8 @@ typedef struct cuda_layout {
     cuda_rope *ropes; /* owned; [ropes_count] */
     uint32_t ropes_count, ropes_cap;
     cuda_descriptor desc;
+    cuda_sample sample;
+    uint64_t sample_at; /* into the workspace */
     uint64_t codes_at, sums_at, desc_at;    /* into the workspace; that of values is 0 */
     uint64_t parts_at;                      /* u64 [head, blocks of a row], of k_argmax */
     uint64_t gated_codes_at, gated_sums_at; /* of one row: k_gemvt_* reads and writes codes */
@@ -140,12 +152,18 @@ static inline uint32_t cuda_argmax_blocks(const program *p) {
 typedef enum cuda_grid {
     CUDA_GRID_ROWS_X, /* (rows, 1) */
     CUDA_GRID_ROWS_Y, /* (width, rows) */
-    CUDA_GRID_RUNS_Y, /* (width, runs) */
-    CUDA_GRID_BEST_Y  /* (width, head rows): none in a step that wants no best */
+    CUDA_GRID_RUNS_Y  /* (width, runs) */
 } cuda_grid;
 
-/* Steps of one row have launches that go on with what is the next one's for others. */
-typedef enum cuda_when { CUDA_ALWAYS, CUDA_FOR_ONE_ROW, CUDA_FOR_MANY_ROWS } cuda_when;
+/* Steps that a launch is for: all; those of one row, which go on with what is the next launch for
+ * others; those with a row of batch.best, of batch.samples. */
+typedef enum cuda_when {
+    CUDA_ALWAYS,
+    CUDA_FOR_ONE_ROW,
+    CUDA_FOR_MANY_ROWS,
+    CUDA_WHEN_BEST,
+    CUDA_WHEN_SAMPLED
+} cuda_when;
 
 /* Parts of the arguments that are known when the first batch comes, and may change with a batch. */
 typedef enum cuda_patch { CUDA_PATCH_NONE, CUDA_PATCH_KV, CUDA_PATCH_STATE } cuda_patch;
@@ -170,7 +188,7 @@ static const uint32_t CUDA_NO_LAUNCH = UINT32_MAX;
 struct cuda_lowered {
     cuda_launch_entry *launches; /* owned; [count] */
     uint32_t count, cap;
-    uint32_t count_for_one; /* of them in a step of one row */
+    uint32_t count_for_one; /* of them in a step of one row, without those behind the logits */
     uint32_t *op_launches;  /* owned; [2, ops_count] the launch that computes it in steps of many
                                rows, and of one; or CUDA_NO_LAUNCH */
     uint8_t *args;          /* owned; [args_bytes] */
@@ -188,7 +206,7 @@ void cuda_lowered_deinit(cuda_lowered *l); /* harmless when zeroed */
 
 /* --- graphs -------------------- */
 
-enum { CUDA_GRAPH_SIZES = 7 }; /* up to 1, 2, 4 ... 64 rows */
+enum { CUDA_GRAPH_SIZES = 7, CUDA_GRAPH_KINDS = 4 }; /* up to 1, 2, 4 ... 64 rows */
 
 typedef struct cuda_graph {
     cu_graph_exec exec; /* NULL: not recorded */
@@ -196,8 +214,8 @@ typedef struct cuda_graph {
 } cuda_graph;
 
 typedef struct cuda_graphs {
-    cuda_graph of[CUDA_GRAPH_SIZES][2]; /* without and with the search for best tokens */
-    bool refused;                       /* none is made: not wanted, or the driver would not */
+    cuda_graph of[CUDA_GRAPH_SIZES][CUDA_GRAPH_KINDS]; /* cuda_graph_kind() */
+    bool refused; /* none is made: not wanted, or the driver would not */
 } cuda_graphs;
 
 /* --- the instance -------------------- */
@@ -212,6 +230,7 @@ struct backend {
     cuda_arena weights, workspace, kv, states;
     cuda_pinned desc, input, hidden, logits;
     cuda_pinned answer; /* u32: the error, then the best ids [head] */
+    cuda_pinned sample;
     bool loaded;
     kv_layout kv_layout; /* what the launches are patched for */
     const void *kv_blocks;
@@ -236,8 +255,14 @@ step_result cuda_step(backend *b, const batch *in);
 typedef struct cuda_step_rows {
     uint32_t of[3]; /* row_set */
     uint32_t runs;
-    bool best; /* of some head rows only the best is wanted */
+    bool best;    /* of some head rows only the best is wanted */
+    bool sampled; /* of some a drawn token */
 } cuda_step_rows;
+
+/* Steps that have the same launches. */
+static inline uint32_t cuda_graph_kind(const cuda_step_rows *rows) {
+    return (rows->best ? 1 : 0) + (rows->sampled ? 2 : 0);
+}
 
 /* cuda_queue.c.  Failures are the device's. */
 void cuda_queue_launches(backend *b, const cuda_step_rows *rows);

@@ -77,7 +77,7 @@ status lower_emit(lowering *w, const cuda_launch_entry *e, const void *args, siz
     cuda_launch_entry *entry = &out->launches[out->count++];
     *entry = *e;
     if (w->when != CUDA_ALWAYS) entry->when = w->when;
-    if (entry->when != CUDA_FOR_MANY_ROWS) out->count_for_one++;
+    if (entry->when == CUDA_ALWAYS || entry->when == CUDA_FOR_ONE_ROW) out->count_for_one++;
     if (entry->per_row == 0) entry->per_row = 1;
     if (entry->width == 0) entry->width = 1;
     entry->args_at = (uint32_t)out->args_bytes;
@@ -159,6 +159,7 @@ static status lower_ops(lowering *w, error *err) {
         note_launches(w, i, first);
     }
     TRY(lower_argmax(w, err));
+    TRY(lower_sample(w, err));
     w->out->ops_unfused = w->p->ops_count - w->out->ops_fused;
     return OK;
 }

@@ -90,9 +90,10 @@ lower_fn lower_input, lower_embed, lower_take_rows, lower_attention, lower_act, 
 lower_fn lower_rope, lower_kv_write;
 /* The turn of k whose launch takes this turn of q along, with the KV_WRITE behind it; 0: none. */
 uint32_t lower_turn_of_k(const lowering *w, uint32_t op_idx);
-/* Not of an op: the cosines and sines of a step; the largest logits. */
+/* Not of an op: the cosines and sines of a step; the largest logits; drawn tokens. */
 status lower_rope_table(lowering *w, const cuda_rope *rope, error *err);
 status lower_argmax(lowering *w, error *err);
+status lower_sample(lowering *w, error *err);
 
 /* --- cuda_lower_tail.c: what products of one row go on with --- */
 typedef struct lower_tail {

@@ -54,9 +54,29 @@ status lower_argmax(lowering *w, error *err) {
                        .cols = w->p->values[logits].cols};
     cuda_launch_entry e = {.kernel = CUDA_k_argmax,
                            .many = CUDA_k_argmax,
-                           .grid = CUDA_GRID_BEST_Y,
+                           .grid = CUDA_GRID_ROWS_Y,
+                           .when = CUDA_WHEN_BEST,
                            .rows = ROWS_HEAD,
                            .width = cuda_argmax_blocks(w->p)};
+    return LOWER_EMIT(w, &e, &a, err);
+}
+
+/* Behind that, in steps that draw: it uses up the logits of its rows, and their best ids are not
+ * what is wanted of them. */
+status lower_sample(lowering *w, error *err) {
+    const value_id logits = w->p->logits;
+    const cu_ptr base = w->bases.workspace + w->l->sample_at;
+    if (logits == VALUE_NONE) return OK;
+    k_sample_args a = {.x = lower_value(w, logits),
+                       .rules = base + w->l->sample.rules,
+                       .changes = base + w->l->sample.changes,
+                       .out = lower_descriptor(w, w->l->desc.best),
+                       .count = lower_count(w, ROWS_HEAD),
+                       .cols = w->p->values[logits].cols};
+    cuda_launch_entry e = {.kernel = CUDA_k_sample,
+                           .many = CUDA_k_sample,
+                           .when = CUDA_WHEN_SAMPLED,
+                           .rows = ROWS_HEAD};
     return LOWER_EMIT(w, &e, &a, err);
 }
 

@@ -266,6 +266,17 @@ static void lay_out_descriptor(cuda_descriptor *d, const program *p) {
     d->bytes = end;
 }
 
+/* Rows of a step may have the most changes, as many of them as there is room for in all. */
+static void lay_out_sample(cuda_sample *s, const program *p) {
+    if (p->logits == VALUE_NONE) return;
+    const uint64_t most = (uint64_t)p->max.head * SAMPLE_CHANGES_MAX;
+    uint64_t end = 0;
+    s->changes_max = (uint32_t)num_min_u64(most, SAMPLE_STEP_CHANGES_MAX);
+    s->rules = place(&end, (uint64_t)p->max.head * sizeof(sample_rule));
+    s->changes = place(&end, (uint64_t)s->changes_max * sizeof(sample_change));
+    s->bytes = end;
+}
+
 /* 8-bit elements of the largest value that a product reads in this form. */
 static uint64_t codes_bytes(const cuda_layout *l) {
     const program *p = l->p;
@@ -312,6 +323,8 @@ static void lay_out_workspace(cuda_layout *l) {
         l->ropes[i].at = place(&end, (uint64_t)p->max.rows * l->ropes[i].pairs * 2 * sizeof(float));
     lay_out_descriptor(&l->desc, p);
     l->desc_at = place(&end, l->desc.bytes);
+    lay_out_sample(&l->sample, p);
+    l->sample_at = place(&end, l->sample.bytes);
     l->parts_at = place(&end, (uint64_t)p->max.head * cuda_argmax_blocks(p) * sizeof(uint64_t));
     for (uint32_t i = 0; i < l->constants_count; i++)
         l->constants[i].at = place(&end, l->constants[i].bytes);

@@ -1,10 +1,10 @@
 /* cuda_queue.c - the launches of a step: one by one, or recorded as a CUDA graph and played.
  *
  * A launch has the same arguments in every step, and blocks of a grid beyond the rows that the
- * descriptor counts end at once (abi.h).  So what was recorded with grids for N rows does every step
- * of up to N: a graph is made once for each power of two, and nothing in it is ever updated.  Steps
- * in which each row is another sequence's are played, which is what generating is made of; those
- * with prompts are launched one by one, they are long enough for it not to matter.
+ * descriptor counts end at once (abi.h).  So what was recorded with grids for N rows does every
+ * step of up to N: a graph is made once for each power of two, and nothing in it is ever updated.
+ * Steps in which each row is another sequence's are played, which is what generating is made of;
+ * those with prompts are launched one by one, they are long enough for it not to matter.
  *
  * The first step of a size is launched one by one, too: what happens only once is not recorded, and
  * what happens only once is not worth recording. */
@@ -18,7 +18,8 @@
 /* Along which the grid of a launch goes. */
 static uint32_t rows_of(const cuda_launch_entry *e, const cuda_step_rows *rows) {
     if (e->grid == CUDA_GRID_RUNS_Y) return rows->runs;
-    if (e->grid == CUDA_GRID_BEST_Y && !rows->best) return 0;
+    if (e->when == CUDA_WHEN_BEST && !rows->best) return 0;
+    if (e->when == CUDA_WHEN_SAMPLED && !rows->sampled) return 0;
     return rows->of[e->rows];
 }
 
@@ -52,7 +53,7 @@ static cuda_graph *graph_for(backend *b, const cuda_step_rows *rows, uint32_t *r
     if (b->graphs.refused || apart || rows->runs != n) return NULL;
     for (uint32_t size = 0; size < CUDA_GRAPH_SIZES; size++) {
         *rows_max = 1u << size;
-        if (n <= *rows_max) return &b->graphs.of[size][rows->best];
+        if (n <= *rows_max) return &b->graphs.of[size][cuda_graph_kind(rows)];
     }
     return NULL;
 }
@@ -88,7 +89,8 @@ static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, uint32_t
                                         [ROWS_TAKEN] = num_min_u32(rows_max, b->p->max.taken),
                                         [ROWS_HEAD] = num_min_u32(rows_max, b->p->max.head)},
                                  .runs = num_min_u32(rows_max, b->layout.desc.sequences),
-                                 .best = rows->best};
+                                 .best = rows->best,
+                                 .sampled = rows->sampled};
     cu_graph graph = NULL;
     const char *call = NULL;
     cu_result code = record(b, &most, &graph, &call);
@@ -102,8 +104,9 @@ static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, uint32_t
         refuse(b, code, call);
         return;
     }
-    log_debug("cuda", "graph for up to %u rows%s", rows_max,
-              rows->best ? ", of which the best token is found" : "");
+    log_debug("cuda", "graph for up to %u rows%s%s", rows_max,
+              rows->best ? ", of which the best token is found" : "",
+              rows->sampled ? ", of which a token is drawn" : "");
 }
 
 void cuda_queue_launches(backend *b, const cuda_step_rows *rows) {
@@ -123,8 +126,8 @@ void cuda_queue_launches(backend *b, const cuda_step_rows *rows) {
 
 void cuda_graphs_drop(backend *b) {
     for (uint32_t size = 0; size < CUDA_GRAPH_SIZES; size++) {
-        for (uint32_t best = 0; best < 2; best++) {
-            cuda_graph *g = &b->graphs.of[size][best];
+        for (uint32_t kind = 0; kind < CUDA_GRAPH_KINDS; kind++) {
+            cuda_graph *g = &b->graphs.of[size][kind];
             if (g->exec != NULL) (void)b->dev.driver->graph_exec_destroy(g->exec);
             *g = (cuda_graph){0};
         }

@@ -109,6 +109,39 @@ static size_t describe(const backend *b, const batch *in) {
     return (size_t)d->tables + words * sizeof(uint32_t);
 }
 
+/* --- what tokens are drawn by -------------------- */
+
+static bool has_samples(const batch *in) {
+    for (uint32_t h = 0; in->samples != NULL && h < in->head_rows; h++)
+        if (in->samples[h] != NULL) return true;
+    return false;
+}
+
+/* Fill rules and changes, row after row; returns how much of it there is to send. */
+static size_t describe_samples(const backend *b, const batch *in) {
+    const cuda_sample *s = &b->layout.sample;
+    sample_rule *rules = (sample_rule *)(void *)((char *)b->sample.host + s->rules);
+    sample_change *changes = (sample_change *)(void *)((char *)b->sample.host + s->changes);
+    uint32_t at = 0;
+    for (uint32_t h = 0; h < in->head_rows; h++) {
+        const sample_order *o = in->samples[h];
+        rules[h] = o != NULL ? o->rule : (sample_rule){0};
+        const uint32_t count = rules[h].changes_count;
+        if (count == 0) continue;
+        ASSERT(count <= s->changes_max - at);
+        rules[h].changes_at = at;
+        memcpy(changes + at, o->changes, count * sizeof *changes);
+        at += count;
+    }
+    return (size_t)s->changes + at * sizeof *changes;
+}
+
+static void send_samples(backend *b, const batch *in) {
+    const size_t bytes = describe_samples(b, in);
+    (void)cuda_copy_in(&b->dev, b->dev.compute, cuda_at(b, b->layout.sample_at), b->sample.host,
+                       bytes);
+}
+
 /* --- input -------------------- */
 
 /* What another backend has computed, by way of memory that the device can read by itself. */
@@ -139,9 +172,9 @@ static void fetch_rows(backend *b, value_id v, uint32_t first, uint32_t end,
                         (end - first) * row_bytes);
 }
 
-/* Hidden states and logits, in as few pieces as the rows between them allow whose best is wanted
- * and nothing else; and the answer, where these have theirs. */
-static void fetch(backend *b, const batch *in) {
+/* Hidden states and logits, in as few pieces as the rows between them allow of which a token is
+ * wanted and nothing else; and the answer, where these have theirs. */
+static void fetch(backend *b, const batch *in, bool tokens) {
     const program *p = b->p;
     const cuda_descriptor *d = &b->layout.desc;
     uint32_t taken = 0, head = 0;
@@ -154,7 +187,7 @@ static void fetch(backend *b, const batch *in) {
     }
     fetch_rows(b, p->hidden, taken, in->taken_rows, &b->hidden);
     fetch_rows(b, p->logits, head, in->head_rows, &b->logits);
-    const uint32_t words = 1 + (in->best != NULL ? in->head_rows : 0);
+    const uint32_t words = 1 + (tokens ? in->head_rows : 0);
     (void)cuda_copy_out(&b->dev, b->dev.compute, b->answer.host,
                         cuda_at(b, b->layout.desc_at + d->error), words * sizeof(uint32_t));
 }
@@ -167,13 +200,15 @@ static status run(backend *b, const batch *in, error *err) {
     const cuda_step_rows rows = {
         .of = {[ROWS_ALL] = in->rows, [ROWS_TAKEN] = in->taken_rows, [ROWS_HEAD] = in->head_rows},
         .runs = in->runs_count,
-        .best = in->best != NULL};
+        .best = in->best != NULL,
+        .sampled = has_samples(in)};
     TRY(cuda_device_enter(&b->dev, err));
     patch(b, in);
     (void)cuda_copy_in(&b->dev, b->dev.compute, desc, b->desc.host, describe(b, in));
+    if (rows.sampled) send_samples(b, in);
     send_input(b, in);
     cuda_queue_launches(b, &rows);
-    fetch(b, in);
+    fetch(b, in, rows.best || rows.sampled);
     return cuda_sync(&b->dev, err);
 }
 
@@ -207,6 +242,6 @@ step_result cuda_step(backend *b, const batch *in) {
     step_result result = {.hidden = b->hidden.host};
     if (p->logits == VALUE_NONE) return result;
     result.logits = b->logits.host;
-    if (in->best != NULL) result.best = (const int32_t *)b->answer.host + 1;
+    if (in->best != NULL || in->samples != NULL) result.best = (const int32_t *)b->answer.host + 1;
     return result;
 }

@@ -185,6 +185,7 @@ static step_result split_step(backend *b, const batch *in) {
     front.taken_rows = in->rows;
     front.head_rows = 0;
     front.best = NULL;
+    front.samples = NULL;
     const step_result half = kinds[FRONT]->step(b->of[FRONT].b, &front);
     if (half.fault != NULL) return half;
     back.input = half.hidden;
@@ -222,6 +223,7 @@ static backend_path split_path(dtype t) { return backend_cuda.path(t); }
 const backend_ops backend_split = {
     .name = "cuda + cpu",
     .no_adapters = true,
+    .samples = true,
     .path = split_path,
     .packed_path = BACKEND_PATH_CONVERTED,
     .plan = split_plan,

@@ -6,6 +6,7 @@
 #include "test.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 enum { VOCAB = 64 };
 
@@ -43,22 +44,19 @@ TEST(philox_known_answers) {
     CHECK(pi.v[2] == 0x5001e420 && pi.v[3] == 0x24126ea1);
 }
 
-TEST(philox_uniform_fills_the_unit_interval) {
+TEST(philox_numbers_fill_their_range) {
     enum { DRAWS = 20000, BINS = 20 };
     uint32_t bins[BINS] = {0};
     double chi = 0;
-    for (uint32_t i = 0; i < DRAWS; i++) {
-        double u = philox_uniform(12345, 1, i);
-        CHECK(u >= 0.0 && u < 1.0);
-        bins[(int)(u * BINS)]++;
-    }
+    for (uint32_t i = 0; i < DRAWS; i++)
+        bins[(int)(ldexp((double)philox_u64(12345, 1, i), -64) * BINS)]++;
     for (int i = 0; i < BINS; i++) {
         double d = bins[i] - (double)DRAWS / BINS;
         chi += d * d / ((double)DRAWS / BINS);
     }
     CHECK(chi < 45); /* 19 degrees of freedom: 99.9 % lie below 43.8; the draws are fixed */
-    CHECK(philox_uniform(1, 0, 0) != philox_uniform(2, 0, 0));
-    CHECK(philox_uniform(1, 0, 0) != philox_uniform(1ull << 32 | 1, 0, 0));
+    CHECK(philox_u64(1, 0, 0) != philox_u64(2, 0, 0));
+    CHECK(philox_u64(1, 0, 0) != philox_u64(1ull << 32 | 1, 0, 0));
 }
 
 TEST(sampler_greedy_takes_the_best_and_the_smaller_id_of_equals) {
@@ -147,6 +145,139 @@ TEST(sampler_draws_follow_the_distribution) {
             chi += d * d / want;
     }
     CHECK(chi < 30); /* 9 degrees of freedom: 99.9 % lie below 27.9; the draws are fixed */
+    sampler_destroy(s);
+}
+
+/* --- the definition of tensor/sample.h -------------------- */
+
+/* Of the exponential: 2e-8 of itself and what is below 1. */
+TEST(sample_weights_are_those_of_softmax) {
+    double worst = 0;
+    for (uint32_t i = 0; i < 200000; i++) {
+        const float d = (float)i * (SAMPLE_REACH / 200000);
+        const uint32_t units = sample_units(d);
+        const double want = exp(-(double)d) * (double)SAMPLE_ONE;
+        const double got = (double)sample_weight(units);
+        CHECK(got >= 1);
+        worst = fmax(worst, (fabs(got - want) - 1) / want);
+    }
+    CHECK(worst < 2e-8);
+    CHECK_EQ(sample_weight(0), SAMPLE_ONE);
+    CHECK_EQ(sample_units(SAMPLE_REACH), SAMPLE_FAR);
+    CHECK_EQ(sample_units(NAN), SAMPLE_FAR);
+}
+
+TEST(sample_shares_are_exact) {
+    uint64_t state = 7, rest = 0;
+    for (int i = 0; i < 1000; i++) {
+        const uint64_t a = state = state * 6364136223846793005ull + 1442695040888963407ull;
+        const uint64_t b = (state = state * 6364136223846793005ull + 1442695040888963407ull) >> 1;
+        const unsigned __int128 want = (unsigned __int128)a * b;
+        CHECK_EQ(sample_share(a, b, &rest), (uint64_t)(want >> 64));
+        CHECK_EQ(rest, (uint64_t)want);
+    }
+    CHECK_EQ(sample_top_p_need(1ull << 63, 10), 5);
+    CHECK_EQ(sample_top_p_need((1ull << 63) + 1, 10), 6);
+    CHECK_EQ(sample_top_p_need(0, 10), 1);
+    CHECK_EQ(sample_drawn_need(0, 10), 1);
+    CHECK_EQ(sample_drawn_need(UINT64_MAX, 10), 10);
+}
+
+typedef struct placed {
+    uint64_t place, weight;
+} placed;
+
+static int by_place(const void *a, const void *b) {
+    const placed *x = a, *y = b;
+    return (x->place > y->place) - (x->place < y->place);
+}
+
+/* The definition word for word: sort all, then walk. */
+static int32_t pick_by_sorting(const float *logits, uint32_t vocab, const sample_params *p,
+                               uint32_t position) {
+    static placed list[4096];
+    const int32_t best = best_of(logits, vocab);
+    uint32_t n = 0;
+    if (p->temperature == 0 || p->top_k == 1 || !isfinite(logits[best])) return best;
+    for (uint32_t i = 0; i < vocab; i++) {
+        const uint32_t d = sample_distance(logits[best], logits[i], p->temperature);
+        if (d != SAMPLE_FAR) list[n++] = (placed){sample_place(d, i), sample_weight(d)};
+    }
+    qsort(list, n, sizeof *list, by_place);
+    if (p->top_k > 0 && p->top_k < n) n = p->top_k;
+    uint64_t all = 0, sum = 0;
+    for (uint32_t i = 0; i < n; i++) all += list[i].weight;
+    for (uint32_t i = 0; i < n && p->top_p < 1; i++) {
+        sum += list[i].weight;
+        if ((long double)sum >= (long double)p->top_p * all) n = i + 1;
+    }
+    const uint64_t last = sample_place(sample_units(-logf(p->min_p)), SAMPLE_VOCAB_MAX - 1);
+    while (p->min_p > 0 && list[n - 1].place > last) n--;
+    sum = 0;
+    for (uint32_t i = 0; i < n; i++) sum += list[i].weight;
+    uint64_t rest = 0, target = sample_share(philox_u64(p->seed, 0, position), sum, &rest);
+    uint32_t i = 0;
+    for (; list[i].weight <= target; i++) target -= list[i].weight;
+    return (int32_t)(list[i].place % SAMPLE_VOCAB_MAX);
+}
+
+TEST(sampler_picks_what_sorting_would) {
+    static const float temperatures[] = {0.01f, 0.5f, 1, 1.7f, 30}, top_ps[] = {0, 0.3f, 0.95f, 1};
+    static const float min_ps[] = {0, 0.02f, 0.6f, 1};
+    static float logits[3000];
+    uint64_t state = 3;
+    for (uint32_t i = 0; i < 400; i++) {
+        const uint32_t n = i % 5 == 0 ? 3000 : 1 + i;
+        const uint32_t grain = 1u << (i % 4 * 8); /* of many ties, and of none */
+        for (uint32_t k = 0; k < n; k++) {
+            state = state * 6364136223846793005ull + 1442695040888963407ull;
+            logits[k] = (float)((state >> 40) / grain * grain) * 0x1p-20f;
+            if (i % 7 == 0 && k % 3 == 0) logits[k] = k % 2 == 0 ? NAN : -INFINITY;
+        }
+        sample_params p = sample_params_default();
+        p.seed = i;
+        p.temperature = temperatures[i % 5];
+        p.top_p = top_ps[i / 5 % 4];
+        p.min_p = min_ps[i / 20 % 4];
+        p.top_k = i % 3 == 0 ? 1 + (uint32_t)(state >> 33) % n : 0;
+        CHECK_EQ(pick(logits, n, &p, 0, i), pick_by_sorting(logits, n, &p, i));
+    }
+}
+
+TEST(sampler_orders_only_what_a_device_can_draw) {
+    sample_bias biases[SAMPLE_CHANGES_MAX + 1];
+    static sample_change room[SAMPLE_CHANGES_MAX + 1];
+    static const int32_t ids[] = {5, 6, 6, 7}, banned[] = {6, 9};
+    sampler *s = NULL;
+    sample_order o;
+    sample_params p = sample_params_default();
+    CHECK_EQ(sampler_create(&s, 4096, NULL), OK);
+    CHECK(sampler_order(s, &p, no_history, 0, NULL, 0, room, 0, &o));
+    CHECK_EQ(o.rule.changes_count, 0);
+    p.logprobs = true;
+    CHECK(!sampler_order(s, &p, no_history, 0, NULL, 0, room, 1024, &o));
+    p.logprobs = false;
+    for (int32_t i = 0; i <= SAMPLE_CHANGES_MAX; i++) biases[i] = (sample_bias){i, 1};
+    p.biases = biases;
+    p.biases_count = SAMPLE_CHANGES_MAX;
+    CHECK(sampler_order(s, &p, no_history, 0, NULL, 0, room, SAMPLE_CHANGES_MAX + 1, &o));
+    CHECK_EQ(o.rule.changes_count, SAMPLE_CHANGES_MAX);
+    CHECK(!sampler_order(s, &p, no_history, 0, NULL, 0, room, SAMPLE_CHANGES_MAX - 1, &o));
+    p.biases_count++;
+    CHECK(!sampler_order(s, &p, no_history, 0, NULL, 0, room, SAMPLE_CHANGES_MAX + 1, &o));
+    p.biases_count = 1; /* of token 0 */
+    p.presence_penalty = 1;
+    p.frequency_penalty = 0.25f;
+    CHECK(sampler_order(s, &p, (sample_history){ids, 4, 1}, 0, banned, 2, room, 8, &o));
+    CHECK_EQ(o.rule.changes_count, 4); /* 0, 6, 7, 9; 5 is only in the prompt */
+    CHECK(room[0].id == 0 && room[0].bias == 1 && room[0].minus == 0);
+    CHECK(room[1].id == 6 && room[1].minus == 1.5f && room[1].flags == SAMPLE_BANNED);
+    CHECK(room[2].id == 7 && room[2].minus == 1.25f && room[2].flags == 0);
+    CHECK(room[3].id == 9 && room[3].flags == SAMPLE_BANNED);
+    p.repetition_penalty = 1.5f;
+    CHECK(sampler_order(s, &p, (sample_history){ids, 4, 1}, 0, NULL, 0, room, 8, &o));
+    CHECK_EQ(o.rule.changes_count, 4);
+    CHECK(room[1].id == 5 && room[1].minus == 0 && room[1].flags == SAMPLE_REPEATED);
     sampler_destroy(s);
 }
 
@@ -400,7 +531,9 @@ TEST(sampler_says_when_it_only_takes_the_best) {
     CHECK(!sample_is_best(&p));
     p.top_k = 1;
     CHECK(sample_is_best(&p));
-    p.temperature = 0.5f; /* quotients can be equal where logits are not */
+    p.temperature = 0.5f;
+    CHECK(sample_is_best(&p));
+    p.top_k = 2;
     CHECK(!sample_is_best(&p));
     p.temperature = 0;
     p.top_k = 40;
@@ -425,7 +558,7 @@ TEST(sampler_takes_the_best_when_it_says_so) {
     uint64_t state = 1;
     for (uint32_t i = 0; i < 2000; i++) {
         sample_params p = sample_params_default();
-        p.temperature = i % 2 == 0 ? 0 : 1;
+        p.temperature = i % 2 == 0 ? 0 : 0.01f * (float)(1 + i % 200);
         p.top_k = i % 2;
         p.top_p = i % 3 == 0 ? 0.3f : 1;
         p.min_p = i % 5 == 0 ? 0.2f : 0;
@@ -442,11 +575,12 @@ TEST(sampler_takes_the_best_when_it_says_so) {
 TEST(sampler_without_memory_is_an_error) {
     sampler *s = NULL;
     error err = {0};
-    for (int after = 0; after < 4; after++) {
+    for (int after = 0; after < 5; after++) {
         mem_fail_after(after);
         CHECK_EQ(sampler_create(&s, 100, &err), ERR_NOMEM);
         mem_fail_after(-1);
     }
+    CHECK_EQ(sampler_create(&s, SAMPLE_VOCAB_MAX + 1, &err), ERR_LIMIT);
     CHECK(s == NULL);
     sampler_destroy(NULL);
 }
