@@ -53,9 +53,13 @@ static uint32_t bin_of(search *s, const candidates_bin *bins) {
 /* Fill the bins of the next digit, of candidates that begin like `digits`. */
 static void split(candidates *c, uint64_t digits, uint32_t shift) {
     memset(c->more, 0, sizeof c->more);
+    const uint32_t bits = shift + SAMPLE_MORE_BITS;
+    const uint32_t least = (uint32_t)(digits << bits >> SAMPLE_ID_BITS);
+    const uint32_t more = (uint32_t)(((1ull << bits) - 1) >> SAMPLE_ID_BITS);
     for (uint32_t i = 0; i < c->vocab; i++) {
+        if (c->distances[i] - least > more) continue; /* nearly all */
         const uint64_t place = sample_place(c->distances[i], i);
-        if (place >> (shift + SAMPLE_MORE_BITS) != digits) continue;
+        if (place >> bits != digits) continue;
         add(&c->more[(place >> shift) % SAMPLE_MORE_BINS], sample_weight(c->distances[i]), i);
     }
 }
@@ -86,9 +90,11 @@ candidates_found candidates_at_weight(candidates *c, uint64_t need) {
 }
 
 uint64_t candidates_weight_within(const candidates *c, uint32_t distance) {
+    const uint32_t bin = (uint32_t)(sample_place(distance, 0) >> SAMPLE_FIRST_SHIFT);
+    const uint32_t least = (uint32_t)((uint64_t)bin << SAMPLE_FIRST_SHIFT >> SAMPLE_ID_BITS);
     uint64_t weight = 0;
+    for (uint32_t i = 0; i < bin; i++) weight += c->first[i].weight;
     for (uint32_t i = 0; i < c->vocab; i++)
-        if (c->distances[i] != SAMPLE_FAR && c->distances[i] <= distance)
-            weight += sample_weight(c->distances[i]);
+        if (c->distances[i] - least <= distance - least) weight += sample_weight(c->distances[i]);
     return weight;
 }

@@ -37,7 +37,7 @@ void candidates_init(candidates *c, const uint32_t *distances, uint32_t vocab);
 candidates_found candidates_at_count(candidates *c, uint32_t need);
 candidates_found candidates_at_weight(candidates *c, uint64_t need);
 
-/* The weight of those at most that far away. */
+/* The weight of those at most that far away, which is not SAMPLE_FAR. */
 uint64_t candidates_weight_within(const candidates *c, uint32_t distance);
 
 #endif

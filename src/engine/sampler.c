@@ -140,14 +140,14 @@ static sample_rule rule_of(const sample_params *p, uint64_t random, uint32_t cha
 }
 
 bool sampler_order(sampler *s, const sample_params *p, sample_history history, uint32_t choice,
-                   const int32_t *banned, uint32_t banned_count, sample_change *room,
-                   uint32_t room_count, sample_order *out) {
+                   const int32_t *banned, uint32_t banned_count, sample_room room,
+                   sample_order *out) {
     if (p->logprobs) return false;
     const uint32_t count = find_changes(s, p, history, banned, banned_count);
-    if (count > num_min_u32(room_count, SAMPLE_CHANGES_MAX)) return false;
-    if (count > 0) memcpy(room, s->changes, count * sizeof *room);
+    if (count > num_min_u32(room.count, SAMPLE_CHANGES_MAX)) return false;
+    if (count > 0) memcpy(room.changes, s->changes, count * sizeof *room.changes);
     *out = (sample_order){.rule = rule_of(p, philox_u64(p->seed, choice, history.count), count),
-                          .changes = room};
+                          .changes = room.changes};
     return true;
 }
 

@@ -79,13 +79,18 @@ void sampler_pick(sampler *s, const float *logits, const sample_params *p, sampl
                   uint32_t choice, const int32_t *banned, uint32_t banned_count,
                   sample_result *out);
 
-/* What a device needs to draw the same token by itself: the rule, and the changes, of which room
- * [room_count] takes as many as there are.  False, and nothing said, when it has to be
- * sampler_pick(): log-probabilities are wanted, or there are more changes than room, or than
- * SAMPLE_CHANGES_MAX. */
+/* Where changes go. */
+typedef struct sample_room {
+    sample_change *changes; /* [count] */
+    uint32_t count;
+} sample_room;
+
+/* What a device needs to draw the same token by itself: the rule, and the changes, which are in the
+ * room then.  False, and nothing said, when it has to be sampler_pick(): log-probabilities are
+ * wanted, or there are more changes than room, or than SAMPLE_CHANGES_MAX. */
 bool sampler_order(sampler *s, const sample_params *p, sample_history history, uint32_t choice,
-                   const int32_t *banned, uint32_t banned_count, sample_change *room,
-                   uint32_t room_count, sample_order *out);
+                   const int32_t *banned, uint32_t banned_count, sample_room room,
+                   sample_order *out);
 
 /* The distribution that a chain of stages leaves, as probability per id [vocab]. */
 void sampler_distribution(sampler *s, const float *logits, const sample_params *p,

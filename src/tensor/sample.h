@@ -62,7 +62,8 @@ SAMPLE_FN float sample_changed(float logit, float bias, float minus, uint32_t fl
 enum {
     SAMPLE_CHANGES_MAX = 1024,       /* of a row that a device draws from */
     SAMPLE_STEP_CHANGES_MAX = 65536, /* of all rows of a step: 1 MiB */
-    SAMPLE_VOCAB_MAX = 1 << 20,      /* so that weights add up to less than 2^63 */
+    SAMPLE_ID_BITS = 20,
+    SAMPLE_VOCAB_MAX = 1 << SAMPLE_ID_BITS, /* so that weights add up to less than 2^63, too */
 };
 
 #define SAMPLE_ONE       (1ull << 42) /* weight of the largest logit */
@@ -139,14 +140,14 @@ SAMPLE_FN uint64_t sample_drawn_need(uint64_t random, uint64_t kept) {
 
 /* --- finding a place in the order -------------------- */
 
-/* A candidate as a number, smaller ones first: 31 bits of distance, 20 of id.  Places are found by
- * histograms of digits: the first of 11 bits, which is 1/64 of a unit of the exponent, then four of
- * 10 bits each among candidates that are alike so far. */
+/* A candidate as a number, smaller ones first: 31 bits of distance, SAMPLE_ID_BITS of id.  Places
+ * are found by histograms of digits: the first of 11 bits, 2^-6 of the exponent, then four of 10
+ * bits each among candidates that are alike so far. */
 enum { SAMPLE_FIRST_BITS = 11, SAMPLE_MORE_BITS = 10, SAMPLE_FIRST_SHIFT = 40 };
 enum { SAMPLE_FIRST_BINS = 1 << SAMPLE_FIRST_BITS, SAMPLE_MORE_BINS = 1 << SAMPLE_MORE_BITS };
 
 SAMPLE_FN uint64_t sample_place(uint32_t distance, uint32_t id) {
-    return (uint64_t)distance << 20 | id;
+    return (uint64_t)distance << SAMPLE_ID_BITS | id;
 }
 
 #endif

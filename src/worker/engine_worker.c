@@ -253,8 +253,9 @@ static void order_samples(engine_worker *w) {
         if (!row[-1].wants_logits || r->kind == GEN_KIND_RANK) continue;
         const uint32_t banned = sched_banned(w->sched, q, w->banned);
         sample_order *o = &w->orders[orders];
+        const sample_room room = {w->changes + changes, w->changes_max - changes};
         if (!sampler_order(w->sampler, &r->sampling, sched_history(q), q->choice, w->banned, banned,
-                           w->changes + changes, w->changes_max - changes, o))
+                           room, o))
             continue;
         row[-1].wants_logits = false;
         row[-1].sample = o;

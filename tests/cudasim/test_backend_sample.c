@@ -90,7 +90,7 @@ static void fill_rows(scene *s, uint32_t count) {
         row->wants_best = (s->steps + i) % 8 == 3;
         if (row->wants_best) continue;
         if (sampler_order(s->sampler, &p, history_of(s, i), 1, banned_ids, banned_count(i),
-                          s->changes + used, CHANGES - used, &s->orders[i])) {
+                          (sample_room){s->changes + used, CHANGES - used}, &s->orders[i])) {
             row->sample = &s->orders[i];
             used += row->sample->rule.changes_count;
             s->drawn++;

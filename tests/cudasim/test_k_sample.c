@@ -41,7 +41,7 @@ static void check_rows(int arch, const float *x, const drawn *rows, uint32_t cou
         want[r] = -7;
         if (d->wanted)
             CHECK(sampler_order(s, &d->p, d->history, d->choice, d->banned, d->banned_count,
-                                changes + at, CHANGES - at, &o));
+                                (sample_room){changes + at, CHANGES - at}, &o));
         rules[r] = o.rule;
         rules[r].changes_at = at;
         at += o.rule.changes_count;
@@ -201,7 +201,8 @@ TEST(k_sample_applies_a_thousand_changes) {
     CHECK_EQ(sampler_create(&s, COLS, NULL), OK);
     for (d.p.seed = 0; d.p.seed < 5; d.p.seed++) {
         sample_order o = {0};
-        CHECK(sampler_order(s, &d.p, d.history, 0, NULL, 0, changes, SAMPLE_CHANGES_MAX, &o));
+        CHECK(sampler_order(s, &d.p, d.history, 0, NULL, 0,
+                            (sample_room){changes, SAMPLE_CHANGES_MAX}, &o));
         int32_t *out = rig_buffer(sizeof *out), want = by_host(s, x, &d);
         k_sample_args a = {.x = rig_at(rig_copy(x, COLS * sizeof *x)),
                            .rules = rig_at(rig_copy(&o.rule, sizeof o.rule)),

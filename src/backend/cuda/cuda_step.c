@@ -1,5 +1,6 @@
-/* cuda_step.c - a step: what the batch says goes up in one copy, the launches follow
- * (cuda_queue.c), results come down, and one look at the end tells whether all went well.
+/* cuda_step.c - a step: what the batch says goes up in one copy, and what tokens are drawn by in
+ * another where any are; the launches follow (cuda_queue.c), results come down, and one look at the
+ * end tells whether all went well.
  *
  * Every launch has the same arguments in every step but for the memory that batches bring, which
  * changes rarely; how many rows there are is in the descriptor and in the grids. */

@@ -252,30 +252,35 @@ TEST(sampler_orders_only_what_a_device_can_draw) {
     sample_order o;
     sample_params p = sample_params_default();
     CHECK_EQ(sampler_create(&s, 4096, NULL), OK);
-    CHECK(sampler_order(s, &p, no_history, 0, NULL, 0, room, 0, &o));
+    CHECK(sampler_order(s, &p, no_history, 0, NULL, 0, (sample_room){room, 0}, &o));
     CHECK_EQ(o.rule.changes_count, 0);
     p.logprobs = true;
-    CHECK(!sampler_order(s, &p, no_history, 0, NULL, 0, room, 1024, &o));
+    CHECK(!sampler_order(s, &p, no_history, 0, NULL, 0, (sample_room){room, 1024}, &o));
     p.logprobs = false;
     for (int32_t i = 0; i <= SAMPLE_CHANGES_MAX; i++) biases[i] = (sample_bias){i, 1};
     p.biases = biases;
     p.biases_count = SAMPLE_CHANGES_MAX;
-    CHECK(sampler_order(s, &p, no_history, 0, NULL, 0, room, SAMPLE_CHANGES_MAX + 1, &o));
+    CHECK(sampler_order(s, &p, no_history, 0, NULL, 0, (sample_room){room, SAMPLE_CHANGES_MAX + 1},
+                        &o));
     CHECK_EQ(o.rule.changes_count, SAMPLE_CHANGES_MAX);
-    CHECK(!sampler_order(s, &p, no_history, 0, NULL, 0, room, SAMPLE_CHANGES_MAX - 1, &o));
+    CHECK(!sampler_order(s, &p, no_history, 0, NULL, 0, (sample_room){room, SAMPLE_CHANGES_MAX - 1},
+                         &o));
     p.biases_count++;
-    CHECK(!sampler_order(s, &p, no_history, 0, NULL, 0, room, SAMPLE_CHANGES_MAX + 1, &o));
+    CHECK(!sampler_order(s, &p, no_history, 0, NULL, 0, (sample_room){room, SAMPLE_CHANGES_MAX + 1},
+                         &o));
     p.biases_count = 1; /* of token 0 */
     p.presence_penalty = 1;
     p.frequency_penalty = 0.25f;
-    CHECK(sampler_order(s, &p, (sample_history){ids, 4, 1}, 0, banned, 2, room, 8, &o));
+    CHECK(sampler_order(s, &p, (sample_history){ids, 4, 1}, 0, banned, 2, (sample_room){room, 8},
+                        &o));
     CHECK_EQ(o.rule.changes_count, 4); /* 0, 6, 7, 9; 5 is only in the prompt */
     CHECK(room[0].id == 0 && room[0].bias == 1 && room[0].minus == 0);
     CHECK(room[1].id == 6 && room[1].minus == 1.5f && room[1].flags == SAMPLE_BANNED);
     CHECK(room[2].id == 7 && room[2].minus == 1.25f && room[2].flags == 0);
     CHECK(room[3].id == 9 && room[3].flags == SAMPLE_BANNED);
     p.repetition_penalty = 1.5f;
-    CHECK(sampler_order(s, &p, (sample_history){ids, 4, 1}, 0, NULL, 0, room, 8, &o));
+    CHECK(
+        sampler_order(s, &p, (sample_history){ids, 4, 1}, 0, NULL, 0, (sample_room){room, 8}, &o));
     CHECK_EQ(o.rule.changes_count, 4);
     CHECK(room[1].id == 5 && room[1].minus == 0 && room[1].flags == SAMPLE_REPEATED);
     sampler_destroy(s);
