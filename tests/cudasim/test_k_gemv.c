@@ -1,7 +1,6 @@
 /* test_k_gemv.c - products with weights of every form.
  *
- * Truth is a sum in double over the elements of the stored rows and of the activations as the
- * kernel has them.  What a row of x gives has to be the same bits from k_gemv_n1, k_gemv_n4,
+ * What a row of x gives has to be the same bits from k_gemv_n1, k_gemv_n4,
  * k_gemvs and k_experts.  How much memory a product reads is counted and may be nothing but the
  * weights, once. */
 #include <math.h>
@@ -9,147 +8,10 @@
 
 #include "backend/cuda/cuda_planar.h"
 #include "cudasim/oracle.h"
+#include "cudasim/product_rig.h"
 #include "cudasim/rig.h"
-#include "model/synth_internal.h"
 #include "tensor/convert.h"
 #include "test.h"
-
-enum { BLOCK = 32, X_ROWS_MAX = 9, COLS_MAX = 5632 };
-
-/* Of the sum of the magnitudes of all terms: f32 sums of up to 180 groups by each lane, and the
- * rounding of each group. */
-static const double GEMV_ERROR_MAX = 1e-6;
-
-typedef struct form_case {
-    const char *name; /* in kernel names */
-    dtype type;
-    ck_form form;
-    uint32_t cols[8]; /* 0 ends it */
-} form_case;
-
-static const form_case form_cases[] = {
-    {"f32", DTYPE_F32, CK_FORM_F32, {1, 7, 8, 9, 63, 100, 576, 2048}},
-    {"f16", DTYPE_F16, CK_FORM_F16, {1, 7, 8, 9, 63, 100, 576, 2048}},
-    {"bf16", DTYPE_BF16, CK_FORM_BF16, {1, 7, 8, 9, 63, 100, 576, 2048}},
-    {"q8_0", DTYPE_Q8_0, CK_FORM_Q8_0, {32, 96, 288, 1056, 2048, 4096, 5632}},
-    {"q4_0", DTYPE_Q4_0, CK_FORM_Q4_0, {32, 96, 288, 1056, 2048, 4096, 5632}},
-    {"q4_k", DTYPE_Q4_K, CK_FORM_Q4_K, {256, 768, 2048, 2304, 4096, 5632}},
-    {"q5_k", DTYPE_Q5_K, CK_FORM_Q5_K, {256, 768, 2048, 2304, 4096, 5632}},
-    {"q6_k", DTYPE_Q6_K, CK_FORM_Q6_K, {256, 768, 2048, 2304, 4096, 5632}},
-};
-enum { FORMS = sizeof form_cases / sizeof form_cases[0] };
-
-static bool is_float(ck_form form) { return form <= CK_FORM_BF16; }
-
-static char *kernel_name(const char *kind, const char *form, const char *tail) {
-    static char name[32];
-    (void)snprintf(name, sizeof name, "k_%s_%s%s", kind, form, tail);
-    return name;
-}
-
-/* --- weights -------------------- */
-
-typedef struct gemv_weight {
-    weight w; /* data in a buffer of the rig */
-    ck_form form;
-    uint64_t row_bytes[CK_PLANES_MAX];
-    ck_matrix on_device;
-} gemv_weight;
-
-/* Each plane is a buffer of its own: reading past a plane's end is a fault. */
-static gemv_weight put_on_device(weight w) {
-    gemv_weight g = {.w = w, .form = cuda_planar_choose(&w, NULL)};
-    void *planes[CK_PLANES_MAX];
-    cuda_planar_row_bytes(g.form, w.cols, g.row_bytes);
-    g.on_device = (ck_matrix){.rows = w.rows, .cols = w.cols, .form = g.form};
-    for (uint32_t p = 0; p < CK_PLANES_MAX; p++) {
-        planes[p] = rig_buffer(g.row_bytes[p] * w.rows);
-        g.on_device.plane[p] = rig_at(planes[p]);
-    }
-    CHECK_EQ(cuda_planar_pack(g.form, &w, 0, w.rows, planes, NULL), OK);
-    return g;
-}
-
-static gemv_weight make_weight(dtype t, uint32_t rows, uint32_t cols) {
-    uint64_t row_bytes = 0;
-    CHECK(dtype_row_bytes(t, cols, &row_bytes));
-    uint8_t *data = rig_buffer(row_bytes * rows);
-    const uint32_t seed = rig_random(1 << 20);
-    const float sigma = 1.0f / sqrtf((float)cols);
-    for (uint32_t r = 0; r < rows; r++)
-        synth_fill_row(t, seed, r, sigma, cols, data + r * row_bytes);
-    return put_on_device((weight){.type = t, .rows = rows, .cols = cols, .data = data});
-}
-
-/* Bytes of all planes. */
-static uint64_t weight_bytes(const gemv_weight *g) {
-    uint64_t sum = 0;
-    for (uint32_t p = 0; p < CK_PLANES_MAX; p++) sum += g->row_bytes[p] * g->w.rows;
-    return sum;
-}
-
-/* --- activations -------------------- */
-
-typedef struct gemv_x {
-    float *values; /* [rows, cols] what codes and sums stand for, or the f32 itself */
-    int8_t *codes;
-    ck_sums *sums;
-} gemv_x;
-
-static gemv_x make_x(ck_form form, uint32_t rows, uint32_t cols) {
-    const size_t n = (size_t)rows * cols;
-    gemv_x x = {.values = rig_buffer(n * sizeof(float))};
-    if (is_float(form)) {
-        rig_fill(x.values, n, 2.0f);
-        return x;
-    }
-    x.codes = rig_buffer(n);
-    x.sums = rig_buffer(n / BLOCK * sizeof(ck_sums));
-    for (size_t i = 0; i < n; i++) x.codes[i] = (int8_t)((int)rig_random(255) - 127);
-    for (size_t b = 0; b < n / BLOCK; b++) {
-        ck_sums s = {.d = (float)(1 + rig_random(1000)) * 1e-5f};
-        for (uint32_t k = 0; k < 16; k++) {
-            s.lo = (int16_t)(s.lo + x.codes[b * BLOCK + k]);
-            s.hi = (int16_t)(s.hi + x.codes[b * BLOCK + 16 + k]);
-        }
-        x.sums[b] = s;
-        for (uint32_t k = 0; k < BLOCK; k++)
-            x.values[b * BLOCK + k] = s.d * (float)x.codes[b * BLOCK + k];
-    }
-    return x;
-}
-
-static uint64_t x_at(const gemv_x *x) {
-    return rig_at(x->codes != NULL ? (void *)x->codes : x->values);
-}
-
-/* --- truth -------------------- */
-
-/* Elements of w as the stored type has them, and x . w of one row each in double. */
-static void check_row(const gemv_weight *g, const gemv_x *x, uint32_t x_row, const float *extra,
-                      const float *out, const char *what) {
-    static float w[COLS_MAX];
-    const uint32_t cols = g->w.cols;
-    uint64_t stored = 0;
-    (void)dtype_row_bytes(g->w.type, cols, &stored);
-    for (uint32_t r = 0; r < g->w.rows; r++) {
-        dequant_row(g->w.type, (const uint8_t *)g->w.data + r * stored, w, cols);
-        double sum = 0.0, all = 0.0;
-        for (uint32_t c = 0; c < cols; c++) {
-            const size_t at = (size_t)x_row * cols + c;
-            const double v = x->codes == NULL ? (double)x->values[at]
-                                              : (double)x->sums[at / BLOCK].d * x->codes[at];
-            sum += (double)w[c] * v;
-            all += fabs((double)w[c] * v);
-        }
-        const double off = fabs((double)out[r] - (sum + (double)extra[r]));
-        if (off <= GEMV_ERROR_MAX * (all + fabs((double)extra[r]))) continue;
-        CHECK(!"a product is what its terms add up to");
-        (void)fprintf(stderr, "%s: [%u, %u], row %u of x, row %u: %.9g, want %.9g\n", what,
-                      g->w.rows, cols, x_row, r, (double)out[r], sum + (double)extra[r]);
-        return;
-    }
-}
 
 /* --- k_gemv -------------------- */
 
@@ -162,13 +24,14 @@ typedef struct gemv_case {
 } gemv_case;
 
 /* Runs one kernel into a fresh out of x_rows rows, of which the last has no gap behind it. */
-static float *run_gemv(int arch, const form_case *f, const gemv_case *c, uint32_t n,
-                       const gemv_weight *g, const gemv_x *x, const float *bias, const float *add) {
+static float *run_gemv(int arch, const product_form *f, const gemv_case *c, uint32_t n,
+                       const product_weight *g, const product_x *x, const float *bias,
+                       const float *add) {
     const uint32_t stride = c->rows + c->gap;
     const size_t size = ((size_t)(c->x_rows - 1) * stride + c->rows) * sizeof(float);
     float *out = c->epilogue == ADD_IN_PLACE ? rig_copy(add, size) : rig_buffer(size);
     k_gemv_args a = {.w = g->on_device,
-                     .x = x_at(x),
+                     .x = product_x_at(x),
                      .sums = rig_at(x->sums),
                      .bias = c->epilogue == BIAS ? rig_at(bias) : 0,
                      .add = c->epilogue == ADD            ? rig_at(add)
@@ -178,7 +41,7 @@ static float *run_gemv(int arch, const form_case *f, const gemv_case *c, uint32_
                      .count = rig_count(c->x_rows),
                      .out_stride = stride};
     const uint32_t blocks = (c->rows + CK_GEMV_BLOCK_ROWS - 1) / CK_GEMV_BLOCK_ROWS;
-    rig_run(arch, kernel_name("gemv", f->name, n == 1 ? "_n1" : "_n4"), &a, blocks,
+    rig_run(arch, product_kernel("gemv", f->name, n == 1 ? "_n1" : "_n4"), &a, blocks,
             (c->x_rows + n - 1) / n + 1, CK_GEMV_THREADS, 0);
     return out;
 }
@@ -192,10 +55,10 @@ static void check_gaps(const float *out, const gemv_case *c, const float *before
         }
 }
 
-static void check_gemv(int arch, const form_case *f, const gemv_case *c) {
-    const gemv_weight g = make_weight(f->type, c->rows, c->cols);
+static void check_gemv(int arch, const product_form *f, const gemv_case *c) {
+    const product_weight g = product_weight_make(f->type, c->rows, c->cols);
     CHECK_EQ(g.form, f->form);
-    const gemv_x x = make_x(f->form, c->x_rows, c->cols);
+    const product_x x = product_x_make(f->form, c->x_rows, c->cols);
     const uint32_t stride = c->rows + c->gap;
     float *bias = rig_buffer(c->rows * sizeof(float));
     float *add = rig_buffer((size_t)c->x_rows * stride * sizeof(float));
@@ -211,13 +74,13 @@ static void check_gemv(int arch, const form_case *f, const gemv_case *c) {
         const float *extra = c->epilogue == BIAS    ? bias
                              : c->epilogue == PLAIN ? none
                                                     : add + (size_t)r * stride;
-        check_row(&g, &x, r, extra, one + (size_t)r * stride, f->name);
+        product_check_row(&g, &x, r, extra, one + (size_t)r * stride, f->name);
     }
 }
 
 /* Every number of columns with every number of rows; numbers of rows of x and what is added take
  * turns, as do gaps. */
-static void check_form(const form_case *f) {
+static void check_form(const product_form *f) {
     static const uint32_t rows[] = {1, 2, 7, 8, 9, 65}, x_rows[] = {1, 2, 3, 4, 5, 9};
     uint32_t turn = 0;
     for (uint32_t k = 0; k < 8 && f->cols[k] != 0; k++)
@@ -230,14 +93,14 @@ static void check_form(const form_case *f) {
     rig_done();
 }
 
-TEST(k_gemv_f32) { check_form(&form_cases[CK_FORM_F32]); }
-TEST(k_gemv_f16) { check_form(&form_cases[CK_FORM_F16]); }
-TEST(k_gemv_bf16) { check_form(&form_cases[CK_FORM_BF16]); }
-TEST(k_gemv_q8_0) { check_form(&form_cases[CK_FORM_Q8_0]); }
-TEST(k_gemv_q4_0) { check_form(&form_cases[CK_FORM_Q4_0]); }
-TEST(k_gemv_q4_k) { check_form(&form_cases[CK_FORM_Q4_K]); }
-TEST(k_gemv_q5_k) { check_form(&form_cases[CK_FORM_Q5_K]); }
-TEST(k_gemv_q6_k) { check_form(&form_cases[CK_FORM_Q6_K]); }
+TEST(k_gemv_f32) { check_form(&product_forms[CK_FORM_F32]); }
+TEST(k_gemv_f16) { check_form(&product_forms[CK_FORM_F16]); }
+TEST(k_gemv_bf16) { check_form(&product_forms[CK_FORM_BF16]); }
+TEST(k_gemv_q8_0) { check_form(&product_forms[CK_FORM_Q8_0]); }
+TEST(k_gemv_q4_0) { check_form(&product_forms[CK_FORM_Q4_0]); }
+TEST(k_gemv_q4_k) { check_form(&product_forms[CK_FORM_Q4_K]); }
+TEST(k_gemv_q5_k) { check_form(&product_forms[CK_FORM_Q5_K]); }
+TEST(k_gemv_q6_k) { check_form(&product_forms[CK_FORM_Q6_K]); }
 
 /* --- several in one launch -------------------- */
 
@@ -248,14 +111,15 @@ typedef struct together_case {
 } together_case;
 
 /* N rows of x to a block; outs[i] are fresh. */
-static void run_together(int arch, const form_case *f, const together_case *c, uint32_t n,
-                         const gemv_weight *g, const gemv_x *x, const float *bias, float **outs) {
+static void run_together(int arch, const product_form *f, const together_case *c, uint32_t n,
+                         const product_weight *g, const product_x *x, const float *bias,
+                         float **outs) {
     k_gemvs_args a = {0};
     uint32_t blocks = 0;
     for (uint32_t i = 0; i < CK_GEMVS_MAX && c->rows[i] != 0; i++) {
         outs[i] = rig_buffer((size_t)c->x_rows * c->rows[i] * sizeof(float));
         a.of[i] = (k_gemv_args){.w = g[i].on_device,
-                                .x = x_at(x),
+                                .x = product_x_at(x),
                                 .sums = rig_at(x->sums),
                                 .bias = i == 1 ? rig_at(bias) : 0,
                                 .out = rig_at(outs[i]),
@@ -263,20 +127,20 @@ static void run_together(int arch, const form_case *f, const together_case *c, u
                                 .out_stride = c->rows[i]};
         blocks += (c->rows[i] + CK_GEMV_BLOCK_ROWS - 1) / CK_GEMV_BLOCK_ROWS;
     }
-    rig_run(arch, kernel_name("gemvs", f->name, n == 1 ? "_n1" : "_n4"), &a, blocks,
+    rig_run(arch, product_kernel("gemvs", f->name, n == 1 ? "_n1" : "_n4"), &a, blocks,
             (c->x_rows + n - 1) / n + 1, CK_GEMV_THREADS, 0);
 }
 
 /* Each product is, bit by bit, that of a launch of its own; the second one has a bias. */
-static void check_together(int arch, const form_case *f, const together_case *c) {
-    gemv_weight g[CK_GEMVS_MAX];
+static void check_together(int arch, const product_form *f, const together_case *c) {
+    product_weight g[CK_GEMVS_MAX];
     float *one[CK_GEMVS_MAX], *four[CK_GEMVS_MAX];
     const uint32_t cols = f->cols[c->k];
-    const gemv_x x = make_x(f->form, c->x_rows, cols);
+    const product_x x = product_x_make(f->form, c->x_rows, cols);
     float *bias = rig_buffer(c->rows[1] * sizeof(float));
     rig_fill(bias, c->rows[1], 1.0f);
     for (uint32_t i = 0; i < CK_GEMVS_MAX && c->rows[i] != 0; i++)
-        g[i] = make_weight(f->type, c->rows[i], cols);
+        g[i] = product_weight_make(f->type, c->rows[i], cols);
     run_together(arch, f, c, 1, g, &x, bias, one);
     run_together(arch, f, c, 4, g, &x, bias, four);
     for (uint32_t i = 0; i < CK_GEMVS_MAX && c->rows[i] != 0; i++) {
@@ -293,9 +157,9 @@ TEST(k_gemvs_are_the_products_one_after_the_other) {
         {{1, 1, 1}, 1, 0},  {{7, 8, 9}, 4, 1},  {{65, 1, 16}, 5, 2},
         {{8, 24, 0}, 1, 3}, {{9, 17, 0}, 5, 1}, {{16, 7, 65}, 1, 3},
     };
-    for (uint32_t i = 0; i < FORMS; i++)
+    for (uint32_t i = 0; i < PRODUCT_FORMS; i++)
         for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
-            RIG_EACH(arch) check_together(arch, &form_cases[i], &cases[k]);
+            RIG_EACH(arch) check_together(arch, &product_forms[i], &cases[k]);
             rig_done();
         }
 }
@@ -313,7 +177,7 @@ static pairs make_pairs(int arch, uint32_t rows, uint32_t cols) {
     enum { PER_BLOCK = 1024, THREADS = 256 };
     const size_t n = (size_t)rows * cols;
     pairs p = {rig_buffer(n * sizeof(float)), rig_buffer(2 * n),
-               rig_buffer(2 * n / BLOCK * sizeof(ck_sums)), rows, cols};
+               rig_buffer(2 * n / PRODUCT_BLOCK * sizeof(ck_sums)), rows, cols};
     rig_fill(p.x, n, 3.0f);
     k_quantize_args a = {.x = rig_at(p.x),
                          .codes = rig_at(p.codes),
@@ -326,7 +190,7 @@ static pairs make_pairs(int arch, uint32_t rows, uint32_t cols) {
 }
 
 /* Results of `count` rows from row `first` of x on. */
-static float *run_pairs(int arch, const form_case *f, const gemv_weight *g, const pairs *p,
+static float *run_pairs(int arch, const product_form *f, const product_weight *g, const pairs *p,
                         uint32_t first, uint32_t count, uint32_t pairs_per_block,
                         const float *bias) {
     const uint32_t rows = g->w.rows;
@@ -334,21 +198,21 @@ static float *run_pairs(int arch, const form_case *f, const gemv_weight *g, cons
     const size_t skip = (size_t)2 * first * p->cols;
     k_gemv_args a = {.w = g->on_device,
                      .x = rig_at(p->codes + skip),
-                     .sums = rig_at(p->sums + skip / BLOCK),
+                     .sums = rig_at(p->sums + skip / PRODUCT_BLOCK),
                      .bias = rig_at(bias),
                      .out = rig_at(out),
                      .count = rig_count(count),
                      .out_stride = rows};
-    rig_run(arch, kernel_name("gemv", f->name, pairs_per_block == 1 ? "_p1" : "_p2"), &a,
+    rig_run(arch, product_kernel("gemv", f->name, pairs_per_block == 1 ? "_p1" : "_p2"), &a,
             (rows + CK_GEMV_BLOCK_ROWS - 1) / CK_GEMV_BLOCK_ROWS,
             (count + pairs_per_block - 1) / pairs_per_block + 1, CK_GEMV_THREADS, 0);
     return out;
 }
 
 /* A code is off by half of its unit d; that of the rest, whose unit is at most d / 254, too. */
-static void check_pairs_row(const gemv_weight *g, const pairs *p, uint32_t x_row, const float *bias,
-                            const float *out) {
-    static float w[COLS_MAX];
+static void check_pairs_row(const product_weight *g, const pairs *p, uint32_t x_row,
+                            const float *bias, const float *out) {
+    static float w[PRODUCT_COLS_MAX];
     uint64_t stored = 0;
     uint32_t wrong = 0;
     (void)dtype_row_bytes(g->w.type, p->cols, &stored);
@@ -356,23 +220,23 @@ static void check_pairs_row(const gemv_weight *g, const pairs *p, uint32_t x_row
         dequant_row(g->w.type, (const uint8_t *)g->w.data + r * stored, w, p->cols);
         double sum = (double)bias[r], all = fabs(sum), off = 0.0;
         for (uint32_t c = 0; c < p->cols; c++) {
-            const size_t unit = ((size_t)2 * x_row * p->cols + c) / BLOCK;
+            const size_t unit = ((size_t)2 * x_row * p->cols + c) / PRODUCT_BLOCK;
             const double v = (double)p->x[(size_t)x_row * p->cols + c];
             sum += (double)w[c] * v;
             all += fabs((double)w[c] * v);
             off += fabs((double)w[c]) * (double)p->sums[unit].d / 508.0;
         }
-        wrong += !(fabs((double)out[r] - sum) <= off * 1.001 + GEMV_ERROR_MAX * all);
+        wrong += !(fabs((double)out[r] - sum) <= off * 1.001 + PRODUCT_ERROR_MAX * all);
     }
     CHECK_EQ(wrong, 0);
 }
 
 TEST(k_gemv_pairs_have_the_activations_in_15_bits) {
     enum { X_ROWS = 5, ROWS = 19 };
-    for (uint32_t i = CK_FORM_Q8_0; i < FORMS; i++) {
-        const form_case *f = &form_cases[i];
+    for (uint32_t i = CK_FORM_Q8_0; i < PRODUCT_FORMS; i++) {
+        const product_form *f = &product_forms[i];
         RIG_EACH(arch) {
-            const gemv_weight g = make_weight(f->type, ROWS, f->cols[1]);
+            const product_weight g = product_weight_make(f->type, ROWS, f->cols[1]);
             const pairs p = make_pairs(arch, X_ROWS, f->cols[1]);
             float *bias = rig_buffer(ROWS * sizeof(float));
             rig_fill(bias, ROWS, 1.0f);
@@ -392,33 +256,15 @@ TEST(k_gemv_pairs_have_the_activations_in_15_bits) {
 /* Codes and weights at the ends of their ranges: the int sums of a group are the largest there
  * are. */
 TEST(k_gemv_sums_do_not_overflow) {
-    for (uint32_t i = CK_FORM_Q8_0; i < FORMS; i++) {
-        const form_case *f = &form_cases[i];
-        uint64_t stored = 0;
-        (void)dtype_row_bytes(f->type, 2048, &stored);
-        uint8_t *data = rig_buffer(stored);
-        const dtype_info *info = dtype_get((uint32_t)f->type);
-        memset(data, f->type == DTYPE_Q8_0 ? 0x80 : f->type == DTYPE_Q6_K ? 0x00 : 0xff, stored);
-        for (uint64_t b = 0; b < stored; b += info->block_bytes) {
-            static const uint8_t d[4] = {0x00, 0x14, 0x00, 0x10};
-            if (f->type == DTYPE_Q6_K) memset(data + b + 192, 0x80, 16); /* scales of -128 */
-            const uint32_t factors = f->type == DTYPE_Q4_K || f->type == DTYPE_Q5_K ? 4 : 2;
-            memcpy(data + b + (f->type == DTYPE_Q6_K ? 208 : 0), d, factors);
-        }
-        const gemv_weight g =
-            put_on_device((weight){.type = f->type, .rows = 1, .cols = 2048, .data = data});
-        const gemv_x x = make_x(f->form, 2, 2048);
-        memset(x.codes, 127, 2048);
-        memset(x.codes + 2048, -127, 2048);
-        for (uint32_t b = 0; b < 2 * 2048 / BLOCK; b++) {
-            const int16_t half = b < 2048 / BLOCK ? 16 * 127 : -16 * 127;
-            x.sums[b] = (ck_sums){0.001f, half, half};
-        }
+    for (uint32_t i = CK_FORM_Q8_0; i < PRODUCT_FORMS; i++) {
+        const product_form *f = &product_forms[i];
+        const product_weight g = product_weight_extreme(f);
+        const product_x x = product_x_extreme(f->form);
         const gemv_case c = {1, 2048, 2, PLAIN, 0};
         float *out = run_gemv(800, f, &c, 4, &g, &x, NULL, NULL);
         static const float none[1];
-        check_row(&g, &x, 0, none, out, f->name);
-        check_row(&g, &x, 1, none, out + 1, f->name);
+        product_check_row(&g, &x, 0, none, out, f->name);
+        product_check_row(&g, &x, 1, none, out + 1, f->name);
     }
     rig_done();
 }
@@ -431,21 +277,21 @@ enum { EXPERTS = 5, USED = 3, TOKENS = 4 };
 static const float routed_numbers[TOKENS][2 * USED] = {
     {1, 1, 3, 0.5f, 0.3f, 0.2f}, {0, 2, 1, 1, 0, 0}, {3, 3, 3, 1, 1, 1}, {2, 0, 1, 1, 1, 1}};
 
-static void check_experts(int arch, const form_case *f, uint32_t rows, uint32_t cols, bool shared,
-                          bool with_bias) {
-    gemv_weight w[EXPERTS];
+static void check_experts(int arch, const product_form *f, uint32_t rows, uint32_t cols,
+                          bool shared, bool with_bias) {
+    product_weight w[EXPERTS];
     ck_matrix *table = rig_buffer(EXPERTS * sizeof *table);
     for (uint32_t e = 0; e < EXPERTS; e++) {
-        w[e] = make_weight(f->type, rows, cols);
+        w[e] = product_weight_make(f->type, rows, cols);
         table[e] = w[e].on_device;
     }
-    const gemv_x x = make_x(f->form, shared ? TOKENS : TOKENS * USED, cols);
+    const product_x x = product_x_make(f->form, shared ? TOKENS : TOKENS * USED, cols);
     float *bias = rig_buffer((size_t)EXPERTS * rows * sizeof(float));
     float *out = rig_buffer((size_t)TOKENS * USED * rows * sizeof(float));
     rig_fill(bias, (size_t)EXPERTS * rows, 1.0f);
     k_experts_args a = {.experts = rig_at(table),
                         .routed = rig_at(rig_copy(routed_numbers, sizeof routed_numbers)),
-                        .x = x_at(&x),
+                        .x = product_x_at(&x),
                         .sums = rig_at(x.sums),
                         .bias = with_bias ? rig_at(bias) : 0,
                         .out = rig_at(out),
@@ -455,7 +301,7 @@ static void check_experts(int arch, const form_case *f, uint32_t rows, uint32_t 
                         .used = USED,
                         .shared_in = shared};
     const uint32_t blocks = (rows + CK_GEMV_BLOCK_ROWS - 1) / CK_GEMV_BLOCK_ROWS;
-    rig_run(arch, kernel_name("experts", f->name, ""), &a, blocks, (TOKENS + 1) * USED,
+    rig_run(arch, product_kernel("experts", f->name, ""), &a, blocks, (TOKENS + 1) * USED,
             CK_GEMV_THREADS, 0);
     for (uint32_t e = 0; e < EXPERTS; e++) {
         const gemv_case c = {rows, cols, shared ? TOKENS : TOKENS * USED, with_bias ? BIAS : PLAIN,
@@ -469,9 +315,10 @@ static void check_experts(int arch, const form_case *f, uint32_t rows, uint32_t 
 }
 
 TEST(k_experts_give_the_bits_of_k_gemv) {
-    for (uint32_t i = 0; i < FORMS; i++) {
-        const form_case *f = &form_cases[i];
-        const uint32_t odd = is_float(f->form) ? 63 : 512, even = is_float(f->form) ? 64 : 256;
+    for (uint32_t i = 0; i < PRODUCT_FORMS; i++) {
+        const product_form *f = &product_forms[i];
+        const uint32_t odd = product_is_float(f->form) ? 63 : 512,
+                       even = product_is_float(f->form) ? 64 : 256;
         RIG_EACH(arch) check_experts(arch, f, 9, odd, i % 2 == 0, i % 3 == 0);
         RIG_EACH(arch) check_experts(arch, f, 16, even, i % 2 != 0, i % 3 != 0);
     }
@@ -488,10 +335,10 @@ TEST(k_gemv_agrees_with_the_reference_for_every_type) {
     for (uint32_t id = 0; id < DTYPE_ID_END; id++) {
         const dtype_info *info = dtype_get(id);
         if (info == NULL || info->is_integer) continue;
-        const gemv_weight g = make_weight((dtype)id, 33, 512);
-        const form_case *f = &form_cases[g.form];
+        const product_weight g = product_weight_make((dtype)id, 33, 512);
+        const product_form *f = &product_forms[g.form];
         CHECK_EQ(f->form, g.form);
-        const gemv_x x = make_x(g.form, 3, 512);
+        const product_x x = product_x_make(g.form, 3, 512);
         const gemv_case c = {33, 512, 3, PLAIN, 0};
         const float *got = run_gemv(750, f, &c, 1, &g, &x, NULL, NULL);
         oracle_begin(3);
@@ -510,7 +357,7 @@ TEST(k_gemv_agrees_with_the_reference_for_every_type) {
  * read 16 bytes per lane, 32 or 64 apart, and so are the f32 of halves: a sector for each load. */
 static uint64_t x_sectors(ck_form form, uint32_t cols) {
     if (form == CK_FORM_F32) return cols / 8;
-    if (is_float(form)) return cols / 4;
+    if (product_is_float(form)) return cols / 4;
     return cols / 16 + cols / 128;
 }
 
@@ -524,15 +371,15 @@ static uint64_t bytes_asked_again(ck_form form, uint64_t elements) {
 TEST(k_gemv_reads_every_weight_once_and_nothing_else) {
     if (rig_is_card()) SKIP("a card does not count what it reads");
     static const uint32_t rows = 32, cols[] = {2048, 4096};
-    for (uint32_t i = 0; i < FORMS; i++)
+    for (uint32_t i = 0; i < PRODUCT_FORMS; i++)
         for (uint32_t k = 0; k < 2; k++) {
-            const form_case *f = &form_cases[i];
-            const gemv_weight g = make_weight(f->type, rows, cols[k]);
-            const gemv_x x = make_x(f->form, 1, cols[k]);
+            const product_form *f = &product_forms[i];
+            const product_weight g = product_weight_make(f->type, rows, cols[k]);
+            const product_x x = product_x_make(f->form, 1, cols[k]);
             const gemv_case c = {rows, cols[k], 1, PLAIN, 0};
             (void)run_gemv(750, f, &c, 1, &g, &x, NULL, NULL);
             const sim_counters *n = rig_counters();
-            const uint64_t weights = weight_bytes(&g);
+            const uint64_t weights = product_weight_bytes(&g);
             CHECK_EQ(n->streamed_bytes,
                      weights + bytes_asked_again(f->form, (uint64_t)rows * cols[k]));
             uint64_t ideal = weights / 32;
