@@ -33,6 +33,8 @@
  *   float    ck_shfl_xor_f(float v, unsigned m),  ck_shfl_f(float v, unsigned lane)
  *   uint32_t ck_ballot(bool p)
  *   int      ck_dp4a(uint32_t a, uint32_t b, int c)          four signed bytes each
+ *   void     ck_mma_mMnNkK_TYPE(c, a, b)   c += a . b on tensor cores, see below
+ *   void     ck_ldmatrix_x4(uint32_t r[4], const void *row)   see below
  *   T        ck_ld<T>(const T *p);  void ck_st(T *p, T v)    global memory, T of 1, 2, 4 or 8 bytes
  *   ck_u4    ck_ldg16(const void *p)   16 bytes read once: not kept in L1
  *   ck_u2    ck_ldg8(const void *p), uint32_t ck_ldg4(const void *p), uint16_t ck_ldg2(..)   alike
@@ -43,7 +45,26 @@
  *   float    ck_mul(float, float)      a product that no compiler joins with the sum behind it
  *   uint32_t ck_atomic_add(uint32_t *p, uint32_t v), ck_atomic_max(uint32_t *p, uint32_t v)
  *   uint32_t ck_shared_add(uint32_t *p, uint32_t v)          the same in shared memory
- *   void     ck_fence()                                      device-wide                        */
+ *   void     ck_fence()                                      device-wide
+ *
+ * Tensor cores: c [M, N] += a [M, K] . b [K, N] by all 32 lanes, each of which has a piece of all
+ * three.  With g = lane / 4, q = lane % 4 and a word of 4 bytes or of 2 halves, lowest k lowest:
+ *
+ *                          a: row, words of it     b: column, words     c: row, columns
+ *   m8n8k16_s8             [0]  g,     q           [0]  g, q            [0, 1]  g, 2q and 2q + 1
+ *   m16n8k16_s8, also      [0]  g,     q           [0]  g, q            [0, 1]  g, 2q and 2q + 1
+ *   m16n8k8_f16            [1]  g + 8, q                                [2, 3]  g + 8, the same
+ *   m16n8k32_s8, also      [0]  g,     q           [0]  g, q            [0, 1]  g, 2q and 2q + 1
+ *   m16n8k16_f16, _bf16    [1]  g + 8, q           [1]  g, q + 4        [2, 3]  g + 8, the same
+ *                          [2]  g,     q + 4
+ *                          [3]  g + 8, q + 4
+ *
+ * c is int32 for s8 and exact, f32 for halves: exact products, sums in f32 whose order and rounding
+ * are the card's.  m8n8k16_s8 and m16n8k8_f16 are on all cards, the others from CK_ARCH 800 on.
+ * ck_ldmatrix_x4 reads four matrices of 8 rows of 16 bytes from shared memory: lane l names row
+ * l % 8 of matrix l / 8, 16-aligned, and gets word q of row g of each.
+ * Source: PTX ISA 7.4, 9.7.13.4 "Matrix multiply-accumulate operation using mma instruction",
+ * figures "Fragment layout for ...", and 9.7.13.4.12 "ldmatrix".                               */
 
 CK_DEV unsigned ck_lane() { return ck_tid & 31u; }
 CK_DEV unsigned ck_warp() { return ck_tid >> 5; }

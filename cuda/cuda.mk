@@ -12,6 +12,8 @@ PTXAS    := $(if $(NVCC),$(dir $(NVCC))ptxas)
 CU_CLANG ?= $(firstword $(shell command -v clang clang-18 clang-17 clang-16 clang-15 clang-14 2>/dev/null))
 SM       ?= 75 80 86 89 90a 100 120
 PTX_ISA  := 7.4
+# clang's own choice for cc 7.5 is too old for its tensor cores.
+CU_CLANG_ISA := -Xclang -target-feature -Xclang +ptx65
 CU_FLAGS := -std=c++17 -O3 -Icuda -Isrc
 
 CU_NAMES := $(sort $(patsubst cuda/%.cu,%,$(wildcard cuda/*.cu)))
@@ -41,7 +43,7 @@ build/cuda-clang/%.ptx: cuda/%.cu $(CU_DEPS)
 	@mkdir -p $(@D)
 	@echo "  clang  $< (PTX)"
 	$(Q)$(CU_CLANG) -x cuda --cuda-gpu-arch=sm_75 --cuda-device-only -nocudainc -nocudalib \
-	    -Wno-unknown-cuda-version -fdeclspec $(CU_FLAGS) -S -o $@ $<
+	    -Wno-unknown-cuda-version -fdeclspec $(CU_CLANG_ISA) $(CU_FLAGS) -S -o $@ $<
 
 $(B)/gen/cuda_blobs.c: $(CU_FAT) $(CU_PTX) tools/gen_blobs.sh
 	@mkdir -p $(@D)

@@ -204,4 +204,88 @@ CK_DEV float ck_lg2(float x) { return static_cast<float>(log2(static_cast<double
 CK_DEV float ck_rsqrt(float x) { return static_cast<float>(1.0 / sqrt(static_cast<double>(x))); }
 CK_DEV float ck_rcp(float x) { return 1.0f / x; }
 
+/* --- tensor cores: ck.h has the layout --------------------
+ *
+ * With the words of a fragment side by side, words 4 g .. 4 g + 3 of the lanes are row g of a, and
+ * column g of b: 16 bytes or 8 halves. */
+
+/* c + the products of 16 pairs of signed bytes; wraps. */
+CK_DEV int ck_host_dot_bytes(const uint32_t *a, const uint32_t *b, int c) {
+    uint32_t sum = static_cast<uint32_t>(c);
+#if defined(__SSE2__)
+    const __m128i x = _mm_load_si128(reinterpret_cast<const __m128i *>(a));
+    const __m128i y = _mm_load_si128(reinterpret_cast<const __m128i *>(b));
+    const __m128i low = _mm_madd_epi16(_mm_srai_epi16(_mm_unpacklo_epi8(x, x), 8),
+                                       _mm_srai_epi16(_mm_unpacklo_epi8(y, y), 8));
+    const __m128i high = _mm_madd_epi16(_mm_srai_epi16(_mm_unpackhi_epi8(x, x), 8),
+                                        _mm_srai_epi16(_mm_unpackhi_epi8(y, y), 8));
+    __m128i all = _mm_add_epi32(low, high);
+    all = _mm_add_epi32(all, _mm_srli_si128(all, 8));
+    all = _mm_add_epi32(all, _mm_srli_si128(all, 4));
+    sum += static_cast<uint32_t>(_mm_cvtsi128_si32(all));
+#else
+    for (unsigned i = 0; i < 128; i += 8)
+        sum += static_cast<uint32_t>(static_cast<int8_t>(a[i / 32] >> i % 32) *
+                                     static_cast<int8_t>(b[i / 32] >> i % 32));
+#endif
+    return static_cast<int>(sum);
+}
+
+/* c + the products of 8 pairs of halves, one after the other. */
+template <float half(uint16_t)>
+CK_DEV float ck_host_dot_halves(const uint32_t *a, const uint32_t *b, float c) {
+    for (unsigned i = 0; i < 8; i++)
+        c = __builtin_fmaf(half(static_cast<uint16_t>(a[i / 2] >> i % 2 * 16)),
+                           half(static_cast<uint16_t>(b[i / 2] >> i % 2 * 16)), c);
+    return c;
+}
+
+/* m8n8 has ROWS 1, m16n8 2; K_WORDS words of a row and of a column lie in a lane. */
+template <typename T, T dot(const uint32_t *, const uint32_t *, T), unsigned ROWS, unsigned K_WORDS>
+CK_DEV void ck_host_mma(T *c, const uint32_t *a, const uint32_t *b) {
+    constexpr unsigned a_words = ROWS * K_WORDS, lanes = SIM_WARP_LANES;
+    uint32_t words[a_words + K_WORDS];
+    memcpy(words, a, a_words * sizeof *a);
+    memcpy(words + a_words, b, K_WORDS * sizeof *b);
+    const uint32_t *all = sim_warp_gather(SIM_GATHER_MMA, words, a_words + K_WORDS);
+    const unsigned g = sim_here.tid % lanes / 4, q = sim_here.tid % 4;
+    for (unsigned i = 0; i < 2 * ROWS; i++)
+        for (unsigned k = 0; k < K_WORDS; k++)
+            c[i] = dot(all + (k * ROWS + i / 2) * lanes + 4 * g,
+                       all + (a_words + k) * lanes + 4 * (2 * q + i % 2), c[i]);
+}
+
+CK_DEV void ck_mma_m8n8k16_s8(int c[2], const uint32_t a[1], const uint32_t b[1]) {
+    ck_host_mma<int, ck_host_dot_bytes, 1, 1>(c, a, b);
+}
+CK_DEV void ck_mma_m16n8k8_f16(float c[4], const uint32_t a[2], const uint32_t b[1]) {
+    ck_host_mma<float, ck_host_dot_halves<ck_h2f>, 2, 1>(c, a, b);
+}
+#if CK_ARCH >= 800
+CK_DEV void ck_mma_m16n8k16_s8(int c[4], const uint32_t a[2], const uint32_t b[1]) {
+    ck_host_mma<int, ck_host_dot_bytes, 2, 1>(c, a, b);
+}
+CK_DEV void ck_mma_m16n8k32_s8(int c[4], const uint32_t a[4], const uint32_t b[2]) {
+    ck_host_mma<int, ck_host_dot_bytes, 2, 2>(c, a, b);
+}
+CK_DEV void ck_mma_m16n8k16_f16(float c[4], const uint32_t a[4], const uint32_t b[2]) {
+    ck_host_mma<float, ck_host_dot_halves<ck_h2f>, 2, 2>(c, a, b);
+}
+CK_DEV void ck_mma_m16n8k16_bf16(float c[4], const uint32_t a[4], const uint32_t b[2]) {
+    ck_host_mma<float, ck_host_dot_halves<ck_bf2f>, 2, 2>(c, a, b);
+}
+#endif
+CK_DEV void ck_ldmatrix_x4(uint32_t r[4], const void *row) {
+    const uint64_t at = reinterpret_cast<uintptr_t>(row);
+    if (at % 16 != 0) sim_fail_misaligned_row(row);
+    const uint32_t words[2] = {static_cast<uint32_t>(at), static_cast<uint32_t>(at >> 32)};
+    const uint32_t *all = sim_warp_gather(SIM_GATHER_LDMATRIX, words, 2);
+    const unsigned g = sim_here.tid % SIM_WARP_LANES / 4, q = sim_here.tid % 4;
+    for (unsigned i = 0; i < 4; i++) {
+        const uint64_t of = all[8 * i + g] | static_cast<uint64_t>(all[SIM_WARP_LANES + 8 * i + g])
+                                                 << 32;
+        r[i] = reinterpret_cast<const uint32_t *>(static_cast<uintptr_t>(of))[q];
+    }
+}
+
 #endif

@@ -171,3 +171,57 @@ CK_KERNEL_OF(k_test_counted, k_test_args, 1024) {
     }
     ck_st((int *)a.out + ck_tid, c);
 }
+
+/* --- tensor cores -------------------- */
+
+/* The fragments word by word, as PTX ISA 7.4, 9.7.13.4 draws them.  Block n multiplies its own
+ * in: a [ROWS][K_WORDS * 4], b by columns [8][K_WORDS * 4] words, c [ROWS][8]; out [ROWS][8]. */
+template <typename shape, typename T, uint32_t ROWS, uint32_t K_WORDS>
+CK_DEV void test_mma(const k_test_args &a) {
+    enum { HALVES = ROWS / 8, K = K_WORDS * 4 }; /* words of a row */
+    const uint32_t g = ck_lane() / 4, q = ck_lane() % 4;
+    const uint32_t *in_a = (const uint32_t *)a.in + ck_bid_x * (ROWS * K + 8 * K + ROWS * 8);
+    const uint32_t *in_b = in_a + ROWS * K;
+    const T *in_c = (const T *)(in_b + 8 * K);
+    T *out = (T *)a.out + ck_bid_x * ROWS * 8, c[2 * HALVES];
+    uint32_t fa[HALVES * K_WORDS], fb[K_WORDS];
+#pragma unroll
+    for (uint32_t i = 0; i < HALVES * K_WORDS; i++)
+        fa[i] = ck_ld(in_a + (g + i % HALVES * 8) * K + q + i / HALVES * 4);
+#pragma unroll
+    for (uint32_t i = 0; i < K_WORDS; i++) fb[i] = ck_ld(in_b + g * K + q + i * 4);
+#pragma unroll
+    for (uint32_t i = 0; i < 2 * HALVES; i++)
+        c[i] = ck_ld(in_c + (g + i / 2 * 8) * 8 + 2 * q + i % 2);
+    shape::mma(c, fa, fb);
+#pragma unroll
+    for (uint32_t i = 0; i < 2 * HALVES; i++)
+        ck_st(out + (g + i / 2 * 8) * 8 + 2 * q + i % 2, c[i]);
+}
+
+#define TEST_MMA(shape, T, rows, k_words)                                                        \
+    struct shape {                                                                               \
+        CK_DEV void mma(T *c, const uint32_t *a, const uint32_t *b) { ck_mma_##shape(c, a, b); } \
+    };                                                                                           \
+    CK_KERNEL_OF(k_test_mma_##shape, k_test_args, 32) { test_mma<shape, T, rows, k_words>(a); }
+
+TEST_MMA(m8n8k16_s8, int, 8, 1)
+TEST_MMA(m16n8k8_f16, float, 16, 1)
+#if CK_ARCH >= 800
+TEST_MMA(m16n8k16_s8, int, 16, 1)
+TEST_MMA(m16n8k32_s8, int, 16, 2)
+TEST_MMA(m16n8k16_f16, float, 16, 2)
+TEST_MMA(m16n8k16_bf16, float, 16, 2)
+#endif
+
+/* in: 32 rows of 4 words; out: 4 words for each lane.  Lane l names row n * l modulo 32, `mode`
+ * bytes into it. */
+CK_KERNEL_OF(k_test_ldmatrix, k_test_args, 32) {
+    CK_SHARED(uint32_t, rows, 32 * 4 + 4);
+    uint32_t r[4];
+    for (uint32_t i = 0; i < 4; i++)
+        rows[ck_lane() * 4 + i] = ck_ld((const uint32_t *)a.in + ck_lane() * 4 + i);
+    ck_syncwarp();
+    ck_ldmatrix_x4(r, (const uint8_t *)rows + ck_lane() * a.n % 32 * 16 + a.mode);
+    for (uint32_t i = 0; i < 4; i++) ck_st((uint32_t *)a.out + ck_lane() * 4 + i, r[i]);
+}

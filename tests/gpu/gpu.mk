@@ -9,7 +9,7 @@ GPU_DIR  := tests/gpu
 GPU_CU   := $(CU_BUILD)/tests
 GPU_CARD := $(B)/$(GPU_DIR)/card.o $(B)/$(GPU_DIR)/line.o $(GPU_B)/card_blobs.o $(LIBOBJ)
 GPU_RIG  := $(filter-out %/test_k_math.o,$(patsubst %.c,$(B)/%.o,$(wildcard tests/cudasim/test_k_*.c))) \
-            $(foreach f,rig oracle packed_weight product_rig quantized test_words,$(B)/tests/cudasim/$(f).o) \
+            $(foreach f,rig oracle packed_weight product_rig quantized test_words test_mma,$(B)/tests/cudasim/$(f).o) \
             $(B)/$(GPU_DIR)/rig_card.o
 GPU_TOOLS := $(GPU_B)/check $(GPU_B)/bench
 GPU_CU_DEPS := $(wildcard $(GPU_DIR)/*.cu $(GPU_DIR)/bench_fill.h tests/cudasim/kernels_test.*) $(CU_DEPS)
@@ -28,7 +28,7 @@ build/cuda-clang/tests/%.ptx: $(GPU_DIR)/%.cu $(GPU_CU_DEPS)
 	@mkdir -p $(@D)
 	@echo "  clang  $< (PTX)"
 	$(Q)$(CU_CLANG) -x cuda --cuda-gpu-arch=sm_75 --cuda-device-only -nocudainc -nocudalib \
-	    -Wno-unknown-cuda-version -fdeclspec $(CU_FLAGS) -Itests -S -o $@ $<
+	    -Wno-unknown-cuda-version -fdeclspec $(CU_CLANG_ISA) $(CU_FLAGS) -Itests -S -o $@ $<
 
 $(GPU_B)/card_blobs.c: $(if $(NVCC),$(GPU_CU)/card_kernels.fatbin) $(if $(CU_PTX),$(GPU_CU)/card_kernels.ptx) tools/gen_blobs.sh
 	@mkdir -p $(@D)

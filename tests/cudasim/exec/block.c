@@ -23,8 +23,9 @@
 
 enum { FIBER_SETS = SIM_TSAN ? 2 : 1 };
 
-typedef enum meeting { MEET_SYNC, MEET_SHUFFLE, MEET_BALLOT } meeting;
-static const char *const MEETING_NAMES[] = {"in ck_syncwarp", "in a shuffle", "in a ballot"};
+typedef enum meeting { MEET_SYNC, MEET_SHUFFLE, MEET_BALLOT, MEET_MMA, MEET_LDMATRIX } meeting;
+static const char *const MEETING_NAMES[] = {"in ck_syncwarp", "in a shuffle", "in a ballot",
+                                            "in an mma", "in an ldmatrix"};
 
 typedef enum thread_state { RUNS, IN_BARRIER, IN_WARP_OP, ENDED } thread_state;
 
@@ -40,6 +41,7 @@ typedef struct sim_warp {
     meeting kind; /* of the first that arrived */
     uint32_t ballot[2];
     uint32_t value[2][SIM_WARP_LANES];
+    _Alignas(16) uint32_t gathered[2][SIM_GATHER_WORDS * SIM_WARP_LANES];
 } sim_warp;
 
 static fiber fibers[FIBER_SETS][SIM_BLOCK_THREADS_MAX];
@@ -148,12 +150,14 @@ void sim_fence(void) {
 /* --- warp operations -------------------- */
 
 static void complete_meeting(sim_warp *w, uint32_t warp) {
+    const bool mma = w->kind == MEET_MMA;
     w->arrived = 0;
     for (uint32_t i = 0; i < SIM_WARP_LANES; i++)
         block.thread[warp * SIM_WARP_LANES + i].state = RUNS;
     set_runnable(running()->position / SIM_WARP_LANES, UINT32_MAX);
     if (sim_now.counters == NULL) return;
     sim_now.counters->warp_ops++;
+    sim_now.counters->mma += mma;
     sim_sectors_flush(warp);
 }
 
@@ -195,6 +199,20 @@ uint32_t sim_warp_ballot(bool predicate) {
     *ballot |= (uint32_t)predicate << sim_here.tid % SIM_WARP_LANES;
     meet(me, MEET_BALLOT);
     return *ballot;
+}
+
+void sim_fail_misaligned_row(const void *row) {
+    SIM_FAIL(SIM_MISALIGNED, "has a row of an ldmatrix at %p, which is not 16-aligned", row);
+}
+
+const uint32_t *sim_warp_gather(sim_gather what, const uint32_t *words, uint32_t count) {
+    sim_thread *me = running();
+    sim_warp *w = &block.warp[sim_here.tid / SIM_WARP_LANES];
+    uint32_t *slots = w->gathered[me->warp_ops & 1u];
+    for (uint32_t i = 0; i < count; i++)
+        slots[i * SIM_WARP_LANES + sim_here.tid % SIM_WARP_LANES] = words[i];
+    meet(me, what == SIM_GATHER_MMA ? MEET_MMA : MEET_LDMATRIX);
+    return slots;
 }
 
 /* --- a block from begin to end -------------------- */

@@ -50,6 +50,13 @@ void sim_block_sync(void);
 void sim_warp_sync(void);
 uint32_t sim_warp_shuffle(uint32_t value, uint32_t from_lane);
 uint32_t sim_warp_ballot(bool predicate);
+
+/* What all lanes of the warp bring to one instruction: word w of lane l is [w * SIM_WARP_LANES + l]
+ * of the result, 16-aligned, until this lane's next warp operation. */
+enum { SIM_GATHER_WORDS = 6 };
+typedef enum sim_gather { SIM_GATHER_MMA, SIM_GATHER_LDMATRIX } sim_gather;
+void sim_fail_misaligned_row(const void *row); /* of an ldmatrix: the launch ends */
+const uint32_t *sim_warp_gather(sim_gather what, const uint32_t *words, uint32_t count);
 void sim_fence(void);
 void sim_count_dp4a(void);
 
