@@ -137,6 +137,7 @@ static void print_times(const bench_case *c, const double *sorted, uint32_t n) {
     json_kv_uint(&l.w, "launches", c->launches);
     json_kv_uint(&l.w, "bytes", c->bytes);
     json_kv_f64(&l.w, "gb_per_s", (double)c->bytes / sorted[n / 2] * 1e-3);
+    if (c->ops > 0) json_kv_f64(&l.w, "tops", (double)c->ops / sorted[n / 2] * 1e-6);
     line_end(&l);
 }
 

@@ -50,11 +50,12 @@ NODISCARD status bench_check_out(bench *b, const char *name, uint64_t at, size_t
 /* --- cases -------------------- */
 
 typedef struct bench_case {
-    char name[64];                                    /* "gemv q4_k [4096, 4096] x 1" */
-    const char *kernel;                               /* "k_gemv_q4_k_n1" */
-    uint64_t bytes;                                   /* that have to move for one launch */
-    uint32_t launches;                                /* of a group */
-    void *work;                                       /* of `launch` */
+    char name[64];      /* "gemv q4_k [4096, 4096] x 1" */
+    const char *kernel; /* "k_gemv_q4_k_n1" */
+    uint64_t bytes;     /* that have to move for one launch */
+    uint64_t ops;       /* multiplications and additions of one launch; 0: none to tell of */
+    uint32_t launches;  /* of a group */
+    void *work;         /* of `launch` */
     void (*launch)(bench *b, void *work, uint32_t i); /* queues the i-th of a group */
 } bench_case;
 

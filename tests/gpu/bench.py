@@ -114,6 +114,11 @@ def percent(fraction):
     return "" if fraction is None else f"{100 * fraction:.1f} %"
 
 
+def share(row):
+    """Of what copies reach; of what computes more than it reads, how much it computes."""
+    return f"{row['tops']:.1f} TOPS" if "tops" in row else percent(row.get("of_copy"))
+
+
 def table_rows(paths, models):
     for path in paths:
         code = path.get("card", {}).get("code", path["path"])
@@ -122,7 +127,7 @@ def table_rows(paths, models):
                 yield [row["name"], code, "", "", row["why"]]
                 continue
             rate = f"{row['gb_per_s']:.1f}" if row.get("bytes") else ""
-            yield [row["name"], code, f"{row['us']:.1f}", rate, percent(row.get("of_copy"))]
+            yield [row["name"], code, f"{row['us']:.1f}", rate, share(row)]
     for model in models:
         for test in model.get("rows", ()):
             speed = f"{test['tokens_per_s']:.1f} tok/s"

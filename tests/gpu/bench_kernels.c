@@ -12,7 +12,15 @@
 #include "base/os.h"
 #include "gpu/bench.h"
 
-enum { DIM = 4096, FFN = 14336, TOKENS = 128256, HEADS = 32, KV_HEADS = 8, HEAD_DIM = 128 };
+enum {
+    DIM = 4096,
+    FFN = 14336,
+    TOKENS = 128256,
+    HEADS = 32,
+    KV_HEADS = 8,
+    HEAD_DIM = 128,
+    PROMPT = 512
+};
 enum { SUMS_PER = 32 }; /* elements that share a ck_sums */
 
 /* n / scale, but not less than least. */
@@ -133,6 +141,7 @@ typedef struct gemv_work {
     uint32_t copies;
     uint64_t copy_bytes; /* from one copy of the weights to the next */
     uint64_t bytes;      /* of weights, x and out */
+    bool of_prompt;      /* k_gemm_* */
     size_t out_floats;
 } gemv_work;
 
@@ -176,7 +185,9 @@ static status take_weights(bench *b, const gemv_form *f, gemv_work *w,
 static status take_input(bench *b, const gemv_form *f, gemv_work *w, uint32_t x_rows,
                          uint64_t *bytes, error *err) {
     const size_t n = (size_t)x_rows * w->args.w.cols, sums = n / SUMS_PER * sizeof(ck_sums);
-    TRY(bench_put(b, &x_rows, sizeof x_rows, &w->args.count, err));
+    const uint32_t range[] = {0, x_rows}; /* of k_gemm_*; k_gemv_* count to its end */
+    TRY(bench_put(b, range, sizeof range, &w->args.count, err));
+    if (!w->of_prompt) w->args.count += sizeof range[0];
     if (f->form == CK_FORM_F16) {
         *bytes = n * sizeof(float);
         return bench_take(b, *bytes, &bench_f32, &w->args.x, err);
@@ -196,7 +207,7 @@ static status make_gemv(bench *b, const gemv_form *f, gemv_work *w, uint32_t x_r
     w->out_floats = (size_t)x_rows * m->rows;
     const size_t x_room = (size_t)x_rows * m->cols * sizeof(float) + CUDA_ALIGN_BYTES;
     const size_t room = w->copies * w->copy_bytes + cuda_arena_cost(w->out_floats * sizeof(float)) +
-                        2 * cuda_arena_cost(x_room) + cuda_arena_cost(sizeof x_rows);
+                        2 * cuda_arena_cost(x_room) + cuda_arena_cost(2 * sizeof x_rows);
     TRY(open_arena(b, f->name, room, err));
     TRY(take_weights(b, f, w, offsets, err));
     TRY(take_input(b, f, w, x_rows, &x_bytes, err));
@@ -211,8 +222,11 @@ static status bench_product(bench *b, const gemv_form *f, bench_case *c, gemv_wo
                             uint32_t x_rows, error *err) {
     if (!bench_wants(b, c->name)) return OK;
     w->args.out_stride = w->args.w.rows;
-    w->grid =
-        (card_grid){num_div_up_u32(w->args.w.rows, CK_GEMV_BLOCK_ROWS), 1, CK_GEMV_THREADS, 0};
+    const uint32_t rows = w->args.w.rows;
+    w->grid = w->of_prompt
+                  ? (card_grid){num_div_up_u32(x_rows, CK_GEMM_TILE),
+                                num_div_up_u32(rows, CK_GEMM_TILE), CK_GEMM_THREADS, 0}
+                  : (card_grid){num_div_up_u32(rows, CK_GEMV_BLOCK_ROWS), 1, CK_GEMV_THREADS, 0};
     TRY(card_find(b->card, c->kernel, &w->kernel, err));
     status st = make_gemv(b, f, w, x_rows, err);
     if (st == ERR_NOMEM) {
@@ -249,6 +263,30 @@ static status bench_halves(bench *b, const gemv_form *f, uint32_t rows, uint32_t
     bench_case c = {.kernel = kernel, .launch = launch_halves};
     (void)snprintf(c.name, sizeof c.name, "gemv %s 2 x [%u, %u] x %u", f->name, rows, cols, x_rows);
     return bench_product(b, f, &c, &w, x_rows, err);
+}
+
+/* Rows of a prompt, on tensor cores. */
+static status bench_gemm(bench *b, const gemv_form *f, uint32_t rows, uint32_t cols, error *err) {
+    char kernel[32];
+    const uint32_t x_rows = scaled(b, PROMPT, CK_GEMM_TILE);
+    gemv_work w = {
+        .args = {.w = {.rows = scaled(b, rows, CK_GEMM_TILE), .cols = cols, .form = f->form}},
+        .of_prompt = true};
+    (void)snprintf(kernel, sizeof kernel, "k_gemm_%s", f->name);
+    bench_case c = {.kernel = kernel,
+                    .ops = UINT64_C(2) * w.args.w.rows * cols * x_rows,
+                    .launch = launch_gemv};
+    (void)snprintf(c.name, sizeof c.name, "gemm %s [%u, %u] x %u", f->name, w.args.w.rows, cols,
+                   x_rows);
+    return bench_product(b, f, &c, &w, x_rows, err);
+}
+
+static status bench_gemms(bench *b, error *err) {
+    for (size_t f = 0; f < sizeof gemv_forms / sizeof gemv_forms[0]; f++) {
+        TRY(bench_gemm(b, &gemv_forms[f], DIM, DIM, err));
+        TRY(bench_gemm(b, &gemv_forms[f], FFN, DIM, err));
+    }
+    return OK;
 }
 
 static status bench_gemvs(bench *b, error *err) {
@@ -436,6 +474,7 @@ status bench_kernels(bench *b, error *err) {
     TRY(bench_copy(b, err));
     TRY(bench_launches_alone(b, err));
     TRY(bench_gemvs(b, err));
+    TRY(bench_gemms(b, err));
     for (uint32_t tokens = 1024; tokens <= 32768; tokens *= tokens == 1024 ? 8 : 4)
         TRY(bench_attention(b, tokens, err));
     TRY(bench_norm(b, 1, err));

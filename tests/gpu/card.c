@@ -58,6 +58,9 @@ status card_find(card *c, const char *name, card_kernel *out, error *err) {
     const cu_driver *d = &c->report.driver;
     for (int id = 0; id < CUDA_KERNEL_COUNT; id++)
         if (strcmp(cuda_kernel_name((cuda_kernel_id)id), name) == 0) {
+            if (c->dev.kernels[id].function == NULL)
+                return error_set(err, ERR_NOT_FOUND, "cuda: code path %d has no kernel %s",
+                                 c->dev.image.code_path, name);
             *out = (card_kernel){.id = (cuda_kernel_id)id, .name = name};
             return OK;
         }

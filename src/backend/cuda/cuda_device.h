@@ -25,7 +25,7 @@ typedef enum cuda_kernel_id {
 const char *cuda_kernel_name(cuda_kernel_id id); /* "k_norm" */
 
 typedef struct cuda_kernel {
-    cu_function function;
+    cu_function function;        /* NULL: the code path of this device has no such kernel */
     uint32_t threads_max;        /* its launch bound */
     uint32_t args_bytes;         /* of its argument struct */
     uint32_t shared_bytes;       /* static */

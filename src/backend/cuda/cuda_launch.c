@@ -72,7 +72,7 @@ status cuda_launch(cuda_device *dev, cuda_kernel_id id, uint32_t grid_x, uint32_
                    uint32_t threads, uint32_t shared_bytes, const void *args, size_t args_bytes) {
     ASSERT(id < CUDA_KERNEL_COUNT);
     const cuda_kernel *k = &dev->kernels[id];
-    ASSERT(args_bytes == k->args_bytes);
+    ASSERT(k->function != NULL && args_bytes == k->args_bytes);
     ASSERT(threads > 0 && threads <= k->threads_max);
     ASSERT(grid_x > 0 && grid_x <= INT32_MAX && grid_y > 0 && grid_y <= GRID_Y_MAX);
     if (dev->fault != CU_SUCCESS) return dev->failure.code;

@@ -15,8 +15,10 @@ enum { SHARED_DEFAULT_BYTES = 48 * 1024, JIT_LOG_BYTES = 2048 };
 static const struct {
     const char *file, *name;
     uint32_t args_bytes, threads_max;
+    int path_min; /* it is on code paths from this one on */
 } KERNELS[CUDA_KERNEL_COUNT] = {
-#define X(file, name, args, threads) {#file, #name, sizeof(args), threads},
+#define X(file, name, args, threads)    {#file, #name, sizeof(args), threads, 750},
+#define X800(file, name, args, threads) {#file, #name, sizeof(args), threads, 800},
 #include "kernels.def"
 #undef X
 };
@@ -144,7 +146,10 @@ status cuda_modules_load(cuda_device *dev, const cuda_images *images, error *err
         }
     }
     if (st != OK) return error_set(err, st, "%s", why.msg);
-    for (int id = 0; id < CUDA_KERNEL_COUNT; id++) TRY(find_kernel(dev, images, id, err));
+    for (int id = 0; id < CUDA_KERNEL_COUNT; id++) {
+        dev->kernels[id] = (cuda_kernel){0};
+        if (KERNELS[id].path_min <= dev->image.code_path) TRY(find_kernel(dev, images, id, err));
+    }
     return OK;
 }
 
