@@ -108,7 +108,8 @@ typedef struct batch {
     const uint32_t *pos;   /* [rows] position in the sequence */
     const uint32_t *seats; /* [rows] row of kv.tables that is the sequence's */
     const bool *prompt; /* [rows] the token was given, not generated: mode `fast` may round its row
-                           more; NULL: none was */
+                           more; NULL: none was.  backend_cuda wants all that were not given before
+                           all that were, as the engine has them */
     uint32_t runs_count;
     const batch_run *runs; /* [runs_count] cover all rows, in row order; no seat twice */
     uint32_t taken_rows;

@@ -238,6 +238,7 @@ static void add_row(engine *e, batch *b, const engine_row *row) {
     ASSERT(row->token >= 0 && (uint32_t)row->token < e->m->hparams.vocab);
     ASSERT(row->seat < e->opt.seats && row->pos < kv_seat_tokens(e->kv, row->seat));
     ASSERT(row->lora == NULL || e->loras != NULL);
+    ASSERT(row->prompt || b->rows == 0 || !e->prompt[b->rows - 1]);
     add_to_run(e, b, row);
     uint32_t r = b->rows++;
     e->tokens[r] = row->token;

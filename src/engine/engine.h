@@ -111,7 +111,8 @@ NODISCARD status engine_load(engine *e, const backend_progress *p, error *err);
 NODISCARD status engine_warm_up(engine *e, error *err);
 
 /* One row of a step.  Rows of one seat stand next to each other, and their positions ascend one by
- * one from the seat's first uncomputed one; an encoder's are the whole sequence. */
+ * one from the seat's first uncomputed one; an encoder's are the whole sequence.  Rows that were
+ * generated come before those that were given. */
 typedef struct engine_row {
     int32_t token;
     uint32_t pos;

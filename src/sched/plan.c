@@ -2,6 +2,8 @@
  *
  * The plan spends two budgets that it tracks locally: rows of the step, and free blocks.
  * Blocks that a preemption will give back are counted as free from that point on. */
+#include <string.h>
+
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/num.h"
@@ -132,9 +134,19 @@ static void plan_decode(planner *p, seq *q) {
     }
 }
 
+/* Are the tokens from `from` on such that were generated?  A sequence that was preempted has them
+ * behind its prompt when it is computed again. */
+static bool is_generated(const seq *q, uint32_t from) { return from >= q->request->prompt_count; }
+
+/* A chunk has rows of the prompt, or rows that were generated: a step computes these first. */
+static uint32_t chunk_rows_max(const planner *p, const seq *q, uint32_t from) {
+    const uint32_t end = is_generated(q, from) ? q->count : q->request->prompt_count;
+    return num_min_u32(end - from, p->rows_left);
+}
+
 /* The largest chunk of rows from `from` that budgets allow, given blocks_have already. */
 static uint32_t chunk_rows(const planner *p, const seq *q, uint32_t from, uint32_t blocks_have) {
-    uint32_t rows = num_min_u32(q->count - from, p->rows_left);
+    uint32_t rows = chunk_rows_max(p, q, from);
     if (from + rows == q->count && !may_finish(p, q)) rows--; /* all but the last row */
     uint64_t fits = ((uint64_t)blocks_have + p->blocks_free) * KV_BLOCK_TOKENS - from;
     return (uint32_t)num_min_u64(rows, fits);
@@ -143,7 +155,7 @@ static uint32_t chunk_rows(const planner *p, const seq *q, uint32_t from, uint32
 static void plan_prefill(planner *p, seq *q) {
     if (p->rows_left == 0 || is_preempted(p, q)) return;
     uint32_t have = kv_blocks_for(q->computed);
-    uint32_t whole = kv_blocks_for(q->computed + num_min_u32(q->count - q->computed, p->rows_left));
+    uint32_t whole = kv_blocks_for(q->computed + chunk_rows_max(p, q, q->computed));
     (void)make_room(p, q, whole - have);
     uint32_t rows = chunk_rows(p, q, q->computed, have);
     if (rows > 0) add_item(p, q, q->computed, rows, kv_blocks_for(q->computed + rows) - have);
@@ -225,6 +237,33 @@ static void unseat_parked(planner *p) {
     }
 }
 
+/* Rows that were generated before those of prompts; else the order stays. */
+static void put_generated_first(step_plan *plan) {
+    uint32_t first = 0;
+    for (uint32_t i = 0; i < plan->items_count; i++) {
+        const plan_item it = plan->items[i];
+        if (!is_generated(it.seq, it.from)) continue;
+        memmove(plan->items + first + 1, plan->items + first, (i - first) * sizeof it);
+        plan->items[first++] = it;
+    }
+}
+
+static void plan_passes(planner *p) {
+    const sched *s = p->s;
+    for (uint32_t i = 0; i < s->running_count; i++)
+        if (s->running[i]->state == SEQ_STATE_DECODE) plan_decode(p, s->running[i]);
+    for (uint32_t i = 0; i < s->running_count; i++)
+        if (s->running[i]->state == SEQ_STATE_PREFILL) plan_prefill(p, s->running[i]);
+    if (p->plan->preempts_count > 0) return; /* short of blocks: nobody new now */
+    uint32_t seats_left = s->opt.seats - s->running_count;
+    for (seq *q = s->waiting; q != NULL && seats_left > 0 && p->rows_left > 0; q = q->next) {
+        if (waits_for_leader(q) || q->request->credits == 0) continue;
+        if (!plan_admission(p, q)) break; /* first come, first served: no overtaking */
+        seats_left--;
+    }
+    if (p->rows_left > 0) unseat_parked(p);
+}
+
 void sched_plan(const sched *s, uint64_t now_ns, step_plan *out) {
     out->items_count = out->admits_count = out->preempts_count = out->rows = 0;
     planner p = {.s = s,
@@ -232,16 +271,6 @@ void sched_plan(const sched *s, uint64_t now_ns, step_plan *out) {
                  .plan = out,
                  .rows_left = row_budget(s),
                  .blocks_free = kv_blocks_free(s->kv)};
-    for (uint32_t i = 0; i < s->running_count; i++)
-        if (s->running[i]->state == SEQ_STATE_DECODE) plan_decode(&p, s->running[i]);
-    for (uint32_t i = 0; i < s->running_count; i++)
-        if (s->running[i]->state == SEQ_STATE_PREFILL) plan_prefill(&p, s->running[i]);
-    if (out->preempts_count > 0) return; /* short of blocks: nobody new now */
-    uint32_t seats_left = s->opt.seats - s->running_count;
-    for (seq *q = s->waiting; q != NULL && seats_left > 0 && p.rows_left > 0; q = q->next) {
-        if (waits_for_leader(q) || q->request->credits == 0) continue;
-        if (!plan_admission(&p, q)) break; /* first come, first served: no overtaking */
-        seats_left--;
-    }
-    if (p.rows_left > 0) unseat_parked(&p);
+    plan_passes(&p);
+    put_generated_first(out);
 }

@@ -15,6 +15,9 @@
  * token changes.  A sequence without credits is parked: it gets no rows, its blocks are the
  * first to go, and after a while its seat, too, when somebody waits for it.
  *
+ * A step's rows that were generated come before those of prompts, and a chunk has rows of one kind
+ * only: what was generated is computed again, after a preemption, in a chunk behind the prompt's.
+ *
  * Events go into the buffer given at creation as an open wire EVENTS frame.
  * Owner: the engine worker; engine thread only.  The clock is passed in. */
 #ifndef SCHED_SCHED_H

@@ -41,8 +41,11 @@ static uint32_t fill_rows(const rig_sequence *list, uint32_t count, uint32_t row
         const rig_sequence *s = &list[i];
         for (uint32_t at = s->done; at < s->count && at < s->done + rows; at++) {
             ASSERT(n < RIG_TOKENS_MAX);
-            step_rows[n] =
-                (engine_row){.token = s->ids[at], .pos = at, .seat = s->seat, .wants_logits = true};
+            step_rows[n] = (engine_row){.token = s->ids[at],
+                                        .pos = at,
+                                        .seat = s->seat,
+                                        .prompt = at < s->prompt_count,
+                                        .wants_logits = true};
             owner[n++] = i;
         }
     }
@@ -86,7 +89,7 @@ float *rig_all_logits(const model *m, const engine_options *opt, const int32_t *
                       uint32_t chunk) {
     engine *e = open_or_fail(m, opt);
     if (e == NULL) return NULL;
-    rig_sequence s = {.ids = ids, .count = count, .seat = 3};
+    rig_sequence s = {.ids = ids, .count = count, .prompt_count = opt->fast ? count : 0, .seat = 3};
     s.logits = calloc((size_t)count * engine_logits_cols(e), sizeof *s.logits);
     while (s.done < count) rig_advance(e, &s, 1, chunk);
     engine_close(e);
@@ -97,7 +100,7 @@ float *rig_all_hidden(const model *m, const engine_options *opt, const int32_t *
                       uint32_t chunk) {
     engine *e = open_or_fail(m, opt);
     if (e == NULL) return NULL;
-    rig_sequence s = {.ids = ids, .count = count, .seat = 3};
+    rig_sequence s = {.ids = ids, .count = count, .prompt_count = opt->fast ? count : 0, .seat = 3};
     s.hidden = calloc((size_t)count * engine_hidden_cols(e), sizeof *s.hidden);
     while (s.done < count) rig_advance(e, &s, 1, chunk);
     engine_close(e);

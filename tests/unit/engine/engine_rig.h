@@ -25,7 +25,8 @@ engine_options rig_options(const rig_engine *e, dtype kv_type, uint32_t ctx_max)
 /* A sequence being computed: which ids, how far, and where its logits go. */
 typedef struct rig_sequence {
     const int32_t *ids;
-    uint32_t count; /* ids */
+    uint32_t count;        /* ids */
+    uint32_t prompt_count; /* the first so many were given; no step has rows of both kinds */
     uint32_t seat;
     uint32_t done;
     float *logits; /* [count, vocab], filled as it goes; or NULL */
@@ -35,8 +36,9 @@ typedef struct rig_sequence {
 /* Compute up to `rows` further tokens of each sequence in one step, and keep what they give. */
 void rig_advance(engine *e, rig_sequence *list, uint32_t count, uint32_t rows);
 
-/* Logits [count, vocab] of all positions in chunks of `chunk` rows on a fresh engine; the
- * caller frees.  NULL, after a failed CHECK, when the engine does not open. */
+/* Logits [count, vocab] of all positions in chunks of `chunk` rows on a fresh engine, all of a
+ * prompt in mode `fast`; the caller frees.  NULL, after a failed CHECK, when the engine does not
+ * open. */
 float *rig_all_logits(const model *m, const engine_options *opt, const int32_t *ids, uint32_t count,
                       uint32_t chunk);
 /* The same for hidden states [count, n_embd]. */

@@ -116,6 +116,41 @@ TEST(sched_without_memory_fails_one_request_and_goes_on_with_the_others) {
     }
 }
 
+/* Rows of the last turn that were generated; none may stand behind one of a prompt. */
+static uint32_t generated_rows(const rig *r) {
+    uint32_t n = 0;
+    while (n < r->plan->rows && !r->rows[n].prompt) n++;
+    for (uint32_t i = n; i < r->plan->rows; i++) CHECK(r->rows[i].prompt);
+    return n;
+}
+
+/* Sequence 1 gives its seat away with three tokens, and is computed again: its prompt, and in the
+ * next step, before the prompt that is new then, what was generated. */
+TEST(sched_has_the_rows_that_were_generated_before_those_of_prompts) {
+    rig *r = open_rig(2, 16);
+    submit(r, 1, 4, 1, 3);
+    for (int i = 0; i < 4; i++) (void)turn(r);
+    CHECK_EQ(sched_counters_get(r->s).parked, 1);
+    submit(r, 2, 5, 1, 100);
+    submit(r, 3, 30, 1, 100);
+    r->now_ns += 1500000000u;
+    while (sched_counters_get(r->s).preemptions == 0) {
+        (void)turn(r);
+        (void)generated_rows(r);
+    }
+    sched_credit(r->s, 1, 100);
+    sched_cancel(r->s, 2, GEN_CHOICE_ALL, r->now_ns);
+    CHECK_EQ(turn(r), 34); /* the prompts of 1, the head of the queue, and of 3 */
+    CHECK_EQ(generated_rows(r), 0);
+    sched_cancel(r->s, 3, GEN_CHOICE_ALL, r->now_ns);
+    submit(r, 4, 9, 1, 100);
+    CHECK_EQ(turn(r), 3 + 9);
+    CHECK_EQ(generated_rows(r), 3);
+    CHECK_EQ(turn(r), 2);
+    CHECK_EQ(generated_rows(r), 2);
+    close_rig(r);
+}
+
 TEST(sched_drain_ends_what_runs_and_what_waits) {
     rig *r = open_rig(1, 16);
     submit(r, 1, 4, 2, 100);
