@@ -13,10 +13,13 @@
  *   F32, F16, BF16, rows dequantized to f32
  *                        1e-11 (f32 accumulation; the weights are read exactly); on matrix units
  *                        prompts with F16 and BF16 in mode fast 1e-4 (both sides in bf16)
- * of cuda against ref, in either mode, which compute alike:
+ * of cuda against ref:
  *   quantized weights    1e-4 (activations rounded to 8 bits per block of 32, whole sums; those
- *                        of the output matrix to 15 bits)
- *   F32, F16, BF16       1e-6 (f32 accumulation), also of types that are stored as F16 there */
+ *                        of the output matrix to 15 bits); prompts in mode fast the same, in
+ *                        another order of sums
+ *   F32, F16, BF16       1e-6 (f32 accumulation), also of types that are stored as F16 there;
+ *                        prompts in mode fast 1e-4 (activations in the type of the weights, but for
+ *                        F32 and, on cards before 8.0, BF16) */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 

@@ -24,6 +24,7 @@ typedef struct lab {
     kv_layout kv; /* kv_heads 0: no cache */
     uint32_t seats;
     uint32_t kv_tokens; /* of a seat */
+    bool fast;          /* numerics; ref is exact all the same */
 } lab;
 
 lab *lab_begin(uint32_t rows, uint32_t ctx_max);

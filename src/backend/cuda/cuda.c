@@ -118,7 +118,7 @@ static status open_parts(backend *b, const backend_options *opt, error *err) {
                         err));
     TRY(open_pinned(b, err));
     const cuda_bases bases = {.weights = b->weights.base, .workspace = b->workspace.base};
-    return cuda_lower(&b->lowered, &b->layout, bases, err);
+    return cuda_lower(&b->lowered, &b->layout, bases, opt->fast ? &b->dev : NULL, err);
 }
 
 static status cuda_open(backend **out, const program *p, const backend_options *opt, error *err) {
@@ -147,7 +147,7 @@ static status cuda_memory(backend *b, size_t kv_bytes, size_t state_bytes, void 
 }
 
 static void cuda_report(const backend *b, backend_report *out) {
-    *out = (backend_report){.numerics = "fast",
+    *out = (backend_report){.numerics = b->lowered.prompt_products > 0 ? "fast" : "exact",
                             .tasks = b->lowered.count_for_one,
                             .ops_fused = b->lowered.ops_fused,
                             .ops_unfused = b->lowered.ops_unfused};

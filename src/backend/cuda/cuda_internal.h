@@ -101,7 +101,7 @@ typedef struct cuda_layout {
     uint32_t ropes_count, ropes_cap;
     cuda_descriptor desc;
     cuda_sample sample;
-    uint64_t sample_at; /* into the workspace */
+    uint64_t sample_at;                     /* into the workspace */
     uint64_t codes_at, sums_at, desc_at;    /* into the workspace; that of values is 0 */
     uint64_t parts_at;                      /* u64 [head, blocks of a row], of k_argmax */
     uint64_t gated_codes_at, gated_sums_at; /* of one row: k_gemvt_* reads and writes codes */
@@ -177,6 +177,10 @@ typedef struct cuda_launch_entry {
     row_set rows;
     uint32_t width;
     uint32_t per_row; /* blocks along rows for each of them: 1, or the used experts */
+    cuda_kernel_id prompt;
+    uint32_t
+        prompt_tiles; /* > 0: `prompt` with so many blocks along w computes the rows of prompts,
+                              `kernel` and `many` those that were generated */
     uint32_t shared_bytes;
     uint32_t args_at, args_bytes; /* into cuda_lowered.args */
     cuda_patch patch;
@@ -194,6 +198,7 @@ struct cuda_lowered {
     uint8_t *args;          /* owned; [args_bytes] */
     size_t args_bytes, args_cap;
     uint32_t ops_fused, ops_unfused;
+    uint32_t prompt_products; /* launches with a kernel for prompts */
 };
 
 /* Where the arenas begin; what batches bring is patched in later. */
@@ -201,7 +206,10 @@ typedef struct cuda_bases {
     cu_ptr weights, workspace;
 } cuda_bases;
 
-NODISCARD status cuda_lower(cuda_lowered *out, const cuda_layout *l, cuda_bases bases, error *err);
+/* prompts: in mode `fast` the device whose kernels for the rows of prompts are used, where it has
+ * them; NULL: all rows are computed alike. */
+NODISCARD status cuda_lower(cuda_lowered *out, const cuda_layout *l, cuda_bases bases,
+                            const cuda_device *prompts, error *err);
 void cuda_lowered_deinit(cuda_lowered *l); /* harmless when zeroed */
 
 /* --- graphs -------------------- */
@@ -255,8 +263,9 @@ step_result cuda_step(backend *b, const batch *in);
 typedef struct cuda_step_rows {
     uint32_t of[3]; /* row_set */
     uint32_t runs;
-    bool best;    /* of some head rows only the best is wanted */
-    bool sampled; /* of some a drawn token */
+    uint32_t generated; /* of all rows, those that are not of prompts */
+    bool best;          /* of some head rows only the best is wanted */
+    bool sampled;       /* of some a drawn token */
 } cuda_step_rows;
 
 /* Steps that have the same launches. */

@@ -37,6 +37,12 @@ cu_ptr lower_count_runs(const lowering *w) {
     return lower_descriptor(w, w->l->desc.counts + offsetof(ck_counts, runs));
 }
 
+cu_ptr lower_count_generated(const lowering *w) {
+    _Static_assert(offsetof(ck_counts, rows) == offsetof(ck_counts, generated) + sizeof(uint32_t),
+                   "k_gemm_* read both");
+    return lower_descriptor(w, w->l->desc.counts + offsetof(ck_counts, generated));
+}
+
 ck_matrix lower_matrix(const lowering *w, uint32_t op_idx) {
     return cuda_matrix(cuda_weight_of(w->l, op_idx), w->bases.weights);
 }
@@ -80,6 +86,7 @@ status lower_emit(lowering *w, const cuda_launch_entry *e, const void *args, siz
     if (entry->when == CUDA_ALWAYS || entry->when == CUDA_FOR_ONE_ROW) out->count_for_one++;
     if (entry->per_row == 0) entry->per_row = 1;
     if (entry->width == 0) entry->width = 1;
+    out->prompt_products += entry->prompt_tiles > 0;
     entry->args_at = (uint32_t)out->args_bytes;
     entry->args_bytes = (uint32_t)args_bytes;
     memcpy(out->args + out->args_bytes, args, args_bytes);
@@ -164,9 +171,15 @@ static status lower_ops(lowering *w, error *err) {
     return OK;
 }
 
-status cuda_lower(cuda_lowered *out, const cuda_layout *l, cuda_bases bases, error *err) {
-    lowering w = {
-        .out = out, .l = l, .p = l->p, .bases = bases, .codes_of = VALUE_NONE, .gated = VALUE_NONE};
+status cuda_lower(cuda_lowered *out, const cuda_layout *l, cuda_bases bases,
+                  const cuda_device *prompts, error *err) {
+    lowering w = {.out = out,
+                  .l = l,
+                  .p = l->p,
+                  .bases = bases,
+                  .prompts = prompts,
+                  .codes_of = VALUE_NONE,
+                  .gated = VALUE_NONE};
     *out = (cuda_lowered){0};
     w.done = mem_try_calloc(l->p->ops_count, sizeof *w.done);
     w.only_codes = mem_try_calloc(l->p->values_count, sizeof *w.only_codes);

@@ -14,6 +14,10 @@
  * with what comes behind (cuda_lower_tail.c): q, k, v, turns and write; attention; o, sum and norm;
  * gate, up and their product; down, sum and the next norm.
  *
+ * In mode `fast` a product over all rows is two launches with the same arguments where the device
+ * has a kernel for prompts: of the generated rows, and of those of prompts.  A step that has no
+ * rows of one kind has no launch for it.
+ *
  * A value is turned into codes once, however many products read it, as long as no other value was
  * in between: there is one place for codes, and one for a row of gates. */
 #ifndef BACKEND_CUDA_LOWER_H
@@ -32,7 +36,8 @@ typedef struct lowering {
     const cuda_layout *l;
     const program *p;
     cuda_bases bases;
-    value_id codes_of; /* whose codes are in their place; VALUE_NONE */
+    const cuda_device *prompts; /* whose kernels the rows of prompts get; NULL: those of all rows */
+    value_id codes_of;          /* whose codes are in their place; VALUE_NONE */
     value_id gated;    /* whose codes of a step of one row are in the place for gates; VALUE_NONE */
     cuda_when when;    /* for launches that are emitted now */
     lower_state *done; /* owned; [ops] */
@@ -47,6 +52,8 @@ cu_ptr lower_descriptor(const lowering *w, uint64_t offset);
 /* Where the step has the number of rows of this set, or of its runs. */
 cu_ptr lower_count(const lowering *w, row_set rows);
 cu_ptr lower_count_runs(const lowering *w);
+/* ... of rows that were generated, and behind it of all. */
+cu_ptr lower_count_generated(const lowering *w);
 ck_matrix lower_matrix(const lowering *w, uint32_t op_idx); /* the op's weight */
 
 /* A launch is described by what differs from one block per row. */

@@ -164,6 +164,52 @@ static product_kernels kernels_together(ck_form form) {
     return all[form];
 }
 
+/* --- products with the rows of prompts -------------------- */
+
+typedef struct prompt_kernels {
+    bool there;
+    cuda_kernel_id one, together;
+} prompt_kernels;
+
+/* Of F32 there is none, of BF16 on some code paths. */
+static prompt_kernels kernels_of_prompts(const lowering *w, ck_form form) {
+    static const prompt_kernels all[CK_FORM_COUNT] = {
+        [CK_FORM_F16] = {true, CUDA_k_gemm_f16, CUDA_k_gemms_f16},
+        [CK_FORM_BF16] = {true, CUDA_k_gemm_bf16, CUDA_k_gemms_bf16},
+        [CK_FORM_Q8_0] = {true, CUDA_k_gemm_q8_0, CUDA_k_gemms_q8_0},
+        [CK_FORM_Q4_0] = {true, CUDA_k_gemm_q4_0, CUDA_k_gemms_q4_0},
+        [CK_FORM_Q4_K] = {true, CUDA_k_gemm_q4_k, CUDA_k_gemms_q4_k},
+        [CK_FORM_Q5_K] = {true, CUDA_k_gemm_q5_k, CUDA_k_gemms_q5_k},
+        [CK_FORM_Q6_K] = {true, CUDA_k_gemm_q6_k, CUDA_k_gemms_q6_k}};
+    prompt_kernels k = all[form];
+    k.there = k.there && w->prompts->kernels[k.one].function != NULL;
+    return k;
+}
+
+/* Do the rows of prompts have a kernel of their own in this product?  Only whole batches have any:
+ * rows that are taken are few. */
+static bool has_prompts(const lowering *w, uint32_t op_idx) {
+    return w->prompts != NULL && lower_rows(w, &w->p->ops[op_idx]) == ROWS_ALL &&
+           kernels_of_prompts(w, cuda_weight_of(w->l, op_idx)->form).there;
+}
+
+/* Blocks along the rows of w of all these products. */
+static uint32_t prompt_tiles(const lowering *w, uint32_t op_idx, uint32_t count) {
+    uint32_t tiles = 0;
+    for (uint32_t i = 0; i < count; i++)
+        tiles += lower_blocks(w->p->ops[op_idx + i].w.rows, CK_GEMM_TILE);
+    return tiles;
+}
+
+static void add_prompts(const lowering *w, uint32_t op_idx, uint32_t count, cuda_launch_entry *e) {
+    if (!has_prompts(w, op_idx)) return;
+    const prompt_kernels k = kernels_of_prompts(w, cuda_weight_of(w->l, op_idx)->form);
+    e->prompt = count > 1 ? k.together : k.one;
+    e->prompt_tiles = prompt_tiles(w, op_idx, count);
+}
+
+/* --- launches of products -------------------- */
+
 static cuda_launch_entry product_entry(const lowering *w, uint32_t op_idx, product_kernels k) {
     const op *o = &w->p->ops[op_idx];
     return (cuda_launch_entry){.kernel = k.one,
@@ -181,7 +227,8 @@ static k_gemv_args product_args(const lowering *w, uint32_t op_idx, operand in) 
                          .sums = in.sums,
                          .bias = lower_floats(w, o->row, o->w.rows),
                          .out = lower_value(w, o->out),
-                         .count = lower_count(w, lower_rows(w, o)),
+                         .count = has_prompts(w, op_idx) ? lower_count_generated(w)
+                                                         : lower_count(w, lower_rows(w, o)),
                          .out_stride = o->w.rows};
 }
 
@@ -223,6 +270,7 @@ static cuda_launch_entry describe_products(lowering *w, uint32_t op_idx, uint32_
         e.width += lower_blocks(w->p->ops[op_idx + i].w.rows, CK_GEMV_BLOCK_ROWS);
         w->done[op_idx + i] = LOWER_FUSED;
     }
+    add_prompts(w, op_idx, count, &e);
     if (add != NULL) {
         out->of[0].out = lower_value(w, add->out);
         out->of[0].add = lower_value(w, add->in[add->in[0] == o->out ? 1 : 0]);
@@ -254,6 +302,7 @@ status lower_matmul(lowering *w, uint32_t op_idx, error *err) {
         a.of[i].sums = in.one_sums;
     }
     e.when = CUDA_FOR_ONE_ROW;
+    e.prompt_tiles = 0; /* the row is none of a prompt then */
     if (!goes_on) return emit_products(w, &e, &a, count, err);
     return lower_emit_tail(w, op_idx, &tail, &e, a.of, err);
 }

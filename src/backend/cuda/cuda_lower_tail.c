@@ -140,8 +140,7 @@ static void cover(lowering *w, uint32_t op_idx, const lower_tail *tail) {
 }
 
 status lower_emit_tail(lowering *w, uint32_t op_idx, const lower_tail *tail,
-                       const cuda_launch_entry *e, const k_gemv_args of[CK_GEMVS_MAX],
-                       error *err) {
+                       const cuda_launch_entry *e, const k_gemv_args of[CK_GEMVS_MAX], error *err) {
     k_gemvt_args a = {.tickets = w->bases.workspace + w->l->tickets_at, .tail = tail->kind};
     cuda_launch_entry apart, together = *e;
     memcpy(a.of, of, sizeof a.of);

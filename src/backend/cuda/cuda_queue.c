@@ -20,23 +20,44 @@ static uint32_t rows_of(const cuda_launch_entry *e, const cuda_step_rows *rows) 
     if (e->grid == CUDA_GRID_RUNS_Y) return rows->runs;
     if (e->when == CUDA_WHEN_BEST && !rows->best) return 0;
     if (e->when == CUDA_WHEN_SAMPLED && !rows->sampled) return 0;
+    if (e->prompt_tiles > 0) return rows->generated;
     return rows->of[e->rows];
 }
 
-static void launch(backend *b, const cuda_launch_entry *e, const cuda_step_rows *rows) {
-    const uint32_t n = rows_of(e, rows);
-    if (n == 0 || e->width == 0) return;
-    if (e->when == (n == 1 ? CUDA_FOR_MANY_ROWS : CUDA_FOR_ONE_ROW)) return;
+/* Is it one of the launches for such a number of rows?  A single row of a prompt has the launches of
+ * many where prompts have kernels of their own. */
+static bool is_for(const backend *b, const cuda_launch_entry *e, const cuda_step_rows *rows) {
+    const bool prompt =
+        b->lowered.prompt_products > 0 && e->rows == ROWS_ALL && rows->generated == 0;
+    const bool one = rows->of[e->rows] == 1 && !prompt;
+    return e->when != (one ? CUDA_FOR_MANY_ROWS : CUDA_FOR_ONE_ROW);
+}
+
+static void launch_rows(backend *b, const cuda_launch_entry *e, uint32_t n) {
     const bool many = n > 1 && e->many != e->kernel;
     const cuda_kernel_id kernel = many ? e->many : e->kernel;
     const uint32_t along = (many ? num_div_up_u32(n, e->many_rows) : n) * e->per_row;
     const uint32_t x = e->grid == CUDA_GRID_ROWS_X ? along : e->width;
     const uint32_t y = e->grid == CUDA_GRID_ROWS_X ? 1 : along;
-    const uint32_t idx = (uint32_t)(e - b->lowered.launches);
-    const bool measured = b->profile.tasks != NULL;
-    if (measured) cuda_profile_before(&b->profile, &b->dev, idx, cuda_kernel_name(kernel));
     (void)cuda_launch(&b->dev, kernel, x, y, b->dev.kernels[kernel].threads_max, e->shared_bytes,
                       b->lowered.args + e->args_at, e->args_bytes);
+}
+
+static void launch_prompts(backend *b, const cuda_launch_entry *e, uint32_t n) {
+    (void)cuda_launch(&b->dev, e->prompt, num_div_up_u32(n, CK_GEMM_TILE), e->prompt_tiles,
+                      CK_GEMM_THREADS, 0, b->lowered.args + e->args_at, e->args_bytes);
+}
+
+static void launch(backend *b, const cuda_launch_entry *e, const cuda_step_rows *rows) {
+    const uint32_t n = rows_of(e, rows);
+    const uint32_t prompts = e->prompt_tiles > 0 ? rows->of[e->rows] - rows->generated : 0;
+    if (e->width == 0 || n + prompts == 0 || !is_for(b, e, rows)) return;
+    const uint32_t idx = (uint32_t)(e - b->lowered.launches);
+    const bool measured = b->profile.tasks != NULL;
+    const cuda_kernel_id kernel = prompts > 0 ? e->prompt : n > 1 ? e->many : e->kernel;
+    if (measured) cuda_profile_before(&b->profile, &b->dev, idx, cuda_kernel_name(kernel));
+    if (n > 0) launch_rows(b, e, n);
+    if (prompts > 0) launch_prompts(b, e, prompts);
     if (measured) cuda_profile_after(&b->profile, &b->dev, idx);
 }
 
@@ -50,7 +71,8 @@ static void launch_all(backend *b, const cuda_step_rows *rows) {
 static cuda_graph *graph_for(backend *b, const cuda_step_rows *rows, uint32_t *rows_max) {
     const uint32_t n = rows->of[ROWS_ALL];
     const bool apart = b->dev.check_each_launch || b->profile.tasks != NULL;
-    if (b->graphs.refused || apart || rows->runs != n) return NULL;
+    const bool prompts = b->lowered.prompt_products > 0 && rows->generated < n;
+    if (b->graphs.refused || apart || prompts || rows->runs != n) return NULL;
     for (uint32_t size = 0; size < CUDA_GRAPH_SIZES; size++) {
         *rows_max = 1u << size;
         if (n <= *rows_max) return &b->graphs.of[size][cuda_graph_kind(rows)];
@@ -89,6 +111,7 @@ static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, uint32_t
                                         [ROWS_TAKEN] = num_min_u32(rows_max, b->p->max.taken),
                                         [ROWS_HEAD] = num_min_u32(rows_max, b->p->max.head)},
                                  .runs = num_min_u32(rows_max, b->layout.desc.sequences),
+                                 .generated = num_min_u32(rows_max, b->p->max.rows),
                                  .best = rows->best,
                                  .sampled = rows->sampled};
     cu_graph graph = NULL;

@@ -3,7 +3,8 @@
  * end tells whether all went well.
  *
  * Every launch has the same arguments in every step but for the memory that batches bring, which
- * changes rarely; how many rows there are is in the descriptor and in the grids. */
+ * changes rarely; how many rows there are, and where those of prompts begin, is in the descriptor
+ * and in the grids. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -92,12 +93,24 @@ static void describe_run(const backend *b, const batch *in, uint32_t idx, uint32
                *blocks * sizeof *table);
 }
 
+/* Rows of which none is of a prompt: the first so many. */
+static uint32_t generated_rows(const batch *in) {
+    if (in->prompt == NULL) return in->rows;
+    uint32_t n = 0;
+    while (n < in->rows && !in->prompt[n]) n++;
+    for (uint32_t r = n; r < in->rows; r++) ASSERT(in->prompt[r]);
+    return n;
+}
+
 /* Fill it; returns how much of it there is to send. */
 static size_t describe(const backend *b, const batch *in) {
     const cuda_descriptor *d = &b->layout.desc;
     ASSERT(in->runs_count <= d->sequences);
-    *(ck_counts *)desc_at(b, d->counts) = (ck_counts){
-        .rows = in->rows, .taken = in->taken_rows, .head = in->head_rows, .runs = in->runs_count};
+    *(ck_counts *)desc_at(b, d->counts) = (ck_counts){.generated = generated_rows(in),
+                                                      .rows = in->rows,
+                                                      .taken = in->taken_rows,
+                                                      .head = in->head_rows,
+                                                      .runs = in->runs_count};
     *(uint32_t *)desc_at(b, d->error) = 0;
     memcpy(desc_at(b, d->ids), in->tokens, in->rows * sizeof *in->tokens);
     memcpy(desc_at(b, d->pos), in->pos, in->rows * sizeof *in->pos);
@@ -201,6 +214,7 @@ static status run(backend *b, const batch *in, error *err) {
     const cuda_step_rows rows = {
         .of = {[ROWS_ALL] = in->rows, [ROWS_TAKEN] = in->taken_rows, [ROWS_HEAD] = in->head_rows},
         .runs = in->runs_count,
+        .generated = generated_rows(in),
         .best = in->best != NULL,
         .sampled = has_samples(in)};
     TRY(cuda_device_enter(&b->dev, err));
