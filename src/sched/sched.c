@@ -414,8 +414,10 @@ static engine_row row_of(const sched *s, const plan_item *it, uint32_t k) {
 static void fill_rows(const sched *s, const step_plan *plan, engine_row *rows) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < plan->items_count; i++)
-        for (uint32_t k = 0; k < plan->items[i].rows; k++)
-            rows[n++] = row_of(s, &plan->items[i], k);
+        for (uint32_t k = 0; k < plan->items[i].rows; k++, n++) {
+            rows[n] = row_of(s, &plan->items[i], k);
+            ASSERT(n == 0 || rows[n].prompt || !rows[n - 1].prompt); /* put_generated_first() */
+        }
     ASSERT(n == plan->rows);
 }
 

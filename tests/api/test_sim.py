@@ -116,11 +116,13 @@ def a_server_says_that_it_computes_on_the_gpu():
         health, model = said_of(server)
         check("Tesla T4" in health["gpu"], f"/health says {health['gpu']!r}")
         check(model["backend"].startswith("cuda"), f"backend {model['backend']!r}")
+        equal(model["numerics"], "fast", "numerics")
         check("Tesla T4" in model["device"], f"device {model['device']!r}")
         check(model["device_bytes"] > 0, "nothing is on the device")
         equal(model["fallback"], None, "reason for a fallback")
         reply = server.post("/v1/completions", {"prompt": "a", "max_tokens": 4}).must(200).json
         check(reply["timings"]["backend"].startswith("cuda"), f"timings {reply['timings']}")
+        equal(reply["timings"]["numerics"], "fast", "numerics of timings")
         check("used: Tesla T4" in server.stderr, "the log does not say what is used")
 
 
