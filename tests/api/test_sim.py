@@ -490,9 +490,10 @@ def the_bench_of_a_card_measures_every_kind():
     said, report = on_a_card("bench.py", "--dry", env=on_gpu())
     for path in report["paths"]:
         names = [row["name"] for row in path["rows"]]
-        equal(len(names), 3 + 6 * (4 + 1) * 2 + 3 + 2 + 2, f"rows of {path['path']}")
+        equal(len(names), 3 + 6 * (4 + 1) * 2 + 6 * 2 + 3 + 2 + 2, f"rows of {path['path']}")
         check(all(row["us"] > 0 for row in path["rows"]), "a time that is none")
     equal([len(model["rows"]) for model in report["models"]], [2], "tests of models")
+    check(" TOPS" in said, "products with prompts have no rate")
     check("no figure here is a card's" in said, f"nobody is warned: {said[-200:]!r}")
 
 
