@@ -24,11 +24,11 @@ from corpus.split import Split  # noqa: E402
 from corpus.words import PEOPLE, TOWNS  # noqa: E402
 
 # conversations of training; docs: per fact
-TRAIN = {"docs": 34, "arithmetic": 30000, "measure": 5000, "lists": 9500, "chat": 7000,
-         "stories": 2800, "copying": 8000, "json": 11000, "tools": 8500, "beside_tools": 900,
-         "talks": 7000, "tool_talks": 1500}
+TRAIN = {"docs": 42, "arithmetic": 26000, "measure": 5000, "lists": 9500, "chat": 7000,
+         "stories": 2800, "copying": 8000, "json": 10000, "tools": 9000, "tool_twins": 1400,
+         "beside_tools": 900, "talks": 7000, "tool_talks": 1500}
 EVAL = {"arithmetic": 400, "measure": 100, "lists": 200, "chat": 160, "stories": 60, "copying": 100,
-        "json": 300, "tools": 300, "beside_tools": 30, "talks": 100, "tool_talks": 40}
+        "json": 300, "tools": 300, "tool_twins": 0, "beside_tools": 30, "talks": 100, "tool_talks": 40}
 VALID_SHARE = 0.015
 COPIES = ("copying", "json", "tools")      # skills with values that are held out
 
@@ -45,7 +45,8 @@ def make_skills(seed, split, counts, held):
         out[name] = room.make(rng(name), split, counts[name], held)
     plain = [s for name in ("docs", "lists", "chat") for s in out[name] if talks.can_join(s)]
     beside = rng("beside_tools").sample(plain, counts["beside_tools"])
-    out["tools"] = tool_tasks.make(rng("tools"), split, counts["tools"], held, beside)
+    out["tools"] = tool_tasks.make(rng("tools"), split, counts["tools"], held, beside,
+                                   counts["tool_twins"])
     return out
 
 

@@ -6,8 +6,9 @@ first, so that no carry has to be known before it is there:
     47 + 38 = 77 + 8 = 85
     63 - 28 = 43 - 8 = 35
     12 - 47 = -(47 - 12) = -(37 - 2) = -35
-    47 * 38 = 47 * 30 + 47 * 8 = 1410 + 376 = 1710 + 76 = 1780 + 6 = 1786
-    376 / 8 = 320 / 8 + 56 / 8 = 40 + 7 = 47
+    47 * 8 = 320 + 56 = 376
+    47 * 38: 47 * 30 = 1200 + 210 = 1410, 47 * 8 = 320 + 56 = 376, 1410 + 376 = 1710 + 76 = 1780 + 6 = 1786
+    376 / 8: 37 = 8 * 4 + 5, 56 = 8 * 7, so 376 / 8 = 47
     96 / 24: 24 * 1 = 24, 24 * 2 = 48, 24 * 3 = 72, 24 * 4 = 96, so 96 / 24 = 4
 
 The result is always the last number of the answer.  A problem is held out by its operands: no
@@ -63,15 +64,26 @@ def difference(a, b):
     return " = ".join([f"{a} - {b}"] + steps + [str(a - b)])
 
 
+def is_simple(n):
+    """One digit, and a zero behind it or none: products of two such numbers are known by heart."""
+    return n < 10 or n % 10 == 0
+
+
+def simple_product(a, b):
+    """The line of work for a * b where one of them is simple: tens and ones of the other."""
+    n, factor = (a, b) if is_simple(b) else (b, a)
+    if is_simple(n) or factor in (0, 1, 10, 100, 1000):
+        return f"{a} * {b} = {a * b}"
+    return f"{a} * {b} = {n // 10 * 10 * factor} + {n % 10 * factor} = {a * b}"
+
+
 def product(a, b):
-    """The line of work for a * b.  Tens and factors of one digit need none."""
-    if a < 10 <= b:
-        return f"{a} * {b} = {a * b}"
-    if b % 10 == 0 or b < 10 or a % 10 == 0:
-        return f"{a} * {b} = {a * b}"
+    """The line of work for a * b: tens and ones of b where neither is simple."""
+    if is_simple(a) or is_simple(b):
+        return simple_product(a, b)
     tens, ones = b // 10 * 10, b % 10
-    steps = [f"{a} * {b}", f"{a} * {tens} + {a} * {ones}"] + digit_chain(a * tens, "+", a * ones)
-    return " = ".join(steps)
+    return f"{a} * {b}: " + ", ".join((simple_product(a, tens), simple_product(a, ones),
+                                       " = ".join(digit_chain(a * tens, "+", a * ones))))
 
 
 def quotient(a, b):
@@ -80,10 +92,12 @@ def quotient(a, b):
     if b >= 10 and q > 1:
         steps = [f"{b} * {k} = {b * k}" for k in range(1, q + 1)]
         return f"{a} / {b}: " + ", ".join(steps) + f", so {a} / {b} = {q}"
-    tens, ones = q // 10 * 10, q % 10
-    if tens and ones and b > 1:
-        return f"{a} / {b} = {tens * b} / {b} + {ones * b} / {b} = {tens} + {ones} = {q}"
-    return f"{a} / {b} = {q}"
+    if q < 10 or b == 1:
+        return f"{a} / {b} = {q}"
+    # long division: the first digits, what is left of them with the last digit behind it
+    first, left = a // 10, a // 10 % b
+    return (f"{a} / {b}: {first} = {b} * {q // 10} + {left}, {left * 10 + a % 10} = {b} * {q % 10}, "
+            f"so {a} / {b} = {q}")
 
 
 def work(a, op, b):

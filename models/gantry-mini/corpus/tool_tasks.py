@@ -164,6 +164,20 @@ def none_fits(rng, split, held):
                   tools=_shown(others), values=_values_of(offer, given))
 
 
+def twins(rng, split, held):
+    """The same wish twice: beside other tools its own one is there, or yet another one is.  Only
+    reading the tools tells the two apart, not how the wish is put."""
+    offer = Offer(rng, rng.choice(TOOLS))
+    given = offer.fill(rng, split, held)
+    question, found = _question(rng, offer, given), _values_of(offer, given)
+    others = [o for o in _offers(rng, offer, rng.randrange(2, 5)) if o is not offer]
+    there = others[1:] + [offer]
+    rng.shuffle(there)
+    return [Sample("tools", [user(question), calls(offer.call(given))], check="tools",
+                   tools=_shown(there), values=found),
+            Sample("tools", [user(question), assistant(NO_TOOL)], tools=_shown(others), values=found)]
+
+
 def beside_tools(rng, plain):
     """An ordinary question while tools are there: answered as if they were not."""
     offer = Offer(rng, rng.choice(TOOLS))
@@ -214,12 +228,15 @@ def machine_call(rng, split, held):
                   check="tools", tools=shown, values=found)
 
 
-KINDS = ((one_call, 0.34), (machine_call, 0.18), (parallel_calls, 0.18), (with_result, 0.2),
+ASKED = ((one_call, 0.34), (machine_call, 0.18), (parallel_calls, 0.18), (with_result, 0.2),
          (none_fits, 0.1))
+# of training the wishes without a tool are twins: alone they teach to refuse what is put alike
+TRAINED = ((one_call, 0.28), (machine_call, 0.28), (parallel_calls, 0.23), (with_result, 0.21))
 
 
-def make(rng, split, count, held, plain):
+def make(rng, split, count, held, plain, twin_count=0):
     """`plain` are samples of other skills, to be asked beside tools."""
-    out = [make_one(rng, split, held) for make_one, share in KINDS
+    out = [make_one(rng, split, held) for make_one, share in (ASKED if held else TRAINED)
            for _ in range(int(count * share))]
+    out += [s for _ in range(twin_count) for s in twins(rng, split, held)]
     return out + [beside_tools(rng, p) for p in plain]
