@@ -1,8 +1,8 @@
-/* gemv_tail.h - products of one row, and what is made of their results, in one launch (k_gemvt_args).
+/* gemv_tail.h - products of one row, and what is made of the results, in one launch (k_gemvt_args).
  *
  * Blocks that have a part of the same group of results count themselves in its ticket; who is last
- * sees the results of all and goes on with them, by the very code that a launch of its own would run
- * (Harris, Optimizing Parallel Reduction in CUDA; threadFenceReduction).  So nobody waits. */
+ * sees the results of all and goes on with them, by the very code that a launch of its own runs
+ * (the threadFenceReduction sample of CUDA).  So nobody waits. */
 #ifndef CUDA_GEMV_TAIL_H
 #define CUDA_GEMV_TAIL_H
 #include "act.h"

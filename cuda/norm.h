@@ -122,9 +122,9 @@ CK_DEV void write_columns(const k_norm_args &a, uint64_t row_at, const float *ro
     }
 }
 
-/* The row, whose columns begin at row_at, GROUPS groups at a time.  In shared memory: row [a.cols] if
- * a.in_shared, scales [GROUPS], part [NORM_SUMS / 32].  A batch of groups ends at a multiple of 32
- * columns, or at the end of the row. */
+/* The row, whose columns begin at row_at, GROUPS groups at a time.  In shared memory: row [a.cols]
+ * if a.in_shared, scales [GROUPS], part [NORM_SUMS / 32].  A batch of groups ends at a multiple of
+ * 32 columns, or at the end of the row. */
 template <uint32_t THREADS, uint32_t GROUPS>
 CK_DEV void norm_row(const k_norm_args &a, uint64_t row_at, float *row, group_scale *scales,
                      float *part) {

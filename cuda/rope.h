@@ -1,5 +1,5 @@
-/* rope.h - heads turned by the angles of their row's position: by a block of ROPE_THREADS, or element
- * by element on their way into the cache. */
+/* rope.h - heads turned by the angles of their row's position: by a block of ROPE_THREADS, or one
+ * element after the other on their way into the cache. */
 #ifndef CUDA_ROPE_H
 #define CUDA_ROPE_H
 #include "kv.h"

@@ -73,7 +73,7 @@ NODISCARD status bench_measure(bench *b, const bench_test *t, bench_row *out, er
 /* Every sequence as it is before the clock runs: empty, or `depth` tokens long. */
 NODISCARD status bench_prepare(bench *b, const bench_test *t, error *err);
 /* The steps of a test, once. */
-NODISCARD status bench_run(bench *b, const bench_test *t, error *err);
+NODISCARD status bench_run_test(bench *b, const bench_test *t, error *err);
 
 /* Where a prompt's first step and the last step of a generation spend their time; steps 0 where
  * there is no such test. */

@@ -40,7 +40,7 @@ static status run_steps(bench *b, const bench_test *t, uint32_t steps, profile *
     backend_profile parts[BACKEND_PARTS_MAX];
     for (uint32_t i = 0; i <= steps; i++) {
         TRY(bench_prepare(b, t, err));
-        TRY(bench_run(b, t, err));
+        TRY(bench_run_test(b, t, err));
         const uint32_t count = engine_profiled(b->engine, parts);
         if (i > 0) profile_add(to, parts, count, t->batch == 0 ? t->tokens : t->batch);
     }

@@ -63,14 +63,14 @@ status bench_prepare(bench *b, const bench_test *t, error *err) {
     return OK;
 }
 
-status bench_run(bench *b, const bench_test *t, error *err) {
+status bench_run_test(bench *b, const bench_test *t, error *err) {
     return t->batch == 0 ? read_prompt(b, 0, t->tokens, err) : generate(b, t, err);
 }
 
 static status run_once(bench *b, const bench_test *t, double *tokens_per_s, error *err) {
     TRY(bench_prepare(b, t, err));
     const uint64_t start_ns = os_now_ns();
-    TRY(bench_run(b, t, err));
+    TRY(bench_run_test(b, t, err));
     const double seconds = (double)(os_now_ns() - start_ns) / 1e9;
     *tokens_per_s = (double)t->tokens * num_max_u32(t->batch, 1) / seconds;
     return OK;

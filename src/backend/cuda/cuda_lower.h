@@ -10,9 +10,9 @@
  *   ROPE of q and of k, then KV_WRITE           k is turned on its way into the cache, q beside it;
  *                                               the norm of k may stand between the turns
  * A dense layer is nine launches: norm; q, k, v; turns and write; attention; o with the sum; norm;
- * gate, up; their product; down with the sum.  A step of one row has five of them, as products go on
- * with what comes behind (cuda_lower_tail.c): q, k, v, turns and write; attention; o, sum and norm;
- * gate, up and their product; down, sum and the next norm.
+ * gate, up; their product; down with the sum.  A step of one row has five of them, as products go
+ * on with what comes behind (cuda_lower_tail.c): q, k, v, turns and write; attention; o, sum and
+ * norm; gate, up and their product; down, sum and the next norm.
  *
  * In mode `fast` a product over all rows is two launches with the same arguments where the device
  * has a kernel for prompts: of the generated rows, and of those of prompts.  A step that has no
@@ -109,7 +109,7 @@ typedef struct lower_tail {
     uint32_t v_idx;  /* the product of v, where it is none of these products; else 0 */
     uint32_t groups;
 } lower_tail;
-/* Of the `count` products from op_idx on, whose sum with another value may be `add`; false: none. */
+/* Of the `count` products from op_idx on, which `add` may sum up with a value; false: none. */
 bool lower_find_tail(const lowering *w, uint32_t op_idx, uint32_t count, const op *add,
                      lower_tail *out);
 /* Both ways: the tail as launches of its own, for many rows, and `e` and its products with it, for

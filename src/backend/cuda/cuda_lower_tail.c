@@ -1,8 +1,8 @@
 /* cuda_lower_tail.c - what products of one row go on with, in the same launch.
  *
  * Of one row there is so little to do behind a product that a launch of its own costs more than the
- * work.  So the last blocks to finish do it (cuda/gemv_tail.h), with the arguments that the launch of
- * its own has for many rows:
+ * work.  So the last blocks to finish do it (cuda/gemv_tail.h), with the arguments of that launch,
+ * which there is for many rows:
  *   a product, or its sum with another value, then NORM    once all results are there
  *   two products, then ACT_MUL of them                     for each 32 results
  *   q, k and v, then their turns and KV_WRITE              for each head; v may have weights of

@@ -24,8 +24,8 @@ static uint32_t rows_of(const cuda_launch_entry *e, const cuda_step_rows *rows) 
     return rows->of[e->rows];
 }
 
-/* Is it one of the launches for such a number of rows?  A single row of a prompt has the launches of
- * many where prompts have kernels of their own. */
+/* Is it one of the launches for such a number of rows?  A single row of a prompt has the launches
+ * of many where prompts have kernels of their own. */
 static bool is_for(const backend *b, const cuda_launch_entry *e, const cuda_step_rows *rows) {
     const bool prompt =
         b->lowered.prompt_products > 0 && e->rows == ROWS_ALL && rows->generated == 0;
