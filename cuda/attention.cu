@@ -1,31 +1,16 @@
-/* attention.cu - keys and values into the cache, and attention over it, one query row per block.
+/* attention.cu - keys and values into the cache, and attention over it.
  *
- * k_attention.  A block of 4 warps has one query head of one row.  The row's 16-token blocks, from
- * the first in the window to the last seen, go to the warps in turn.  A warp takes a block of
- * tokens in two halves of work:
+ * k_attention: paged flash decoding (Dao et al. 2023) with the query heads of a head of keys and
+ * values in one block.  A row's span of tokens is cut into splits (cut_of), and a split is computed
+ * by one block (attention_split.h).  The splits of a row go
  *
- *   scores   8 lanes per key, 4 keys at a time: a lane has 8 elements (16 bytes of f16) of every 64
- *   values   as many lanes per token as its row has units of 8 elements, up to 32; with fewer than
- *            32, 2 or 4 tokens at a time; panels of 256 columns beyond that
+ *   alone   all to one block, which folds each into what it has so far; or
+ *   shared  in turn to the blocks of the row that the step's ck_splits says.  They leave what they
+ *           have of each split, take a ticket, and who gets the last one folds all of them.
  *
- * and keeps a running maximum, sum and weighted sum of values (online softmax, Milakov & Gimelshein
- * 2018), in powers of two.  At the end the warps' results are added in order.  What is summed in
- * which order follows from the span of tokens seen, so a row has the same bits in every batch.
- *
- * Lanes without work read what a neighbour reads and drop it: no address is formed from a token
- * that is not seen, and no branch stands between the loads. */
-#include "ck_math.h"
-#include "kv.h"
-
-enum {
-    TOKENS = CK_KV_BLOCK_TOKENS,
-    THREADS = 128,
-    WARPS = 4,
-    UNIT = 8,      /* elements that a lane has next to each other */
-    KEY_LANES = 8, /* that work on one key */
-    KEYS = 4,      /* that a lane works on: TOKENS * KEY_LANES / 32 */
-    PANELS = CK_ATTENTION_DIM_MAX / (32 * UNIT),
-};
+ * Splits are folded in ascending order by the same operations in both, so that what is summed in
+ * which order follows from the row's span only: a row has the same bits in every batch. */
+#include "attention_split.h"
 
 /* --- writing -------------------- */
 
@@ -41,326 +26,328 @@ CK_KERNEL(k_kv_write, 128) {
     kv_put(a.kv, to.v, a.kv.v_in_k ? k_dim : 0, v_dim, kv_plain{v});
 }
 
-/* --- reading -------------------- */
+/* --- the splits of a row -------------------- */
 
-typedef struct alignas(16) quad {
-    float x[4];
-} quad;
+/* Blocks of 16 tokens first .. end - 1, so many to a split. */
+typedef struct cut {
+    uint32_t first, end, per, count;
+} cut;
 
-/* UNIT elements of a row from `first` on.  ALIGNED: dim is a multiple of UNIT and rows are aligned
- * to 16 bytes; of a unit behind the row the last one is read.  Else what is behind it is 0. */
-template <ck_kv_type TYPE, bool ALIGNED>
-CK_DEV void load_unit(const kv_row &row, uint32_t first, uint32_t dim, float x[UNIT]) {
-    if (TYPE == CK_KV_Q8) {
-        const uint32_t c = ck_min_u(first, dim - UNIT);
-        const uint64_t codes = ck_ld((const uint64_t *)(row.at + c));
-        const float scale = ck_h2f(ck_ld((const uint16_t *)row.scales + c / CK_KV_Q8_GROUP));
+/* CK_SPLIT_BLOCKS to a split: fewer, and a block's beginning and end take longer than what is in
+ * between.  Twice as many, and so on, where there would be more than splits_max: all of them pass
+ * through the one block that comes last. */
+CK_DEV cut cut_of(const k_attention_args &a, const query &r) {
+    cut c = {r.begin / TOKENS, (r.end + TOKENS - 1) / TOKENS, CK_SPLIT_BLOCKS, 0};
+    const uint32_t blocks = c.end - c.first;
+    while (c.per * a.splits_max < blocks) c.per *= 2;
+    c.count = (blocks + c.per - 1) / c.per;
+    return c;
+}
+
+/* Who computes them: this block takes the splits first, first + step ..; without a `slot` it is
+ * alone. */
+typedef struct share {
+    uint32_t slot, first, step;
+} share;
+
+CK_DEV bool is_alone(const share &of) { return of.slot == CK_SPLIT_NONE; }
+
+/* Where the result of a split goes: [heads] rows of padded(value_dim) floats and a softmax, in
+ * PART_EXTRA floats. */
+enum : uint32_t { PART_EXTRA = 4 };
+
+CK_DEV uint64_t part_row_bytes(const k_attention_args &a) {
+    return (padded(a.kv.value_dim) + PART_EXTRA) * sizeof(float);
+}
+CK_DEV uint64_t part_at(const k_attention_args &a, uint32_t slot, uint32_t split) {
+    const uint64_t group = (uint64_t)slot * a.groups + ck_bid_x;
+    return a.parts + (group * a.parts_stride + split) * a.per_block * part_row_bytes(a);
+}
+
+/* --- folding them -------------------- */
+
+/* Of one head: all splits so far, and of their weighted values four columns. */
+typedef struct folded {
+    softmax of;
+    quad x;
+} folded;
+
+CK_DEV folded nothing_folded() { return {{-CK_INFINITY, 0}, {{0, 0, 0, 0}}}; }
+
+CK_DEV void fold(folded *f, softmax of, const quad &x) {
+    const float max = ck_max(f->of.max, of.max), base = max == -CK_INFINITY ? 0.0f : max;
+    const float kept = ck_ex2(f->of.max - base), taken = ck_ex2(of.max - base);
+    f->of.max = max;
+    f->of.sum = ck_fma(f->of.sum, kept, of.sum * taken);
 #pragma unroll
-        for (uint32_t e = 0; e < UNIT; e++) x[e] = scale * (float)(int8_t)(uint8_t)(codes >> 8 * e);
-    } else if (ALIGNED && TYPE == CK_KV_F16) {
-        ck_u4 u = ck_ld16((const uint16_t *)row.at + ck_min_u(first, dim - UNIT));
-        uint32_t pairs[4] = {u.x, u.y, u.z, u.w};
+    for (uint32_t e = 0; e < 4; e++) f->x.x[e] = ck_fma(f->x.x[e], kept, x.x[e] * taken);
+}
+
+/* The head's result.  A sink is a score without a value. */
+CK_DEV quad result_of(const k_attention_args &a, uint32_t head, folded f) {
+    if (a.sinks != 0) {
+        const float sink = ck_ld((const float *)a.sinks + head) * 1.44269504f;
+        fold(&f, {sink, 1}, {{0, 0, 0, 0}});
+    }
+    const float share = 1.0f / f.of.sum;
 #pragma unroll
-        for (uint32_t e = 0; e < UNIT; e++) x[e] = ck_h2f((uint16_t)(pairs[e / 2] >> e % 2 * 16));
-    } else if (ALIGNED) {
-        const float *from = (const float *)row.at + ck_min_u(first, dim - UNIT);
-        ck_u4 u = ck_ld16(from), v = ck_ld16(from + 4);
-        uint32_t words[UNIT] = {u.x, u.y, u.z, u.w, v.x, v.y, v.z, v.w};
-#pragma unroll
-        for (uint32_t e = 0; e < UNIT; e++) x[e] = ck_u2f(words[e]);
-    } else {
-#pragma unroll
-        for (uint32_t e = 0; e < UNIT; e++) {
-            x[e] = 0;
-            if (first + e >= dim) continue;
-            x[e] = TYPE == CK_KV_F16 ? ck_h2f(ck_ld((const uint16_t *)row.at + first + e))
-                                     : ck_ld((const float *)row.at + first + e);
-        }
+    for (uint32_t e = 0; e < 4; e++) f.x.x[e] *= share;
+    return f.x;
+}
+
+/* A warp folds 4 columns per lane of a head at a time: of the block's head `head` those from
+ * `column` on. */
+typedef struct piece {
+    uint32_t head, column;
+} piece;
+
+CK_DEV uint32_t pieces_of_head(const k_attention_args &a) {
+    return (padded(a.kv.value_dim) + LANES * 4 - 1) / (LANES * 4);
+}
+CK_DEV piece piece_of(const k_attention_args &a, uint32_t i) {
+    const uint32_t n = pieces_of_head(a);
+    return {i / n, i % n * (LANES * 4) + ck_lane() * 4};
+}
+
+/* Folds m.split into m.row, and after the last split makes that the result. */
+CK_DEV void fold_split(const k_attention_args &a, const query &r, const block_memory &m,
+                       bool is_first, bool is_last) {
+    const uint32_t row = padded(a.kv.value_dim), pieces = r.heads * pieces_of_head(a);
+    for (uint32_t i = ck_warp(); i < pieces; i += WARPS) {
+        const piece p = piece_of(a, i);
+        if (p.column >= row) continue;
+        quad *at = (quad *)(m.row + p.head * row + p.column);
+        folded f = is_first ? nothing_folded() : folded{m.so_far[i * LANES + ck_lane()], *at};
+        fold(&f, m.splits[p.head], *(const quad *)(m.split + p.head * row + p.column));
+        m.so_far[i * LANES + ck_lane()] = f.of;
+        *at = is_last ? result_of(a, r.head + p.head, f) : f.x;
     }
 }
 
-/* --- one block of tokens -------------------- */
-
-/* What a query row sees: positions begin .. end - 1 of the sequence in `seat`. */
-typedef struct query {
-    uint32_t pos, seat, begin, end;
-    uint32_t head, kv_head;
-} query;
-
-/* Of a block the tokens begin .. end - 1 are seen; at least one is. */
-typedef struct block_span {
-    uint32_t begin, end;
-} block_span;
-
-CK_DEV bool is_seen(block_span s, uint32_t t) { return t >= s.begin && t < s.end; }
-/* The token, or the nearest that is seen. */
-CK_DEV uint32_t nearest_seen(block_span s, uint32_t t) {
-    return t < s.begin ? s.begin : t < s.end ? t : s.end - 1;
+CK_DEV softmax load_softmax(uint64_t at) {
+    const uint64_t both = ck_ld((const uint64_t *)at);
+    return {ck_u2f((uint32_t)both), ck_u2f((uint32_t)(both >> 32))};
+}
+CK_DEV quad load_quad(uint64_t at) {
+    const ck_u4 u = ck_ld16((const void *)at);
+    return {{ck_u2f(u.x), ck_u2f(u.y), ck_u2f(u.z), ck_u2f(u.w)}};
 }
 
-/* out[i] = q . key of token KEYS * i + lane / KEY_LANES; the same in the KEY_LANES lanes.
- * q is in shared memory, with zeros up to a multiple of UNIT * KEY_LANES. */
-template <ck_kv_type TYPE, bool ALIGNED>
-CK_DEV void dot_keys(const ck_kv &kv, uint64_t keys, block_span seen, const float *q,
-                     float out[KEYS]) {
-    kv_row row[KEYS];
-#pragma unroll
-    for (uint32_t i = 0; i < KEYS; i++) {
-        uint32_t t = nearest_seen(seen, KEYS * i + ck_lane() / KEY_LANES);
-        row[i] = kv_row_of<TYPE>(keys, kv.key_dim, t);
-        out[i] = 0;
-    }
-#pragma unroll 1
-    for (uint32_t base = 0; base < kv.key_dim; base += UNIT * KEY_LANES) {
-        uint32_t first = base + ck_lane() % KEY_LANES * UNIT;
-        quad low = *(const quad *)(q + first), high = *(const quad *)(q + first + 4);
-        float k[KEYS][UNIT];
-#pragma unroll
-        for (uint32_t i = 0; i < KEYS; i++)
-            load_unit<TYPE, ALIGNED>(row[i], first, kv.key_dim, k[i]);
-#pragma unroll
-        for (uint32_t i = 0; i < KEYS; i++)
-#pragma unroll
-            for (uint32_t e = 0; e < UNIT; e++)
-                out[i] = ck_fma(k[i][e], e < 4 ? low.x[e] : high.x[e - 4], out[i]);
-    }
-#pragma unroll
-    for (uint32_t i = 0; i < KEYS; i++)
-        for (uint32_t m = KEY_LANES / 2; m > 0; m >>= 1) out[i] += ck_shfl_xor_f(out[i], m);
-}
-
-/* What becomes of a product of q and a key, as an exponent of 2. */
-CK_DEV float score(const k_attention_args &a, const query &r, float dot, uint32_t pos) {
-    float s = dot * a.scale;
-    if (a.softcap != 0) s = a.softcap * ck_tanh(s / a.softcap);
-    if (a.slopes != 0) {
-        float distance = (float)(pos > r.pos ? pos - r.pos : r.pos - pos);
-        s = ck_fma(-ck_ld((const float *)a.slopes + r.head), distance, s);
-    }
-    return s * 1.44269504f;
-}
-
-/* What a warp has of its tokens so far. */
-typedef struct partial {
-    float max;               /* of the scores: the same in all lanes */
-    float sum;               /* of the weights of this lane's keys */
-    float out[PANELS][UNIT]; /* weighted values of this lane's columns and tokens */
-} partial;
-
-/* Lanes that share a row of values: 8, 16 or 32. */
-CK_DEV uint32_t value_lanes(const ck_kv &kv) {
-    return kv.value_dim <= 8 * UNIT ? 8 : kv.value_dim <= 16 * UNIT ? 16 : 32;
-}
-
-/* out += weight * value over the block's tokens, for one panel of columns. */
-template <ck_kv_type TYPE, bool ALIGNED>
-CK_DEV void add_panel(const ck_kv &kv, uint64_t values, block_span seen, const float *weights,
-                      uint32_t panel, float out[UNIT]) {
-    uint32_t lanes = value_lanes(kv), at_once = 32 / lanes;
-    uint32_t first = panel * 32 * UNIT + ck_lane() % lanes * UNIT;
-    for (uint32_t base = 0; base < TOKENS; base += 4 * at_once) {
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            uint32_t t = base + i * at_once + ck_lane() / lanes;
-            float v[UNIT], weight = weights[t];
-            kv_row row = kv_row_of<TYPE>(values, kv_value_elems(kv), nearest_seen(seen, t));
-            load_unit<TYPE, ALIGNED>(row, first, kv.value_dim, v);
-#pragma unroll
-            for (uint32_t e = 0; e < UNIT; e++) out[e] = ck_fma(weight, v[e], out[e]);
-        }
+/* The results of all splits, as blocks left them, into m.row. */
+CK_DEV void fold_parts(const k_attention_args &a, const query &r, const block_memory &m,
+                       uint32_t slot, uint32_t count) {
+    const uint32_t row = padded(a.kv.value_dim), pieces = r.heads * pieces_of_head(a);
+    const uint64_t stride = a.per_block * part_row_bytes(a);
+    for (uint32_t i = ck_warp(); i < pieces; i += WARPS) {
+        const piece p = piece_of(a, i);
+        if (p.column >= row) continue;
+        const uint64_t at = part_at(a, slot, 0) + p.head * part_row_bytes(a);
+        folded f = nothing_folded();
+#pragma unroll 4
+        for (uint32_t s = 0; s < count; s++)
+            fold(&f, load_softmax(at + s * stride + row * sizeof(float)),
+                 load_quad(at + s * stride + p.column * sizeof(float)));
+        *(quad *)(m.row + p.head * row + p.column) = result_of(a, r.head + p.head, f);
     }
 }
 
-/* weights [TOKENS] in shared memory; 0: not seen. */
-template <ck_kv_type TYPE, bool ALIGNED>
-CK_DEV void add_values(const ck_kv &kv, uint64_t values, block_span seen, const float *weights,
-                       float out[PANELS][UNIT]) {
-#pragma unroll
-    for (uint32_t p = 0; p < PANELS; p++)
-        if (p * 32 * UNIT < kv.value_dim)
-            add_panel<TYPE, ALIGNED>(kv, values, seen, weights, p, out[p]);
-}
-
-/* Takes in the block's tokens.  weights [TOKENS] is the warp's own. */
-template <ck_kv_type TYPE, bool ALIGNED>
-CK_DEV void take_block(const k_attention_args &a, const query &r, uint32_t block, uint32_t pos0,
-                       const float *q, float *weights, partial *part) {
-    block_span seen = {r.begin > pos0 ? r.begin - pos0 : 0, ck_min_u(r.end - pos0, TOKENS)};
-    float s[KEYS], max = part->max;
-    dot_keys<TYPE, ALIGNED>(a.kv, kv_keys_at(a.kv, block, r.kv_head), seen, q, s);
-#pragma unroll
-    for (uint32_t i = 0; i < KEYS; i++) {
-        uint32_t t = KEYS * i + ck_lane() / KEY_LANES;
-        s[i] = is_seen(seen, t) ? score(a, r, s[i], pos0 + t) : -CK_INFINITY;
-        max = ck_max(s[i], max);
-    }
-    for (uint32_t m = 16; m >= KEY_LANES; m >>= 1) max = ck_max(ck_shfl_xor_f(max, m), max);
-
-    float base = max == -CK_INFINITY ? 0.0f : max; /* all weights are 0 then */
-    float kept = ck_ex2(part->max - base);
-    part->max = max;
-    part->sum *= kept;
-#pragma unroll
-    for (uint32_t p = 0; p < PANELS; p++)
-#pragma unroll
-        for (uint32_t e = 0; e < UNIT; e++) part->out[p][e] *= kept;
-#pragma unroll
-    for (uint32_t i = 0; i < KEYS; i++) {
-        s[i] = ck_ex2(s[i] - base);
-        part->sum += s[i];
-        if (ck_lane() % KEY_LANES == 0) weights[KEYS * i + ck_lane() / KEY_LANES] = s[i];
-    }
-    ck_syncwarp();
-    add_values<TYPE, ALIGNED>(a.kv, kv_values_at(a.kv, block, r.kv_head), seen, weights, part->out);
-    ck_syncwarp(); /* before the next block's weights */
-}
-
-/* --- a row -------------------- */
-
-/* Every WARPS-th block of the span, from this warp's first on. */
-template <ck_kv_type TYPE, bool ALIGNED>
-CK_DEV void walk(const k_attention_args &a, const query &r, const float *q, float *weights,
-                 partial *part) {
-    uint32_t idx = r.begin / TOKENS + ck_warp();
-    uint32_t next = idx * TOKENS < r.end ? kv_block_of(a.kv, r.seat, idx) : 0;
-    while (idx * TOKENS < r.end) {
-        uint32_t block = next, pos0 = idx * TOKENS;
-        idx += WARPS;
-        if (idx * TOKENS < r.end) next = kv_block_of(a.kv, r.seat, idx);
-        take_block<TYPE, ALIGNED>(a, r, block, pos0, q, weights, part);
+/* m.split and m.splits to where the block that comes last will read them. */
+CK_DEV void leave_split(const k_attention_args &a, const query &r, const block_memory &m,
+                        uint32_t slot, uint32_t split) {
+    const uint32_t row = padded(a.kv.value_dim);
+    for (uint32_t h = 0; h < r.heads; h++) {
+        float *to = (float *)(part_at(a, slot, split) + h * part_row_bytes(a));
+        for (uint32_t c = ck_tid; c < row; c += THREADS) ck_st(to + c, m.split[h * row + c]);
+        if (ck_tid == 0) ck_st(to + row, m.splits[h].max);
+        if (ck_tid == 0) ck_st(to + row + 1, m.splits[h].sum);
     }
 }
 
-/* Adds up what the lanes of the warp have of the same thing. */
-CK_DEV void gather(const ck_kv &kv, partial *part) {
-    for (uint32_t m = KEY_LANES; m < 32; m <<= 1) part->sum += ck_shfl_xor_f(part->sum, m);
-    for (uint32_t m = value_lanes(kv); m < 32; m <<= 1)
-#pragma unroll
-        for (uint32_t p = 0; p < PANELS; p++)
-#pragma unroll
-            for (uint32_t e = 0; e < UNIT; e++)
-                part->out[p][e] += ck_shfl_xor_f(part->out[p][e], m);
-}
-
-typedef struct warp_softmax {
-    float max, sum;
-} warp_softmax;
-
-/* What this warp's part of the row is multiplied with.  A sink is a score without a value. */
-CK_DEV float share_of_warp(const k_attention_args &a, uint32_t head, const warp_softmax *warps) {
-    float sink = -CK_INFINITY, max, sum;
-    if (a.sinks != 0) sink = ck_ld((const float *)a.sinks + head) * 1.44269504f;
-    max = sink;
-    for (uint32_t w = 0; w < WARPS; w++) max = ck_max(warps[w].max, max);
-    if (max == -CK_INFINITY) max = 0;
-    sum = ck_ex2(sink - max);
-    for (uint32_t w = 0; w < WARPS; w++) sum += warps[w].sum * ck_ex2(warps[w].max - max);
-    return ck_ex2(warps[ck_warp()].max - max) / sum;
-}
-
-CK_DEV void add_part(const ck_kv &kv, const partial *part, float share, bool is_first, float *row) {
-#pragma unroll
-    for (uint32_t p = 0; p < PANELS; p++) {
-        if (p * 32 * UNIT >= kv.value_dim) break;
-        quad *at = (quad *)(row + p * 32 * UNIT + ck_lane() * UNIT);
-#pragma unroll
-        for (uint32_t e = 0; e < UNIT; e++) {
-            float x = part->out[p][e] * share;
-            at[e / 4].x[e % 4] = is_first ? x : at[e / 4].x[e % 4] + x;
-        }
-    }
-}
-
-/* row [CK_ATTENTION_DIM_MAX] in shared memory takes the sum of the warps' parts, in their order. */
-CK_DEV void combine(const k_attention_args &a, const partial *part, float share, float *row) {
-    for (uint32_t w = 0; w < WARPS; w++) {
-        if (w == ck_warp() && ck_lane() < value_lanes(a.kv))
-            add_part(a.kv, part, share, w == 0, row);
-        ck_sync();
-    }
-}
-
-/* The result of the head goes to `out`, and stays in `shared`. */
-template <ck_kv_type TYPE, bool ALIGNED>
-CK_DEV void attend(const k_attention_args &a, const query &r, float *shared, float *weights,
-                   warp_softmax *warps) {
-    uint64_t from = ((uint64_t)ck_bid_y * a.heads + r.head) * a.kv.key_dim;
-    uint32_t padded =
-        (a.kv.key_dim + UNIT * KEY_LANES - 1) / (UNIT * KEY_LANES) * (UNIT * KEY_LANES);
-    for (uint32_t c = ck_tid; c < padded; c += THREADS)
-        shared[c] = c < a.kv.key_dim ? ck_ld((const float *)a.q + from + c) : 0;
+/* Of so many blocks that share the row; the ticket counter is 0 again afterwards. */
+CK_DEV bool is_last_block(const k_attention_args &a, uint32_t slot, uint32_t blocks,
+                          uint32_t *is_last) {
+    uint32_t *tickets = (uint32_t *)a.tickets + slot * a.groups + ck_bid_x;
     ck_sync();
-
-    partial part = {-CK_INFINITY, 0, {}};
-    walk<TYPE, ALIGNED>(a, r, shared, weights + ck_warp() * TOKENS, &part);
-    gather(a.kv, &part);
-    if (ck_lane() == 0) {
-        warps[ck_warp()].max = part.max;
-        warps[ck_warp()].sum = part.sum;
+    if (ck_tid == 0) {
+        ck_fence(); /* who sees the ticket sees the parts */
+        is_last[0] = ck_atomic_add(tickets, 1) == blocks - 1;
+        ck_fence();
+        if (is_last[0] != 0) ck_st(tickets, 0u);
     }
-    ck_sync(); /* q is done with: its place takes the result */
-    combine(a, &part, share_of_warp(a, r.head, warps), shared);
-    if (a.out == 0) return;
-    uint64_t to = ((uint64_t)ck_bid_y * a.heads + r.head) * a.kv.value_dim;
-    for (uint32_t c = ck_tid; c < a.kv.value_dim; c += THREADS)
-        ck_st((float *)a.out + to + c, shared[c]);
+    ck_sync();
+    return is_last[0] != 0;
 }
 
-/* What attend() left in shared memory in 8 bits, of which a warp makes 32 at a time. */
-CK_DEV void write_codes(const k_attention_args &a, const float *result) {
-    uint64_t to = ((uint64_t)ck_bid_y * a.heads + ck_bid_x) * a.kv.value_dim;
+/* The result, as f32 and in 8 bits, of which a warp makes 32 at a time. */
+CK_DEV void write_result(const k_attention_args &a, const query &r, const float *result) {
+    const uint32_t row = padded(a.kv.value_dim);
+    ck_sync();
+    for (uint32_t h = 0; h < r.heads; h++) {
+        const uint64_t to = ((uint64_t)r.row * a.heads + r.head + h) * a.kv.value_dim;
+        for (uint32_t c = ck_tid; c < a.kv.value_dim && a.out != 0; c += THREADS)
+            ck_st((float *)a.out + to + c, result[h * row + c]);
 #pragma unroll 1
-    for (uint32_t base = ck_warp() * 32; base < a.kv.value_dim; base += THREADS)
-        quantize_store(result[base + ck_lane()], (int8_t *)a.codes + to + base,
-                       (ck_sums *)a.sums + (to + base) / 32);
+        for (uint32_t c = ck_warp() * 32; c < a.kv.value_dim && a.codes != 0; c += THREADS)
+            quantize_store(result[h * row + c + ck_lane()], (int8_t *)a.codes + to + c,
+                           (ck_sums *)a.sums + (to + c) / 32);
+    }
 }
+
+/* --- which row -------------------- */
 
 /* A window reaches back, and forward where the row may look there. */
-CK_DEV query query_of(const k_attention_args &a, uint32_t row, uint32_t head) {
+CK_DEV query query_of(const k_attention_args &a, uint32_t row) {
     query r;
+    const uint32_t of_kv_head = a.groups / a.kv.kv_heads, heads = a.heads / a.kv.kv_heads;
+    const uint32_t first = ck_bid_x % of_kv_head * a.per_block;
+    r.kv_head = ck_bid_x / of_kv_head;
+    r.head = r.kv_head * heads + first;
+    r.heads = ck_min_u(a.per_block, heads - first);
+    r.row = row;
     r.pos = ck_ld((const uint32_t *)a.pos + row);
     r.seat = ck_ld((const uint32_t *)a.seats + row);
     r.begin = 0;
     r.end = ck_ld((const uint32_t *)a.seen + row);
-    r.head = head;
-    r.kv_head = head / (a.heads / a.kv.kv_heads);
     if (a.window == 0) return r;
     if (r.pos >= a.window) r.begin = r.pos - a.window + 1;
     if (r.end - r.pos > a.window) r.end = r.pos + a.window; /* end > pos */
     return r;
 }
 
-/* The block's row and head; false: the step has no such row. */
-CK_DEV bool find_row(const k_attention_args &a, query *r) {
-    if (ck_bid_y >= ck_ld((const uint32_t *)a.count)) return false;
-    *r = query_of(a, ck_bid_y, ck_bid_x);
+/* Blocks y = 0 .. count - 1 are the first ones of the rows, those behind them the others of the
+ * rows that have several.  False: there is no such block. */
+CK_DEV bool find_share(const k_attention_args &a, uint32_t *row, share *of) {
+    const uint32_t rows = ck_ld((const uint32_t *)a.count);
+    const ck_splits *splits = (const ck_splits *)a.splits;
+    *of = {CK_SPLIT_NONE, 0, 1};
+    *row = ck_bid_y;
+    if (ck_bid_y < rows && a.splits == 0) return true;
+    if (a.splits == 0) return false;
+    const uint32_t shared = ck_ld(&splits->rows);
+    of->step = ck_ld(&splits->blocks);
+    if (ck_bid_y < rows) {
+        of->slot = ck_ld((const uint32_t *)a.slots + ck_bid_y);
+        return true;
+    }
+    if (shared == 0) return false;
+    of->slot = (ck_bid_y - rows) % shared;
+    of->first = 1 + (ck_bid_y - rows) / shared;
+    if (of->first >= of->step) return false;
+    *row = ck_ld(splits->row + of->slot);
     return true;
 }
 
-CK_KERNEL_FEW(k_attention, k_attention_args, 128, 3) {
-    CK_SHARED(float, shared, CK_ATTENTION_DIM_MAX);
-    CK_SHARED(float, weights, WARPS *TOKENS);
-    CK_SHARED(warp_softmax, warps, WARPS);
+/* What a block works on: the same for all of its threads, which have no registers to spare. */
+typedef struct work {
     query r;
-    if (!find_row(a, &r)) return;
-    bool aligned = a.kv.key_dim % UNIT == 0 && a.kv.value_dim % UNIT == 0;
-    if (a.kv.type == CK_KV_F16 && aligned)
-        attend<CK_KV_F16, true>(a, r, shared, weights, warps);
-    else if (a.kv.type == CK_KV_F16)
-        attend<CK_KV_F16, false>(a, r, shared, weights, warps);
-    else if (aligned)
-        attend<CK_KV_F32, true>(a, r, shared, weights, warps);
-    else
-        attend<CK_KV_F32, false>(a, r, shared, weights, warps);
-    if (a.codes != 0) write_codes(a, shared);
+    cut c;
+    share of;
+} work;
+
+/* The block's query heads, and its part of the row; false: there is nothing for it to do. */
+CK_DEV bool find_work(const k_attention_args &a, work *w) {
+    uint32_t row;
+    if (!find_share(a, &row, &w->of)) return false;
+    w->r = query_of(a, row);
+    w->c = cut_of(a, w->r);
+    if (w->of.slot == CK_SPLIT_NONE || w->of.step == 1 || w->c.count == 1) {
+        w->of = {CK_SPLIT_NONE, w->of.first, 1};
+        return w->of.first == 0;
+    }
+    return w->of.first < w->c.count;
 }
 
-CK_KERNEL_OF(k_attention_q8, k_attention_args, 128) {
-    CK_SHARED(float, shared, CK_ATTENTION_DIM_MAX);
-    CK_SHARED(float, weights, WARPS *TOKENS);
-    CK_SHARED(warp_softmax, warps, WARPS);
-    query r;
-    if (!find_row(a, &r)) return;
-    attend<CK_KV_Q8, true>(a, r, shared, weights, warps);
-    if (a.codes != 0) write_codes(a, shared);
+/* --- entries -------------------- */
+
+/* What a block has beside the rows of its heads, whose size is the launch's. */
+typedef struct alignas(16) fixed_memory {
+    float weights[WARPS * TOKENS * HEADS_MAX];
+    float slopes[HEADS_MAX];
+    float factors[WARPS * HEADS_MAX];
+    softmax warps[WARPS * HEADS_MAX], splits[HEADS_MAX];
+    softmax so_far[PIECES_MAX * LANES];
+    work todo;
+    uint32_t is_last;
+} fixed_memory;
+
+template <uint32_t HEADS>
+CK_DEV block_memory memory_of(const ck_kv &kv, float *rows, fixed_memory *fixed) {
+    const uint32_t values = HEADS * padded(kv.value_dim);
+    float *split = rows + HEADS * q_row(kv);
+    return {rows,           split,        split + values, fixed->weights, fixed->slopes,
+            fixed->factors, fixed->warps, fixed->splits,  fixed->so_far,  &fixed->is_last};
 }
+
+template <uint32_t HEADS>
+CK_DEV void load_queries(const k_attention_args &a, const query &r, float *q) {
+    const uint32_t row = q_row(a.kv), dim = a.kv.key_dim;
+    const float *from = (const float *)a.q + ((uint64_t)r.row * a.heads + r.head) * dim;
+#pragma unroll 4
+    for (uint32_t i = ck_tid; i < HEADS * row; i += THREADS) {
+        const uint32_t h = i / row, c = i % row;
+        q[h * row + place_of(c)] = h < r.heads && c < dim ? ck_ld(from + h * dim + c) : 0;
+    }
+}
+
+/* Heads behind the last one are computed as that one, and dropped. */
+CK_DEV void load_slopes(const k_attention_args &a, const query &r, float *slopes) {
+    if (ck_tid >= HEADS_MAX || a.slopes == 0) return;
+    const uint32_t h = r.head + ck_min_u(ck_tid, r.heads - 1);
+    slopes[ck_tid] = ck_ld((const float *)a.slopes + h);
+}
+
+/* The block's splits. */
+template <ck_kv_type TYPE, bool ALIGNED, uint32_t HEADS>
+CK_DEV void take_splits(const k_attention_args &a, const work &w, const block_memory &m) {
+#pragma unroll 1
+    for (uint32_t s = w.of.first; s < w.c.count; s += w.of.step) {
+        const uint32_t first = w.c.first + s * w.c.per;
+        take_split<TYPE, ALIGNED, HEADS>(a, w.r, m, first, ck_min_u(first + w.c.per, w.c.end));
+        if (is_alone(w.of))
+            fold_split(a, w.r, m, s == 0, s + 1 == w.c.count);
+        else
+            leave_split(a, w.r, m, w.of.slot, s);
+    }
+}
+
+template <ck_kv_type TYPE, bool ALIGNED, uint32_t HEADS>
+CK_DEV void attend(const k_attention_args &a, float *rows, fixed_memory *fixed) {
+    work found;
+    if (!find_work(a, &found)) return;
+    if (ck_tid == 0) fixed->todo = found;
+    ck_sync();
+    const work &w = fixed->todo;
+    const block_memory m = memory_of<HEADS>(a.kv, rows, fixed);
+    load_queries<HEADS>(a, w.r, m.q);
+    load_slopes(a, w.r, m.slopes);
+    ck_sync();
+    take_splits<TYPE, ALIGNED, HEADS>(a, w, m);
+    if (!is_alone(w.of)) {
+        if (!is_last_block(a, w.of.slot, ck_min_u(w.of.step, w.c.count), m.is_last)) return;
+        fold_parts(a, w.r, m, w.of.slot, w.c.count);
+    }
+    write_result(a, w.r, m.row);
+}
+
+/* blocks: of an SM, as many as there are registers for. */
+#define ATTENTION_KERNEL(name, type, is_aligned, heads, blocks)        \
+    CK_KERNEL_FEW(k_attention_##name, k_attention_args, 128, blocks) { \
+        CK_SHARED_DYN(float, rows);                                    \
+        CK_SHARED(fixed_memory, fixed, 1);                             \
+        attend<type, is_aligned, heads>(a, rows, fixed);               \
+    }
+
+ATTENTION_KERNEL(f32_any, CK_KV_F32, false, 1, 3)
+ATTENTION_KERNEL(f32_n1, CK_KV_F32, true, 1, 4)
+ATTENTION_KERNEL(f32_n2, CK_KV_F32, true, 2, 4)
+ATTENTION_KERNEL(f32_n4, CK_KV_F32, true, 4, 4)
+ATTENTION_KERNEL(f32_n8, CK_KV_F32, true, 8, 3)
+ATTENTION_KERNEL(f16_any, CK_KV_F16, false, 1, 3)
+ATTENTION_KERNEL(f16_n1, CK_KV_F16, true, 1, 4)
+ATTENTION_KERNEL(f16_n2, CK_KV_F16, true, 2, 4)
+ATTENTION_KERNEL(f16_n4, CK_KV_F16, true, 4, 4)
+ATTENTION_KERNEL(f16_n8, CK_KV_F16, true, 8, 4)
+ATTENTION_KERNEL(q8_n1, CK_KV_Q8, true, 1, 4)
+ATTENTION_KERNEL(q8_n2, CK_KV_Q8, true, 2, 4)
+ATTENTION_KERNEL(q8_n4, CK_KV_Q8, true, 4, 4)
+ATTENTION_KERNEL(q8_n8, CK_KV_Q8, true, 8, 2)

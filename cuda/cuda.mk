@@ -43,7 +43,7 @@ build/cuda-clang/%.ptx: cuda/%.cu $(CU_DEPS)
 	@mkdir -p $(@D)
 	@echo "  clang  $< (PTX)"
 	$(Q)$(CU_CLANG) -x cuda --cuda-gpu-arch=sm_75 --cuda-device-only -nocudainc -nocudalib \
-	    -Wno-unknown-cuda-version -fdeclspec $(CU_CLANG_ISA) $(CU_FLAGS) -S -o $@ $<
+	    -Wno-unknown-cuda-version -Wno-pass-failed -fdeclspec $(CU_CLANG_ISA) $(CU_FLAGS) -S -o $@ $<
 
 $(B)/gen/cuda_blobs.c: $(CU_FAT) $(CU_PTX) tools/gen_blobs.sh
 	@mkdir -p $(@D)

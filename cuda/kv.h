@@ -25,6 +25,12 @@ template <ck_kv_type TYPE> CK_DEV kv_row kv_row_of(uint64_t head, uint32_t dim, 
     const uint64_t scales = head + (uint64_t)dim * CK_KV_BLOCK_TOKENS;
     return {head + (uint64_t)t * dim, scales + (uint64_t)t * (dim / CK_KV_Q8_GROUP) * 2};
 }
+/* So many rows behind this one. */
+template <ck_kv_type TYPE>
+CK_DEV kv_row kv_row_after(const kv_row &row, uint32_t dim, uint32_t rows) {
+    if (TYPE != CK_KV_Q8) return {row.at + rows * dim * (TYPE == CK_KV_F16 ? 2 : 4), 0};
+    return {row.at + rows * dim, row.scales + rows * (dim / CK_KV_Q8_GROUP) * 2};
+}
 CK_DEV kv_row kv_row_at(const ck_kv &kv, uint64_t head, uint32_t dim, uint32_t t) {
     if (kv.type == CK_KV_Q8) return kv_row_of<CK_KV_Q8>(head, dim, t);
     return kv.type == CK_KV_F16 ? kv_row_of<CK_KV_F16>(head, dim, t)

@@ -9,11 +9,12 @@
  *
  * Down: the first rung that can goes down, and the memory is planned again, until it is enough.
  * Rows come first, because fewer of them cost time, while a shorter context takes something away;
- * how far the context has to go is known from what the cache of one sequence may have.  Layers come
- * last, because each of them makes every token slower: the device keeps as many as fit beside the
- * lowest of the other rungs.  Then up: a rung may have gone down in vain before a
- * later one helped, and comes back as far as there is room.  So the layers of the device are the
- * most that are possible, then the context is the longest, and then the rows are the most.
+ * how far the context has to go is guessed from what the cache of one sequence may have beside the
+ * workspace, which becomes smaller with it.  Layers come last, because each of them makes every
+ * token slower: the device keeps as many as fit beside the lowest of the other rungs.  Then up: a
+ * rung may have gone down in vain before a later one helped, and the context too far; they come
+ * back as far as there is room.  So the layers of the device are the most that are possible, then
+ * the context is the longest, and then the rows are the most.
  *
  * Every plan is a whole one of what is free at the time, made before anything is taken.  A KV cache
  * that holds less than all sequences at once is no rung: each plan has as much of it as there is
@@ -249,7 +250,8 @@ status plan_down(const model *m, const engine_options *asked, engine_options *go
     if (st == ERR_NOMEM && lack.of_device && !is_at_end(&l, RUNG_LAYERS))
         st = split(&l, plan, p, &lack, &why);
     if (st != OK) return refuse(&l, &why, err);
-    for (int i = lowest(&l) - 1; i >= 0; i--) go_up(&l, (rung_id)i, plan, p);
+    const int low = lowest(&l); /* in single steps, but for the context */
+    for (int i = low == RUNG_CTX ? low : low - 1; i >= 0; i--) go_up(&l, (rung_id)i, plan, p);
     add_cuts(&l, &plan->cuts);
     *got = options_at(&l);
     return OK;

@@ -506,7 +506,7 @@ TEST(cuda_fault_in_a_step_is_told_once_and_for_all) {
     static const struct {
         const char *call, *kernel;
         int result;
-    } faults[] = {{NULL, "k_attention", CU_ILLEGAL_ADDRESS},
+    } faults[] = {{NULL, "k_attention_f16_n2", CU_ILLEGAL_ADDRESS},
                   {NULL, "k_norm", CU_LAUNCH_FAILED},
                   {"cuLaunchKernel", NULL, CU_LAUNCH_OUT_OF_RESOURCES},
                   {"cuMemcpyDtoHAsync_v2", NULL, CU_ECC_UNCORRECTABLE},

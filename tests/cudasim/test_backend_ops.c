@@ -259,6 +259,48 @@ TEST(cuda_attends) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) check_attention(&cases[i]);
 }
 
+/* A prompt in steps that no blocks share, of more than two splits; then steps of two rows each, of
+ * sequences of one split and of several, that blocks do. */
+TEST(cuda_attends_to_long_spans) {
+    enum { PROMPT = 9 * RIG_ROWS_MAX - 20, SHORT = 40, STEPS = 3, COLS = 4 * 16 };
+    LAB_MACHINE("t4");
+    lab *l = lab_begin(0, 1024);
+    lab_machine cuda, ref;
+    kv_layout layout = {
+        .type = DTYPE_F16, .layers = 1, .kv_heads = 2, .key_dim = 24, .value_dim = 16};
+    lab_kv(l, layout, 2, 1024);
+    value_id q = lab_input(l, 4 * 24), k = lab_input(l, 2 * 24), v = lab_input(l, 2 * 16);
+    op_attention attn = {
+        .heads = 4, .kv_heads = 2, .key_dim = 24, .value_dim = 16, .scale = 0.3f, .causal = true};
+    pg_kv_write(l->p, k, v);
+    lab_finish(l, pg_attention(l->p, q, attn));
+    if (lab_open(l, &backend_cuda, &cuda) && lab_open(l, &backend_ref, &ref)) {
+        uint32_t at[2] = {0, 0};
+        while (at[0] < PROMPT + STEPS) {
+            const bool is_prompt = at[0] < PROMPT;
+            const uint32_t left = is_prompt ? PROMPT - at[0] : 1;
+            const uint32_t rows = left < RIG_ROWS_MAX ? left : RIG_ROWS_MAX;
+            l->in.rows = l->in.taken_rows = 0;
+            lab_run(l, 1, at[0], at[1] == 0 && rows > SHORT ? rows - SHORT : rows);
+            at[0] += l->in.rows;
+            if (at[1] == 0 || !is_prompt) {
+                const uint32_t more = at[1] == 0 ? SHORT : 1;
+                lab_run(l, 0, at[1], more);
+                at[1] += more;
+            }
+            const float *got = lab_step(l, &cuda), *want = lab_step(l, &ref);
+            CHECK(got != NULL && want != NULL);
+            if (got == NULL || want == NULL) break;
+            CHECK(krig_nmse(got, want, (size_t)l->in.rows * COLS) <= half_cache_nmse);
+        }
+        CHECK_EQ(at[0], PROMPT + STEPS);
+        lab_close(&ref);
+    }
+    lab_close(&cuda);
+    lab_free(l);
+    CHECK_EQ(host.leaks(), 0);
+}
+
 TEST(cuda_attends_to_latents) {
     LAB_MACHINE("t4");
     lab *l = lab_begin(0, 64);

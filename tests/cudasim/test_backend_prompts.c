@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cuda/blob.h"
 #include "cudasim/backend_rig.h"
 #include "engine/engine_rig.h"
 
@@ -78,6 +79,9 @@ static void check_type(dtype type, bool has_kernel) {
     CHECK(nmse <= FAST_NMSE_MAX);
 }
 
+/* The PTX is for cc 7.5, which has no products of BF16; without nvcc there is nothing else. */
+static bool has_machine_code(void) { return cuda_blobs[0].fatbin < cuda_blobs[0].fatbin_end; }
+
 TEST(cuda_fast_rounds_prompts_only_and_within_bounds) {
     static const dtype types[] = {DTYPE_F16,  DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0,
                                   DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
@@ -86,7 +90,7 @@ TEST(cuda_fast_rounds_prompts_only_and_within_bounds) {
         HOST_MACHINE(machines[k]);
         check_type(DTYPE_F32, false);
         for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
-            check_type(types[i], types[i] != DTYPE_BF16 || k == 1);
+            check_type(types[i], types[i] != DTYPE_BF16 || (k == 1 && has_machine_code()));
     }
 }
 

@@ -216,7 +216,7 @@ TEST(split_tells_of_a_fault_of_its_device) {
     CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
     CHECK_EQ(kv_seat_grow(engine_kv(e), 0, 2, NULL), OK);
     CHECK(engine_step(e, &row, 1) != NULL && engine_fault(e) == NULL);
-    host.fault_add(NULL, "k_attention", 1, CU_ILLEGAL_ADDRESS);
+    host.fault_add(NULL, "k_attention_f32_n2", 1, CU_ILLEGAL_ADDRESS);
     row.pos = 1;
     CHECK(engine_step(e, &row, 1) == NULL);
     CHECK(engine_fault(e) != NULL);

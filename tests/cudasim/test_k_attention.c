@@ -2,8 +2,11 @@
  *
  * Memory that no token was written to is NaN: a kernel that so much as multiplies it by 0 fails. */
 #include <math.h>
+#include <string.h>
 
+#include "backend/cuda/cuda_attention.h"
 #include "backend/kv_q8.h"
+#include "base/num.h"
 #include "cudasim/oracle.h"
 #include "cudasim/quantized.h"
 #include "cudasim/rig.h"
@@ -13,6 +16,7 @@
 #include "abi.h"
 
 enum { SEATS = 3, STRIDE = 20, BLOCKS = SEATS * STRIDE, LAYERS = 2, LAYER = 1 };
+enum { LONG_STRIDE = 70 }; /* of spans of several splits */
 
 /* Of outputs within -1..1 whose scores are up to about 10: 2^x and the sums are good to 1e-6. */
 static const double NEAR = 4e-6;
@@ -21,18 +25,21 @@ typedef struct cache {
     kv_layout layout;
     void *blocks;
     uint32_t *tables;
+    uint32_t stride; /* blocks of a seat */
 } cache;
 
-static cache make_cache(kv_layout layout) {
+static cache make_cache_of(kv_layout layout, uint32_t stride) {
+    const uint32_t blocks = SEATS * stride;
     layout.layers = LAYERS;
-    cache c = {layout, rig_buffer(kv_block_bytes(&layout) * BLOCKS),
-               rig_buffer(BLOCKS * sizeof(uint32_t))};
-    for (uint32_t i = 0; i < BLOCKS; i++) c.tables[i] = i * 17 % BLOCKS; /* 17: prime to 60 */
+    cache c = {layout, rig_buffer(kv_block_bytes(&layout) * blocks),
+               rig_buffer(blocks * sizeof(uint32_t)), stride};
+    for (uint32_t i = 0; i < blocks; i++) c.tables[i] = i * 17 % blocks; /* 17: prime to both */
     return c;
 }
+static cache make_cache(kv_layout layout) { return make_cache_of(layout, STRIDE); }
 
 static kv_view view_of(const cache *c) {
-    return (kv_view){c->layout, c->blocks, c->tables, STRIDE};
+    return (kv_view){c->layout, c->blocks, c->tables, c->stride};
 }
 
 static ck_kv_type type_of(dtype type) {
@@ -45,7 +52,7 @@ static ck_kv kv_of(const cache *c) {
     return (ck_kv){.blocks = rig_at(c->blocks) + LAYER * kv_layer_bytes(l),
                    .tables = rig_at(c->tables),
                    .block_bytes = kv_block_bytes(l),
-                   .table_stride = STRIDE,
+                   .table_stride = c->stride,
                    .type = type_of(l->type),
                    .kv_heads = l->kv_heads,
                    .key_dim = l->key_dim,
@@ -279,8 +286,10 @@ enum { RUNS = 3 };
 
 typedef struct attention_rig {
     cache cache;
-    uint32_t rows;
+    uint32_t rows, shared_bytes;
     float *q, *out, *sinks, *slopes;
+    ck_splits splits; /* as the arguments have it; 0 rows: they have none */
+    uint32_t *tickets;
     k_attention_args args;
 } attention_rig;
 
@@ -292,10 +301,13 @@ static uint32_t *seen_of(const attention_case *c, const oracle_rows *rows) {
 }
 
 /* Fills the cache with what the runs see, and starts the oracle on it. */
-static attention_rig make_rig(const attention_case *c) {
-    const batch_run *runs = c->whole ? whole_runs : some_runs;
+static attention_rig make_rig_of(const attention_case *c, const batch_run *runs, uint32_t stride) {
     const kv_layout *l = &c->layout;
-    attention_rig a = {.cache = make_cache(*l), .rows = runs[RUNS - 1].row0 + runs[RUNS - 1].rows};
+    const cuda_attention_cut cut =
+        cuda_attention_cut_of(c->heads, l->kv_heads, l->key_dim, l->value_dim);
+    attention_rig a = {.cache = make_cache_of(*l, stride),
+                       .rows = runs[RUNS - 1].row0 + runs[RUNS - 1].rows,
+                       .shared_bytes = cut.shared_bytes};
     for (uint32_t i = 0; i < RUNS; i++)
         fill_seat(&a.cache, runs[i].seat, runs[i].pos0 + runs[i].rows);
     size_t q_floats = (size_t)a.rows * c->heads * l->key_dim;
@@ -323,8 +335,37 @@ static attention_rig make_rig(const attention_case *c) {
                                 .heads = c->heads,
                                 .window = c->window,
                                 .scale = 1.5f / sqrtf((float)l->key_dim),
-                                .softcap = c->softcap};
+                                .softcap = c->softcap,
+                                .per_block = cut.per_block,
+                                .groups = cut.groups,
+                                .splits_max = cut.splits_max};
     return a;
+}
+
+static attention_rig make_rig(const attention_case *c) {
+    return make_rig_of(c, c->whole ? whole_runs : some_runs, STRIDE);
+}
+
+/* The first rows, as many as can be, are shared by `blocks` each; their slots are not in order. */
+static void share_rows(attention_rig *a, uint32_t blocks) {
+    static const uint32_t none[CK_SPLIT_ROWS_MAX * 16];
+    const kv_layout *l = &a->cache.layout;
+    const uint32_t rows = num_min_u32(a->rows, CK_SPLIT_ROWS_MAX), stride = a->cache.stride;
+    const cuda_attention_cut cut = {.per_block = a->args.per_block, .groups = a->args.groups};
+    uint32_t *slots = rig_buffer(a->rows * sizeof *slots);
+    a->splits = (ck_splits){.rows = rows, .blocks = blocks};
+    for (uint32_t r = 0; r < a->rows; r++) slots[r] = CK_SPLIT_NONE;
+    for (uint32_t i = 0; i < rows; i++) {
+        a->splits.row[i] = rows - 1 - i;
+        slots[rows - 1 - i] = i;
+    }
+    a->args.splits = rig_at(rig_copy(&a->splits, sizeof a->splits));
+    a->args.slots = rig_at(slots);
+    a->args.parts_stride = stride;
+    a->args.parts =
+        rig_at(rig_buffer(cuda_attention_parts_bytes(&cut, l->value_dim, rows, stride)));
+    a->tickets = rig_copy(none, (size_t)rows * a->args.groups * sizeof *none);
+    a->args.tickets = rig_at(a->tickets);
 }
 
 static const float *wanted(const attention_case *c, const attention_rig *a) {
@@ -343,15 +384,23 @@ static const float *wanted(const attention_case *c, const attention_rig *a) {
     return oracle_end(pg_attention(oracle_program(), q, attn));
 }
 
-static const char *kernel_of(const attention_rig *a) {
-    return a->args.kv.type == CK_KV_Q8 ? "k_attention_q8" : "k_attention";
+/* `more` rows of the grid are behind the last one. */
+static void run_rig(int arch, const attention_rig *a, uint32_t more) {
+    const uint32_t rows = a->rows + cuda_attention_further(&a->splits) + more;
+    char kernel[CUDA_ATTENTION_NAME_BYTES];
+    cuda_attention_name(&a->args, kernel);
+    rig_run(arch, kernel, &a->args, a->args.groups, rows, 128, a->shared_bytes);
+}
+
+static size_t out_floats(const attention_case *c, const attention_rig *a) {
+    return (size_t)a->rows * c->heads * c->layout.value_dim;
 }
 
 static void check_attention(int arch, const attention_case *c) {
     attention_rig a = make_rig(c);
     const float *want = wanted(c, &a);
-    rig_run(arch, kernel_of(&a), &a.args, c->heads, a.rows + 1, 128, 0);
-    rig_near(a.out, want, (size_t)a.rows * c->heads * c->layout.value_dim, NEAR);
+    run_rig(arch, &a, 1);
+    rig_near(a.out, want, out_floats(c, &a), NEAR);
 }
 
 /* X(type, kv_heads, key_dim, value_dim, v_in_k) */
@@ -371,6 +420,16 @@ TEST(k_attention_of_heads_of_any_shape) {
         {.layout = LAYOUT(Q8_0, 2, 32, 32, false), .heads = 4},
         {.layout = LAYOUT(Q8_0, 1, 128, 128, false), .heads = 2},
         {.layout = LAYOUT(Q8_0, 1, 96, 288, false), .heads = 1},
+        {.layout = LAYOUT(F16, 1, 96, 80, false), .heads = 3},
+        {.layout = LAYOUT(F32, 2, 16, 24, false), .heads = 10},
+        {.layout = LAYOUT(Q8_0, 1, 64, 96, false), .heads = 6},
+        {.layout = LAYOUT(F16, 1, 24, 128, false), .heads = 7},
+        {.layout = LAYOUT(F16, 1, 64, 64, false), .heads = 8},
+        {.layout = LAYOUT(F32, 1, 72, 40, false), .heads = 8},
+        {.layout = LAYOUT(Q8_0, 1, 32, 32, false), .heads = 8},
+        {.layout = LAYOUT(F16, 1, 16, 256, false), .heads = 5},
+        {.layout = LAYOUT(F16, 2, 8, 8, false), .heads = 22},
+        {.layout = LAYOUT(F16, 1, 20, 12, false), .heads = 3},
     };
     RIG_EACH(arch) {
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
@@ -433,13 +492,77 @@ TEST(k_attention_writes_the_codes_of_what_it_makes) {
             const quantized alone = quantized_buffers(a.rows, cols);
             a.args.codes = rig_at(both.codes);
             a.args.sums = rig_at(both.sums);
-            rig_run(arch, kernel_of(&a), &a.args, cases[i].heads, a.rows + 1, 128, 0);
+            run_rig(arch, &a, 1);
             quantized_same(arch, both, a.out, a.rows, cols);
             a.args.out = 0;
             a.args.codes = rig_at(alone.codes);
             a.args.sums = rig_at(alone.sums);
-            rig_run(arch, kernel_of(&a), &a.args, cases[i].heads, a.rows + 1, 128, 0);
+            run_rig(arch, &a, 1);
             quantized_same(arch, alone, a.out, a.rows, cols);
+        }
+    }
+    rig_done();
+}
+
+/* --- splits -------------------- */
+
+/* One row each that sees so many tokens: around the borders of splits, and of several of them. */
+static const batch_run split_runs[][RUNS] = {
+    {{0, 1, 2, 0}, {1, 1, 0, 254}, {2, 1, 1, 255}},
+    {{0, 1, 2, 256}, {1, 1, 0, 511}, {2, 1, 1, 512}},
+    {{0, 1, 2, 1024}, {1, 2, 0, 766}, {3, 1, 1, 1100}},
+};
+
+TEST(k_attention_of_spans_around_the_borders_of_splits) {
+    static const attention_case cases[] = {
+        {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2},
+        {.layout = LAYOUT(F32, 1, 16, 136, false), .heads = 4, .sinks = true},
+        {.layout = LAYOUT(Q8_0, 1, 32, 32, false), .heads = 7, .slopes = true},
+        {.layout = LAYOUT(F16, 1, 10, 9, false), .heads = 1},
+        {.layout = LAYOUT(F16, 1, 16, 16, false), .heads = 1, .window = 257},
+        {.layout = LAYOUT(F16, 1, 16, 8, true), .heads = 3, .window = 600, .sinks = true},
+    };
+    RIG_EACH(arch) {
+        if (rig_order() == SIM_DESCENDING) continue; /* large: two orders will do */
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+            for (size_t k = 0; k < sizeof split_runs / sizeof split_runs[0]; k++) {
+                attention_rig a = make_rig_of(&cases[i], split_runs[k], LONG_STRIDE);
+                const float *want = wanted(&cases[i], &a);
+                share_rows(&a, 1 + (uint32_t)(i + k) % 5);
+                run_rig(arch, &a, 1);
+                rig_near(a.out, want, out_floats(&cases[i], &a), NEAR);
+            }
+    }
+    rig_done();
+}
+
+/* By one block for each row; then by more and more of them, up to more than there are splits, whose
+ * tickets are all given back.  Short spans are few splits of many blocks, too. */
+TEST(k_attention_gives_the_same_bits_however_many_blocks_share_a_row) {
+    static const attention_case cases[] = {
+        {.layout = LAYOUT(F16, 2, 24, 40, false), .heads = 6, .sinks = true},
+        {.layout = LAYOUT(F32, 1, 16, 264, false), .heads = 2, .window = 700},
+        {.layout = LAYOUT(Q8_0, 1, 32, 32, false), .heads = 11},
+    };
+    static const uint32_t blocks[] = {1, 2, 7};
+    static const uint32_t none[CK_SPLIT_ROWS_MAX * 16];
+    RIG_EACH(arch) {
+        if (rig_order() == SIM_DESCENDING) continue;
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            attention_rig a = make_rig_of(&cases[i], split_runs[2], LONG_STRIDE);
+            const size_t bytes = out_floats(&cases[i], &a) * sizeof(float);
+            if (rig_order() == SIM_SHUFFLED) a.args.splits_max = 3;
+            run_rig(arch, &a, 0);
+            for (size_t k = 0; k < sizeof blocks / sizeof blocks[0]; k++) {
+                attention_rig shared = a;
+                float *out = rig_buffer(bytes);
+                share_rows(&shared, blocks[k]);
+                shared.args.out = rig_at(out);
+                run_rig(arch, &shared, (uint32_t)k % 2 * 3);
+                rig_same(out, a.out, bytes);
+                rig_same(shared.tickets, none,
+                         (size_t)shared.splits.rows * shared.args.groups * sizeof *none);
+            }
         }
     }
     rig_done();
@@ -450,20 +573,91 @@ TEST(k_attention_gives_a_row_the_same_bits_in_every_batch) {
     attention_case c = {.layout = LAYOUT(F16, 1, 48, 64, false), .heads = 2, .window = 100};
     RIG_EACH(arch) {
         attention_rig a = make_rig(&c);
-        rig_run(arch, kernel_of(&a), &a.args, c.heads, a.rows, 128, 0);
+        run_rig(arch, &a, 0);
         for (uint32_t r = 0; r < a.rows; r++) {
             size_t floats = (size_t)c.heads * c.layout.value_dim;
-            float *out = rig_buffer(floats * sizeof *out);
-            k_attention_args alone = a.args;
-            alone.q += (uint64_t)r * c.heads * c.layout.key_dim * sizeof(float);
-            alone.pos += r * 4;
-            alone.seats += r * 4;
-            alone.seen += r * 4;
-            alone.out = rig_at(out);
-            alone.count = rig_count(1);
-            rig_run(arch, "k_attention", &alone, c.heads, 1, 128, 0);
-            rig_same(out, a.out + r * floats, floats * sizeof *out);
+            attention_rig alone = a;
+            alone.rows = 1;
+            alone.out = rig_buffer(floats * sizeof(float));
+            alone.args.q += (uint64_t)r * c.heads * c.layout.key_dim * sizeof(float);
+            alone.args.pos += r * 4;
+            alone.args.seats += r * 4;
+            alone.args.seen += r * 4;
+            alone.args.out = rig_at(alone.out);
+            alone.args.count = rig_count(1);
+            run_rig(arch, &alone, 0);
+            rig_same(alone.out, a.out + r * floats, floats * sizeof(float));
         }
     }
+    rig_done();
+}
+
+/* --- what is no number -------------------- */
+
+static uint16_t *f16_row(const attention_rig *a, kv_part part, uint32_t seat, uint32_t t) {
+    const kv_view view = view_of(&a->cache);
+    uint16_t *head = kv_at(&view, seat, t / KV_BLOCK_TOKENS, LAYER, part, 0);
+    return head + t % KV_BLOCK_TOKENS * kv_row_elems(&a->cache.layout, (int)part);
+}
+
+/* Lanes beyond the end of a key, which is no multiple of what they read together, and tokens that
+ * are not seen have neighbours that are infinite. */
+TEST(k_attention_keeps_infinities_where_they_are) {
+    enum { MINUS = 0xfc00, PLUS = 0x7c00 };
+    static const attention_case c = {.layout = LAYOUT(F16, 1, 80, 48, false), .heads = 2};
+    RIG_EACH(arch) {
+        attention_rig a = make_rig(&c);
+        for (uint32_t i = 0; i < a.rows * c.heads; i++)
+            for (uint32_t e = 72; e < 80; e++) a.q[i * 80 + e] = 0.5f;
+        for (uint32_t e = 72; e < 80; e++) f16_row(&a, KV_K, 2, 100)[e] = MINUS; /* weight 0 */
+        const float *want = wanted(&c, &a);
+        run_rig(arch, &a, 0);
+        rig_near(a.out, want, out_floats(&c, &a), NEAR);
+        f16_row(&a, KV_V, 1, 15)[47] = PLUS; /* the last token of the last row */
+        run_rig(arch, &a, 0);
+        float *last = a.out + (a.rows - 1) * c.heads * 48;
+        for (uint32_t h = 0; h < c.heads; h++) {
+            CHECK(isinf(last[h * 48 + 47]) && last[h * 48 + 47] > 0);
+            last[h * 48 + 47] = want[((a.rows - 1) * c.heads + h) * 48 + 47];
+        }
+        rig_near(a.out, want, out_floats(&c, &a), NEAR);
+    }
+    rig_done();
+}
+
+/* --- traffic -------------------- */
+
+/* Sectors beside the cache's, of one warp: the arguments in global memory, tables, slopes. */
+enum { OTHER_SECTORS = 24 };
+
+TEST(k_attention_reads_keys_and_values_once_for_all_their_heads) {
+    if (rig_is_card()) SKIP("a card does not count what it reads");
+    static const attention_case cases[] = {
+        {.layout = LAYOUT(F16, 1, 128, 128, false), .heads = 1},
+        {.layout = LAYOUT(F16, 2, 128, 128, false), .heads = 4},
+        {.layout = LAYOUT(F16, 1, 64, 64, false), .heads = 4},
+        {.layout = LAYOUT(F16, 1, 128, 128, false), .heads = 8},
+        {.layout = LAYOUT(F16, 1, 80, 96, false), .heads = 7},
+    };
+    static const batch_run runs[RUNS] = {{0, 1, 2, 767}, {1, 1, 0, 767}, {2, 1, 1, 767}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (uint32_t blocks = 1; blocks <= 3; blocks += 2) {
+            const attention_case *c = &cases[i];
+            attention_rig a = make_rig_of(c, runs, LONG_STRIDE);
+            share_rows(&a, blocks);
+            run_rig(750, &a, 0);
+            const sim_counters *n = rig_counters();
+            const kv_layout *l = &a.cache.layout;
+            const uint64_t cached = (uint64_t)768 * RUNS * l->kv_heads *
+                                    (kv_row_bytes(l, KV_K) + kv_row_bytes(l, KV_V));
+            const uint64_t queries = (uint64_t)RUNS * blocks * c->heads * l->key_dim * 4;
+            const uint64_t parts =
+                blocks == 1 ? 0 : (uint64_t)RUNS * 3 * c->heads * (l->value_dim * 4 + 32);
+            const uint64_t others =
+                queries + parts +
+                (uint64_t)RUNS * blocks * a.args.groups * 4 * (OTHER_SECTORS * 32);
+            CHECK(n->load_sectors * 32 >= cached);
+            CHECK((double)(n->load_sectors * 32) <= 1.05 * (double)cached + (double)others);
+        }
     rig_done();
 }

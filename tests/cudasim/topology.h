@@ -9,7 +9,7 @@
  *    "p2p": [[0, 1]], "p2p_corrupts": false,
  *    "streams": "eager" | "deferred" | "random", "seed": 1, "threads": "ascending" | ...,
  *    "faults": [{"call": "cuMemAlloc_v2", "at": 7, "result": 2},
- *               {"kernel": "k_attention", "at": 3, "result": 700}],
+ *               {"kernel": "k_norm", "at": 3, "result": 700}],
  *    "nvml": {"absent": false, "unsupported": ["nvmlDeviceGetPowerUsage"]}}
  * `at` counts calls of that function (launches of that kernel) from 1; lost_at_call counts the
  * process's calls of any function. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "backend/batch.h"
+#include "backend/cuda/cuda_attention.h"
 #include "backend/cuda/cuda_planar.h"
 #include "base/num.h"
 #include "base/os.h"
@@ -305,7 +306,9 @@ static status bench_gemvs(bench *b, error *err) {
 
 typedef struct attention_work {
     card_kernel kernel;
+    card_grid grid;
     k_attention_args args;
+    ck_splits splits;
     uint32_t copies;
     uint64_t copy_bytes; /* from one cache to the next */
 } attention_work;
@@ -314,7 +317,7 @@ static void launch_attention(bench *b, void *work, uint32_t i) {
     const attention_work *w = work;
     k_attention_args a = w->args;
     a.kv.blocks += i % w->copies * w->copy_bytes;
-    card_launch(b->card, &w->kernel, (card_grid){HEADS, 1, 128, 0}, &a, sizeof a);
+    card_launch(b->card, &w->kernel, w->grid, &a, sizeof a);
 }
 
 /* The blocks of one sequence, scattered: 17 is prime to powers of two. */
@@ -324,13 +327,43 @@ static status put_table(bench *b, uint32_t blocks, uint64_t *out, error *err) {
     return bench_put(b, table, blocks * sizeof table[0], out, err);
 }
 
+/* One row, which is shared by as many blocks as in a step of the program. */
+static void share_attention(attention_work *w, uint32_t tokens, uint32_t *slot,
+                            uint64_t *parts_bytes) {
+    const batch_run run = {.rows = 1, .pos0 = tokens - 1};
+    const batch in = {.rows = 1, .runs = &run, .runs_count = 1};
+    const cuda_attention_cut cut = cuda_attention_cut_of(HEADS, KV_HEADS, HEAD_DIM, HEAD_DIM);
+    k_attention_args *a = &w->args;
+    cuda_attention_share(&in, 1, &w->splits, slot);
+    a->per_block = cut.per_block;
+    a->groups = cut.groups;
+    a->splits_max = cut.splits_max;
+    a->parts_stride = cuda_attention_splits(&cut, tokens);
+    *parts_bytes = cuda_attention_parts_bytes(&cut, HEAD_DIM, 1, a->parts_stride);
+    w->grid = (card_grid){cut.groups, 1 + cuda_attention_further(&w->splits), 128, cut.shared_bytes};
+}
+
+static status put_splits(bench *b, attention_work *w, uint32_t slot, uint64_t parts_bytes,
+                         error *err) {
+    static const uint32_t none[KV_HEADS];
+    k_attention_args *a = &w->args;
+    TRY(bench_put(b, &w->splits, sizeof w->splits, &a->splits, err));
+    TRY(bench_put(b, &slot, sizeof slot, &a->slots, err));
+    TRY(bench_put(b, none, a->groups * sizeof *none, &a->tickets, err));
+    return bench_reserve(b, parts_bytes, &a->parts, err);
+}
+
 static status make_attention(bench *b, attention_work *w, uint32_t tokens, error *err) {
     const uint32_t blocks = tokens / CK_KV_BLOCK_TOKENS, one = 1, none = 0, last = tokens - 1;
     k_attention_args *a = &w->args;
+    uint32_t slot = 0;
+    uint64_t parts_bytes = 0;
+    share_attention(w, tokens, &slot, &parts_bytes);
     TRY(open_arena(b, "attention",
-                   w->copies * w->copy_bytes + 8 * (size_t)CUDA_ALIGN_BYTES +
+                   w->copies * w->copy_bytes + parts_bytes + 12 * (size_t)CUDA_ALIGN_BYTES +
                        blocks * sizeof(uint32_t) + (size_t)2 * HEADS * HEAD_DIM * sizeof(float),
                    err));
+    TRY(put_splits(b, w, slot, parts_bytes, err));
     TRY(bench_take(b, w->copies * w->copy_bytes, &bench_f16, &a->kv.blocks, err));
     TRY(put_table(b, blocks, &a->kv.tables, err));
     TRY(bench_take(b, (size_t)HEADS * HEAD_DIM * sizeof(float), &bench_f32, &a->q, err));
@@ -358,7 +391,7 @@ static status bench_attention(bench *b, uint32_t tokens, error *err) {
                                  .heads = HEADS,
                                  .scale = 0.088388348f}}; /* 1 / sqrt(128) */
     w.copies = bench_copies(b, w.copy_bytes);
-    bench_case c = {.kernel = "k_attention",
+    bench_case c = {.kernel = "k_attention_f16_n4", /* 32 heads over 8 */
                     .bytes = w.copy_bytes,
                     .launches = bench_launches(b, w.copies),
                     .work = &w,

@@ -11,8 +11,8 @@
  *
  *   weights    planes of the matrices (cuda_planar.h), every distinct one once
  *   workspace  | values, as the program lays them out | codes | sums | rope tables |
- *              | descriptor | rules and changes of drawn rows | parts of argmax | constants |
- *              | matrices of experts |
+ *              | descriptor | rules and changes of drawn rows | parts of argmax, of attention |
+ *              | constants | matrices of experts |
  *   kv, states as the engine asks for them
  *
  * Owner: the engine; calls from one thread at a time. */
@@ -21,6 +21,7 @@
 
 #include "abi.h"
 #include "backend/backend.h"
+#include "backend/cuda/cuda_attention.h"
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/cuda_memory.h"
 #include "backend/cuda/cuda_planar.h"
@@ -61,21 +62,25 @@ typedef struct cuda_rope {
 
 /* The step's descriptor: offsets from its beginning, the same on the host and on the device. */
 typedef struct cuda_descriptor {
-    uint64_t counts;    /* ck_counts */
-    uint64_t error;     /* u32, 0: 1 + the row whose token or position is in no table */
-    uint64_t best;      /* u32 [head] next to it: ids that the step finds, both come down at once */
-    uint64_t tickets;   /* u32 [head], 0: for k_argmax to count in */
-    uint64_t ids;       /* u32 [rows] */
-    uint64_t pos;       /* u32 [rows] */
-    uint64_t tables_of; /* u32 [rows] the row of `tables` that is the row's sequence's */
-    uint64_t seen;      /* u32 [rows] tokens that a row sees of its sequence, when causal */
-    uint64_t whole;     /* u32 [rows] and when it is not */
-    uint64_t taken;     /* u32 [taken] */
-    uint64_t head;      /* u32 [head] */
-    uint64_t runs;      /* ck_run [sequences] */
-    uint64_t tables;    /* u32 [sequences, table_stride]; last: only what is used is sent */
+    uint64_t counts;  /* ck_counts */
+    uint64_t error;   /* u32, 0: 1 + the row whose token or position is in no table */
+    uint64_t best;    /* u32 [head] next to it: ids that the step finds, both come down at once */
+    uint64_t tickets; /* u32 [head], 0: for k_argmax to count in */
+    uint64_t splits;  /* ck_splits: rows that several blocks of k_attention share */
+    uint64_t split_tickets; /* u32 [split rows, groups], 0: for these to count in */
+    uint64_t slots;         /* u32 [rows] of the splits */
+    uint64_t ids;           /* u32 [rows] */
+    uint64_t pos;           /* u32 [rows] */
+    uint64_t tables_of;     /* u32 [rows] the row of `tables` that is the row's sequence's */
+    uint64_t seen;          /* u32 [rows] tokens that a row sees of its sequence, when causal */
+    uint64_t whole;         /* u32 [rows] and when it is not */
+    uint64_t taken;         /* u32 [taken] */
+    uint64_t head;          /* u32 [head] */
+    uint64_t runs;          /* ck_run [sequences] */
+    uint64_t tables;        /* u32 [sequences, table_stride]; last: only what is used is sent */
     uint32_t table_stride;
-    uint32_t sequences; /* of a step, at most */
+    uint32_t sequences;  /* of a step, at most */
+    uint32_t split_rows; /* of a step, at most */
     uint64_t bytes;
 } cuda_descriptor;
 
@@ -104,6 +109,7 @@ typedef struct cuda_layout {
     uint64_t sample_at;                     /* into the workspace */
     uint64_t codes_at, sums_at, desc_at;    /* into the workspace; that of values is 0 */
     uint64_t parts_at;                      /* u64 [head, blocks of a row], of k_argmax */
+    uint64_t splits_at;                     /* what blocks of k_attention leave for the last */
     uint64_t gated_codes_at, gated_sums_at; /* of one row: k_gemvt_* reads and writes codes */
     uint64_t tickets_at;                    /* u32 [tickets], 0 between launches: of k_gemvt_* */
     uint32_t tickets;
@@ -140,6 +146,16 @@ static inline bool cuda_in_pairs(const cuda_layout *l, uint32_t op_idx) {
            cuda_form_is_quantized(cuda_weight_of(l, op_idx)->form);
 }
 
+static inline cuda_attention_cut cuda_attention_cut_of_op(const op *o) {
+    const op_attention *t = &o->attn;
+    return cuda_attention_cut_of(t->heads, t->kv_heads, t->key_dim, t->value_dim);
+}
+
+/* Splits of a row that there is room for. */
+static inline uint32_t cuda_attention_splits_room(const program *p, const cuda_attention_cut *cut) {
+    return cuda_attention_splits(cut, p->max.ctx);
+}
+
 /* Blocks of k_argmax for each row of logits; 0 where there are none. */
 static inline uint32_t cuda_argmax_blocks(const program *p) {
     if (p->logits == VALUE_NONE) return 0;
@@ -152,7 +168,8 @@ static inline uint32_t cuda_argmax_blocks(const program *p) {
 typedef enum cuda_grid {
     CUDA_GRID_ROWS_X, /* (rows, 1) */
     CUDA_GRID_ROWS_Y, /* (width, rows) */
-    CUDA_GRID_RUNS_Y  /* (width, runs) */
+    CUDA_GRID_RUNS_Y, /* (width, runs) */
+    CUDA_GRID_SPLIT_Y /* (width, rows, and the further blocks of those that are shared) */
 } cuda_grid;
 
 /* Steps that a launch is for: all; those of one row, which go on with what is the next launch for
@@ -214,7 +231,11 @@ void cuda_lowered_deinit(cuda_lowered *l); /* harmless when zeroed */
 
 /* --- graphs -------------------- */
 
-enum { CUDA_GRAPH_SIZES = 7, CUDA_GRAPH_KINDS = 4 }; /* up to 1, 2, 4 ... 64 rows */
+enum {
+    CUDA_GRAPH_SIZES = 7, /* up to 1, 2, 4 ... 64 rows */
+    CUDA_GRAPH_SPANS = 5, /* up to 0, 4, 16, 64, 256 further blocks of k_attention */
+    CUDA_GRAPH_KINDS = 4, /* cuda_graph_kind() */
+};
 
 typedef struct cuda_graph {
     cu_graph_exec exec; /* NULL: not recorded */
@@ -222,7 +243,7 @@ typedef struct cuda_graph {
 } cuda_graph;
 
 typedef struct cuda_graphs {
-    cuda_graph of[CUDA_GRAPH_SIZES][CUDA_GRAPH_KINDS]; /* cuda_graph_kind() */
+    cuda_graph of[CUDA_GRAPH_SIZES][CUDA_GRAPH_SPANS][CUDA_GRAPH_KINDS];
     bool refused; /* none is made: not wanted, or the driver would not */
 } cuda_graphs;
 
@@ -263,6 +284,7 @@ step_result cuda_step(backend *b, const batch *in);
 typedef struct cuda_step_rows {
     uint32_t of[3]; /* row_set */
     uint32_t runs;
+    uint32_t further;   /* blocks of k_attention beside one for each row */
     uint32_t generated; /* of all rows, those that are not of prompts */
     bool best;          /* of some head rows only the best is wanted */
     bool sampled;       /* of some a drawn token */

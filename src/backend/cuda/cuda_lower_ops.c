@@ -89,6 +89,7 @@ status lower_attention(lowering *w, uint32_t op_idx, error *err) {
     const op *o = &w->p->ops[op_idx];
     const op_attention *t = &o->attn;
     const cuda_descriptor *d = &w->l->desc;
+    const cuda_attention_cut cut = cuda_attention_cut_of_op(o);
     lower_result to = {.floats = lower_value(w, o->out)}; /* a block makes codes of a whole head */
     if (t->value_dim % CODES_PER_SUMS == 0) to = lower_result_of(w, o->out);
     k_attention_args a = {.kv.tables = lower_descriptor(w, d->tables),
@@ -103,15 +104,24 @@ status lower_attention(lowering *w, uint32_t op_idx, error *err) {
                           .sinks = lower_floats(w, t->sinks, t->heads),
                           .slopes = lower_floats(w, t->slopes, t->heads),
                           .count = lower_count(w, ROWS_ALL),
+                          .splits = lower_descriptor(w, d->splits),
+                          .slots = lower_descriptor(w, d->slots),
+                          .parts = w->bases.workspace + w->l->splits_at,
+                          .tickets = lower_descriptor(w, d->split_tickets),
                           .heads = t->heads,
                           .window = t->window,
                           .scale = t->scale,
-                          .softcap = t->softcap};
-    cuda_launch_entry e = {.kernel = CUDA_k_attention,
-                           .many = CUDA_k_attention,
-                           .grid = CUDA_GRID_ROWS_Y,
+                          .softcap = t->softcap,
+                          .per_block = cut.per_block,
+                          .groups = cut.groups,
+                          .splits_max = cut.splits_max,
+                          .parts_stride = cuda_attention_splits_room(w->p, &cut)};
+    cuda_launch_entry e = {.kernel = CUDA_k_attention_f16_any, /* until the cache is known */
+                           .many = CUDA_k_attention_f16_any,
+                           .grid = CUDA_GRID_SPLIT_Y,
                            .rows = ROWS_ALL,
-                           .width = t->heads,
+                           .width = cut.groups,
+                           .shared_bytes = cut.shared_bytes,
                            .patch = CUDA_PATCH_KV,
                            .layer = o->layer};
     return LOWER_EMIT(w, &e, &a, err);

@@ -244,6 +244,15 @@ static status check_op(const program *p, const op *o, error *err) {
 
 /* --- the workspace -------------------- */
 
+/* Blocks along the heads of an attention, at most. */
+static uint32_t most_groups(const program *p) {
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < p->ops_count; i++)
+        if (p->ops[i].kind == OP_ATTENTION)
+            most = num_max_u32(most, cuda_attention_cut_of_op(&p->ops[i]).groups);
+    return most;
+}
+
 static void lay_out_descriptor(cuda_descriptor *d, const program *p) {
     const uint64_t rows_bytes = (uint64_t)p->max.rows * sizeof(uint32_t);
     uint32_t seats = p->max.seats != 0 ? p->max.seats : p->max.rows;
@@ -254,6 +263,10 @@ static void lay_out_descriptor(cuda_descriptor *d, const program *p) {
     d->error = place(&end, (1 + (uint64_t)p->max.head) * sizeof(uint32_t));
     d->best = d->error + sizeof(uint32_t);
     d->tickets = place(&end, (uint64_t)p->max.head * sizeof(uint32_t));
+    d->split_rows = num_min_u32(p->max.rows, CK_SPLIT_ROWS_MAX);
+    d->splits = place(&end, sizeof(ck_splits));
+    d->split_tickets = place(&end, (uint64_t)d->split_rows * most_groups(p) * sizeof(uint32_t));
+    d->slots = place(&end, rows_bytes);
     d->ids = place(&end, rows_bytes);
     d->pos = place(&end, rows_bytes);
     d->tables_of = place(&end, rows_bytes);
@@ -308,6 +321,22 @@ static void measure_tails(cuda_layout *l, uint64_t *gated_cols) {
     }
 }
 
+/* Parts of the attention that needs most room for them. */
+static uint64_t split_bytes(const cuda_layout *l) {
+    const program *p = l->p;
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < p->ops_count; i++) {
+        const op *o = &p->ops[i];
+        if (o->kind != OP_ATTENTION) continue;
+        const cuda_attention_cut cut = cuda_attention_cut_of_op(o);
+        const uint32_t splits = cuda_attention_splits_room(p, &cut);
+        if (splits < 2) continue; /* no row is shared then */
+        most = num_max_u64(
+            most, cuda_attention_parts_bytes(&cut, o->attn.value_dim, l->desc.split_rows, splits));
+    }
+    return most;
+}
+
 static void lay_out_workspace(cuda_layout *l) {
     const program *p = l->p;
     uint64_t end = 0, codes = codes_bytes(l);
@@ -326,6 +355,7 @@ static void lay_out_workspace(cuda_layout *l) {
     lay_out_sample(&l->sample, p);
     l->sample_at = place(&end, l->sample.bytes);
     l->parts_at = place(&end, (uint64_t)p->max.head * cuda_argmax_blocks(p) * sizeof(uint64_t));
+    l->splits_at = place(&end, split_bytes(l));
     for (uint32_t i = 0; i < l->constants_count; i++)
         l->constants[i].at = place(&end, l->constants[i].bytes);
     for (uint32_t i = 0; i < l->matrices_count; i++) {
@@ -345,7 +375,7 @@ static uint64_t result_bytes(const program *p, value_id v) {
 
 static status lay_out(cuda_layout *l, error *err) {
     const program *p = l->p;
-    TRY(check_rows(p->max.rows, "rows", err));
+    TRY(check_rows((uint64_t)p->max.rows + CUDA_ATTENTION_FURTHER_MAX, "blocks of rows", err));
     l->op_weights = mem_try_calloc(p->ops_count, sizeof *l->op_weights);
     if (l->op_weights == NULL)
         return error_set(err, ERR_NOMEM, "cuda: no memory for %u ops", p->ops_count);

@@ -3,6 +3,8 @@
  * A launch has the same arguments in every step, and blocks of a grid beyond the rows that the
  * descriptor counts end at once (abi.h).  So what was recorded with grids for N rows does every
  * step of up to N: a graph is made once for each power of two, and nothing in it is ever updated.
+ * The blocks that share long spans are counted by the descriptor as well: once for each power of
+ * four.
  * Steps in which each row is another sequence's are played, which is what generating is made of;
  * those with prompts are launched one by one, they are long enough for it not to matter.
  *
@@ -21,6 +23,7 @@ static uint32_t rows_of(const cuda_launch_entry *e, const cuda_step_rows *rows) 
     if (e->when == CUDA_WHEN_BEST && !rows->best) return 0;
     if (e->when == CUDA_WHEN_SAMPLED && !rows->sampled) return 0;
     if (e->prompt_tiles > 0) return rows->generated;
+    if (e->grid == CUDA_GRID_SPLIT_Y) return rows->of[e->rows] + rows->further;
     return rows->of[e->rows];
 }
 
@@ -67,17 +70,24 @@ static void launch_all(backend *b, const cuda_step_rows *rows) {
 
 /* --- graphs -------------------- */
 
+/* Of the steps that a graph is for. */
+typedef struct graph_size {
+    uint32_t rows, further;
+} graph_size;
+
 /* The graph for steps like this one; NULL: there is none for such. */
-static cuda_graph *graph_for(backend *b, const cuda_step_rows *rows, uint32_t *rows_max) {
+static cuda_graph *graph_for(backend *b, const cuda_step_rows *rows, graph_size *most) {
     const uint32_t n = rows->of[ROWS_ALL];
     const bool apart = b->dev.check_each_launch || b->profile.tasks != NULL;
     const bool prompts = b->lowered.prompt_products > 0 && rows->generated < n;
     if (b->graphs.refused || apart || prompts || rows->runs != n) return NULL;
-    for (uint32_t size = 0; size < CUDA_GRAPH_SIZES; size++) {
-        *rows_max = 1u << size;
-        if (n <= *rows_max) return &b->graphs.of[size][cuda_graph_kind(rows)];
-    }
-    return NULL;
+    uint32_t size = 0, span = 0;
+    *most = (graph_size){.rows = 1};
+    for (; most->rows < n; size++) most->rows *= 2;
+    for (; most->further < rows->further; span++) most->further = 4u << 2 * span;
+    if (size >= CUDA_GRAPH_SIZES) return NULL;
+    ASSERT(span < CUDA_GRAPH_SPANS);
+    return &b->graphs.of[size][span][cuda_graph_kind(rows)];
 }
 
 /* What the driver says no to is said once, and costs nothing but time. */
@@ -105,13 +115,14 @@ static cu_result record(backend *b, const cuda_step_rows *rows, cu_graph *out, c
     return code;
 }
 
-static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, uint32_t rows_max) {
+static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, graph_size size) {
     const cu_driver *d = b->dev.driver;
-    const cuda_step_rows most = {.of = {[ROWS_ALL] = num_min_u32(rows_max, b->p->max.rows),
-                                        [ROWS_TAKEN] = num_min_u32(rows_max, b->p->max.taken),
-                                        [ROWS_HEAD] = num_min_u32(rows_max, b->p->max.head)},
-                                 .runs = num_min_u32(rows_max, b->layout.desc.sequences),
-                                 .generated = num_min_u32(rows_max, b->p->max.rows),
+    const cuda_step_rows most = {.of = {[ROWS_ALL] = num_min_u32(size.rows, b->p->max.rows),
+                                        [ROWS_TAKEN] = num_min_u32(size.rows, b->p->max.taken),
+                                        [ROWS_HEAD] = num_min_u32(size.rows, b->p->max.head)},
+                                 .runs = num_min_u32(size.rows, b->layout.desc.sequences),
+                                 .further = size.further,
+                                 .generated = num_min_u32(size.rows, b->p->max.rows),
                                  .best = rows->best,
                                  .sampled = rows->sampled};
     cu_graph graph = NULL;
@@ -127,16 +138,16 @@ static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, uint32_t
         refuse(b, code, call);
         return;
     }
-    log_debug("cuda", "graph for up to %u rows%s%s", rows_max,
-              rows->best ? ", of which the best token is found" : "",
+    log_debug("cuda", "graph for up to %u rows and %u further blocks of spans%s%s", size.rows,
+              size.further, rows->best ? ", of which the best token is found" : "",
               rows->sampled ? ", of which a token is drawn" : "");
 }
 
 void cuda_queue_launches(backend *b, const cuda_step_rows *rows) {
-    uint32_t rows_max = 0;
-    cuda_graph *g = graph_for(b, rows, &rows_max);
+    graph_size size = {0};
+    cuda_graph *g = graph_for(b, rows, &size);
     if (b->dev.fault != CU_SUCCESS) return;
-    if (g != NULL && g->exec == NULL && g->steps > 0) make(b, g, rows, rows_max);
+    if (g != NULL && g->exec == NULL && g->steps > 0) make(b, g, rows, size);
     if (g == NULL || g->exec == NULL) {
         launch_all(b, rows);
     } else {
@@ -148,11 +159,9 @@ void cuda_queue_launches(backend *b, const cuda_step_rows *rows) {
 }
 
 void cuda_graphs_drop(backend *b) {
-    for (uint32_t size = 0; size < CUDA_GRAPH_SIZES; size++) {
-        for (uint32_t kind = 0; kind < CUDA_GRAPH_KINDS; kind++) {
-            cuda_graph *g = &b->graphs.of[size][kind];
-            if (g->exec != NULL) (void)b->dev.driver->graph_exec_destroy(g->exec);
-            *g = (cuda_graph){0};
-        }
+    cuda_graph *all = &b->graphs.of[0][0][0];
+    for (size_t i = 0; i < sizeof b->graphs.of / sizeof *all; i++) {
+        if (all[i].exec != NULL) (void)b->dev.driver->graph_exec_destroy(all[i].exec);
+        all[i] = (cuda_graph){0};
     }
 }

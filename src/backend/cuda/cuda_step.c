@@ -29,6 +29,18 @@ static ck_kv kv_of(const kv_layout *l, const void *blocks, uint32_t layer) {
                    .v_in_k = l->v_in_k};
 }
 
+static cuda_kernel_id attention_of(const k_attention_args *a) {
+    static const cuda_kernel_id kernels[][CUDA_ATTENTION_PACKS] = {
+        [CK_KV_F32] = {CUDA_k_attention_f32_any, CUDA_k_attention_f32_n1, CUDA_k_attention_f32_n2,
+                       CUDA_k_attention_f32_n4, CUDA_k_attention_f32_n8},
+        [CK_KV_F16] = {CUDA_k_attention_f16_any, CUDA_k_attention_f16_n1, CUDA_k_attention_f16_n2,
+                       CUDA_k_attention_f16_n4, CUDA_k_attention_f16_n8},
+        [CK_KV_Q8] = {CUDA_KERNEL_COUNT, CUDA_k_attention_q8_n1, CUDA_k_attention_q8_n2,
+                      CUDA_k_attention_q8_n4, CUDA_k_attention_q8_n8}};
+    return kernels[a->kv.type]
+                  [cuda_attention_pack_of(a->per_block, a->kv.key_dim, a->kv.value_dim)];
+}
+
 /* Args begin with the ck_kv, of which the tables are set already. */
 static void patch_kv(backend *b, cuda_launch_entry *e, const batch *in) {
     ck_kv *kv = (ck_kv *)(void *)(b->lowered.args + e->args_at);
@@ -37,8 +49,8 @@ static void patch_kv(backend *b, cuda_launch_entry *e, const batch *in) {
     kv->tables = old.tables;
     kv->table_stride = old.table_stride;
     if (e->kernel == CUDA_k_kv_write) e->width = in->kv.layout.kv_heads;
-    if (e->kernel == CUDA_k_attention || e->kernel == CUDA_k_attention_q8)
-        e->kernel = e->many = kv->type == CK_KV_Q8 ? CUDA_k_attention_q8 : CUDA_k_attention;
+    if (e->grid == CUDA_GRID_SPLIT_Y)
+        e->kernel = e->many = attention_of((const k_attention_args *)(const void *)kv);
 }
 
 static void patch_state(backend *b, const cuda_launch_entry *e, const batch *in) {
@@ -117,6 +129,7 @@ static size_t describe(const backend *b, const batch *in) {
     if (in->taken_rows > 0)
         memcpy(desc_at(b, d->taken), in->taken, in->taken_rows * sizeof *in->taken);
     if (in->head_rows > 0) memcpy(desc_at(b, d->head), in->head, in->head_rows * sizeof *in->head);
+    cuda_attention_share(in, d->split_rows, desc_at(b, d->splits), desc_at(b, d->slots));
     uint32_t blocks = 0;
     for (uint32_t i = 0; i < in->runs_count; i++) describe_run(b, in, i, &blocks);
     const size_t words = (size_t)(in->runs_count - 1) * d->table_stride + blocks;
@@ -211,15 +224,18 @@ static void fetch(backend *b, const batch *in, bool tokens) {
 /* Failures are kept by the device and come out at the end. */
 static status run(backend *b, const batch *in, error *err) {
     const cu_ptr desc = cuda_at(b, b->layout.desc_at);
+    const size_t desc_bytes = describe(b, in);
+    const ck_splits *splits = desc_at(b, b->layout.desc.splits);
     const cuda_step_rows rows = {
         .of = {[ROWS_ALL] = in->rows, [ROWS_TAKEN] = in->taken_rows, [ROWS_HEAD] = in->head_rows},
         .runs = in->runs_count,
+        .further = cuda_attention_further(splits),
         .generated = generated_rows(in),
         .best = in->best != NULL,
         .sampled = has_samples(in)};
     TRY(cuda_device_enter(&b->dev, err));
     patch(b, in);
-    (void)cuda_copy_in(&b->dev, b->dev.compute, desc, b->desc.host, describe(b, in));
+    (void)cuda_copy_in(&b->dev, b->dev.compute, desc, b->desc.host, desc_bytes);
     if (rows.sampled) send_samples(b, in);
     send_input(b, in);
     cuda_queue_launches(b, &rows);

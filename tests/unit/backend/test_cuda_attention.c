@@ -1,0 +1,96 @@
+/* test_cuda_attention.c - how attention is cut into blocks, of every shape, and who shares a row. */
+#include <string.h>
+
+#include "backend/cuda/cuda_attention.h"
+#include "test.h"
+
+enum { ROWS_MAX = 600, SPLIT_TOKENS = CK_SPLIT_BLOCKS * CK_KV_BLOCK_TOKENS };
+
+TEST(cuda_attention_has_every_head_in_one_block) {
+    static const uint32_t dims[] = {1, 8, 33, 64, 80, 128, 136, 256, 264, 512, 520, 1024};
+    for (uint32_t kv_heads = 1; kv_heads <= 8; kv_heads += 7)
+        for (uint32_t group = 1; group <= 71; group++)
+            for (size_t d = 0; d < sizeof dims / sizeof dims[0]; d++) {
+                const uint32_t dim = dims[d];
+                const cuda_attention_cut c =
+                    cuda_attention_cut_of(kv_heads * group, kv_heads, dim, dim);
+                const uint32_t blocks = c.groups / kv_heads;
+                CHECK_EQ(c.groups % kv_heads, 0);
+                CHECK(blocks * c.per_block >= group && (blocks - 1) * c.per_block < group);
+                CHECK(c.per_block <= 8 && c.per_block * dim <= 1024);
+                CHECK(dim % 8 == 0 || c.per_block == 1);
+                CHECK(c.splits_max >= 4 && c.splits_max <= 64);
+                CHECK(c.shared_bytes + 8192 <= 48 << 10); /* what every card gives a block */
+                if (dim <= 128 && dim % 8 == 0) CHECK_EQ(blocks, (group + 7) / 8);
+            }
+}
+
+TEST(cuda_attention_names_its_kernel) {
+    static const struct {
+        uint32_t type, per_block, dim;
+        const char *name;
+    } cases[] = {
+        {CK_KV_F16, 1, 128, "k_attention_f16_n1"}, {CK_KV_F32, 2, 64, "k_attention_f32_n2"},
+        {CK_KV_Q8, 3, 64, "k_attention_q8_n4"},    {CK_KV_F16, 8, 128, "k_attention_f16_n8"},
+        {CK_KV_F16, 5, 64, "k_attention_f16_n8"},  {CK_KV_F32, 1, 9, "k_attention_f32_any"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char name[CUDA_ATTENTION_NAME_BYTES];
+        const k_attention_args a = {
+            .kv = {.type = cases[i].type, .key_dim = cases[i].dim, .value_dim = cases[i].dim},
+            .per_block = cases[i].per_block};
+        cuda_attention_name(&a, name);
+        CHECK_STR(name, cases[i].name);
+    }
+}
+
+TEST(cuda_attention_splits_as_many_as_there_is_room_for) {
+    const cuda_attention_cut c = {.splits_max = 8};
+    CHECK_EQ(cuda_attention_splits(&c, 1), 1);
+    CHECK_EQ(cuda_attention_splits(&c, SPLIT_TOKENS), 1);
+    CHECK_EQ(cuda_attention_splits(&c, SPLIT_TOKENS + 1), 2);
+    CHECK_EQ(cuda_attention_splits(&c, 8 * SPLIT_TOKENS), 8);
+    CHECK_EQ(cuda_attention_splits(&c, 100 * SPLIT_TOKENS), 8);
+}
+
+static uint32_t slots[ROWS_MAX];
+
+static ck_splits shared(const batch_run *runs, uint32_t count, uint32_t slots_max) {
+    const batch in = {
+        .runs = runs, .runs_count = count, .rows = runs[count - 1].row0 + runs[count - 1].rows};
+    ck_splits s;
+    cuda_attention_share(&in, slots_max, &s, slots);
+    uint32_t found = 0;
+    for (uint32_t r = 0; r < in.rows; r++) {
+        if (slots[r] == CK_SPLIT_NONE) continue;
+        CHECK(slots[r] < s.rows && s.row[slots[r]] == r);
+        found++;
+    }
+    CHECK_EQ(found, s.rows);
+    CHECK(s.rows <= slots_max && s.blocks >= 1);
+    CHECK(cuda_attention_further(&s) <= CUDA_ATTENTION_FURTHER_MAX);
+    return s;
+}
+
+TEST(cuda_attention_shares_rows_of_long_spans) {
+    const batch_run alone = {.rows = 1, .pos0 = 4095};
+    CHECK_EQ(shared(&alone, 1, 16).blocks, 16);
+    const batch_run brief = {.rows = 1, .pos0 = SPLIT_TOKENS - 1};
+    CHECK_EQ(shared(&brief, 1, 16).rows, 0);
+    const batch_run prompt = {.rows = 512, .pos0 = 4096};
+    CHECK_EQ(shared(&prompt, 1, 16).rows, 0);
+    const batch_run mixed[] = {{0, 512, 0, 4096}, {512, 1, 1, 100}, {513, 1, 2, 9999}};
+    const ck_splits s = shared(mixed, 3, 16);
+    CHECK(s.rows == 1 && s.row[0] == 513 && s.blocks == 40);
+    const batch_run tail = {.rows = 7, .pos0 = 1000};
+    CHECK_EQ(shared(&tail, 1, 16).rows, 7);
+}
+
+TEST(cuda_attention_shares_the_longest_first) {
+    batch_run runs[40];
+    for (uint32_t i = 0; i < 40; i++)
+        runs[i] = (batch_run){.row0 = i, .rows = 1, .seat = i, .pos0 = 300 + i * 37 % 40 * 1000};
+    const ck_splits s = shared(runs, 40, 16);
+    CHECK_EQ(s.rows, 16);
+    for (uint32_t i = 0; i < 16; i++) CHECK(runs[s.row[i]].pos0 >= 300 + 24 * 1000);
+    CHECK_EQ(s.blocks, 16); /* 64 splits in four rounds */
+}
