@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "abi.h"
 #include "base/log.h"
 #include "cudasim/backend_rig.h"
 #include "engine/engine_rig.h"
@@ -143,6 +144,50 @@ TEST(cuda_graphs_are_recorded_once) {
     CHECK_EQ(calls_now().records, 4);
     free(out);
     engine_close(e);
+    model_close(m);
+    CHECK_EQ(host.leaks(), 0);
+}
+
+/* A prompt almost as long as a span that one block computes, then tokens behind it: the last of
+ * them have blocks that share the span. */
+static float *run_long(const model *m, bool no_graphs, size_t *bytes) {
+    enum { PROMPT = CK_SPLIT_BLOCKS * CK_KV_BLOCK_TOKENS - 4, CHUNK = 42, STEPS = 10 };
+    engine_options opt = options(no_graphs);
+    opt.ctx_max = PROMPT + STEPS + 1;
+    opt.rows_max = CHUNK;
+    engine *e = NULL;
+    engine_row rows[CHUNK];
+    uint32_t pos[SEATS] = {0};
+    CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+    if (e == NULL) return NULL;
+    CHECK_EQ(kv_seat_grow(engine_kv(e), 0, PROMPT, NULL), OK);
+    while (pos[0] < PROMPT) {
+        uint32_t n = 0;
+        for (; n < CHUNK && pos[0] < PROMPT; n++, pos[0]++)
+            rows[n] = (engine_row){.token = token_of(0, pos[0]), .pos = pos[0], .seat = 0};
+        (void)engine_step(e, rows, n);
+    }
+    const size_t step = (size_t)SEATS * engine_vocab(e);
+    float *all = calloc(STEPS * step, sizeof *all);
+    *bytes = STEPS * step * sizeof *all;
+    for (uint32_t i = 0; i < STEPS; i++) advance(e, 2, pos, false, all + i * step);
+    engine_close(e);
+    return all;
+}
+
+/* Of those two sizes each is recorded, in its second step. */
+TEST(cuda_graphs_are_for_long_spans_too) {
+    HOST_MACHINE("t4");
+    size_t bytes = 0;
+    model *m = open_model("synth:tiny:q8_0");
+    float *want = run_long(m, true, &bytes);
+    CHECK_EQ(host.calls("cuGraphLaunch"), 0);
+    float *got = run_long(m, false, &bytes);
+    CHECK_EQ(host.calls("cuGraphInstantiateWithFlags"), 2);
+    CHECK_EQ(host.calls("cuGraphLaunch"), 10 - 2);
+    CHECK(want != NULL && got != NULL && memcmp(got, want, bytes) == 0);
+    free(want);
+    free(got);
     model_close(m);
     CHECK_EQ(host.leaks(), 0);
 }
