@@ -340,7 +340,8 @@ static void share_attention(attention_work *w, uint32_t tokens, uint32_t *slot,
     a->splits_max = cut.splits_max;
     a->parts_stride = cuda_attention_splits(&cut, tokens);
     *parts_bytes = cuda_attention_parts_bytes(&cut, HEAD_DIM, 1, a->parts_stride);
-    w->grid = (card_grid){cut.groups, 1 + cuda_attention_further(&w->splits), 128, cut.shared_bytes};
+    const uint32_t blocks = 1 + cuda_attention_further(&w->splits);
+    w->grid = (card_grid){cut.groups, blocks, 128, cut.shared_bytes};
 }
 
 static status put_splits(bench *b, attention_work *w, uint32_t slot, uint64_t parts_bytes,

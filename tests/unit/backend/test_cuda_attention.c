@@ -1,4 +1,4 @@
-/* test_cuda_attention.c - how attention is cut into blocks, of every shape, and who shares a row. */
+/* test_cuda_attention.c - how attention is cut into blocks, and who shares rows. */
 #include <string.h>
 
 #include "backend/cuda/cuda_attention.h"
