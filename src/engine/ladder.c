@@ -203,23 +203,38 @@ static status split(ladder *l, mem_plan *plan, program **p, plan_shortage *lack,
     return st;
 }
 
+/* Is a plan possible with so much of this rung?  Then it replaces the one there is. */
+static bool replan(ladder *l, rung_id rung, uint32_t at, mem_plan *plan, program **p) {
+    mem_plan more;
+    program *recorded = NULL;
+    plan_shortage lack;
+    const uint32_t before = l->at[rung];
+    l->at[rung] = at;
+    if (plan_at(l, &more, &recorded, &lack, NULL) == OK) {
+        program_destroy(*p);
+        *p = recorded;
+        *plan = more;
+        return true;
+    }
+    l->at[rung] = before;
+    if (lack.why.what != NULL) l->why[rung] = lack.why;
+    return false;
+}
+
 /* More of this rung than the plan has, which fits: the most with which it still does. */
 static void go_up(ladder *l, rung_id rung, mem_plan *plan, program **p) {
     const uint32_t fits = l->at[rung];
-    for (uint32_t at = l->top[rung]; at > fits; at = lower(at, fits, UINT32_MAX)) {
-        mem_plan more;
-        program *recorded = NULL;
-        plan_shortage lack;
-        l->at[rung] = at;
-        if (plan_at(l, &more, &recorded, &lack, NULL) == OK) {
-            program_destroy(*p);
-            *p = recorded;
-            *plan = more;
-            return;
-        }
-        if (lack.why.what != NULL) l->why[rung] = lack.why;
+    for (uint32_t at = l->top[rung]; at > fits; at = lower(at, fits, UINT32_MAX))
+        if (replan(l, rung, at, plan, p)) return;
+}
+
+/* The same from below, for a rung that is near the most that fits. */
+static void climb(ladder *l, rung_id rung, mem_plan *plan, program **p) {
+    while (l->at[rung] < l->top[rung]) {
+        uint32_t at = l->top[rung], next = at;
+        for (; next > l->at[rung]; next = lower(next, l->end[rung], UINT32_MAX)) at = next;
+        if (!replan(l, rung, at, plan, p)) return;
     }
-    l->at[rung] = fits;
 }
 
 /* The last rung that went down; 0 also when none did. */
@@ -251,7 +266,8 @@ status plan_down(const model *m, const engine_options *asked, engine_options *go
         st = split(&l, plan, p, &lack, &why);
     if (st != OK) return refuse(&l, &why, err);
     const int low = lowest(&l); /* in single steps, but for the context */
-    for (int i = low == RUNG_CTX ? low : low - 1; i >= 0; i--) go_up(&l, (rung_id)i, plan, p);
+    if (low == RUNG_CTX) climb(&l, RUNG_CTX, plan, p);
+    for (int i = low - 1; i >= 0; i--) go_up(&l, (rung_id)i, plan, p);
     add_cuts(&l, &plan->cuts);
     *got = options_at(&l);
     return OK;
