@@ -162,6 +162,7 @@ machine_figure bench_figure_of(const bench *b, bool fast, bool quantized, uint32
 }
 
 machine_figure bench_ops_figure(const bench *b, const bench_test *t, uint32_t *digits) {
-    const bool fast = t->batch == 0 && str_eq(str_of(b->report.numerics), S("fast"));
+    const bool prompt = t->batch == 0 && !t->is_exact;
+    const bool fast = prompt && str_eq(str_of(b->report.numerics), S("fast"));
     return bench_figure_of(b, fast, is_quantized(b->model), digits);
 }

@@ -34,14 +34,16 @@ typedef struct bench {
     double figures[MACHINE_FIGURE_COUNT]; /* before the first test */
     double read_min, read_max;            /* of all sweeps, those between the tests too */
     engine_row rows[BENCH_ROWS_MAX];
-    double runs[BENCH_REPEAT_MAX]; /* tokens per second of the running test */
+    double fast_rate, exact_rate; /* of prompts, tokens per second; 0: not measured */
 } bench;
 
-/* A prompt of `tokens` (batch 0), or so many steps of `batch` sequences after `depth` tokens. */
+/* A prompt of `tokens` (batch 0), or so many steps of `batch` sequences after `depth` tokens.
+ * is_exact: the prompt's rows are computed as generated ones are, as in numerics `exact`. */
 typedef struct bench_test {
     uint32_t tokens;
     uint32_t batch;
     uint32_t depth;
+    bool is_exact;
     char name[48];
 } bench_test;
 

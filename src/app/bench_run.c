@@ -14,7 +14,7 @@ static int32_t some_token(const bench *b, uint32_t i) {
 }
 
 /* Rows up to position `to` of the seat, in steps as long as they can be. */
-static status read_prompt(bench *b, uint32_t seat, uint32_t to, error *err) {
+static status read_prompt(bench *b, uint32_t seat, uint32_t to, bool is_exact, error *err) {
     kv_pool *kv = engine_kv(b->engine);
     const uint32_t rows_max = engine_mem_plan(b->engine)->rows_max;
     for (uint32_t from = kv_seat_tokens(kv, seat); from < to;) {
@@ -24,7 +24,7 @@ static status read_prompt(bench *b, uint32_t seat, uint32_t to, error *err) {
             b->rows[i] = (engine_row){.token = some_token(b, from + i),
                                       .pos = from + i,
                                       .seat = seat,
-                                      .prompt = true,
+                                      .prompt = !is_exact,
                                       .wants_logits = from + i + 1 == to};
         (void)engine_step(b->engine, b->rows, n);
         TRY(engine_check(b->engine, err));
@@ -58,13 +58,13 @@ status bench_prepare(bench *b, const bench_test *t, error *err) {
             kv_seat_clear(kv, s);
         else if (kv_seat_tokens(kv, s) > t->depth)
             kv_seat_truncate(kv, s, t->depth);
-        TRY(read_prompt(b, s, t->depth, err));
+        TRY(read_prompt(b, s, t->depth, t->is_exact, err));
     }
     return OK;
 }
 
 status bench_run_test(bench *b, const bench_test *t, error *err) {
-    return t->batch == 0 ? read_prompt(b, 0, t->tokens, err) : generate(b, t, err);
+    return t->batch == 0 ? read_prompt(b, 0, t->tokens, t->is_exact, err) : generate(b, t, err);
 }
 
 static status run_once(bench *b, const bench_test *t, double *tokens_per_s, error *err) {

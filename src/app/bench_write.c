@@ -41,6 +41,11 @@ void bench_write_row(const bench_row *r) {
 }
 
 void bench_write_tail(const bench *b) {
+    if (b->exact_rate > 0)
+        printf(
+            "\nNo result depends on what else is computed with it.  Prompts with the numbers that\n"
+            "generated tokens have (numerics exact) take %.2f times as long.\n",
+            b->fast_rate / b->exact_rate);
     if (b->read_max <= b->read_min * (1 + moved_fraction)) return;
     printf("\nThe read sweep moved from %.1f to %.1f GB/s while the tests ran: each test is held "
            "against\nthe larger of the two sweeps around it.\n",

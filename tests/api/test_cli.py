@@ -141,11 +141,17 @@ def inspect_tells_the_same_to_people_and_programs():
         check(key in text, f"{key} is in the JSON only")
 
 
+def tests_of(facts, *names):
+    """Behind a prompt in mode `fast` there is the same one in `exact`."""
+    prompts = [name for name in names if name.startswith("pp") and facts["mode"] == "fast"]
+    return sorted([*names, *(f"{name}@exact" for name in prompts)], key=lambda n: n[0] != "p")
+
+
 @test
 def bench_of_an_encoder_says_what_it_cannot_measure():
     model = harness.shared_path("oracle/public/models/bert/model-f32.gguf")
     facts = json.loads(gantry("bench", model, "-p", "32", "--repeat", "1", "--json").succeeded().out)
-    equal([r["test"] for r in facts["rows"]], ["pp32"], "tests")
+    equal([r["test"] for r in facts["rows"]], tests_of(facts, "pp32"), "tests")
     gantry("bench", model, "-p", "32", "-n", "4").failed_with(1, "is an encoder")
     gantry("bench", model, "-p", "32", "--depth", "4").failed_with(1, "is an encoder")
     gantry("bench", model, "-p", "32", "--batch", "2").failed_with(1, "is an encoder")
@@ -171,6 +177,20 @@ def bench_measures_what_was_asked_for():
     check(table.find("\nread ") < table.find("\npp600 "), f"the machine comes first: {table!r}")
     for row in rows:
         check(f"\n{row['test']} " in table, f"no row {row['test']} in {table!r}")
+
+
+@test
+def bench_says_what_exact_numerics_cost():
+    args = ("synth:tiny:q8_0", "-p", "40", "-n", "4", "--repeat", "2", "--gpu", "off")
+    facts = json.loads(gantry("bench", *args, "--json").succeeded().out)
+    equal(facts["mode"], "fast", "mode")
+    equal([r["test"] for r in facts["rows"]], ["pp40", "pp40@exact", "tg4"], "tests")
+    digits = [r["ops_digits"] for r in facts["rows"]]
+    check(digits[0] == 1 and digits[1] == digits[2], f"digits of activations {digits}")
+    said = gantry("bench", *args).succeeded().text
+    check("(numerics exact) take" in said, f"no cost in {said!r}")
+    said = gantry("bench", *args, "--numerics", "exact").succeeded().text
+    check("numerics exact) take" not in said, f"a cost of nothing in {said!r}")
 
 
 @test

@@ -504,7 +504,8 @@ def the_bench_of_a_card_measures_every_kind():
         names = [row["name"] for row in path["rows"]]
         equal(len(names), 3 + 6 * (4 + 1) * 2 + 6 * 2 + 3 + 2 + 2, f"rows of {path['path']}")
         check(all(row["us"] > 0 for row in path["rows"]), "a time that is none")
-    equal([len(model["rows"]) for model in report["models"]], [2], "tests of models")
+    tests = [[row["test"] for row in model["rows"]] for model in report["models"]]
+    equal(tests, [["pp8", "pp8@exact", "tg4"]], "tests of models")
     check(" TOPS" in said, "products with prompts have no rate")
     check("no figure here is a card's" in said, f"nobody is warned: {said[-200:]!r}")
 
