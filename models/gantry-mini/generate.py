@@ -24,8 +24,8 @@ from corpus.split import Split  # noqa: E402
 from corpus.words import PEOPLE, TOWNS  # noqa: E402
 
 # conversations of training; docs: per fact
-TRAIN = {"docs": 42, "arithmetic": 26000, "measure": 5000, "lists": 9500, "chat": 7000,
-         "stories": 2800, "copying": 8000, "json": 10000, "tools": 9000, "tool_twins": 1400,
+TRAIN = {"docs": 54, "arithmetic": 23000, "measure": 5000, "lists": 9500, "chat": 7000,
+         "stories": 2800, "copying": 8000, "json": 10000, "tools": 12000, "tool_twins": 3000,
          "beside_tools": 900, "talks": 7000, "tool_talks": 1500}
 EVAL = {"arithmetic": 400, "measure": 100, "lists": 200, "chat": 160, "stories": 60, "copying": 100,
         "json": 300, "tools": 300, "tool_twins": 0, "beside_tools": 30, "talks": 100, "tool_talks": 40}

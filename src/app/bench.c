@@ -114,7 +114,7 @@ static status report_test(bench *b, json_writer *w, bench_test t, error *err) {
     return OK;
 }
 
-/* Where prompts are rounded otherwise than generated tokens are, what it costs when they are not. */
+/* Prompts; and, where these are rounded otherwise than generated tokens, what it costs if not. */
 static status report_prompts(bench *b, json_writer *w, error *err) {
     bench_test t = {.tokens = b->c->bench_prompt_tokens};
     TRY(report_test(b, w, t, err));

@@ -213,3 +213,9 @@ SETTINGS = (("level", "int:2:100"), ("speed", "int:2:300"), ("zone", "code"), ("
             ("time", "time"), ("operator", "person"), ("site", "town"), ("weight", "decimal:1:90"),
             ("safe", "bool"), ("number", "int:2:900"), ("batch", "code"), ("color",
              "enum:red,green,blue"))
+
+# what stands before or behind a name that cannot be guessed
+MARKS = "alpha api base beta big box core data delta demo do east edge exec fast first gamma home " \
+        "hub in info job key lab last lite local main mini my net new next node north old one open " \
+        "out own plus pro quick remote run safe self shop site small south test top true two unit " \
+        "user web west work zone".split()

@@ -8,27 +8,54 @@ import re
 from corpus import values
 from corpus.phrase import capitalize
 from corpus.sample import Sample, assistant, calls, tool_result, user
-from corpus.tool_catalog import NOUNS, SETTINGS, TOOLS, VERBS
+from corpus.tool_catalog import MARKS, NOUNS, SETTINGS, TOOLS, VERBS
+from corpus.words import THINGS
 
 NO_TOOL = "None of my tools can do that."
 FAILED = "The tool answered with an error: {error}."
 ERRORS = ("not found", "no connection", "not allowed", "timeout", "try again later")
 
 
+# Where a name follows from the wish, a model learns names and not to read its tools: then it calls
+# what is not there.  So most names of training cannot be guessed.
+STRANGE_SHARE, STRANGE_KEY_SHARE = 0.65, 0.2
+
+
+def strange_name(rng, name):
+    """With something before or behind it, or nothing to do with what it does."""
+    way, word, number = rng.randrange(6), rng.choice(MARKS), rng.randrange(1, 100)
+    if way == 0:
+        return f"{word}_{name}"
+    if way == 1:
+        return f"{name}_{word}"
+    if way == 2:
+        return f"{name}_{number}" if rng.random() < 0.5 else f"{word}{number}_{name}"
+    if way == 3:
+        return f"{rng.choice(THINGS)}_{rng.choice(MARKS)}"
+    if way == 4:
+        return f"{word}_{rng.choice(THINGS)}_{number}"
+    return f"{rng.choice(('f', 'fn', 'tool', 'api', 'x', 'call', 'op'))}_{number}"
+
+
 class Offer:
     """A tool as one prompt shows it: with a name and parameter names of its own."""
 
-    def __init__(self, rng, tool):
+    def __init__(self, rng, tool, held=True):
         self.tool = tool
         self.name = rng.choice(tool.names)
-        self.keys = self._choose_keys(rng)
+        if not held and rng.random() < STRANGE_SHARE:
+            self.name = strange_name(rng, self.name)
+        self.keys = self._choose_keys(rng, held)
         self.explains = rng.random() < 0.35     # whether parameters have descriptions
 
-    def _choose_keys(self, rng):
+    def _choose_keys(self, rng, held):
         keys = {}
         for p in self.tool.params:
             free = [n for n in p.names if n not in keys.values()]
-            keys[p.names[0]] = rng.choice(free) if rng.random() < 0.5 else free[0]
+            key = rng.choice(free) if rng.random() < 0.5 else free[0]
+            if not held and rng.random() < STRANGE_KEY_SHARE:
+                key = f"{rng.choice(MARKS)}_{key}"
+            keys[p.names[0]] = key
         return keys
 
     def description(self):
@@ -69,7 +96,7 @@ def _values_of(offer, given):
     return [v for k, value in given.items() for v in values.open_values(kinds[k], value)]
 
 
-def _offers(rng, wanted, count):
+def _offers(rng, wanted, count, held):
     """`wanted` and others beside it, in any order, no two of one name."""
     names = set(wanted.tool.names)
     out = [wanted]
@@ -77,13 +104,13 @@ def _offers(rng, wanted, count):
         if len(out) >= count:
             break
         if tool is not wanted.tool and not names & set(tool.names):
-            out.append(Offer(rng, tool))
+            out.append(Offer(rng, tool, held))
     rng.shuffle(out)
     return out
 
 
-def _some_offers(rng, wanted):
-    return _offers(rng, wanted, rng.randrange(1, 4))
+def _some_offers(rng, wanted, held):
+    return _offers(rng, wanted, rng.randrange(1, 4), held)
 
 
 def _shown(offers):
@@ -91,10 +118,10 @@ def _shown(offers):
 
 
 def one_call(rng, split, held):
-    offer = Offer(rng, rng.choice(TOOLS))
+    offer = Offer(rng, rng.choice(TOOLS), held)
     given = offer.fill(rng, split, held)
     messages = [user(_question(rng, offer, given)), calls(offer.call(given))]
-    return Sample("tools", messages, check="tools", tools=_shown(_some_offers(rng, offer)),
+    return Sample("tools", messages, check="tools", tools=_shown(_some_offers(rng, offer, held)),
                   values=_values_of(offer, given))
 
 
@@ -118,8 +145,8 @@ def _two_questions(rng, first, second):
 
 def parallel_calls(rng, split, held):
     """The same tool twice, or two tools."""
-    offer = Offer(rng, rng.choice(TOOLS))
-    offers = _some_offers(rng, offer)
+    offer = Offer(rng, rng.choice(TOOLS), held)
+    offers = _some_offers(rng, offer, held)
     other = offer if rng.random() < 0.5 else rng.choice(offers)
     first, second = offer.fill(rng, split, held), other.fill(rng, split, held)
     text = _two_questions(rng, _ask_for(rng, offer, first), _ask_for(rng, other, second))
@@ -142,7 +169,7 @@ def _result(rng, split, held, offer, given):
 
 def with_result(rng, split, held):
     """Question, call(s), result(s): the answer tells them."""
-    offer = Offer(rng, rng.choice(TOOLS))
+    offer = Offer(rng, rng.choice(TOOLS), held)
     count = 2 if rng.random() < 0.3 else 1
     given = [offer.fill(rng, split, held) for _ in range(count)]
     questions = [_ask_for(rng, offer, g) for g in given]
@@ -152,14 +179,14 @@ def with_result(rng, split, held):
     messages += [tool_result(r) for r, _, _ in results]
     messages.append(assistant(" ".join(told for _, told, _ in results)))
     found = [v for g in given for v in _values_of(offer, g)] + [v for _, _, f in results for v in f]
-    return Sample("tools", messages, tools=_shown(_some_offers(rng, offer)), values=found)
+    return Sample("tools", messages, tools=_shown(_some_offers(rng, offer, held)), values=found)
 
 
 def none_fits(rng, split, held):
     """A wish that another tool would be for."""
-    offer = Offer(rng, rng.choice(TOOLS))
+    offer = Offer(rng, rng.choice(TOOLS), held)
     given = offer.fill(rng, split, held)
-    others = [o for o in _offers(rng, offer, rng.randrange(2, 4)) if o is not offer]
+    others = [o for o in _offers(rng, offer, rng.randrange(2, 4), held) if o is not offer]
     return Sample("tools", [user(_question(rng, offer, given)), assistant(NO_TOOL)],
                   tools=_shown(others), values=_values_of(offer, given))
 
@@ -167,10 +194,10 @@ def none_fits(rng, split, held):
 def twins(rng, split, held):
     """The same wish twice: beside other tools its own one is there, or yet another one is.  Only
     reading the tools tells the two apart, not how the wish is put."""
-    offer = Offer(rng, rng.choice(TOOLS))
+    offer = Offer(rng, rng.choice(TOOLS), held)
     given = offer.fill(rng, split, held)
     question, found = _question(rng, offer, given), _values_of(offer, given)
-    others = [o for o in _offers(rng, offer, rng.randrange(2, 5)) if o is not offer]
+    others = [o for o in _offers(rng, offer, rng.randrange(2, 5), held) if o is not offer]
     there = others[1:] + [offer]
     rng.shuffle(there)
     return [Sample("tools", [user(question), calls(offer.call(given))], check="tools",
@@ -178,11 +205,11 @@ def twins(rng, split, held):
             Sample("tools", [user(question), assistant(NO_TOOL)], tools=_shown(others), values=found)]
 
 
-def beside_tools(rng, plain):
+def beside_tools(rng, plain, held):
     """An ordinary question while tools are there: answered as if they were not."""
-    offer = Offer(rng, rng.choice(TOOLS))
+    offer = Offer(rng, rng.choice(TOOLS), held)
     return Sample("tools", plain.messages, check=plain.check,
-                  tools=_shown(_some_offers(rng, offer)))
+                  tools=_shown(_some_offers(rng, offer, held)))
 
 
 # --- tools with put-together names -----------------------------------------------------------
@@ -194,9 +221,12 @@ def _machine(rng, split, held):
             return verb, noun
 
 
-def _machine_tool(rng, verb, noun, settings):
+def _machine_tool(rng, verb, noun, settings, held):
+    name = rng.choice(("{v}_{n}", "{n}_{v}", "do_{v}_{n}")).format(v=verb, n=noun)
+    if not held and rng.random() < STRANGE_SHARE / 2:
+        name = strange_name(rng, name)
     return {"type": "function", "function": {
-        "name": rng.choice(("{v}_{n}", "{n}_{v}", "do_{v}_{n}")).format(v=verb, n=noun),
+        "name": name,
         "description": f"{capitalize(verb)} the {noun}",
         "parameters": {"type": "object",
                        "properties": {name: values.schema(kind) for name, kind in settings},
@@ -211,7 +241,7 @@ def machine_call(rng, split, held):
         if not any(pair[0] == v or pair[1] == n for v, n in machines):
             machines.append(pair)
     settings = [rng.sample(SETTINGS, rng.randrange(1, 4)) for _ in machines]
-    shown = [_machine_tool(rng, v, n, s) for (v, n), s in zip(machines, settings)]
+    shown = [_machine_tool(rng, v, n, s, held) for (v, n), s in zip(machines, settings)]
     i = rng.randrange(len(machines))
     given = {name: values.draw(rng, split, held, kind) for name, kind in settings[i]}
     (verb, noun), said = machines[i], []
@@ -239,4 +269,4 @@ def make(rng, split, count, held, plain, twin_count=0):
     out = [make_one(rng, split, held) for make_one, share in (ASKED if held else TRAINED)
            for _ in range(int(count * share))]
     out += [s for _ in range(twin_count) for s in twins(rng, split, held)]
-    return out + [beside_tools(rng, p) for p in plain]
+    return out + [beside_tools(rng, p, held) for p in plain]
