@@ -36,7 +36,7 @@ CK_KERNEL(k_argmax, 256) {
         ck_st(parts + ck_bid_x, best);
         ck_fence(); /* who sees the ticket sees the part */
         is_last[0] = ck_atomic_add((uint32_t *)a.tickets + row, 1) == blocks - 1;
-        ck_fence();
+        if (is_last[0] != 0) ck_fence();
     }
     ck_sync();
     if (is_last[0] == 0) return;

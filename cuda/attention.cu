@@ -54,7 +54,7 @@ CK_DEV bool is_alone(const share &of) { return of.slot == CK_SPLIT_NONE; }
 
 /* Where the result of a split goes: [heads] rows of padded(value_dim) floats and a softmax, in
  * PART_EXTRA floats. */
-enum : uint32_t { PART_EXTRA = 4 };
+enum : uint32_t { PART_EXTRA = CK_ATTENTION_EXTRA };
 
 CK_DEV uint64_t part_row_bytes(const k_attention_args &a) {
     return (padded(a.kv.value_dim) + PART_EXTRA) * sizeof(float);
@@ -171,7 +171,7 @@ CK_DEV bool is_last_block(const k_attention_args &a, uint32_t slot, uint32_t blo
     if (ck_tid == 0) {
         ck_fence(); /* who sees the ticket sees the parts */
         is_last[0] = ck_atomic_add(tickets, 1) == blocks - 1;
-        ck_fence();
+        if (is_last[0] != 0) ck_fence();
         if (is_last[0] != 0) ck_st(tickets, 0u);
     }
     ck_sync();

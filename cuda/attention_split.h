@@ -25,11 +25,12 @@ enum : uint32_t {
     THREADS = 128,
     WARPS = 4,
     LANES = 32,
-    HEADS_MAX = 8,  /* of a block; their rows of values have 1024 elements at most */
-    PIECES_MAX = 8, /* of 128 columns of these */
-    KEY_UNIT = 8,   /* elements of a key that a lane has next to each other */
-    KEY_LANES = 8,  /* that work on one key */
-    KEY_GROUPS = 4, /* of lanes: keys at a time */
+    HEADS_MAX =
+        CK_ATTENTION_HEADS_MAX, /* of a block; their rows of values have 1024 elements at most */
+    PIECES_MAX = 8,             /* of 128 columns of these */
+    KEY_UNIT = 8,               /* elements of a key that a lane has next to each other */
+    KEY_LANES = 8,              /* that work on one key */
+    KEY_GROUPS = 4,             /* of lanes: keys at a time */
     KEYS = TOKENS / KEY_GROUPS,
 };
 
@@ -130,7 +131,9 @@ CK_DEV uint32_t padded(uint32_t dim) { return (dim + KEY_UNIT - 1) / KEY_UNIT * 
 
 /* Of the units of KEY_LANES lanes the first halves come first, so that lanes which read theirs at
  * once read neighbours. */
-enum : uint32_t { KEY_PANEL = KEY_LANES * KEY_UNIT };
+enum : uint32_t { KEY_PANEL = CK_ATTENTION_PANEL };
+static_assert(KEY_PANEL == (uint32_t)KEY_LANES * KEY_UNIT, "one unit of each lane");
+static_assert((uint32_t)KEY_UNIT == CK_ATTENTION_UNIT, "rows of values have whole units");
 CK_DEV uint32_t q_row(const ck_kv &kv) {
     return (kv.key_dim + KEY_PANEL - 1) / KEY_PANEL * KEY_PANEL;
 }

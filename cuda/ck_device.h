@@ -219,6 +219,8 @@ CK_DEV uint32_t ck_shared_add(uint32_t *p, uint32_t v) {
                  : "memory");
     return r;
 }
-CK_DEV void ck_fence() { asm volatile("membar.gl;" ::: "memory"); }
+/* Before a ticket it releases what was written, behind it it acquires (PTX ISA, memory model);
+ * membar.gl would also order them among all fences there are. */
+CK_DEV void ck_fence() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 
 #endif

@@ -40,9 +40,10 @@ CK_DEV bool tail_is_last(uint64_t tickets, const tail_group &g, uint32_t *flag) 
     if (ck_tid == 0) {
         uint32_t *ticket = (uint32_t *)tickets + g.ticket;
         ck_fence(); /* who sees the ticket sees the results */
-        flag[0] = ck_atomic_add(ticket, 1) == g.blocks - 1;
-        ck_fence();
-        if (flag[0] != 0) ck_st(ticket, 0u);
+        const bool is_last = ck_atomic_add(ticket, 1) == g.blocks - 1;
+        if (is_last) ck_fence();
+        if (is_last) ck_st(ticket, 0u);
+        flag[0] = is_last;
     }
     ck_sync();
     return flag[0] != 0;

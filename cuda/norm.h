@@ -14,33 +14,69 @@
 #include "quantize.h"
 #include "tensor/formula.h"
 
-enum { NORM_SUMS = 256, NORM_WARP_GROUP_MAX = 1024 };
+enum : uint32_t {
+    NORM_SUMS = 256,
+    NORM_WARP_GROUP_MAX = 1024,
+    NORM_AHEAD = 8,   /* elements that a thread has on their way */
+    NORM_AT_ONCE = 4, /* blocks of 32 codes that a warp makes */
+};
 
 /* What a group is moved by and multiplied with. */
 typedef struct group_scale {
     float mean, scale;
 } group_scale;
 
-/* x + add, or what was made of it before. */
-CK_DEV float summed(const k_norm_args &a, uint64_t at) {
-    float x = ck_ld((const float *)a.x + at);
-    return a.add != 0 ? x + ck_ld((const float *)a.add + at) : x;
+/* Loads take longer than what is made of them, so several are under way at a time: N elements of the
+ * row, first, first + stride, .., as far as they are before `end`, and 0 behind it. */
+template <uint32_t N>
+CK_DEV void load_floats(uint64_t from, uint32_t first, uint32_t stride, uint32_t end, float x[N]) {
+    const float *at = (const float *)from;
+#pragma unroll
+    for (uint32_t i = 0; i < N; i++)
+        x[i] = first + i * stride < end ? ck_ld(at + first + i * stride) : 0.0f;
 }
 
-CK_DEV float element(const k_norm_args &a, uint64_t row_at, const float *row, uint32_t c) {
-    if (a.in_shared) return row[c];
-    if (a.sum != 0) return ck_ld((const float *)a.sum + row_at + c);
-    return summed(a, row_at + c);
+/* Of x + add. */
+template <uint32_t N>
+CK_DEV void load_summed(const k_norm_args &a, uint64_t row_at, uint32_t first, uint32_t stride,
+                        uint32_t end, float x[N]) {
+    load_floats<N>(a.x + row_at * sizeof(float), first, stride, end, x);
+    if (a.add == 0) return;
+    float add[N];
+    load_floats<N>(a.add + row_at * sizeof(float), first, stride, end, add);
+#pragma unroll
+    for (uint32_t i = 0; i < N; i++) x[i] += add[i];
+}
+
+/* Or of what was made of it before. */
+template <uint32_t N>
+CK_DEV void load_elements(const k_norm_args &a, uint64_t row_at, const float *row, uint32_t first,
+                          uint32_t stride, uint32_t end, float x[N]) {
+    if (!a.in_shared && a.sum != 0) {
+        load_floats<N>(a.sum + row_at * sizeof(float), first, stride, end, x);
+    } else if (!a.in_shared) {
+        load_summed<N>(a, row_at, first, stride, end, x);
+    } else {
+#pragma unroll
+        for (uint32_t i = 0; i < N; i++)
+            x[i] = first + i * stride < end ? row[first + i * stride] : 0.0f;
+    }
 }
 
 /* Fills `row` and `sum`. */
 template <uint32_t THREADS>
 CK_DEV void take_row(const k_norm_args &a, uint64_t row_at, float *row) {
     if (!a.in_shared && a.sum == 0) return;
-    for (uint32_t c = ck_tid; c < a.cols; c += THREADS) {
-        float x = summed(a, row_at + c);
-        if (a.in_shared) row[c] = x;
-        if (a.sum != 0) ck_st((float *)a.sum + row_at + c, x);
+    for (uint32_t first = ck_tid; first < a.cols; first += NORM_AHEAD * THREADS) {
+        float x[NORM_AHEAD];
+        load_summed<NORM_AHEAD>(a, row_at, first, THREADS, a.cols, x);
+#pragma unroll
+        for (uint32_t i = 0; i < NORM_AHEAD; i++) {
+            const uint32_t c = first + i * THREADS;
+            if (c >= a.cols) break;
+            if (a.in_shared) row[c] = x[i];
+            if (a.sum != 0) ck_st((float *)a.sum + row_at + c, x[i]);
+        }
     }
     ck_sync();
 }
@@ -49,9 +85,14 @@ CK_DEV void take_row(const k_norm_args &a, uint64_t row_at, float *row) {
 CK_DEV float partial_sum(const k_norm_args &a, uint64_t row_at, const float *row, uint32_t at,
                          uint32_t first, uint32_t stride, bool squares, float mean) {
     float sum = 0;
-    for (uint32_t c = first; c < a.group; c += stride) {
-        float x = element(a, row_at, row, at + c);
-        sum = squares ? ck_fma(x - mean, x - mean, sum) : sum + x;
+    for (uint32_t c = first; c < a.group; c += NORM_AHEAD * stride) {
+        float x[NORM_AHEAD];
+        load_elements<NORM_AHEAD>(a, row_at, row, at + c, stride, at + a.group, x);
+#pragma unroll
+        for (uint32_t i = 0; i < NORM_AHEAD; i++) {
+            if (c + i * stride >= a.group) break;
+            sum = squares ? ck_fma(x[i] - mean, x[i] - mean, sum) : sum + x[i];
+        }
     }
     return sum;
 }
@@ -101,24 +142,53 @@ CK_DEV void scale_short_group(const k_norm_args &a, uint64_t row_at, const float
     if (ck_lane() == 0) *out = s;
 }
 
+/* Where the gain and the bias of column c are. */
+CK_DEV uint32_t gain_of(const k_norm_args &a, uint32_t c) {
+    return a.gain_len == a.cols ? c : c % a.group;
+}
+
+/* What becomes of N columns first, first + stride, .. in x. */
+template <uint32_t N>
+CK_DEV void scale_columns(const k_norm_args &a, uint32_t begin, uint32_t end, uint32_t first,
+                          uint32_t stride, const group_scale *scales, float x[N]) {
+    float gain[N], bias[N];
+#pragma unroll
+    for (uint32_t i = 0; i < N; i++) {
+        const uint32_t c = first + i * stride;
+        gain[i] = a.gain != 0 && c < end ? ck_ld((const float *)a.gain + gain_of(a, c)) : 1.0f;
+        bias[i] = a.bias != 0 && c < end ? ck_ld((const float *)a.bias + gain_of(a, c)) : 0.0f;
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < N; i++) {
+        const uint32_t c = first + i * stride;
+        if (c >= end) break;
+        const group_scale s = scales[a.group == a.cols ? 0 : (c - begin) / a.group];
+        x[i] = ck_mul(ck_mul(x[i] - s.mean, s.scale), gain[i]);
+        if (a.bias != 0) x[i] += bias[i];
+    }
+}
+
 /* Columns begin .. end of the result.  Whole warps stay together: codes are made by 32 lanes. */
 template <uint32_t THREADS>
 CK_DEV void write_columns(const k_norm_args &a, uint64_t row_at, const float *row, uint32_t begin,
                           uint32_t end, const group_scale *scales) {
-    for (uint32_t base = begin + ck_warp() * 32; base < end; base += THREADS) {
-        uint32_t c = base + ck_lane();
-        float y = 0;
-        if (c < end) {
-            uint32_t g = a.group == a.cols ? 0 : (c - begin) / a.group;
-            uint32_t own = a.gain_len == a.cols ? c : c - begin - g * a.group;
-            y = (element(a, row_at, row, c) - scales[g].mean) * scales[g].scale;
-            if (a.gain != 0) y *= ck_ld((const float *)a.gain + own);
-            if (a.bias != 0) y += ck_ld((const float *)a.bias + own);
-            if (a.out != 0) ck_st((float *)a.out + row_at + c, y);
+    enum : uint32_t { N = NORM_AT_ONCE };
+    for (uint32_t base = begin + ck_warp() * 32; base < end; base += N * THREADS) {
+        float y[N];
+        quantized q[N];
+        load_elements<N>(a, row_at, row, base + ck_lane(), THREADS, end, y);
+        scale_columns<N>(a, begin, end, base + ck_lane(), THREADS, scales, y);
+        if (a.codes != 0) quantize_warp<N>(y, q);
+#pragma unroll
+        for (uint32_t i = 0; i < N; i++) {
+            const uint32_t first = base + i * THREADS;
+            if (first >= end) break;
+            if (a.out != 0 && first + ck_lane() < end)
+                ck_st((float *)a.out + row_at + first + ck_lane(), y[i]);
+            if (a.codes != 0)
+                store_quantized(q[i], (int8_t *)a.codes + row_at + first,
+                                (ck_sums *)a.sums + (row_at + first) / 32);
         }
-        if (a.codes != 0)
-            quantize_store(y, (int8_t *)a.codes + row_at + base,
-                           (ck_sums *)a.sums + (row_at + base) / 32);
     }
 }
 
