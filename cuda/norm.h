@@ -26,8 +26,8 @@ typedef struct group_scale {
     float mean, scale;
 } group_scale;
 
-/* Loads take longer than what is made of them, so several are under way at a time: N elements of the
- * row, first, first + stride, .., as far as they are before `end`, and 0 behind it. */
+/* Loads take longer than what is made of them, so several are under way at a time: N elements of
+ * the row, first, first + stride, .., as far as they are before `end`, and 0 behind it. */
 template <uint32_t N>
 CK_DEV void load_floats(uint64_t from, uint32_t first, uint32_t stride, uint32_t end, float x[N]) {
     const float *at = (const float *)from;

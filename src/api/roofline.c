@@ -162,6 +162,10 @@ void roofline_take_report(front *f, model_entry *m, str body) {
         gen_note_malformed(f, m, err.msg);
         return;
     }
+    if (o->late != 0 && r.id == o->late) {
+        o->late = 0;
+        return;
+    }
     if (!o->open || r.id != o->id) {
         gen_note_malformed(f, m, "a profile that nobody asked for");
         return;
@@ -192,6 +196,7 @@ void roofline_look_at_clock(front *f) {
         if (!m->roofline.open || now_ms < m->roofline.until_ms) continue;
         m->roofline.open = false;
         m->roofline.waiting = NULL;
+        m->roofline.late = m->roofline.id;
         if (c == NULL) continue;
         api_fault fault;
         (void)api_fault_set(&fault, API_TIMEOUT, NULL, "model '%s' has not answered in time",
@@ -259,5 +264,6 @@ void roofline_handle(front *f, http_call *c, str tail) {
     m->roofline = (roofline_order){.open = true,
                                    .id = m->roofline.id + 1,
                                    .until_ms = front_now_ms(f) + ms_max + ROOFLINE_LATE_MS,
+                                   .late = m->roofline.late,
                                    .waiting = c};
 }

@@ -27,6 +27,7 @@ typedef struct roofline_order {
     bool open;          /* the report is to come */
     uint32_t id;        /* of the last order */
     uint64_t until_ms;  /* it is waited for, by the loop's clock */
+    uint32_t late;      /* an order that was given up: its report may still come; 0: none */
     http_call *waiting; /* borrowed; NULL: nobody does any more */
 } roofline_order;
 

@@ -57,6 +57,7 @@ typedef struct bench_cost {
  * one that takes longer binds. */
 typedef struct bench_row {
     bench_test test;
+    const char *mode;               /* numerics: "exact" or "fast" */
     uint32_t count;                 /* runs */
     double runs[BENCH_REPEAT_MAX];  /* tokens per second, in the order they ran */
     double median, min, max;        /* tokens per second */

@@ -122,6 +122,7 @@ static status hold_against_limits(bench *b, bench_row *r, error *err) {
 status bench_measure(bench *b, const bench_test *t, bench_row *out, error *err) {
     double warm_up = 0;
     *out = (bench_row){.test = *t,
+                       .mode = t->is_exact ? "exact" : b->report.numerics,
                        .count = num_min_u32(num_max_u32(b->c->repeat, 1), BENCH_REPEAT_MAX)};
     TRY(run_once(b, t, &warm_up, err));
     for (uint32_t i = 0; i < out->count; i++) TRY(run_once(b, t, &out->runs[i], err));

@@ -75,6 +75,7 @@ void bench_json_head(const bench *b, json_writer *w) {
 void bench_json_row(const bench_row *r, json_writer *w) {
     json_begin_object(w);
     json_kv_str(w, "test", str_of(r->test.name));
+    json_kv_str(w, "mode", str_of(r->mode));
     json_kv_uint(w, "tokens", r->test.tokens);
     json_kv_uint(w, "batch", r->test.batch);
     json_kv_uint(w, "depth", r->test.depth);

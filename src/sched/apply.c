@@ -1,5 +1,6 @@
 /* apply.c - what a step made: tokens are appended and sent, vectors finished.  See sched.h. */
 #include "base/assert.h"
+#include "base/num.h"
 #include "sched/sched_internal.h"
 
 sample_history sched_history(const seq *q) {
@@ -85,23 +86,32 @@ static void emit_progress(sched *s, const seq *q) {
     sched_emit(s, &e);
 }
 
-/* Cost of a prompt row, smoothed; steps with few rows say little about it. */
-static void learn_pace(sched *s, uint32_t prefill_rows, uint32_t rows, uint64_t step_ns) {
+/* Rows of chunks in a step: of prompts, and such that were generated and are computed again. */
+typedef struct chunk_rows {
+    uint32_t prompt, again;
+} chunk_rows;
+
+/* The pace of the kind of chunks that the step has, smoothed; a step with both, or with few of
+ * their rows, says little about either. */
+static void learn_pace(sched *s, chunk_rows chunks, uint32_t rows, uint64_t step_ns) {
     enum { ROWS_TELLING = 16 };
-    if (prefill_rows < ROWS_TELLING) return;
-    uint64_t row_ns = step_ns / rows;
-    s->row_ns = s->row_ns == 0 ? row_ns : (s->row_ns * 3 + row_ns) / 4;
-    if (s->row_ns == 0) s->row_ns = 1;
+    if (chunks.prompt > 0 && chunks.again > 0) return;
+    if (num_max_u32(chunks.prompt, chunks.again) < ROWS_TELLING) return;
+    uint64_t *pace = chunks.again > 0 ? &s->again_ns : &s->row_ns, row_ns = step_ns / rows;
+    *pace = *pace == 0 ? row_ns : (*pace * 3 + row_ns) / 4;
+    if (*pace == 0) *pace = 1;
 }
 
 void sched_apply(sched *s, const step_plan *plan, const sample_result *results, uint64_t now_ns,
                  uint64_t step_ns) {
     ASSERT(thread_is_owner(&s->owner));
-    uint32_t sampled = 0, prefill_rows = 0;
+    uint32_t sampled = 0;
+    chunk_rows chunks = {0, 0};
     for (uint32_t i = 0; i < plan->items_count; i++) {
         const plan_item *it = &plan->items[i];
         seq *q = it->seq;
-        if (q->state == SEQ_STATE_PREFILL) prefill_rows += it->rows;
+        if (q->state == SEQ_STATE_PREFILL)
+            *(seq_is_generated(q, it->from) ? &chunks.again : &chunks.prompt) += it->rows;
         q->computed = it->from + it->rows;
         if (seq_is_vector(q) && q->computed == q->count) {
             finish_vector(s, q, now_ns);
@@ -114,8 +124,9 @@ void sched_apply(sched *s, const step_plan *plan, const sample_result *results, 
         if (q->state == SEQ_STATE_PREFILL) seq_set_state(q, SEQ_STATE_DECODE);
         take_token(s, q, &results[sampled++], now_ns);
     }
+    const uint32_t prefill_rows = chunks.prompt + chunks.again;
     s->counters.prefill_rows += prefill_rows;
     s->counters.decode_rows += plan->rows - prefill_rows;
-    learn_pace(s, prefill_rows, plan->rows, step_ns);
+    learn_pace(s, chunks, plan->rows, step_ns);
     XASSERT(sched_validate(s));
 }

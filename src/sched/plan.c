@@ -9,13 +9,18 @@
 #include "base/num.h"
 #include "sched/sched_internal.h"
 
-enum { ROWS_MIN = 16 }; /* below this a smaller chunk saves no time */
+enum {
+    ROWS_MIN = 16, /* below this a smaller chunk saves no time */
+    AGAIN_FIRST =
+        64, /* generated rows that are computed again, before it is known how long it takes */
+};
 
 typedef struct planner {
     const sched *s;
     uint64_t now_ns;
     step_plan *plan;
     uint32_t rows_left;
+    uint32_t again_left; /* of these for chunks of generated rows */
     uint32_t blocks_free;
     uint64_t vector_bytes; /* of the results that the plan finishes */
 } planner;
@@ -46,10 +51,10 @@ void step_plan_destroy(step_plan *p) {
 
 /* --- budgets -------------------- */
 
-static uint32_t row_budget(const sched *s) {
-    bool shrinks = s->opt.step_ms_target != 0 && s->row_ns != 0 && !s->opt.whole_prompts;
-    if (!shrinks) return s->opt.rows_max;
-    uint64_t rows = (uint64_t)s->opt.step_ms_target * 1000000u / s->row_ns;
+/* Rows that fit into a step at such a pace; `unknown` of them as long as there is none. */
+static uint32_t row_budget(const sched *s, uint64_t row_ns, uint32_t unknown) {
+    if (s->opt.step_ms_target == 0 || s->opt.whole_prompts) return s->opt.rows_max;
+    uint64_t rows = row_ns == 0 ? unknown : (uint64_t)s->opt.step_ms_target * 1000000u / row_ns;
     uint32_t floor = s->running_count + ROWS_MIN; /* prompts advance beside the decodes */
     return num_min_u32((uint32_t)num_min_u64(num_max_u64(rows, floor), UINT32_MAX),
                        s->opt.rows_max);
@@ -117,6 +122,7 @@ static void add_item(planner *p, seq *q, uint32_t from, uint32_t rows, uint32_t 
     if (from + rows == q->count) p->vector_bytes += vector_bytes(q);
     p->plan->rows += rows;
     p->rows_left -= rows;
+    if (rows > 1 && seq_is_generated(q, from)) p->again_left -= rows;
     p->blocks_free -= blocks;
 }
 
@@ -134,14 +140,11 @@ static void plan_decode(planner *p, seq *q) {
     }
 }
 
-/* Are the tokens from `from` on such that were generated?  A sequence that was preempted has them
- * behind its prompt when it is computed again. */
-static bool is_generated(const seq *q, uint32_t from) { return from >= q->request->prompt_count; }
-
 /* A chunk has rows of the prompt, or rows that were generated: a step computes these first. */
 static uint32_t chunk_rows_max(const planner *p, const seq *q, uint32_t from) {
-    const uint32_t end = is_generated(q, from) ? q->count : q->request->prompt_count;
-    return num_min_u32(end - from, p->rows_left);
+    const bool again = seq_is_generated(q, from);
+    const uint32_t end = again ? q->count : q->request->prompt_count;
+    return num_min_u32(end - from, again ? num_min_u32(p->again_left, p->rows_left) : p->rows_left);
 }
 
 /* The largest chunk of rows from `from` that budgets allow, given blocks_have already. */
@@ -242,7 +245,7 @@ static void put_generated_first(step_plan *plan) {
     uint32_t first = 0;
     for (uint32_t i = 0; i < plan->items_count; i++) {
         const plan_item it = plan->items[i];
-        if (!is_generated(it.seq, it.from)) continue;
+        if (!seq_is_generated(it.seq, it.from)) continue;
         memmove(plan->items + first + 1, plan->items + first, (i - first) * sizeof it);
         plan->items[first++] = it;
     }
@@ -269,7 +272,8 @@ void sched_plan(const sched *s, uint64_t now_ns, step_plan *out) {
     planner p = {.s = s,
                  .now_ns = now_ns,
                  .plan = out,
-                 .rows_left = row_budget(s),
+                 .rows_left = row_budget(s, s->row_ns, UINT32_MAX),
+                 .again_left = row_budget(s, s->again_ns, AGAIN_FIRST),
                  .blocks_free = kv_blocks_free(s->kv)};
     plan_passes(&p);
     put_generated_first(out);

@@ -18,9 +18,11 @@ struct sched {
     uint32_t waiting_count;
     uint32_t waiting_requests; /* requests that never had a seat */
     uint64_t admissions;
-    float *vector;   /* owned; room for the longest result of EMBED or RANK */
-    uint64_t row_ns; /* smoothed cost of a prompt row; 0: not measured yet */
-    error failure;   /* code OK: none */
+    float *vector; /* owned; room for the longest result of EMBED or RANK */
+    /* Smoothed cost of a row of a prompt, and of one that was generated and is computed again in a
+     * chunk, which may go another way (numerics `fast`); 0: not measured yet. */
+    uint64_t row_ns, again_ns;
+    error failure; /* code OK: none */
     bool draining;
     sched_counters counters;
     thread_owner owner;
@@ -33,6 +35,12 @@ void sched_finish(sched *s, seq *q, gen_finish reason, uint64_t now_ns);
 
 /* Does it make a vector, not tokens? */
 static inline bool seq_is_vector(const seq *q) { return q->request->vector_len > 0; }
+
+/* Are the tokens from `from` on such that were generated?  A sequence that was preempted has them
+ * behind its prompt when it is computed again. */
+static inline bool seq_is_generated(const seq *q, uint32_t from) {
+    return from >= q->request->prompt_count;
+}
 
 static inline bool seq_is_running(const seq *q) {
     return q->state == SEQ_STATE_PREFILL || q->state == SEQ_STATE_DECODE;

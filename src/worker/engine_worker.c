@@ -74,7 +74,8 @@ status engine_worker_create(engine_worker **out, const engine_worker_options *op
     metrics_init(&w->metrics);
     status st = take_memory(w, err);
     if (st == OK) st = sched_create(&w->sched, &w->opt.sched, opt->kv, &w->out, err);
-    if (st == OK) st = sampler_create(&w->sampler, opt->sched.vocab, err);
+    if (st == OK && !opt->sched.no_generate)
+        st = sampler_create(&w->sampler, opt->sched.vocab, err);
     if (st == OK) st = step_plan_create(&w->plan, &opt->sched, err);
     if (st != OK) {
         engine_worker_destroy(w);
@@ -189,8 +190,8 @@ static bool drain_inbox(engine_worker *w) {
             continue;
         }
         if (st == OK && type == WIRE_PROFILE) { /* likewise */
-            (void)!take_profile(w, body, &err);
-            continue;
+            st = take_profile(w, body, &err);
+            if (st == OK) continue;
         }
         size_t frame = wire_events_begin(&w->out);
         if (st == OK) st = take_message(w, type, body, &err);

@@ -274,6 +274,13 @@ class Server:
     def stderr(self):
         return "".join(self.lines)
 
+    def wait_said(self, words, times=1):
+        """Waits until the log has them so many times."""
+        deadline = time.monotonic() + 10 * (4 if SANITIZER else 1)
+        while self.stderr.count(words) < times:
+            check(time.monotonic() < deadline, f"the log does not say {words!r}")
+            time.sleep(0.01)
+
     def __enter__(self):
         return self
 

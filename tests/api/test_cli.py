@@ -185,6 +185,7 @@ def bench_says_what_exact_numerics_cost():
     facts = json.loads(gantry("bench", *args, "--json").succeeded().out)
     equal(facts["mode"], "fast", "mode")
     equal([r["test"] for r in facts["rows"]], ["pp40", "pp40@exact", "tg4"], "tests")
+    equal([r["mode"] for r in facts["rows"]], ["fast", "exact", "fast"], "modes")
     digits = [r["ops_digits"] for r in facts["rows"]]
     check(digits[0] == 1 and digits[1] == digits[2], f"digits of activations {digits}")
     said = gantry("bench", *args).succeeded().text

@@ -42,7 +42,8 @@ static uint64_t available_of(uint64_t free_bytes, const backend_options *opt) {
 /* --- planning -------------------- */
 
 static uint64_t pinned_bytes(const cuda_layout *l) {
-    return l->desc.bytes + l->input_bytes + l->answer_bytes + l->hidden_bytes + l->logits_bytes;
+    return l->desc.bytes + l->sample.bytes + l->input_bytes + l->answer_bytes + l->hidden_bytes +
+           l->logits_bytes;
 }
 
 static status plan_with(cuda_probe_report *report, const program *p, const backend_options *opt,

@@ -7,14 +7,11 @@
 #include "base/num.h"
 
 enum {
-    UNIT = 8,            /* elements that a lane reads at once; rows of values are padded to it */
-    KEY_PANEL = 64,      /* and rows of queries to this */
-    HEADS_MAX = 8,       /* of a block ... */
-    VALUES_MAX = 1024,   /* ... and the elements of their values: 32 registers of a thread */
-    ROW_SPLITS_MAX = 64, /* of a span: the last block adds them up one after the other */
+    UNIT = CK_ATTENTION_UNIT, /* elements that a lane reads at once */
+    VALUES_MAX = 1024,        /* of the heads of a block: 32 registers of a thread */
+    ROW_SPLITS_MAX = 64,      /* of a span: the last block adds them up one after the other */
     ROW_SPLITS_MIN = 4,
     ROW_BLOCKS = 512, /* blocks that fill any card there is */
-    PART_EXTRA = 4,   /* floats of a head's part beside its values */
 };
 
 static uint32_t round_up(uint32_t n, uint32_t to) { return num_div_up_u32(n, to) * to; }
@@ -25,7 +22,7 @@ static bool has_units(uint32_t key_dim, uint32_t value_dim) {
 }
 
 static uint32_t heads_max(uint32_t key_dim, uint32_t value_dim) {
-    uint32_t heads = HEADS_MAX;
+    uint32_t heads = CK_ATTENTION_HEADS_MAX;
     if (!has_units(key_dim, value_dim)) return 1;
     while (heads * value_dim > VALUES_MAX && heads > 1) heads /= 2;
     return heads;
@@ -61,7 +58,7 @@ cuda_attention_cut cuda_attention_cut_of(uint32_t heads, uint32_t kv_heads, uint
     cuda_attention_cut c = {.per_block = num_div_up_u32(group, blocks),
                             .groups = kv_heads * blocks};
     c.splits_max = num_min_u32(num_max_u32(ROW_BLOCKS / c.groups, ROW_SPLITS_MIN), ROW_SPLITS_MAX);
-    const uint32_t row = round_up(key_dim, KEY_PANEL) + 2 * round_up(value_dim, UNIT);
+    const uint32_t row = round_up(key_dim, CK_ATTENTION_PANEL) + 2 * round_up(value_dim, UNIT);
     const cuda_attention_pack pack = cuda_attention_pack_of(c.per_block, key_dim, value_dim);
     c.shared_bytes = packed_heads(pack) * row * (uint32_t)sizeof(float);
     return c;
@@ -76,7 +73,7 @@ uint32_t cuda_attention_splits(const cuda_attention_cut *cut, uint32_t tokens) {
 
 uint64_t cuda_attention_parts_bytes(const cuda_attention_cut *cut, uint32_t value_dim,
                                     uint32_t rows, uint32_t splits) {
-    const uint64_t row = round_up(value_dim, UNIT) + PART_EXTRA;
+    const uint64_t row = round_up(value_dim, UNIT) + CK_ATTENTION_EXTRA;
     return (uint64_t)rows * cut->groups * splits * cut->per_block * row * sizeof(float);
 }
 

@@ -143,18 +143,26 @@ static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, graph_si
               rows->sampled ? ", of which a token is drawn" : "");
 }
 
+/* False: the driver would not, and nothing has run.  A graph may take its memory as late as now. */
+static bool play(backend *b, cuda_graph *g) {
+    const cu_result code = b->dev.driver->graph_launch(g->exec, b->dev.compute);
+    b->dev.last_launch = "a graph";
+    if (code == CU_SUCCESS || cu_is_sticky(code)) {
+        (void)cuda_note(&b->dev, code, "cuGraphLaunch");
+        return true;
+    }
+    (void)b->dev.driver->graph_exec_destroy(g->exec);
+    g->exec = NULL;
+    refuse(b, code, "cuGraphLaunch");
+    return false;
+}
+
 void cuda_queue_launches(backend *b, const cuda_step_rows *rows) {
     graph_size size = {0};
     cuda_graph *g = graph_for(b, rows, &size);
     if (b->dev.fault != CU_SUCCESS) return;
     if (g != NULL && g->exec == NULL && g->steps > 0) make(b, g, rows, size);
-    if (g == NULL || g->exec == NULL) {
-        launch_all(b, rows);
-    } else {
-        const cu_result code = b->dev.driver->graph_launch(g->exec, b->dev.compute);
-        (void)cuda_note(&b->dev, code, "cuGraphLaunch");
-        b->dev.last_launch = "a graph";
-    }
+    if (g == NULL || g->exec == NULL || !play(b, g)) launch_all(b, rows);
     if (g != NULL) g->steps++;
 }
 

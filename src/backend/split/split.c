@@ -196,6 +196,7 @@ static void split_report(const backend *b, backend_report *out) {
     backend_report host;
     kinds[FRONT]->report(b->of[FRONT].b, &host);
     kinds[BACK]->report(b->of[BACK].b, out);
+    if (str_eq(str_of(host.numerics), S("fast"))) out->numerics = host.numerics;
     out->tasks += host.tasks;
     out->ops_fused += host.ops_fused;
     out->ops_unfused += host.ops_unfused;

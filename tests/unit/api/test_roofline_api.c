@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "api/roofline.h"
+#include "base/os.h"
 #include "rig.h"
 #include "test.h"
 
@@ -168,6 +169,31 @@ TEST(roofline_api_outlives_a_client_that_leaves_and_reports_that_make_no_sense) 
         (void)close(fd);
     }
     CHECK(!"the report did not free the model");
+    rig_close(&r);
+}
+
+/* A report that comes after all is nobody's, and not the next caller's. */
+TEST(roofline_api_gives_a_report_up_in_the_end) {
+    static _Atomic uint64_t clock_ns;
+    rig r;
+    clock_ns = os_now_ns();
+    os_clock_set(&clock_ns);
+    rig_open(&r, (front_options){0}, 0);
+    int fd = ask(&r, ROOF "?seconds=1");
+    const profile_order late = next_order(&r);
+    clock_ns += (1000 + ROOFLINE_LATE_MS - 10) * 1000000ull;
+    CHECK(!web_has(fd, 50));
+    clock_ns += 20 * 1000000ull;
+    static const char *const words[] = {"not answered in time"};
+    check_read(fd, 504, words, 1);
+    fd = ask(&r, ROOF);
+    const profile_order next = next_order(&r);
+    send_report(&r, &(profile_report){.id = late.id});
+    CHECK(!web_has(fd, 50));
+    send_decode(&r, next.id);
+    static const char *const answer[] = {"\"steps\":3"};
+    check_read(fd, 200, answer, 1);
+    os_clock_set(NULL);
     rig_close(&r);
 }
 

@@ -1,8 +1,9 @@
 /* test_ladder.c - what an engine does without when memory is short (src/engine/ladder.c).
  *
  * The machine is made up: a device of `device.available` bytes on which weights take 1000, each row
- * of a step device.row_bytes, and opening fails as often as a test says.  It computes as the CPU
- * backend does.  The tiny model keeps 256 bytes of a token, 4096 of a block. */
+ * of a step device.row_bytes and each token of context device.ctx_bytes, and opening fails as often
+ * as a test says.  It computes as the CPU backend does.  The tiny model keeps 256 bytes of a token,
+ * 4096 of a block. */
 #include <stdlib.h>
 
 #include "base/alloc.h"
@@ -16,6 +17,7 @@ static struct {
     uint64_t available; /* now */
     uint64_t later;     /* from the first open on; 0: as much */
     uint32_t row_bytes;
+    uint32_t ctx_bytes;
     int opens_fail;
     status failure;
     int plans, opens; /* calls */
@@ -29,7 +31,8 @@ static status device_plan(const program *p, const backend_options *opt, backend_
     *out = (backend_memory){.on_device = true,
                             .weights = WEIGHTS_BYTES,
                             .host_layers = opt->host_layers,
-                            .workspace = (size_t)p->max.rows * device.row_bytes,
+                            .workspace = (size_t)p->max.rows * device.row_bytes +
+                                         (size_t)p->max.ctx * device.ctx_bytes,
                             .available = device.available};
     if (most != 0 && most < out->available) out->available = most;
     str_copy_c(out->device, sizeof out->device, S("Made-Up 1"));
@@ -64,7 +67,7 @@ static engine_options lowerable(uint64_t available, uint32_t row_bytes) {
     made_up.split = &made_up_split;
     device.available = available;
     device.row_bytes = row_bytes;
-    device.later = 0;
+    device.later = device.ctx_bytes = 0;
     device.opens_fail = device.plans = device.opens = 0;
     device.failure = ERR_NOMEM;
     engine_options opt = rig_options(&rig_engines[1], DTYPE_F16, 0);
@@ -160,6 +163,16 @@ TEST(ladder_gives_rows_back_that_were_no_help) {
     check_cuts(m, &opt, "ctx 4096 -> 1024, kv_tokens 8192 -> 1088");
     opt = lowerable(1000 + 128000 + 4096 * 4 / 95 * 100 + 5000, 1000);
     check_cuts(m, &opt, "step_tokens 512 -> 128, ctx 4096 -> 64, kv_tokens 512 -> 80");
+    end(m);
+}
+
+/* What a context fits beside becomes smaller with it: from the workspace of 4096 tokens there
+ * follow 256, but 512 have room. */
+TEST(ladder_climbs_where_a_shorter_context_made_room) {
+    model *m = tiny_of_long_context();
+    engine_options opt = lowerable(300000, 10);
+    device.ctx_bytes = 40;
+    check_cuts(m, &opt, "ctx 4096 -> 512, kv_tokens 4096 -> 1008");
     end(m);
 }
 

@@ -16,14 +16,16 @@ typedef struct rig {
     engine_row rows[256];
     sample_result results[8];
     uint64_t now_ns;
+    uint64_t step_ns; /* that a turn takes */
 } rig;
 
 static const int32_t eog[] = {2};
 
-static rig *open_rig(uint32_t seats, uint32_t blocks) {
+static rig *open_timed_rig(uint32_t seats, uint32_t blocks, uint32_t step_ms_target) {
     rig *r = calloc(1, sizeof *r);
     sched_options o = {.seats = seats,
                        .rows_max = 128,
+                       .step_ms_target = step_ms_target,
                        .queue_max = 8,
                        .park_ms_max = 1000,
                        .ctx_max = CTX,
@@ -35,8 +37,11 @@ static rig *open_rig(uint32_t seats, uint32_t blocks) {
     CHECK_EQ(sched_create(&r->s, &o, r->kv, &r->events, NULL), OK);
     CHECK_EQ(step_plan_create(&r->plan, &o, NULL), OK);
     r->now_ns = 1000000000u;
+    r->step_ns = 1000;
     return r;
 }
+
+static rig *open_rig(uint32_t seats, uint32_t blocks) { return open_timed_rig(seats, blocks, 0); }
 
 static void close_rig(rig *r) {
     sched_destroy(r->s);
@@ -63,7 +68,7 @@ static uint32_t turn(rig *r) {
     sched_plan(r->s, r->now_ns, r->plan);
     sched_commit(r->s, r->plan, r->now_ns, r->rows);
     for (uint32_t i = 0; i < 8; i++) r->results[i].id = 7;
-    sched_apply(r->s, r->plan, r->results, r->now_ns, 1000);
+    sched_apply(r->s, r->plan, r->results, r->now_ns, r->step_ns);
     CHECK(sched_validate(r->s));
     return r->plan->rows;
 }
@@ -148,6 +153,38 @@ TEST(sched_has_the_rows_that_were_generated_before_those_of_prompts) {
     CHECK_EQ(generated_rows(r), 3);
     CHECK_EQ(turn(r), 2);
     CHECK_EQ(generated_rows(r), 2);
+    close_rig(r);
+}
+
+/* The one that runs is parked, and gives its seat to another one, which is cancelled. */
+static void preempt(rig *r, uint64_t id) {
+    const uint64_t before = sched_counters_get(r->s).preemptions;
+    submit(r, id, 5, 1, 100);
+    r->now_ns += 1500000000u;
+    while (sched_counters_get(r->s).preemptions == before) (void)turn(r);
+    sched_cancel(r->s, id, GEN_CHOICE_ALL, r->now_ns);
+}
+
+/* Rows that were generated and are computed again have a pace of their own: slow as they are, they
+ * come in small chunks, and prompts go on in large ones. */
+TEST(sched_computes_again_at_a_pace_of_its_own) {
+    enum { PROMPT = 4, GENERATED = 40 };
+    rig *r = open_timed_rig(1, 16, 1);
+    submit(r, 1, PROMPT, 1, GENERATED);
+    for (int i = 0; i < GENERATED; i++) (void)turn(r);
+    preempt(r, 2);
+    sched_credit(r->s, 1, 1);
+    CHECK_EQ(turn(r), PROMPT);
+    r->step_ns = (uint64_t)GENERATED * 100000;
+    CHECK_EQ(turn(r), GENERATED); /* nothing is known yet */
+    r->step_ns = 1000;
+    preempt(r, 3);
+    sched_credit(r->s, 1, 1);
+    CHECK_EQ(turn(r), PROMPT);
+    CHECK_EQ(turn(r), 17); /* a millisecond has room for 10; there is a least size */
+    sched_cancel(r->s, 1, GEN_CHOICE_ALL, r->now_ns);
+    submit(r, 4, 50, 1, 100);
+    CHECK_EQ(turn(r), 50);
     close_rig(r);
 }
 
