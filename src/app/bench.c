@@ -3,6 +3,7 @@
  * First what the machine can do, then a row per test: median, extremes, and the fraction of the
  * limit that binds.  docs/bench.md tells how it is measured and what the columns mean. */
 #include <stdio.h>
+#include <string.h>
 
 #include "app/bench_internal.h"
 #include "app/commands.h"
@@ -59,6 +60,18 @@ static status check_kernels(bench *b, error *err) {
     return engine_profile_switch(b->engine, false, err);
 }
 
+/* A GPU that computes all layers: what it says of itself is what it is held against. */
+static status ask_device(bench *b, error *err) {
+    backend_profile parts[BACKEND_PARTS_MAX];
+    if (!engine_mem_plan(b->engine)->on_device) return OK;
+    TRY(engine_profile_switch(b->engine, true, err));
+    if (engine_profiled(b->engine, parts) == 1) {
+        b->device_bytes = parts[0].bytes;
+        memcpy(b->device_ops, parts[0].ops, sizeof b->device_ops);
+    }
+    return engine_profile_switch(b->engine, false, err);
+}
+
 static status open_engine(bench *b, error *err) {
     const config *c = b->c;
     engine_options opt = {0};
@@ -80,6 +93,7 @@ static status open_engine(bench *b, error *err) {
     TRY(stack_engine_open(c, b->path, b->model, &opt, &b->engine, &(error){0}, err));
     TRY(load_engine(b, err));
     engine_report(b->engine, &b->report);
+    TRY(ask_device(b, err));
     return check_kernels(b, err);
 }
 

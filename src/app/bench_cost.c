@@ -129,17 +129,20 @@ bench_cost bench_cost_of(const model *m, const mem_plan *plan, const bench_test 
     };
 }
 
-/* Is more than half of it neither F32 nor a half-precision type? */
-static bool is_quantized(const model *m) {
+roof_arith bench_arith_of(const model *m) {
     const gguf *g = model_gguf(m);
-    uint64_t quantized = 0, total = 0;
+    uint64_t bytes[ROOF_ARITH_COUNT] = {0};
+    roof_arith most = ROOF_FLOAT;
     for (uint32_t i = 0; i < gguf_tensor_count(g); i++) {
         const gguf_tensor *t = gguf_tensor_get(g, i);
         const dtype_info *info = dtype_get(t->type);
-        total += t->bytes;
-        if (info->block_elems > 1) quantized += t->bytes;
+        bytes[info->block_elems > 1  ? ROOF_INTEGER
+              : t->type == DTYPE_F32 ? ROOF_FLOAT
+                                     : ROOF_HALF] += t->bytes;
     }
-    return quantized > total / 2;
+    for (int i = 0; i < ROOF_ARITH_COUNT; i++)
+        if (bytes[i] > bytes[most]) most = (roof_arith)i;
+    return most;
 }
 
 machine_figure bench_figure_of(const bench *b, bool fast, bool quantized, uint32_t *digits) {
@@ -164,5 +167,5 @@ machine_figure bench_figure_of(const bench *b, bool fast, bool quantized, uint32
 machine_figure bench_ops_figure(const bench *b, const bench_test *t, uint32_t *digits) {
     const bool prompt = t->batch == 0 && !t->is_exact;
     const bool fast = prompt && str_eq(str_of(b->report.numerics), S("fast"));
-    return bench_figure_of(b, fast, is_quantized(b->model), digits);
+    return bench_figure_of(b, fast, bench_arith_of(b->model) == ROOF_INTEGER, digits);
 }

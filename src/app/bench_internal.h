@@ -34,7 +34,9 @@ typedef struct bench {
     double figures[MACHINE_FIGURE_COUNT]; /* before the first test */
     double read_min, read_max;            /* of all sweeps, those between the tests too */
     engine_row rows[BENCH_ROWS_MAX];
-    double fast_rate, exact_rate; /* of prompts, tokens per second; 0: not measured */
+    backend_limit device_bytes;                 /* of the GPU that computes all layers; else ... */
+    backend_limit device_ops[ROOF_ARITH_COUNT]; /* ... without names: the host's figures count */
+    double fast_rate, exact_rate;               /* of prompts, tokens per second; 0: not measured */
 } bench;
 
 /* A prompt of `tokens` (batch 0), or so many steps of `batch` sequences after `depth` tokens.
@@ -62,12 +64,13 @@ typedef struct bench_row {
     double runs[BENCH_REPEAT_MAX];  /* tokens per second, in the order they ran */
     double median, min, max;        /* tokens per second */
     double bytes_per_s, ops_per_s;  /* at the median; 2 operations per multiply-add */
-    double read_before, read_after; /* sweeps around the test */
+    double read_before, read_after; /* sweeps around the test; of a GPU what it says of itself */
     double ops_limit;               /* operations per second */
-    machine_figure ops_figure;      /* what ops_limit is made of */
-    uint32_t ops_digits;            /* products of int8 for one of the model's */
+    const char *read_name;          /* what these are made of, and ops_limit */
+    const char *ops_name;
+    uint32_t ops_digits; /* products of int8 for one of the model's */
     bool reads_bind;
-    double limit_fraction;
+    double limit_fraction; /* 0: a GPU that does not say */
 } bench_row;
 
 /* Prompt or generation: warm up once, then run c->repeat times. */
@@ -90,6 +93,8 @@ void bench_kernels_write(const bench_kernels *k);
 void bench_kernels_json(const bench_kernels *k, json_writer *w);
 
 bench_cost bench_cost_of(const model *m, const mem_plan *plan, const bench_test *t);
+/* Of most of the model's products. */
+roof_arith bench_arith_of(const model *m);
 /* The figure that products with the model's weights are held against in this test, and how many
  * digits an activation has in them. */
 machine_figure bench_ops_figure(const bench *b, const bench_test *t, uint32_t *digits);

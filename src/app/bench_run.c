@@ -98,22 +98,42 @@ static status measure_again(bench *b, machine_figure f, double *larger, error *e
     return OK;
 }
 
+static status host_limits(bench *b, bench_row *r, double *read, error *err) {
+    const machine_figure f = bench_ops_figure(b, &r->test, &r->ops_digits);
+    r->read_before = b->figures[MACHINE_READ];
+    TRY(measure_again(b, MACHINE_READ, read, err));
+    TRY(measure_again(b, f, &r->ops_limit, err));
+    r->read_after = b->figures[MACHINE_READ];
+    if (r->read_after < b->read_min) b->read_min = r->read_after;
+    if (r->read_after > b->read_max) b->read_max = r->read_after;
+    r->ops_limit /= r->ops_digits;
+    r->read_name = machine_figure_name(MACHINE_READ);
+    r->ops_name = machine_figure_name(f);
+    return OK;
+}
+
+static void device_limits(const bench *b, bench_row *r, double *read) {
+    const backend_limit *ops = &b->device_ops[bench_arith_of(b->model)];
+    *read = r->read_before = r->read_after = (double)b->device_bytes.per_s;
+    r->ops_limit = (double)ops->per_s;
+    r->ops_digits = 1;
+    r->read_name = b->device_bytes.name;
+    r->ops_name = ops->name;
+}
+
 static status hold_against_limits(bench *b, bench_row *r, error *err) {
     const bench_test *t = &r->test;
     const bench_cost cost = bench_cost_of(b->model, engine_mem_plan(b->engine), t);
     const double seconds = (double)t->tokens * num_max_u32(t->batch, 1) / r->median;
-    double read = 0, ops = 0;
-    r->ops_figure = bench_ops_figure(b, t, &r->ops_digits);
-    r->read_before = b->figures[MACHINE_READ];
-    TRY(measure_again(b, MACHINE_READ, &read, err));
-    TRY(measure_again(b, r->ops_figure, &ops, err));
-    r->read_after = b->figures[MACHINE_READ];
-    if (r->read_after < b->read_min) b->read_min = r->read_after;
-    if (r->read_after > b->read_max) b->read_max = r->read_after;
-    r->ops_limit = ops / r->ops_digits;
+    double read = 0;
+    if (b->device_bytes.name[0] != '\0')
+        device_limits(b, r, &read);
+    else
+        TRY(host_limits(b, r, &read, err));
     r->bytes_per_s = cost.bytes / seconds;
     r->ops_per_s = 2 * cost.products / seconds;
-    const double of_read = r->bytes_per_s / read, of_ops = r->ops_per_s / r->ops_limit;
+    const double of_read = read > 0 ? r->bytes_per_s / read : 0;
+    const double of_ops = r->ops_limit > 0 ? r->ops_per_s / r->ops_limit : 0;
     r->reads_bind = of_read >= of_ops;
     r->limit_fraction = r->reads_bind ? of_read : of_ops;
     return OK;

@@ -7,7 +7,7 @@
 static const double moved_fraction = 0.05;
 
 static const char *limit_name(const bench_row *r) {
-    return machine_figure_name(r->reads_bind ? MACHINE_READ : r->ops_figure);
+    return r->reads_bind ? r->read_name : r->ops_name;
 }
 
 /* --- table -------------------- */
@@ -23,10 +23,21 @@ static void write_machine(const bench *b) {
                    machine_loop_name(b->machine, f));
 }
 
+/* A GPU that computes all layers says itself what it can do. */
+static void write_device(const bench *b) {
+    if (b->device_bytes.name[0] == '\0') return;
+    printf("\n%-12s %9.1f GB  %s\n", "GPU", (double)b->device_bytes.per_s / 1e9,
+           b->device_bytes.name);
+    for (int i = 0; i < ROOF_ARITH_COUNT; i++)
+        printf("%-12s %8.1f Gop  %s\n", "", (double)b->device_ops[i].per_s / 1e9,
+               b->device_ops[i].name);
+}
+
 void bench_write_head(const bench *b) {
     printf("%s, %s, numerics %s, %u threads, loaded in %.1f s\n\n", b->path, b->report.what,
            b->report.numerics, b->threads, b->load_s);
     write_machine(b);
+    write_device(b);
     printf("\n%-16s %10s %10s %10s %3s %8s %8s %9s\n", "test", "tokens/s", "min", "max", "n",
            "GB/s", "Gop/s", "of limit");
 }
@@ -91,7 +102,7 @@ void bench_json_row(const bench_row *r, json_writer *w) {
     json_kv_f64(w, "read_before", r->read_before);
     json_kv_f64(w, "read_after", r->read_after);
     json_kv_f64(w, "ops_limit", r->ops_limit);
-    json_kv_str(w, "ops_figure", str_of(machine_figure_name(r->ops_figure)));
+    json_kv_str(w, "ops_figure", str_of(r->ops_name));
     json_kv_uint(w, "ops_digits", r->ops_digits);
     json_kv_str(w, "limit", str_of(limit_name(r)));
     json_kv_f64(w, "limit_fraction", r->limit_fraction);

@@ -334,9 +334,27 @@ def layers_that_were_asked_for_are_on_the_gpu_and_the_others_on_the_cpu():
     equal((half["reduced"], half["fallback"]), ([], None), "what was not done as asked")
 
 
+CARD_LIMITS = ("memory clock x bus", "int8 matrix units x clock")
+
+
 def kernels_of(*args, env):
     facts = json.loads(gantry("bench", *args, "--kernels", "--json", env=env).succeeded().out)
+    for row in facts["rows"]:
+        check(facts["kernels"]["decode"]["places"][1:] or row["limit"] != "read", "a CPU's limit")
     return facts["kernels"]["prompt"], facts["kernels"]["decode"]
+
+
+@test
+def a_bench_on_a_gpu_is_held_against_what_the_gpu_says():
+    args = ("synth:tiny:q4_0", "-p", "6", "-n", "2", "--repeat", "1", "--gpu", "require")
+    facts = json.loads(gantry("bench", *args, "--json", env=on_gpu("h100")).succeeded().out)
+    for row in facts["rows"]:
+        check(row["limit"] in CARD_LIMITS, f"limit {row['limit']!r} of {row['test']}")
+        equal(row["ops_figure"], CARD_LIMITS[1], f"operations of {row['test']}")
+        equal((row["read_before"] > 1e12, row["ops_limit"] > 1e14), (True, True), "an H100")
+        check(0 < row["limit_fraction"] < 1, f"fraction of {row['test']}")
+    said = gantry("bench", *args, env=on_gpu("h100")).succeeded().text
+    check("memory clock x bus" in said and "read sweep" not in said, f"table {said!r}")
 
 
 def fused_in(table, kernel):
