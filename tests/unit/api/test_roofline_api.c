@@ -181,6 +181,7 @@ TEST(roofline_api_gives_a_report_up_in_the_end) {
     rig_open(&r, (front_options){0}, 0);
     int fd = ask(&r, ROOF "?seconds=1");
     const profile_order late = next_order(&r);
+    CHECK(!web_has(fd, 300)); /* the server is done with the request by then, as its limits are */
     clock_ns += (1000 + ROOFLINE_LATE_MS - 10) * 1000000ull;
     CHECK(!web_has(fd, 50));
     clock_ns += 20 * 1000000ull;
