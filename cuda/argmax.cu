@@ -45,5 +45,5 @@ CK_KERNEL(k_argmax, 256) {
     best = rank_block(best, part, WARPS);
     if (ck_tid != 0) return;
     ck_st((uint32_t *)a.out + row, rank_id(best));
-    ck_st((uint32_t *)a.tickets + row, 0u);
+    (void)ck_atomic_add((uint32_t *)a.tickets + row, 0u - blocks);
 }

@@ -172,7 +172,7 @@ CK_DEV bool is_last_block(const k_attention_args &a, uint32_t slot, uint32_t blo
         ck_fence(); /* who sees the ticket sees the parts */
         is_last[0] = ck_atomic_add(tickets, 1) == blocks - 1;
         if (is_last[0] != 0) ck_fence();
-        if (is_last[0] != 0) ck_st(tickets, 0u);
+        if (is_last[0] != 0) (void)ck_atomic_add(tickets, 0u - blocks);
     }
     ck_sync();
     return is_last[0] != 0;

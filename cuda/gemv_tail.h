@@ -42,7 +42,7 @@ CK_DEV bool tail_is_last(uint64_t tickets, const tail_group &g, uint32_t *flag) 
         ck_fence(); /* who sees the ticket sees the results */
         const bool is_last = ck_atomic_add(ticket, 1) == g.blocks - 1;
         if (is_last) ck_fence();
-        if (is_last) ck_st(ticket, 0u);
+        if (is_last) (void)ck_atomic_add(ticket, 0u - g.blocks);
         flag[0] = is_last;
     }
     ck_sync();
