@@ -84,29 +84,6 @@ static void expand_codes(const span *s) {
 
 /* --- scales -------------------- */
 
-/* 16 numbers in one of the stored types, as f32. */
-INLINE __m512 load_half(const uint8_t *p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
-}
-INLINE __m128i load_bytes(const uint8_t *p) {
-    return _mm_loadu_si128((const __m128i *)(const void *)p);
-}
-INLINE __m512 load_u8(const uint8_t *p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(load_bytes(p)));
-}
-INLINE __m512 load_i8(const uint8_t *p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_bytes(p)));
-}
-
-/* 2^(e - 128): the exponent of an f32 is e - 1, or for e 0 and 1 a bit of a denormal. */
-INLINE __m512 load_power(const uint8_t *p) {
-    const __m512i e = _mm512_cvtepu8_epi32(load_bytes(p));
-    const __mmask16 denormal = _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2));
-    const __m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
-    const __m512i small = _mm512_sllv_epi32(_mm512_set1_epi32(1 << 21), e);
-    return _mm512_castsi512_ps(_mm512_mask_mov_epi32(normal, denormal, small));
-}
-
 /* The scales of one superblock, `n` = blocks * subs of them, to `scales` and `offsets`, which
  * advance. */
 typedef struct scale_out {
@@ -175,12 +152,6 @@ static void expand_scales(const span *s) {
         scales_all(s, SCALE_POWER);
         break;
     }
-}
-
-void cpu_expand_scales_avx512(const pack_format *f, const uint8_t *in, uint32_t supers,
-                              const pack_panel *out) {
-    const span s = {f, in, supers, out};
-    expand_scales(&s);
 }
 
 void cpu_expand_avx512(const pack_format *f, const uint8_t *group, uint32_t first, uint32_t count,

@@ -22,6 +22,8 @@ enum {
     FLOAT_PANEL = FLOAT_PANEL_ROWS * FLOAT_COLS, /* 16 KB: half of the smallest first cache */
     FLOAT_X_ROWS = 96,                           /* a multiple of every tile */
     FLOAT_RUN_ROWS = 64,                         /* weight rows whose lanes are kept */
+    FLOAT_LINE = 64,                             /* bytes that are fetched at a time */
+    FLOAT_AHEAD = 2048,                          /* bytes of a row */
 };
 
 _Static_assert(FLOAT_PANEL + FLOAT_RUN_ROWS * FLOAT_X_ROWS * FLOAT_LANES == MATMUL_SCRATCH_FLOATS,
@@ -64,6 +66,27 @@ void cpu_floats_multiply(const float_kernels *k, matmul_fn *direct, float_fill *
 /* cpu_floats_scalar.c: need no scratch */
 matmul_fn cpu_floats_scalar_f32, cpu_floats_scalar_f16, cpu_floats_scalar_bf16;
 matmul_fn cpu_floats_scalar_rows;
+
+/* Weight rows are read once for every share of the activation rows, from memory for the first.  So
+ * that memory is never idle, each share asks for its part of what comes next. */
+typedef struct float_share {
+    uint32_t number, count;
+} float_share;
+
+/* To be called at each cache line of `rows` weight rows, here at byte `at`.  One share alone asks for
+ * what it will read FLOAT_AHEAD bytes later, several for the lines of the rows that follow.  It is
+ * but a hint, and may lie behind the weights. */
+static inline void cpu_floats_fetch(const char *const *w, uint32_t rows, size_t at,
+                                    size_t row_bytes, float_share s) {
+    size_t to = at + rows * row_bytes;
+    if (s.count == 1) {
+        to = at + FLOAT_AHEAD;
+        if (to >= row_bytes) to += (rows - 1) * row_bytes;
+    } else if (at / FLOAT_LINE % s.count != s.number) {
+        return;
+    }
+    for (uint32_t k = 0; k < rows; k++) __builtin_prefetch(w[k] + to);
+}
 
 /* Element [r, j] of the result. */
 static inline float cpu_floats_finish(float v, const float *bias, const float *add) {

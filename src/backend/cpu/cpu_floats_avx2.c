@@ -70,6 +70,24 @@ INLINE void steps(tile *t, const float *const *x, const void *const *w, uint32_t
     if (rest != 0) last_step(t, x, w, whole, rest, elem_bytes, load, n);
 }
 
+/* The same with rows of row_bytes that come from memory. */
+INLINE void far_steps(tile *t, const float *const *x, const char *const *w, uint32_t cols,
+                      size_t row_bytes, float_share share, size_t elem_bytes, load_fn *load,
+                      int n) {
+    const uint32_t line = (uint32_t)(FLOAT_LINE / elem_bytes), whole = cols - cols % line;
+    const void *rest[W];
+    const float *x_rest[X];
+    for (uint32_t c = 0; c < whole; c += line) {
+        cpu_floats_fetch(w, W, c * elem_bytes, row_bytes, share);
+        for (uint32_t i = 0; i < line; i += FLOAT_LANES)
+            step(t, x, (const void *const *)w, c + i, load, n);
+    }
+    if (whole == cols) return;
+    for (int k = 0; k < W; k++) rest[k] = w[k] + whole * elem_bytes;
+    for (int i = 0; i < n; i++) x_rest[i] = x[i] + whole;
+    steps(t, x_rest, rest, cols - whole, elem_bytes, load, n);
+}
+
 /* Element [r, j]. */
 INLINE void put(const float_panel *p, uint32_t j, uint32_t r, float sum) {
     const size_t at = r * p->out_cols + j;
@@ -154,18 +172,18 @@ static void panel(const float_panel *p) {
 /* --- weights where they lie -------------------- */
 /* Weight rows j and j + 1; at the end the last one twice. */
 INLINE void direct_tile(const matmul_args *a, uint32_t j, uint32_t row1, uint32_t r,
-                        size_t elem_bytes, load_fn *load, int n) {
+                        float_share share, size_t elem_bytes, load_fn *load, int n) {
     const uint32_t rows = num_min_u32(W, row1 - j);
     const char *first = (const char *)a->w + j * a->w_row_bytes;
     const float *x[X];
-    const void *w[W] = {first, rows == W ? first + a->w_row_bytes : first};
+    const char *w[W] = {first, rows == W ? first + a->w_row_bytes : first};
     const float_panel p = {.bias = a->bias, .add = a->add, .out = a->out, .out_cols = a->out_cols};
     tile t;
     for (int i = 0; i < n; i++) {
         x[i] = a->x + (r + (size_t)i) * a->cols;
         for (int k = 0; k < W; k++) t.lanes[i][k][0] = t.lanes[i][k][1] = _mm256_setzero_ps();
     }
-    steps(&t, x, w, a->cols, elem_bytes, load, n);
+    far_steps(&t, x, w, a->cols, a->w_row_bytes, share, elem_bytes, load, n);
     for (int i = 0; i < n; i++) {
         float sums[W];
         for (int k = 0; k < W; k++)
@@ -178,10 +196,12 @@ INLINE void direct_tile(const matmul_args *a, uint32_t j, uint32_t row1, uint32_
 INLINE void direct(const matmul_args *a, uint32_t row0, uint32_t row1, size_t elem_bytes,
                    load_fn *load) {
     for (uint32_t j = row0; j < row1; j += W) {
+        float_share share = {0, num_div_up_u32(a->x_rows, X)};
         uint32_t r = 0;
-        for (; r + X <= a->x_rows; r += X) direct_tile(a, j, row1, r, elem_bytes, load, X);
-        if (a->x_rows - r == 1) direct_tile(a, j, row1, r, elem_bytes, load, 1);
-        if (a->x_rows - r == 2) direct_tile(a, j, row1, r, elem_bytes, load, 2);
+        for (; r + X <= a->x_rows; r += X, share.number++)
+            direct_tile(a, j, row1, r, share, elem_bytes, load, X);
+        if (a->x_rows - r == 1) direct_tile(a, j, row1, r, share, elem_bytes, load, 1);
+        if (a->x_rows - r == 2) direct_tile(a, j, row1, r, share, elem_bytes, load, 2);
     }
 }
 

@@ -54,6 +54,23 @@ INLINE void steps(tile *t, const float *const *x, const char *const *w, uint32_t
     if (whole < cols) step(t, x, w, whole, rest_of(cols), load, n);
 }
 
+/* The same with rows of row_bytes that come from memory. */
+INLINE void far_steps(tile *t, const float *const *x, const char *const *w, uint32_t cols,
+                      size_t row_bytes, float_share share, size_t elem_bytes, load_fn *load,
+                      int n) {
+    const uint32_t line = (uint32_t)(FLOAT_LINE / elem_bytes), whole = cols - cols % line;
+    const char *rest[W];
+    const float *x_rest[X];
+    for (uint32_t c = 0; c < whole; c += line) {
+        cpu_floats_fetch(w, W, c * elem_bytes, row_bytes, share);
+        for (uint32_t i = 0; i < line; i += FLOAT_LANES) step(t, x, w, c + i, 0xffff, load, n);
+    }
+    if (whole == cols) return;
+    for (int k = 0; k < W; k++) rest[k] = w[k] + whole * elem_bytes;
+    for (int i = 0; i < n; i++) x_rest[i] = x[i] + whole;
+    steps(t, x_rest, rest, cols - whole, load, n);
+}
+
 /* The sums of four times sixteen lanes: l + (l + 8), then + 4, + 2, + 1. */
 INLINE __m128 sums_of(const __m512 *v) {
     __m512 a = _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x44),
@@ -139,8 +156,8 @@ static void panel(const float_panel *p) {
 
 /* --- weights where they lie -------------------- */
 /* Weight rows j .. row1 - 1, at most four of them: missing ones are the last one again. */
-INLINE void direct_tile(const matmul_args *a, uint32_t j, uint32_t row1, uint32_t r, load_fn *load,
-                        int n) {
+INLINE void direct_tile(const matmul_args *a, uint32_t j, uint32_t row1, uint32_t r,
+                        float_share share, size_t elem_bytes, load_fn *load, int n) {
     const uint32_t rows = num_min_u32(W, row1 - j);
     const float *x[X];
     const char *w[W];
@@ -150,7 +167,7 @@ INLINE void direct_tile(const matmul_args *a, uint32_t j, uint32_t row1, uint32_
         w[k] = (const char *)a->w + (j + (size_t)num_min_u32(k, rows - 1)) * a->w_row_bytes;
     for (int i = 0; i < n; i++)
         for (int k = 0; k < W; k++) t.lanes[i][k] = _mm512_setzero_ps();
-    steps(&t, x, w, a->cols, load, n);
+    far_steps(&t, x, w, a->cols, a->w_row_bytes, share, elem_bytes, load, n);
     float_panel p = {.rows = rows,
                      .bias = a->bias != NULL ? a->bias + j : NULL,
                      .add = a->add != NULL ? a->add + j : NULL,
@@ -160,29 +177,31 @@ INLINE void direct_tile(const matmul_args *a, uint32_t j, uint32_t row1, uint32_
 }
 
 /* All activation rows, in equal shares of at most six, for four weight rows, then the next. */
-INLINE void direct(const matmul_args *a, uint32_t row0, uint32_t row1, load_fn *load) {
+INLINE void direct(const matmul_args *a, uint32_t row0, uint32_t row1, size_t elem_bytes,
+                   load_fn *load) {
     const uint32_t shares = num_div_up_u32(a->x_rows, X);
     for (uint32_t j = row0; j < row1; j += W) {
         for (uint32_t s = 0, r = 0; s < shares; s++) {
+            const float_share share = {s, shares};
             const uint32_t n = num_div_up_u32(a->x_rows - r, shares - s);
             switch (n) {
             case 1:
-                direct_tile(a, j, row1, r, load, 1);
+                direct_tile(a, j, row1, r, share, elem_bytes, load, 1);
                 break;
             case 2:
-                direct_tile(a, j, row1, r, load, 2);
+                direct_tile(a, j, row1, r, share, elem_bytes, load, 2);
                 break;
             case 3:
-                direct_tile(a, j, row1, r, load, 3);
+                direct_tile(a, j, row1, r, share, elem_bytes, load, 3);
                 break;
             case 4:
-                direct_tile(a, j, row1, r, load, 4);
+                direct_tile(a, j, row1, r, share, elem_bytes, load, 4);
                 break;
             case 5:
-                direct_tile(a, j, row1, r, load, 5);
+                direct_tile(a, j, row1, r, share, elem_bytes, load, 5);
                 break;
             default:
-                direct_tile(a, j, row1, r, load, 6);
+                direct_tile(a, j, row1, r, share, elem_bytes, load, 6);
                 break;
             }
             r += n;
@@ -208,9 +227,9 @@ INLINE void fill(const void *row, size_t col0, uint32_t cols, load_fn *load, flo
     if (c < cols) _mm512_storeu_ps(out + c, load(row, col0 + c, rest_of(cols)));
 }
 
-#define DEFINE_FLOATS(type)                                                              \
+#define DEFINE_FLOATS(type, elem_bytes)                                                  \
     static void direct_##type(const matmul_args *a, uint32_t row0, uint32_t row1) {      \
-        direct(a, row0, row1, load_##type);                                              \
+        direct(a, row0, row1, elem_bytes, load_##type);                                  \
     }                                                                                    \
     static void fill_##type(const void *row, uint32_t col0, uint32_t cols, float *out) { \
         fill(row, col0, cols, load_##type, out);                                         \
@@ -218,9 +237,9 @@ INLINE void fill(const void *row, size_t col0, uint32_t cols, load_fn *load, flo
     static void matmul_##type(const matmul_args *a, uint32_t row0, uint32_t row1) {      \
         cpu_floats_multiply(&kernels, direct_##type, fill_##type, a, row0, row1);        \
     }
-DEFINE_FLOATS(f32)
-DEFINE_FLOATS(f16)
-DEFINE_FLOATS(bf16)
+DEFINE_FLOATS(f32, 4)
+DEFINE_FLOATS(f16, 2)
+DEFINE_FLOATS(bf16, 2)
 
 static void matmul_rows(const matmul_args *a, uint32_t row0, uint32_t row1) {
     cpu_floats_panels(&kernels, NULL, a, row0, row1);

@@ -70,6 +70,22 @@ typedef struct dots_quad_args {
     size_t acc_stride;
 } dots_quad_args;
 
+/* expand() and dots() from zeros in one, over the whole width, for a few rows in mode exact: the same
+ * bits. */
+enum { PACKED_X_ROWS = 8 };
+
+typedef struct packed_dots_args {
+    const pack_format *format;
+    const uint8_t *groups; /* [count] groups of group_bytes */
+    size_t group_bytes;
+    uint32_t count;
+    uint32_t blocks;
+    const act_block *x;
+    size_t row_blocks;
+    uint32_t rows; /* 1..PACKED_X_ROWS */
+    float *acc;    /* [count][rows][PACK_ROWS], 64-byte aligned */
+} packed_dots_args;
+
 /* Attention of some queries to the positions of one span (cpu_attention.c); a query is one head of
  * one row.  An element of a result goes through the positions or dimensions in ascending order,
  * one fused multiply-add after the other, whatever else is computed beside it. */
@@ -124,11 +140,8 @@ typedef struct cpu_kernels {
     void (*expand)(const pack_format *f, const uint8_t *group, uint32_t first, uint32_t count,
                    const pack_panel *out);
     void (*dots)(const dots_args *a);
-    void (*dots_quad)(const dots_quad_args *a); /* NULL: four calls of dots() are as good */
-    /* expand() and dots() in one, for few rows: blocks first .. first + a->blocks - 1 of a packed
-     * group, whole superblocks; a->panel is not read.  NULL: there is nothing better. */
-    void (*dots_packed)(const pack_format *f, const uint8_t *group, uint32_t first,
-                        const dots_args *a);
+    void (*dots_quad)(const dots_quad_args *a);     /* NULL: four calls of dots() are as good */
+    void (*dots_packed)(const packed_dots_args *a); /* NULL: panels are as good */
     /* x [cols] as blocks; cols a multiple of PACK_BLOCK */
     void (*digits)(const float *x, act_block *out, uint32_t cols);
     /* tensor/convert.h's dequant_row(): the same bits, faster */

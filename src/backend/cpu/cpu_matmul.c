@@ -104,7 +104,6 @@ enum {
     PANEL_BLOCKS = 8,
     PANEL_GROUPS = 4,
     PANEL_X_ROWS = 24,
-    PACKED_X_ROWS = 2, /* read straight from the packed form, where a kernel can */
     PANEL_CODES_FLOATS = PANEL_BLOCKS * PACK_BLOCK_CODES / (int)sizeof(float),
     PANEL_SCALES_FLOATS = PANEL_BLOCKS * 2 * PACK_ROWS,
     PANEL_FLOATS = PANEL_CODES_FLOATS + 2 * PANEL_SCALES_FLOATS,
@@ -186,20 +185,25 @@ static void multiply_groups(const cpu_kernels *k, const packed_args *a, const gr
     }
 }
 
-/* One group straight from its packed form. */
+/* Straight from the packed form: are the rows so few, and all computed exactly? */
+static bool takes_packed(const cpu_kernels *k, const packed_args *a) {
+    if (k->dots_packed == NULL || a->x_rows > PACKED_X_ROWS) return false;
+    for (uint32_t r = 0; a->fast != NULL && r < a->x_rows; r++)
+        if (a->fast[r]) return false;
+    return true;
+}
+
 static void multiply_packed(const cpu_kernels *k, const packed_args *a, const group_run *g) {
     const pack_matrix *w = a->w;
-    memset(g->acc, 0, (size_t)a->x_rows * PACK_ROWS * sizeof *g->acc);
-    for (uint32_t r = 0, n = 0; r < a->x_rows; r += n) {
-        n = rows_alike(a, r, PACKED_X_ROWS);
-        k->dots_packed(w->format, w->groups + g->first * w->group_bytes, 0,
-                       &(dots_args){.blocks = w->w->cols / PACK_BLOCK,
-                                    .x = a->x + r * a->row_blocks,
-                                    .row_blocks = a->row_blocks,
-                                    .rows = n,
-                                    .fast = a->fast != NULL && a->fast[r],
-                                    .acc = sums_at(a, g, 0, r)});
-    }
+    k->dots_packed(&(packed_dots_args){.format = w->format,
+                                       .groups = w->groups + g->first * w->group_bytes,
+                                       .group_bytes = w->group_bytes,
+                                       .count = g->count,
+                                       .blocks = w->w->cols / PACK_BLOCK,
+                                       .x = a->x,
+                                       .row_blocks = a->row_blocks,
+                                       .rows = a->x_rows,
+                                       .acc = g->acc});
 }
 
 /* The first `lanes` sums of each row to out[r, j ..]. */
@@ -216,14 +220,15 @@ static void store_sums(const packed_args *a, uint32_t j, uint32_t lanes, const f
 void cpu_matmul_packed(const cpu_kernels *k, const packed_args *a, uint32_t row0, uint32_t rows,
                        float *scratch) {
     const uint32_t groups = num_div_up_u32(rows, PACK_ROWS);
-    const uint32_t together = a->x_rows <= ACTIVATION_ROWS_FEW ? 1 : PANEL_GROUPS;
+    const bool packed = takes_packed(k, a);
+    const uint32_t together = packed || a->x_rows > ACTIVATION_ROWS_FEW ? PANEL_GROUPS : 1;
     DASSERT(row0 % PACK_ROWS == 0 && row0 + rows <= a->w->w->rows);
     group_run g;
     lay_out_panels(a, scratch, &g);
     for (uint32_t done = 0; done < groups; done += g.count) {
         g.first = row0 / PACK_ROWS + done;
         g.count = num_min_u32(together, groups - done);
-        if (k->dots_packed != NULL && a->x_rows <= PACKED_X_ROWS)
+        if (packed)
             multiply_packed(k, a, &g);
         else
             multiply_groups(k, a, &g);

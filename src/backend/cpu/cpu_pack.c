@@ -1,4 +1,4 @@
-/* cpu_pack.c - see cpu_pack.h.  What the types look like packed, and the walk over a matrix. */
+/* cpu_pack.c - see cpu_pack.h.  The walk over a matrix. */
 #include "backend/cpu/cpu_pack.h"
 
 #include "backend/cpu/cpu_pack_quads.h"
@@ -6,63 +6,36 @@
 #include "base/num.h"
 
 /* tensor/iq_grids.h's levels, plus zero */
-static const uint8_t iq4_codes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+static const uint8_t codes_iq4[16] = {1,   24,  45,  63,  79,  93,  106, 118,
                                       129, 141, 153, 166, 181, 197, 217, 241};
-static const uint8_t e2m1_codes[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+static const uint8_t codes_e2m1[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 
-enum { F16_BYTES = HALF_VECTOR, KINDS = DTYPE_ID_END };
+enum { KINDS = DTYPE_ID_END };
 
-/* Bytes of a superblock's scales by their form. */
-enum {
-    HALF_BYTES = F16_BYTES,
-    HALF_MIN_BYTES = 2 * F16_BYTES,
-    K32_BYTES = 2 * F16_BYTES + 8 * 2 * PACK_ROWS,
-    K16_BYTES = 2 * F16_BYTES + 16 * 2 * PACK_ROWS,
-    SIGNED32_BYTES = F16_BYTES + 8 * PACK_ROWS,
-    SIGNED16_BYTES = F16_BYTES + 16 * PACK_ROWS,
-    POWER_BYTES = PACK_ROWS
-};
-
-/* X(type, function, nibbles, twos, ones, bytes, table, form, zero, subs, super_blocks) */
-#define FORMATS(X)                                                     \
-    X(Q4_0, pack_q4_0, 1, 0, 0, 0, NULL, HALF, 8, 1, 1)                \
-    X(Q4_1, pack_q4_1, 1, 0, 0, 0, NULL, HALF_MIN, 0, 1, 1)            \
-    X(Q5_0, pack_q5_0, 1, 0, 1, 0, NULL, HALF, 16, 1, 1)               \
-    X(Q5_1, pack_q5_1, 1, 0, 1, 0, NULL, HALF_MIN, 0, 1, 1)            \
-    X(Q8_0, pack_q8_0, 0, 0, 0, 1, NULL, HALF, 128, 1, 1)              \
-    X(Q2_K, pack_q2_k, 0, 1, 0, 0, NULL, K16, 0, 2, 8)                 \
-    X(Q3_K, pack_q3_k, 0, 1, 1, 0, NULL, SIGNED16, 4, 2, 8)            \
-    X(Q4_K, pack_q4_k, 1, 0, 0, 0, NULL, K32, 0, 1, 8)                 \
-    X(Q5_K, pack_q5_k, 1, 0, 1, 0, NULL, K32, 0, 1, 8)                 \
-    X(Q6_K, pack_q6_k, 1, 1, 0, 0, NULL, SIGNED16, 32, 2, 8)           \
-    X(IQ4_NL, pack_iq4_nl, 1, 0, 0, 0, iq4_codes, HALF, 128, 1, 1)     \
-    X(IQ4_XS, pack_iq4_xs, 1, 0, 0, 0, iq4_codes, SIGNED32, 128, 1, 8) \
-    X(MXFP4, pack_mxfp4, 1, 0, 0, 0, e2m1_codes, POWER, 12, 1, 1)
-
-/* Of a block that has these planes, 1, and not those, 0. */
-#define CODES_BYTES(n, t, o, b) ((n)*NIBBLE_PLANE + (t)*TWO_PLANE + (o)*ONE_PLANE + (b)*BYTE_PLANE)
+#define codes_none NULL
 
 static const pack_format formats[KINDS] = {
-#define FORMAT(name, fn, n, t, o, b, codes, form_, zero_, subs_, blocks) \
-    [DTYPE_##name] = {.type = DTYPE_##name,                              \
-                      .nibbles = (n),                                    \
-                      .twos = (t),                                       \
-                      .ones = (o),                                       \
-                      .bytes = (b),                                      \
-                      .table = (codes),                                  \
-                      .form = SCALE_##form_,                             \
-                      .zero = (zero_),                                   \
-                      .subs = (subs_),                                   \
-                      .super_blocks = (blocks),                          \
-                      .codes_bytes = CODES_BYTES(n, t, o, b),            \
-                      .super_bytes = (blocks)*CODES_BYTES(n, t, o, b) + form_##_BYTES},
-    FORMATS(FORMAT)
+#define FORMAT(name, packer, n, t, o, b, table_, form_, zero_, subs_, blocks) \
+    [DTYPE_##name] = {.type = DTYPE_##name,                                   \
+                      .nibbles = (n),                                         \
+                      .twos = (t),                                            \
+                      .ones = (o),                                            \
+                      .bytes = (b),                                           \
+                      .table = codes_##table_,                                \
+                      .form = SCALE_##form_,                                  \
+                      .zero = (zero_),                                        \
+                      .subs = (subs_),                                        \
+                      .super_blocks = (blocks),                               \
+                      .codes_bytes = PACK_CODES_BYTES(n, t, o, b),            \
+                      .super_bytes = (blocks)*PACK_CODES_BYTES(n, t, o, b) + form_##_BYTES},
+    PACK_FORMATS(FORMAT)
 #undef FORMAT
 };
 
 static pack_quad_fn *const packers[KINDS] = {
-#define PACKER(name, fn, n, t, o, b, codes, form_, zero_, subs_, blocks) [DTYPE_##name] = (fn),
-    FORMATS(PACKER)
+#define PACKER(name, packer, n, t, o, b, table_, form_, zero_, subs_, blocks) \
+    [DTYPE_##name] = pack_##packer,
+    PACK_FORMATS(PACKER)
 #undef PACKER
 };
 

@@ -11,18 +11,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "backend/cpu/cpu_pack.h"
+#include "backend/cpu/cpu_pack_formats.h"
 
-enum {
-    QUAD_ROWS = 4,
-    QUADS = PACK_ROWS / QUAD_ROWS,   /* of a group */
-    PLANE_VECTOR = PACK_ROWS * 4,    /* bytes of a vector of a plane */
-    HALF_VECTOR = PACK_ROWS * 2,     /* bytes of f16 [16] */
-    NIBBLE_PLANE = 4 * PLANE_VECTOR, /* bytes of the planes of a block */
-    TWO_PLANE = 2 * PLANE_VECTOR,
-    ONE_PLANE = PLANE_VECTOR,
-    BYTE_PLANE = PACK_VECTORS * PLANE_VECTOR
-};
+enum { QUAD_ROWS = 4, QUADS = PACK_ROWS / QUAD_ROWS /* of a group */ };
 
 typedef uint32_t quad __attribute__((vector_size(16)));
 typedef uint8_t quad_bytes __attribute__((vector_size(16)));

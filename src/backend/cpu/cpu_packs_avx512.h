@@ -11,19 +11,15 @@
 /* cpu_expand_avx512.c */
 void cpu_expand_avx512(const pack_format *f, const uint8_t *group, uint32_t first, uint32_t count,
                        const pack_panel *out);
-/* The scales and offsets only, of `supers` superblocks from `in` on. */
-void cpu_expand_scales_avx512(const pack_format *f, const uint8_t *in, uint32_t supers,
-                              const pack_panel *out);
 /* cpu_dots_avx512.c */
 void cpu_dots_avx512(const dots_args *a);
 
 /* cpu_dots_quad_avx512.c */
 void cpu_dots_quad_avx512(const dots_quad_args *a);
 
-/* cpu_decode_avx512.c: expand() and dots() in one, for few rows.  Blocks first .. first + a->blocks
- * - 1 of a group, whole superblocks; a->panel is not read, a->x and a->acc as in dots(). */
-void cpu_dots_packed_avx512(const pack_format *f, const uint8_t *group, uint32_t first,
-                            const dots_args *a);
+/* cpu_decode_avx512.c */
+void cpu_dots_packed_avx512(const packed_dots_args *a);
+
 /* cpu_digits_avx512.c */
 void cpu_digits_avx512(const float *x, act_block *out, uint32_t cols);
 

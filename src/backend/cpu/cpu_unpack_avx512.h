@@ -1,4 +1,5 @@
-/* cpu_unpack_avx512.h - the u-vectors of a packed block (cpu_pack.h), one at a time. */
+/* cpu_unpack_avx512.h - what is in a packed group (cpu_pack.h): u-vectors one at a time, and
+ * scales. */
 #ifndef BACKEND_CPU_CPU_UNPACK_AVX512_H
 #define BACKEND_CPU_CPU_UNPACK_AVX512_H
 #if defined(__AVX512BW__)
@@ -9,9 +10,7 @@
 
 enum {
     VECTOR = 64,
-    /* Two Ice Lake cores streaming Q4_K through expand and dots: 24 GB/s with 4096 in the
-     * better runs, 21 with 1024, 20 without. */
-    AHEAD_BYTES = 4096
+    AHEAD_BYTES = 8192 /* what to fetch early, docs/speed.md */
 };
 
 typedef uint16_t lanes16 __attribute__((vector_size(VECTOR)));
@@ -53,8 +52,8 @@ INLINE __m512i unpack(const uint8_t *in, planes p, __m512i table, uint32_t v) {
     return code;
 }
 
-/* Asks for the bytes AHEAD_BYTES behind a block, which are of the same group or of the next one;
- * behind the last one it is nothing but a hint. */
+/* Asks for what lies AHEAD_BYTES behind `bytes` bytes at `in`; behind the end of the weights it is
+ * nothing but a hint. */
 INLINE void fetch(const uint8_t *in, size_t bytes) {
     for (size_t i = 0; i < bytes; i += VECTOR)
         _mm_prefetch((const char *)in + AHEAD_BYTES + i, _MM_HINT_T0);
@@ -64,6 +63,31 @@ INLINE void fetch(const uint8_t *in, size_t bytes) {
 INLINE __m512i table_load(const pack_format *f) {
     if (f->table == NULL) return _mm512_setzero_si512();
     return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)f->table));
+}
+
+/* --- scales -------------------- */
+
+/* 16 numbers in one of the stored types, as f32. */
+INLINE __m512 load_half(const uint8_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+INLINE __m128i load_bytes(const uint8_t *p) {
+    return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+INLINE __m512 load_u8(const uint8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(load_bytes(p)));
+}
+INLINE __m512 load_i8(const uint8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_bytes(p)));
+}
+
+/* 2^(e - 128): the exponent of an f32 is e - 1, or for e 0 and 1 a bit of a denormal. */
+INLINE __m512 load_power(const uint8_t *p) {
+    const __m512i e = _mm512_cvtepu8_epi32(load_bytes(p));
+    const __mmask16 denormal = _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2));
+    const __m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+    const __m512i small = _mm512_sllv_epi32(_mm512_set1_epi32(1 << 21), e);
+    return _mm512_castsi512_ps(_mm512_mask_mov_epi32(normal, denormal, small));
 }
 
 #endif

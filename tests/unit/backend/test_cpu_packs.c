@@ -321,6 +321,46 @@ static void compare_dots(const cpu_kernels *scalar, const cpu_kernels *other, co
 
 TEST(packs_dots_are_the_same_bits) { with_overlays(compare_dots); }
 
+/* Groups straight from their packed form, however many of them and of rows, from zeros. */
+static void check_packed(const cpu_kernels *scalar, const cpu_kernels *other, const char *name,
+                         const dots_case *d) {
+    const size_t sums = (size_t)d->rows * PACK_ROWS, bytes = sums * sizeof(float);
+    const size_t group_bytes = pack_group_bytes(d->m.f, d->m.cols);
+    float *want = prig_memory(bytes), *got = prig_memory(d->groups * bytes);
+    for (uint32_t first = 0; first < d->groups; first++) {
+        const uint32_t blocks = d->m.cols / PACK_BLOCK, count = d->groups - first;
+        other->dots_packed(&(packed_dots_args){.format = d->m.f,
+                                               .groups = d->m.packed + first * group_bytes,
+                                               .group_bytes = group_bytes,
+                                               .count = count,
+                                               .blocks = blocks,
+                                               .x = d->a,
+                                               .row_blocks = blocks,
+                                               .rows = d->rows,
+                                               .acc = got});
+        for (uint32_t g = 0; g < count; g++) {
+            run_dots(scalar, d, first + g, false, want);
+            CHECK(is_same(got + g * sums, want, bytes, name, dtype_name(d->m.f->type)));
+        }
+    }
+    free(want);
+    free(got);
+}
+
+static void compare_packed(const cpu_kernels *scalar, const cpu_kernels *other, const char *name) {
+    uint64_t seed = 36;
+    if (other->dots_packed == NULL) return;
+    for (uint32_t i = 0; i < PRIG_TYPES * PACKED_X_ROWS; i++) {
+        const dtype t = prig_types[i / PACKED_X_ROWS];
+        const uint32_t supers = i % 2 == 0 ? 1 + i % 3 : 37; /* less and more than is fetched */
+        dots_case d = dots_case_make(t, 71, supers, 1 + i % PACKED_X_ROWS, &seed);
+        check_packed(scalar, other, name, &d);
+        dots_case_free(&d);
+    }
+}
+
+TEST(packs_packed_dots_are_the_same_bits) { with_overlays(compare_packed); }
+
 /* Blocks a few at a time, rows apart: the same bits as all at once. */
 static void check_cuts(const cpu_kernels *k, dtype t, uint64_t *seed) {
     dots_case d = dots_case_make(t, 16, pack_format_of(t)->super_blocks == 1 ? 21 : 3, 11, seed);
