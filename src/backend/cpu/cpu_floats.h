@@ -73,9 +73,9 @@ typedef struct float_share {
     uint32_t number, count;
 } float_share;
 
-/* To be called at each cache line of `rows` weight rows, here at byte `at`.  One share alone asks for
- * what it will read FLOAT_AHEAD bytes later, several for the lines of the rows that follow.  It is
- * but a hint, and may lie behind the weights. */
+/* To be called at each cache line of `rows` weight rows, here at byte `at`.  One share alone asks
+ * for what it will read FLOAT_AHEAD bytes later, several for the lines of the rows that follow.  It
+ * is but a hint, and may lie behind the weights. */
 static inline void cpu_floats_fetch(const char *const *w, uint32_t rows, size_t at,
                                     size_t row_bytes, float_share s) {
     size_t to = at + rows * row_bytes;

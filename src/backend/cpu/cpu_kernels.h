@@ -70,9 +70,9 @@ typedef struct dots_quad_args {
     size_t acc_stride;
 } dots_quad_args;
 
-/* expand() and dots() from zeros in one, over the whole width, for a few rows in mode exact: the same
- * bits. */
-enum { PACKED_X_ROWS = 8 };
+/* expand() and dots() from zeros in one, over the whole width, for a few rows in mode exact: the
+ * same bits. */
+enum { PACKED_X_ROWS = 16 };
 
 typedef struct packed_dots_args {
     const pack_format *format;
