@@ -2,10 +2,11 @@
  *
  * A query is one head of one row.  A unit is a tile of queries that read the same KV head: some
  * consecutive rows of one run times some of the heads of its group.  It walks the positions span
- * by span; keys and values of a span become f32 once and serve all queries of the tile:
+ * by span; its keys, then its values become f32 once, piece by piece, and serve all queries of the
+ * tile while they are in the first cache (16 KB at 64 elements):
  *
- *      keys, turned        scores            values              sums
- *      [blocks, dim, 16]  [queries, ATTN_SPAN]  [ATTN_SPAN, v_cols]  [queries, v_cols]
+ *      keys, turned        scores                values               sums
+ *      [blocks, dim, 16]  [queries, ATTN_SPAN]  [ATTN_PIECE, v_cols]  [queries, v_cols]
  *
  * Softmax is online (Milakov & Gimelshein 2018): every span corrects the sums by how much the
  * maximum grew.  Spans begin at multiples of ATTN_SPAN, so what a row computes depends on its own
@@ -25,8 +26,8 @@ enum {
     QUERIES_MAX_LONG = 32, /* of a tile with long heads, to stay in the second cache */
     LONG_DIM = 256,        /* elements of a key that make a long head */
     UNITS_PER_THREAD = 4,  /* at least, as long as rows can be shared out */
-    SCORE_KEYS = 64,       /* turned keys that all queries go through: 16 KB at 64 elements */
-    MIX_COLS = 64,         /* columns of the values, the same */
+    MIX_COLS = 64,         /* columns of the values that all queries go through */
+    FETCH_BYTES = 64,      /* a cache line */
 };
 
 /* Positions begin .. end - 1. */
@@ -95,8 +96,8 @@ typedef struct attn_tile {
     span all[QUERIES_MAX]; /* what every one of them sees */
     /* scratch */
     float *q;      /* [queries, key_dim] times the scale */
-    float *keys;   /* [ATTN_SPAN / ATTN_LANES, key_dim, ATTN_LANES] */
-    float *values; /* [ATTN_SPAN, v_cols] */
+    float *keys;   /* [ATTN_PIECE / ATTN_LANES, key_dim, ATTN_LANES] */
+    float *values; /* [ATTN_PIECE, v_cols] */
     float *scores; /* [queries, ATTN_SPAN] */
     float *sums;   /* [queries, v_cols] */
     float *block;  /* [KV_BLOCK_TOKENS, key_dim] keys of a cache in 8 bits, as f32 */
@@ -109,7 +110,7 @@ static uint32_t cols_of(const op_attention *a) {
 
 static size_t tile_floats(const op_attention *a) {
     const size_t queries = queries_max(a), cols = cols_of(a);
-    return queries * (a->key_dim + ATTN_SPAN + cols) + ATTN_SPAN * (a->key_dim + cols) +
+    return queries * (a->key_dim + ATTN_SPAN + cols) + ATTN_PIECE * (a->key_dim + cols) +
            KV_BLOCK_TOKENS * (size_t)a->key_dim;
 }
 
@@ -124,8 +125,8 @@ size_t cpu_attention_floats(const program *p) {
 static void lay_out_tile(attn_tile *t, float *scratch) {
     const op_attention *a = &t->o->attn;
     t->keys = scratch;
-    t->values = t->keys + (size_t)a->key_dim * ATTN_SPAN;
-    t->scores = t->values + (size_t)ATTN_SPAN * t->v_cols;
+    t->values = t->keys + (size_t)a->key_dim * ATTN_PIECE;
+    t->scores = t->values + (size_t)ATTN_PIECE * t->v_cols;
     t->sums = t->scores + (size_t)t->queries * ATTN_SPAN;
     t->block = t->sums + (size_t)t->queries * t->v_cols;
     t->q = t->block + (size_t)KV_BLOCK_TOKENS * a->key_dim;
@@ -210,15 +211,24 @@ static void load_block_values(const attn_tile *t, uint32_t pos, float *values) {
                               values);
 }
 
-/* Whole blocks, as far as any query sees into them. */
-static void load_keys(const attn_tile *t, uint32_t at, span blocks) {
-    for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS)
-        load_block_keys(t, pos, t->keys + (size_t)(pos - at) * t->o->attn.key_dim);
+/* Asks for blocks that will be read soon: they lie far apart, and nothing else sees them coming. */
+static void fetch_blocks(const attn_tile *t, kv_part part, span blocks) {
+    const size_t bytes = kv_head_bytes(&t->b->in->kv.layout, (int)part);
+    for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS) {
+        const char *block = kv_block(t, part, pos);
+        for (size_t i = 0; i < bytes; i += FETCH_BYTES) __builtin_prefetch(block + i);
+    }
 }
 
-static void load_values(const attn_tile *t, uint32_t at, span blocks) {
+/* Of whole blocks, as far as any query sees into them: one behind the other. */
+static void load_keys(const attn_tile *t, span blocks) {
     for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS)
-        load_block_values(t, pos, t->values + (size_t)(pos - at) * t->v_cols);
+        load_block_keys(t, pos, t->keys + (size_t)(pos % ATTN_PIECE) * t->o->attn.key_dim);
+}
+
+static void load_values(const attn_tile *t, span blocks) {
+    for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS)
+        load_block_values(t, pos, t->values + (size_t)(pos % ATTN_PIECE) * t->v_cols);
 }
 
 static span clip(span seen, uint32_t at) {
@@ -244,26 +254,38 @@ static void clip_tile(attn_tile *t, uint32_t at) {
         clip_group(t, i, num_min_u32(t->group, t->queries - i), at);
 }
 
-/* Of the positions within `keys`. */
-static void score_group(const attn_tile *t, uint32_t i, span keys) {
-    const uint32_t n = num_min_u32(t->group, t->queries - i);
-    const span any = t->any[i];
+/* Of the positions of a span within its piece that begins at k: counted from there. */
+static span within_piece(span here, uint32_t k) {
+    const uint32_t begin = num_max_u32(here.begin, k), end = num_min_u32(here.end, k + ATTN_PIECE);
+    return begin < end ? (span){begin - k, end - k} : (span){0, 0};
+}
+
+static void score_group(const attn_tile *t, uint32_t i, uint32_t k) {
+    const span any = within_piece(t->any[i], k);
     const attn_score args = {
-        .queries = n,
+        .queries = num_min_u32(t->group, t->queries - i),
         .dim = t->o->attn.key_dim,
-        .begin = num_max_u32(any.begin / ATTN_LANES * ATTN_LANES, keys.begin),
-        .end = num_min_u32((uint32_t)num_align_size(any.end, ATTN_LANES), keys.end),
+        .begin = any.begin / ATTN_LANES * ATTN_LANES,
+        .end = (uint32_t)num_align_size(any.end, ATTN_LANES),
         .q = t->q + (size_t)i * t->o->attn.key_dim,
         .keys = t->keys,
-        .scores = t->scores + (size_t)i * ATTN_SPAN,
+        .scores = t->scores + (size_t)i * ATTN_SPAN + k,
     };
     if (args.begin < args.end) t->b->k->score(&args);
 }
 
-static void score_span(const attn_tile *t) {
-    const uint32_t keys = t->queries > t->group ? SCORE_KEYS : ATTN_SPAN;
-    for (uint32_t k = 0; k < ATTN_SPAN; k += keys)
-        for (uint32_t i = 0; i < t->queries; i += t->group) score_group(t, i, (span){k, k + keys});
+/* The blocks of the piece of a span that begins at `at`, of all that are seen. */
+static span piece_blocks(span blocks, uint32_t at) {
+    return (span){num_max_u32(blocks.begin, at), num_min_u32(blocks.end, at + ATTN_PIECE)};
+}
+
+static void score_span(const attn_tile *t, uint32_t at, span blocks, span to_come) {
+    for (uint32_t k = 0; k < ATTN_SPAN; k += ATTN_PIECE) {
+        load_keys(t, piece_blocks(blocks, at + k));
+        fetch_blocks(t, KV_V, piece_blocks(blocks, at + k));
+        fetch_blocks(t, KV_K, piece_blocks(to_come, at + k + ATTN_PIECE));
+        for (uint32_t i = 0; i < t->queries; i += t->group) score_group(t, i, k);
+    }
 }
 
 /* Soft-cap and distances, where there are any. */
@@ -293,38 +315,44 @@ static void soften_span(attn_tile *t, uint32_t at) {
     }
 }
 
-static void mix_some(const attn_tile *t, uint32_t i, uint32_t n, span positions, span cols) {
+/* Of n queries from i on, in the piece that begins at k. */
+static void mix_some(const attn_tile *t, uint32_t i, uint32_t n, uint32_t k, span positions,
+                     span cols) {
+    const span here = within_piece(positions, k);
     const attn_mix args = {
         .queries = n,
         .cols = cols.end - cols.begin,
         .stride = t->v_cols,
-        .begin = positions.begin,
-        .end = positions.end,
-        .p = t->scores + (size_t)i * ATTN_SPAN,
+        .begin = here.begin,
+        .end = here.end,
+        .p = t->scores + (size_t)i * ATTN_SPAN + k,
         .values = t->values + cols.begin,
         .out = t->sums + (size_t)i * t->v_cols + cols.begin,
     };
-    if (positions.begin < positions.end) t->b->k->mix(&args);
+    if (here.begin < here.end) t->b->k->mix(&args);
 }
 
 /* What all see is taken together; what only some see before and after that, one by one: every
  * query still goes through its positions in order. */
-static void mix_group(const attn_tile *t, uint32_t i, span cols) {
+static void mix_group(const attn_tile *t, uint32_t i, uint32_t k, span cols) {
     const uint32_t n = num_min_u32(t->group, t->queries - i);
     const span all = t->all[i];
     if (all.begin < all.end)
-        for (uint32_t k = i; k < i + n; k++)
-            mix_some(t, k, 1, (span){t->here[k].begin, all.begin}, cols);
-    mix_some(t, i, n, all, cols);
-    for (uint32_t k = i; k < i + n; k++)
-        mix_some(t, k, 1, (span){num_max_u32(all.end, t->here[k].begin), t->here[k].end}, cols);
+        for (uint32_t j = i; j < i + n; j++)
+            mix_some(t, j, 1, k, (span){t->here[j].begin, all.begin}, cols);
+    mix_some(t, i, n, k, all, cols);
+    for (uint32_t j = i; j < i + n; j++)
+        mix_some(t, j, 1, k, (span){num_max_u32(all.end, t->here[j].begin), t->here[j].end}, cols);
 }
 
-static void mix_span(const attn_tile *t) {
+static void mix_span(const attn_tile *t, uint32_t at, span blocks) {
     const uint32_t cols = t->queries > t->group ? MIX_COLS : t->v_cols;
-    for (uint32_t c = 0; c < t->v_cols; c += cols)
-        for (uint32_t i = 0; i < t->queries; i += t->group)
-            mix_group(t, i, (span){c, num_min_u32(c + cols, t->v_cols)});
+    for (uint32_t k = 0; k < ATTN_SPAN; k += ATTN_PIECE) {
+        load_values(t, piece_blocks(blocks, at + k));
+        for (uint32_t c = 0; c < t->v_cols; c += cols)
+            for (uint32_t i = 0; i < t->queries; i += t->group)
+                mix_group(t, i, k, (span){c, num_min_u32(c + cols, t->v_cols)});
+    }
 }
 
 static void attend(attn_tile *t) {
@@ -336,11 +364,9 @@ static void attend(attn_tile *t) {
     for (uint32_t at = begin / ATTN_SPAN * ATTN_SPAN; at < end; at += ATTN_SPAN) {
         const span blocks = {num_max_u32(at, first), num_min_u32(at + ATTN_SPAN, end)};
         clip_tile(t, at);
-        load_keys(t, at, blocks);
-        score_span(t);
+        score_span(t, at, blocks, (span){first, end});
         soften_span(t, at);
-        load_values(t, at, blocks);
-        mix_span(t);
+        mix_span(t, at, blocks);
     }
     for (uint32_t i = 0; i < t->queries; i++) end_query(t, i);
 }

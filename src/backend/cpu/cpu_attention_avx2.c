@@ -81,7 +81,7 @@ static void turn_keys_f32(const float *k, size_t dim, float *keys) {
         for (size_t t = 0; t < KV_BLOCK_TOKENS; t++) keys[d * ATTN_LANES + t] = k[t * dim + d];
 }
 
-static void turn_keys(dtype type, const void *rows, uint32_t dim, float *keys) {
+void cpu_turn_keys_avx2(dtype type, const void *rows, uint32_t dim, float *keys) {
     if (type == DTYPE_F16)
         turn_keys_f16(rows, dim, keys);
     else
@@ -275,7 +275,7 @@ static void mix(const attn_mix *a) {
 }
 
 void cpu_attention_avx2(cpu_kernels *k) {
-    k->turn_keys = turn_keys;
+    k->turn_keys = cpu_turn_keys_avx2;
     k->widen_values = widen_values;
     k->widen_q8 = widen_q8;
     k->narrow = narrow;

@@ -1,7 +1,8 @@
 /* cpu_attention_avx512.c - attention with vectors of sixteen floats: what cpu_attention_avx2.c
  * does, with the same bits.
  *
- * 24 of the 32 registers hold sums: of six queries four vectors, of three or fewer eight. */
+ * 24 of the 32 registers hold sums: of six queries four vectors, of values for three or fewer
+ * eight. */
 #if defined(__x86_64__)
 #include <math.h>
 
@@ -15,6 +16,11 @@ enum { WIDE = 16 };
 
 INLINE void widen_row_f16(const uint16_t *row, uint32_t dim, float *out) {
     uint32_t c = 0;
+    for (; c + 4 * WIDE <= dim; c += 4 * WIDE) /* conversions take long to come through */
+#pragma GCC unroll 4
+        for (uint32_t i = c; i < c + 4 * WIDE; i += WIDE)
+            _mm512_store_ps(out + i,
+                            _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(row + i))));
     for (; c + WIDE <= dim; c += WIDE)
         _mm512_store_ps(out + c, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(row + c))));
     if (c == dim) return;
@@ -32,12 +38,63 @@ INLINE void widen_row_f32(const float *row, uint32_t dim, float *out) {
 static void widen_values(dtype type, const void *rows, uint32_t stride, uint32_t dim,
                          float *values) {
     const uint32_t cols = (dim + WIDE - 1) / WIDE * WIDE;
+    if (type == DTYPE_F16 && stride == cols && dim == cols) { /* as if it were one row */
+        widen_row_f16(rows, KV_BLOCK_TOKENS * dim, values);
+        return;
+    }
     for (size_t t = 0; t < KV_BLOCK_TOKENS; t++, values += cols) {
         if (type == DTYPE_F16)
             widen_row_f16((const uint16_t *)rows + t * stride, dim, values);
         else
             widen_row_f32((const float *)rows + t * stride, dim, values);
     }
+}
+
+/* --- keys, turned -------------------- */
+
+/* Dimensions d and d + 1 of sixteen positions, a pair to a lane. */
+INLINE void store_pair(float *keys, __m512i pairs) {
+    const __m512i odd = _mm512_srli_epi32(pairs, 16);
+    _mm512_store_ps(keys, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(pairs)));
+    _mm512_store_ps(keys + ATTN_LANES, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(odd)));
+}
+
+/* 32 dimensions of 16 positions: a table of 16 x 16 pairs is turned in four rounds, of lanes, of
+ * pairs of lanes, of quarters of the register and of its halves. */
+INLINE void turn_32_f16(const uint16_t *k, size_t dim, float *keys) {
+    __m512i a[16], b[16];
+    for (size_t i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(k + i * dim);
+    for (size_t i = 0; i < 16; i += 2) {
+        b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+    }
+    /* a[4g + j]: pair j of each quarter, positions 4g .. 4g + 3 */
+    for (size_t i = 0; i < 16; i += 4) {
+        a[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]);
+        a[i + 1] = _mm512_unpackhi_epi64(b[i], b[i + 2]);
+        a[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]);
+        a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
+    }
+    for (size_t j = 0; j < 4; j++) {
+        const __m512i low01 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x44);
+        const __m512i high01 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xEE);
+        const __m512i low23 = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x44);
+        const __m512i high23 = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0xEE);
+        float *to = keys + 2 * j * ATTN_LANES; /* pair j is dimensions 2j and 2j + 1 */
+        store_pair(to, _mm512_shuffle_i32x4(low01, low23, 0x88));
+        store_pair(to + (size_t)8 * ATTN_LANES, _mm512_shuffle_i32x4(low01, low23, 0xDD));
+        store_pair(to + (size_t)16 * ATTN_LANES, _mm512_shuffle_i32x4(high01, high23, 0x88));
+        store_pair(to + (size_t)24 * ATTN_LANES, _mm512_shuffle_i32x4(high01, high23, 0xDD));
+    }
+}
+
+static void turn_keys(dtype type, const void *rows, uint32_t dim, float *keys) {
+    if (type != DTYPE_F16 || dim % 32 != 0) {
+        cpu_turn_keys_avx2(type, rows, dim, keys);
+        return;
+    }
+    for (size_t d = 0; d < dim; d += 32)
+        turn_32_f16((const uint16_t *)rows + d, dim, keys + d * ATTN_LANES);
 }
 
 /* --- scores -------------------- */
@@ -72,13 +129,13 @@ INLINE void score_all(const attn_score *a, int n, int vectors) {
 static void score(const attn_score *a) {
     switch (a->queries) {
     case 1:
-        score_all(a, 1, 8);
+        score_all(a, 1, 4);
         break;
     case 2:
-        score_all(a, 2, 8);
+        score_all(a, 2, 4);
         break;
     case 3:
-        score_all(a, 3, 8);
+        score_all(a, 3, 4);
         break;
     case 4:
         score_all(a, 4, 4);
@@ -205,6 +262,7 @@ static void mix(const attn_mix *a) {
 }
 
 void cpu_attention_avx512(cpu_kernels *k) {
+    k->turn_keys = turn_keys;
     k->widen_values = widen_values;
     k->score = score;
     k->soften = soften;

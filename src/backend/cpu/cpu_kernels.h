@@ -90,7 +90,8 @@ typedef struct packed_dots_args {
  * one row.  An element of a result goes through the positions or dimensions in ascending order,
  * one fused multiply-add after the other, whatever else is computed beside it. */
 enum {
-    ATTN_SPAN = 128,  /* positions */
+    ATTN_SPAN = 128,  /* positions whose scores meet in the softmax */
+    ATTN_PIECE = 64,  /* whose keys or values are f32 at a time */
     ATTN_LANES = 16,  /* what rows of values and ranges of keys are rounded to: a block */
     ATTN_QUERIES = 6, /* that a kernel takes at once */
 };
@@ -99,10 +100,10 @@ enum {
 typedef struct attn_score {
     uint32_t queries; /* 1..ATTN_QUERIES */
     uint32_t dim;
-    uint32_t begin, end; /* multiples of ATTN_LANES */
+    uint32_t begin, end; /* of a piece; multiples of ATTN_LANES */
     const float *q;      /* [queries, dim] */
-    const float *keys;   /* [ATTN_SPAN / ATTN_LANES, dim, ATTN_LANES], 64-byte aligned */
-    float *scores;       /* [queries, ATTN_SPAN] */
+    const float *keys;   /* [ATTN_PIECE / ATTN_LANES, dim, ATTN_LANES], 64-byte aligned */
+    float *scores;       /* [queries, ATTN_SPAN] from the piece on */
 } attn_score;
 
 /* Of one query after some of its positions. */
@@ -113,12 +114,12 @@ typedef struct attn_state {
 
 /* out[i][c] += sum over t in [begin, end) of p[i][t] * values[t][c] */
 typedef struct attn_mix {
-    uint32_t queries; /* 1..ATTN_QUERIES */
-    uint32_t cols;    /* a multiple of ATTN_LANES */
-    uint32_t stride;  /* from one row of values or of out to the next */
-    uint32_t begin, end;
-    const float *p;      /* [queries, ATTN_SPAN] */
-    const float *values; /* [ATTN_SPAN, stride] from the first column on, 64-byte aligned */
+    uint32_t queries;    /* 1..ATTN_QUERIES */
+    uint32_t cols;       /* a multiple of ATTN_LANES */
+    uint32_t stride;     /* from one row of values or of out to the next */
+    uint32_t begin, end; /* of a piece */
+    const float *p;      /* [queries, ATTN_SPAN] from the piece on */
+    const float *values; /* [ATTN_PIECE, stride] from the first column on, 64-byte aligned */
     float *out;          /* [queries, stride] from the first column on */
 } attn_mix;
 
@@ -187,6 +188,8 @@ act_fn cpu_act_scalar; /* cpu_act_scalar.c */
 #if defined(__x86_64__)
 extern const cpu_kernels cpu_kernels_avx2; /* needs AVX2, FMA, F16C */
 act_fn cpu_act_avx2;                       /* cpu_act_avx2.c */
+/* cpu_attention_avx2.c */
+void cpu_turn_keys_avx2(dtype type, const void *rows, uint32_t dim, float *keys);
 /* cpu_dequant_avx2.c */
 void cpu_dequant_avx2(dtype t, const void *row, float *out, uint32_t elems);
 #endif
