@@ -67,15 +67,18 @@ AVX512 static uint64_t dpbusd_512(const uint8_t *chunk) {
     return (uint64_t)_mm512_reduce_add_epi32(sum[0]);
 }
 
-/* Assembly here, too: compilers have no common name for the type of the intrinsic's factors. */
+AVX512 INLINE __m512 dpbf16(__m512 sum, __m512i a, __m512i b) {
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+}
+
 AVX512 static uint64_t dpbf16_512(const uint8_t *chunk) {
     const __m512i ones = _mm512_set1_epi16(0x3F80);
     __m512 sum[LOOP_SUMS];
     (void)chunk;
     for (int k = 0; k < LOOP_SUMS; k++) sum[k] = _mm512_set1_ps((float)k);
     for (int i = 0; i < LOOP_ROUNDS; i++)
-        for (int k = 0; k < LOOP_SUMS; k++)
-            __asm__("vdpbf16ps %1, %1, %0" : "+v"(sum[k]) : "v"(ones));
+        for (int k = 0; k < LOOP_SUMS; k++) sum[k] = dpbf16(sum[k], ones, ones);
     for (int k = 1; k < LOOP_SUMS; k++) sum[0] = _mm512_add_ps(sum[0], sum[k]);
     return (uint64_t)_mm512_reduce_add_ps(sum[0]);
 }

@@ -47,11 +47,11 @@ typedef void tile_fn(const bf16_args *a, uint32_t r0);
         tile(a, r0, rows, groups);                                        \
     }
 TILE(1, 1)
-TILE(2, 1) TILE(4, 1) TILE(8, 1) TILE(16, 1) TILE(1, 2) TILE(2, 2) TILE(4, 2) TILE(8, 2) TILE(1, 3)
-    TILE(2, 3) TILE(4, 3) TILE(8, 3) TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4)
-        TILE(6, 4)
+TILE(2, 1)
+TILE(4, 1) TILE(8, 1) TILE(16, 1) TILE(1, 2) TILE(2, 2) TILE(4, 2) TILE(8, 2) TILE(1, 3) TILE(2, 3)
+    TILE(4, 3) TILE(8, 3) TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 4)
 
-            static void multiply(const bf16_args *a) {
+        static void multiply(const bf16_args *a) {
     /* [groups - 1][rows - 1]; where there is none, a smaller one does */
     static tile_fn *const tiles[BF16_GROUPS][TILE_ROWS_MOST] = {
         {[0] = tile_1_1, [1] = tile_2_1, [3] = tile_4_1, [7] = tile_8_1, [15] = tile_16_1},

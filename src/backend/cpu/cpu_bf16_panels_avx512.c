@@ -10,7 +10,7 @@
 enum {
     PAIR = 2 * PACK_ROWS, /* elements of a pair of columns of a group */
     /* Sixteen rows side by side are more than the processor follows by itself. */
-    AHEAD_BYTES = 256
+    AHEAD_BYTES = 512
 };
 
 /* --- rounding -------------------- */
