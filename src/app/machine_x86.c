@@ -1,10 +1,10 @@
-/* machine_x86.c - what x86-64 processors are measured with: AVX2, AVX-512 with VNNI and
- * BF16, AMX tiles.
+/* machine_x86.c - what x86-64 processors are measured with: AVX2, AVX-512 with VNNI and BF16, AMX
+ * tiles.
  *
  * Each function carries its instruction set as an attribute; it is chosen when the processor has
  * it (CPUID) and the system saves its registers.  Multiplications and additions count as one
- * operation each: an instruction on v lanes of 4 int8 products is 8 v operations, of 2 bf16 products
- * 4 v. */
+ * operation each: an instruction on v lanes of 4 int8 products is 8 v operations, of 2 of bf16 4 v.
+ */
 #include "app/machine_internal.h"
 
 #if defined(__x86_64__)

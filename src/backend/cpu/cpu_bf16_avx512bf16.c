@@ -40,29 +40,35 @@ INLINE void tile(const bf16_args *a, uint32_t r0, int rows, int groups) {
             _mm512_storeu_ps(out + r * lanes + (size_t)g * PACK_ROWS, sum[r][g]);
 }
 
-typedef void tile_fn(const bf16_args *a, uint32_t r0);
+/* X(rows, groups) */
+/* clang-format off */
+#define TILES(X)                             \
+    X(1, 1) X(2, 1) X(4, 1) X(8, 1) X(16, 1) \
+    X(1, 2) X(2, 2) X(4, 2) X(8, 2)          \
+    X(1, 3) X(2, 3) X(4, 3) X(8, 3)          \
+    X(1, 4) X(2, 4) X(3, 4) X(4, 4) X(5, 4) X(6, 4)
+/* clang-format on */
 
-#define TILE(rows, groups)                                                \
+#define TILE_FN(rows, groups)                                             \
     static void tile_##rows##_##groups(const bf16_args *a, uint32_t r0) { \
         tile(a, r0, rows, groups);                                        \
     }
-TILE(1, 1)
-TILE(2, 1)
-TILE(4, 1) TILE(8, 1) TILE(16, 1) TILE(1, 2) TILE(2, 2) TILE(4, 2) TILE(8, 2) TILE(1, 3) TILE(2, 3)
-    TILE(4, 3) TILE(8, 3) TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 4)
+TILES(TILE_FN)
 
-        static void multiply(const bf16_args *a) {
-    /* [groups - 1][rows - 1]; where there is none, a smaller one does */
-    static tile_fn *const tiles[BF16_GROUPS][TILE_ROWS_MOST] = {
-        {[0] = tile_1_1, [1] = tile_2_1, [3] = tile_4_1, [7] = tile_8_1, [15] = tile_16_1},
-        {[0] = tile_1_2, [1] = tile_2_2, [3] = tile_4_2, [7] = tile_8_2},
-        {[0] = tile_1_3, [1] = tile_2_3, [3] = tile_4_3, [7] = tile_8_3},
-        {tile_1_4, tile_2_4, tile_3_4, tile_4_4, tile_5_4, tile_6_4}};
+typedef void tile_fn(const bf16_args *a, uint32_t r0);
+
+static void multiply(const bf16_args *a) {
     static const uint32_t most[BF16_GROUPS] = {16, 8, 8, 6};
+    static tile_fn *const tiles[BF16_GROUPS][TILE_ROWS_MOST] = {
+#define TILE_ENTRY(rows, groups) [(groups)-1][(rows)-1] = tile_##rows##_##groups,
+        TILES(TILE_ENTRY)
+#undef TILE_ENTRY
+    };
     tile_fn *const *of = tiles[a->groups - 1];
     for (uint32_t r = 0, n = 0; r < a->rows; r += n) {
+        /* parts alike: a tile of few rows waits for its own sums */
         const uint32_t left = a->rows - r, parts = num_div_up_u32(left, most[a->groups - 1]);
-        n = num_div_up_u32(left, parts); /* few rows at the end would be slow: parts alike */
+        n = num_div_up_u32(left, parts);
         while (of[n - 1] == NULL) n--;
         of[n - 1](a, r);
     }

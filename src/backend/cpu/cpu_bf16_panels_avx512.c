@@ -9,6 +9,8 @@
 
 enum {
     PAIR = 2 * PACK_ROWS, /* elements of a pair of columns of a group */
+    PAIRS = 2 * PAIR,
+    STEP = BF16_COLS * PACK_ROWS,
     /* Sixteen rows side by side are more than the processor follows by itself. */
     AHEAD_BYTES = 512
 };
@@ -52,7 +54,7 @@ INLINE __m512 weight_of(__m512i codes, int i, __m512 scale, __m512 offset) {
 void cpu_bf16_from_codes(const pack_panel *p, uint32_t blocks, uint16_t *panel) {
     const uint8_t *codes = p->codes;
     for (uint32_t b = 0; b < blocks; b++) {
-        for (uint32_t v = 0; v < PACK_VECTORS; v++, codes += 64, panel += 2 * PAIR) {
+        for (uint32_t v = 0; v < PACK_VECTORS; v++, codes += 64, panel += PAIRS) {
             const size_t at = ((size_t)b * p->subs + v * p->subs / PACK_VECTORS) * PACK_ROWS;
             const __m512 scale = _mm512_loadu_ps(p->scales + at);
             const __m512 offset = _mm512_loadu_ps(p->offsets + at);
@@ -109,14 +111,14 @@ INLINE void transpose(__m512i v[16]) {
 
 INLINE void panel_of(dtype type, const uint16_t *rows, uint32_t count, uint32_t cols,
                      uint16_t *panel) {
-    for (uint32_t c = 0; c < cols; c += BF16_COLS, panel += BF16_COLS * PACK_ROWS) {
+    for (uint32_t c = 0; c < cols; c += BF16_COLS, panel += STEP) {
         __m512i v[PACK_ROWS];
         for (uint32_t r = 0; r < count; r++)
             _mm_prefetch((const char *)(rows + (size_t)r * cols + c) + AHEAD_BYTES, _MM_HINT_T0);
         for (uint32_t r = 0; r < PACK_ROWS; r++)
             v[r] = r < count ? pairs_of(type, rows + (size_t)r * cols + c) : _mm512_setzero_si512();
         transpose(v);
-        for (int i = 0; i < 16; i++) _mm512_storeu_si512(panel + i * PAIR, v[i]);
+        for (size_t i = 0; i < PACK_ROWS; i++) _mm512_storeu_si512(panel + i * PAIR, v[i]);
     }
 }
 
