@@ -91,12 +91,14 @@ $(B)/%.o: %.c
 # -march=native.
 ISA_FLAGS_avx2   := -mavx2 -mfma -mf16c
 ISA_FLAGS_avx512 := $(ISA_FLAGS_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
+ISA_FLAGS_avx512bf16 := $(ISA_FLAGS_avx512) -mavx512bf16
 ISA_FLAGS_amx    := $(ISA_FLAGS_avx512) -mamx-tile -mamx-bf16
 ifeq ($(shell uname -m),x86_64)
 $(B)/src/backend/cpu/%_amx.o: ALL_CFLAGS += $(ISA_FLAGS_amx)
 $(B)/tests/kernels/%_avx512.o: ALL_CFLAGS += $(ISA_FLAGS_avx512)
 $(B)/src/backend/cpu/%_avx2.o: ALL_CFLAGS += $(ISA_FLAGS_avx2)
 $(B)/src/backend/cpu/%_avx512.o: ALL_CFLAGS += $(ISA_FLAGS_avx512)
+$(B)/src/backend/cpu/%_avx512bf16.o: ALL_CFLAGS += $(ISA_FLAGS_avx512bf16)
 else ifeq ($(shell uname -m),aarch64)
 $(B)/src/backend/cpu/%_neon.o: ALL_CFLAGS += -march=armv8.2-a+dotprod
 endif
@@ -198,7 +200,7 @@ lint-tidy-files: $(SRC:%.c=build/tidy/%.ok)
 build/tidy/%.ok: %.c .clang-tidy $(wildcard src/*/*.h src/*/*/*.h)
 	@mkdir -p $(@D)
 	@clang-tidy --quiet $< -- $(STD) -Isrc -Icuda $(LIB_CFLAGS) -DGANTRY_VERSION='"0"' \
-	    $(if $(findstring _avx2,$<),$(ISA_FLAGS_avx2)) $(if $(findstring _avx512,$<),$(ISA_FLAGS_avx512)) $(if $(findstring _amx,$<),$(ISA_FLAGS_amx)) 2>build/tidy/err.$$$$ >build/tidy/out.$$$$ \
+	    $(if $(findstring _avx2,$<),$(ISA_FLAGS_avx2)) $(if $(findstring _avx512,$<),$(ISA_FLAGS_avx512)) $(if $(findstring _avx512bf16,$<),$(ISA_FLAGS_avx512bf16)) $(if $(findstring _amx,$<),$(ISA_FLAGS_amx)) 2>build/tidy/err.$$$$ >build/tidy/out.$$$$ \
 	  && rm -f build/tidy/err.$$$$ build/tidy/out.$$$$ && touch $@ \
 	  || { cat build/tidy/out.$$$$ build/tidy/err.$$$$; rm -f build/tidy/err.$$$$ build/tidy/out.$$$$; exit 1; }
 format:

@@ -150,9 +150,10 @@ machine_figure bench_figure_of(const bench *b, bool fast, bool quantized, uint32
     machine_figure best = MACHINE_F32;
     double rate = b->figures[MACHINE_F32];
     *digits = 1;
-    if (fast && b->figures[MACHINE_AMX_BF16] > rate) {
-        best = MACHINE_AMX_BF16;
-        rate = b->figures[best];
+    for (machine_figure f = MACHINE_AVX512_BF16; fast && f <= MACHINE_AMX_BF16; f++) {
+        if (b->figures[f] <= rate) continue;
+        best = f;
+        rate = b->figures[f];
     }
     if (!quantized) return best;
     for (machine_figure f = MACHINE_INT8; f <= MACHINE_AMX_INT8; f++) {

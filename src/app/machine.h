@@ -12,11 +12,12 @@
 #include "base/error.h"
 
 /* X(ID, name in JSON): bytes per second for READ, else multiplications and additions per second. */
-#define MACHINE_FIGURES(X)  \
-    X(READ, "read")         \
-    X(F32, "f32")           \
-    X(INT8, "int8")         \
-    X(AMX_INT8, "amx_int8") \
+#define MACHINE_FIGURES(X)        \
+    X(READ, "read")               \
+    X(F32, "f32")                 \
+    X(INT8, "int8")               \
+    X(AMX_INT8, "amx_int8")       \
+    X(AVX512_BF16, "avx512_bf16") \
     X(AMX_BF16, "amx_bf16")
 
 typedef enum machine_figure {

@@ -1,8 +1,10 @@
-/* machine_x86.c - what x86-64 processors are measured with: AVX2, AVX-512 with VNNI, AMX tiles.
+/* machine_x86.c - what x86-64 processors are measured with: AVX2, AVX-512 with VNNI and BF16, AMX
+ * tiles.
  *
  * Each function carries its instruction set as an attribute; it is chosen when the processor has
  * it (CPUID) and the system saves its registers.  Multiplications and additions count as one
- * operation each: an instruction on v lanes of 4 int8 products is 8 v operations. */
+ * operation each: an instruction on v lanes of 4 int8 products is 8 v operations, of 2 of bf16 4 v.
+ */
 #include "app/machine_internal.h"
 
 #if defined(__x86_64__)
@@ -63,6 +65,22 @@ AVX512 static uint64_t dpbusd_512(const uint8_t *chunk) {
         for (int k = 0; k < LOOP_SUMS; k++) sum[k] = dpbusd(sum[k], a, b);
     for (int k = 1; k < LOOP_SUMS; k++) sum[0] = _mm512_xor_si512(sum[0], sum[k]);
     return (uint64_t)_mm512_reduce_add_epi32(sum[0]);
+}
+
+AVX512 INLINE __m512 dpbf16(__m512 sum, __m512i a, __m512i b) {
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+}
+
+AVX512 static uint64_t dpbf16_512(const uint8_t *chunk) {
+    const __m512i ones = _mm512_set1_epi16(0x3F80);
+    __m512 sum[LOOP_SUMS];
+    (void)chunk;
+    for (int k = 0; k < LOOP_SUMS; k++) sum[k] = _mm512_set1_ps((float)k);
+    for (int i = 0; i < LOOP_ROUNDS; i++)
+        for (int k = 0; k < LOOP_SUMS; k++) sum[k] = dpbf16(sum[k], ones, ones);
+    for (int k = 1; k < LOOP_SUMS; k++) sum[0] = _mm512_add_ps(sum[0], sum[k]);
+    return (uint64_t)_mm512_reduce_add_ps(sum[0]);
 }
 
 /* --- AVX2 -------------------- */
@@ -223,6 +241,9 @@ static void use_avx512(machine_loop *loops) {
     if (__builtin_cpu_supports("avx512vnni"))
         loops[MACHINE_INT8] =
             (machine_loop){"avx512 vpdpbusd", dpbusd_512, instructions * 8 * LANES_512};
+    if (__builtin_cpu_supports("avx512bf16"))
+        loops[MACHINE_AVX512_BF16] =
+            (machine_loop){"avx512 vdpbf16ps", dpbf16_512, instructions * 4 * LANES_512};
 }
 
 static void use_amx(machine_loop *loops) {

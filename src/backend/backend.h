@@ -11,8 +11,8 @@
  *   quantized weights    normalised mean squared error 1e-8 (activations rounded to 16 bits
  *                        per block of 32); prompts in mode fast 1e-4 (8 bits)
  *   F32, F16, BF16, rows dequantized to f32
- *                        1e-11 (f32 accumulation; the weights are read exactly); on matrix units
- *                        prompts with F16 and BF16 in mode fast 1e-4 (both sides in bf16)
+ *                        1e-11 (f32 accumulation; the weights are read exactly); with AVX512-BF16
+ *                        or AMX prompts with F16 and BF16 in mode fast 1e-4 (both in bf16)
  * of cuda against ref:
  *   quantized weights    1e-4 (activations rounded to 8 bits per block of 32, whole sums; those
  *                        of the output matrix to 15 bits); prompts in mode fast the same, in

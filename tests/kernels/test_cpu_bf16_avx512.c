@@ -1,5 +1,5 @@
-/* test_cpu_bf16_avx512.c - the matrix-unit kernels on tiles made of software, and on real ones
- * where this machine has them.  Their vector parts need AVX-512. */
+/* test_cpu_bf16_avx512.c - products in bf16: on tiles made of software, and on real tiles and in
+ * vectors (AVX512-BF16) where this machine has them.  What they share needs AVX-512. */
 #if defined(__x86_64__)
 #include "amx_model.h"
 
@@ -10,9 +10,10 @@
 
 #include "backend/cpu/cpu_kernels.h"
 #include "rig.h"
+#include "tensor/convert.h"
 #include "test.h"
 
-enum { ROWS = 32, GROUPS = 4, COLS = 96, LANES = GROUPS * PACK_ROWS };
+enum { ROWS = 32, GROUPS = 4, COLS = 2048, LANES = GROUPS * PACK_ROWS, UNITS = 3 };
 
 static bool has_avx512(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -20,10 +21,13 @@ static bool has_avx512(void) {
 }
 
 /* The software first, then the hardware where there is some. */
-static uint32_t kernels(const bf16_kernels **out) {
-    out[0] = &cpu_bf16_model;
-    out[1] = cpu_bf16_find();
-    return out[1] != NULL ? 2 : 1;
+static uint32_t kernels(const bf16_kernels *out[UNITS]) {
+    const bf16_kernels *const real[] = {cpu_bf16_find_amx(), cpu_bf16_find_avx512()};
+    uint32_t n = 0;
+    out[n++] = &cpu_bf16_model;
+    for (int i = 0; i < 2; i++)
+        if (real[i] != NULL) out[n++] = real[i];
+    return n;
 }
 
 static float bf16(uint16_t h) {
@@ -62,8 +66,33 @@ TEST(bf16_self_test_passes_and_notices) {
     CHECK(!cpu_bf16_is_right(&broken));
 }
 
+/* A processor that has the instruction must compute rightly with it: a unit that fails its own
+ * test would not be used, and nobody would see. */
+TEST(bf16_of_avx512_is_used_where_the_cpu_has_it) {
+    const cpu_kernels *k = NULL;
+    error err;
+    if (!has_avx512() || !__builtin_cpu_supports("avx512bf16")) SKIP("this CPU has no AVX512-BF16");
+    CHECK(cpu_bf16_find_avx512() == &cpu_bf16_avx512);
+    CHECK_EQ(cpu_kernels_choose(CPU_ISA_AVX512, &k, &err), OK);
+    CHECK_STR(k->isa, "avx512");
+    CHECK(k->bf16 == &cpu_bf16_avx512);
+    CHECK_EQ(cpu_kernels_choose(CPU_ISA_AVX2, &k, &err), OK);
+    CHECK(k->bf16 == NULL);
+    CHECK_EQ(cpu_kernels_choose(CPU_ISA_AUTO, &k, &err), OK);
+    CHECK(k->bf16 == (cpu_bf16_find_amx() != NULL ? &cpu_bf16_amx : &cpu_bf16_avx512));
+}
+
 static float x[ROWS][COLS], w[LANES][COLS];
-static uint16_t x16[ROWS][COLS], panel[GROUPS][COLS * PACK_ROWS];
+static uint16_t x16[ROWS][COLS], w16[LANES][COLS], panel[GROUPS][COLS * PACK_ROWS];
+
+/* Panels of the first `cols` columns of all weight rows, one behind the other. */
+static void make_panels(const bf16_kernels *k, uint32_t cols) {
+    for (uint32_t j = 0; j < LANES; j++) k->round(w[j], w16[0] + (size_t)j * cols, cols);
+    for (uint32_t g = 0; g < GROUPS; g++) {
+        const size_t at = (size_t)g * PACK_ROWS * cols;
+        k->from_rows(DTYPE_BF16, w16[0] + at, PACK_ROWS, cols, panel[0] + at);
+    }
+}
 
 /* Weight row j of the panel at column c. */
 static double panel_at(uint32_t j, uint32_t c, uint32_t cols) {
@@ -76,8 +105,6 @@ static void check_product(const bf16_kernels *k, uint32_t rows, uint32_t groups,
     const uint32_t lanes = groups * PACK_ROWS;
     double wrong = 0, all = 0;
     for (uint32_t r = 0; r < rows; r++) k->round(x[r], x16[r], cols);
-    for (uint32_t g = 0; g < groups; g++)
-        k->from_rows(w[g * PACK_ROWS], COLS, cols, panel[0] + (size_t)g * cols * PACK_ROWS);
     float *flat = out[0];
     memset(out, 0x55, sizeof out);
     k->multiply(&(bf16_args){.panel = panel[0],
@@ -103,47 +130,93 @@ static void check_product(const bf16_kernels *k, uint32_t rows, uint32_t groups,
     CHECK_EQ(after, 0x55555555);
 }
 
+static void check_products(const bf16_kernels *k, const uint32_t *rows, uint32_t count,
+                           uint32_t cols) {
+    make_panels(k, cols);
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t groups = 1; groups <= GROUPS; groups++)
+            check_product(k, rows[i], groups, cols);
+}
+
 TEST(bf16_products_of_every_number_of_rows_and_groups) {
-    const bf16_kernels *all[2];
+    static const uint32_t some[] = {1, 5, 6, 7, 31, 32};
+    const bf16_kernels *all[UNITS];
+    uint32_t each[ROWS];
     krig_random random = {4};
     if (!has_avx512()) SKIP("this CPU has no AVX-512");
+    for (uint32_t i = 0; i < ROWS; i++) each[i] = i + 1;
     krig_normal(&random, x[0], (size_t)ROWS * COLS);
     krig_normal(&random, w[0], (size_t)LANES * COLS);
-    for (uint32_t k = 0; k < kernels(all); k++)
-        for (uint32_t rows = 1; rows <= ROWS; rows++)
-            for (uint32_t groups = 1; groups <= GROUPS; groups++)
-                for (uint32_t cols = BF16_COLS; cols <= COLS; cols += BF16_COLS)
-                    check_product(all[k], rows, groups, cols);
+    for (uint32_t k = 0; k < kernels(all); k++) {
+        for (uint32_t cols = BF16_COLS; cols <= 3 * BF16_COLS; cols += BF16_COLS)
+            check_products(all[k], each, ROWS, cols);
+        check_products(all[k], some, sizeof some / sizeof *some, COLS);
+    }
     CHECK_EQ(amx.faults, 0);
 }
 
-/* A row's bits do not depend on which rows go with it. */
+/* Every element by itself: one row, one group. */
+static void multiply_alone(const bf16_kernels *k, uint32_t cols, float out[ROWS][LANES]) {
+    for (uint32_t r = 0; r < ROWS; r++)
+        for (uint32_t g = 0; g < GROUPS; g++)
+            k->multiply(&(bf16_args){.panel = panel[0] + (size_t)g * cols * PACK_ROWS,
+                                     .groups = 1,
+                                     .cols = cols,
+                                     .x = x16[r],
+                                     .x_stride = COLS,
+                                     .rows = 1,
+                                     .out = out[r] + (size_t)g * PACK_ROWS});
+}
+
+/* An element's bits do not depend on which rows and groups go with it. */
 TEST(bf16_rows_alone_and_together_have_the_same_bits) {
-    static float together[ROWS][LANES], alone[LANES];
-    const bf16_kernels *all[2];
+    enum { WIDTH = 160 };
+    static float together[ROWS * LANES], alone[ROWS][LANES];
+    const bf16_kernels *all[UNITS];
     krig_random random = {5};
     if (!has_avx512()) SKIP("this CPU has no AVX-512");
     krig_normal(&random, x[0], (size_t)ROWS * COLS);
     krig_normal(&random, w[0], (size_t)LANES * COLS);
     for (uint32_t i = 0; i < kernels(all); i++) {
-        const bf16_kernels *k = all[i];
-        for (uint32_t r = 0; r < ROWS; r++) k->round(x[r], x16[r], COLS);
-        for (uint32_t g = 0; g < GROUPS; g++) k->from_rows(w[g * PACK_ROWS], COLS, COLS, panel[g]);
-        bf16_args a = {.panel = panel[0],
-                       .groups = GROUPS,
-                       .cols = COLS,
-                       .x = x16[0],
-                       .x_stride = COLS,
-                       .rows = ROWS,
-                       .out = together[0]};
-        k->multiply(&a);
-        a.rows = 1;
-        a.out = alone;
-        for (uint32_t r = 0; r < ROWS; r++) {
-            a.x = x16[r];
-            k->multiply(&a);
-            CHECK(memcmp(alone, together[r], sizeof alone) == 0);
+        unsigned differ = 0;
+        for (uint32_t r = 0; r < ROWS; r++) all[i]->round(x[r], x16[r], COLS);
+        make_panels(all[i], WIDTH);
+        multiply_alone(all[i], WIDTH, alone);
+        bf16_args a = {
+            .panel = panel[0], .cols = WIDTH, .x = x16[0], .x_stride = COLS, .out = together};
+        for (a.rows = 1; a.rows <= ROWS; a.rows++) {
+            for (a.groups = 1; a.groups <= GROUPS; a.groups++) {
+                const size_t lanes = (size_t)a.groups * PACK_ROWS;
+                all[i]->multiply(&a);
+                for (uint32_t r = 0; r < a.rows; r++)
+                    differ += memcmp(alone[r], together + r * lanes, lanes * sizeof(float)) != 0;
+            }
         }
+        CHECK_EQ(differ, 0);
+    }
+}
+
+/* Every F16 there is, and every BF16, in panels with and without rows that are missing. */
+TEST(bf16_panels_of_rows) {
+    enum { WIDTH = 65536 / PACK_ROWS };
+    static uint16_t all[PACK_ROWS * WIDTH], out[PACK_ROWS * WIDTH];
+    if (!has_avx512()) SKIP("this CPU has no AVX-512");
+    for (uint32_t i = 0; i < PACK_ROWS * WIDTH; i++) all[i] = (uint16_t)(i * 40503u);
+    for (uint32_t count = 1; count <= PACK_ROWS; count++) {
+        unsigned wrong = 0;
+        for (int t = 0; t < 2; t++) {
+            cpu_bf16_model.from_rows(t == 0 ? DTYPE_F16 : DTYPE_BF16, all, count, WIDTH, out);
+            for (uint32_t j = 0; j < PACK_ROWS; j++) {
+                for (uint32_t c = 0; c < WIDTH; c++) {
+                    const uint16_t from = j < count ? all[(size_t)j * WIDTH + c] : 0;
+                    float v[16] = {convert_f16_to_f32(from)};
+                    uint16_t want[16] = {from};
+                    if (t == 0) cpu_bf16_model.round(v, want, 16);
+                    wrong += out[(size_t)(c / 2) * 2 * PACK_ROWS + 2 * j + c % 2] != want[0];
+                }
+            }
+        }
+        CHECK_EQ(wrong, 0);
     }
 }
 

@@ -31,9 +31,6 @@ static void *carve(backend *b, size_t bytes) {
     return at;
 }
 
-/* Do prompt rows go to a matrix unit? */
-static bool has_bf16(const backend *b) { return b->fast && b->k->bf16 != NULL; }
-
 /* What one unit of this op needs. */
 static size_t op_scratch_floats(const backend *b, const op *o) {
     const program *p = b->p;
@@ -42,7 +39,7 @@ static size_t op_scratch_floats(const backend *b, const op *o) {
         return cpu_attention_floats(p);
     case OP_MATMUL:
     case OP_HEADS_MATMUL:
-        return cpu_product_floats(p, o, has_bf16(b));
+        return cpu_product_floats(p, o, b->bf16);
     case OP_ROUTE:
         return cpu_route_floats(o);
     case OP_EXPERTS:
@@ -78,9 +75,9 @@ static void lay_out(backend *b, uint32_t threads) {
     const program *p = b->p;
     b->memory_bytes = 0;
     b->workspace = carve(b, p->workspace_floats * sizeof(float));
-    const size_t blocks = b->list.any_digits ? p->workspace_floats / PACK_BLOCK + 1 : 0;
-    b->digits = carve(b, blocks * sizeof *b->digits);
-    if (has_bf16(b)) b->rounded = carve(b, p->workspace_floats * sizeof *b->rounded);
+    const size_t blocks = p->workspace_floats / PACK_BLOCK + 1;
+    if (b->list.any_digits) b->digits = carve(b, blocks * sizeof *b->digits);
+    if (b->list.any_rounded) b->rounded = carve(b, p->workspace_floats * sizeof *b->rounded);
     for (uint32_t i = 0; i < b->ropes.count; i++) {
         rope_table *table = &b->ropes.tables[i];
         table->cos_sin = carve(b, (size_t)p->max.rows * table->attrs.dims * sizeof(float));
@@ -100,9 +97,16 @@ static void deinit_lists(backend *b) {
     pack_set_deinit(&b->packs);
 }
 
+static status choose_kernels(backend *b, const backend_options *opt, error *err) {
+    b->fast = opt->fast;
+    TRY(cpu_kernels_choose(opt->isa_cap, &b->k, err));
+    b->bf16 = b->fast ? b->k->bf16 : NULL;
+    return OK;
+}
+
 /* Everything that the layout depends on. */
 static status init_lists(backend *b, error *err) {
-    status st = cpu_tasks_build(&b->list, b->p, has_bf16(b), err);
+    status st = cpu_tasks_build(&b->list, b->p, b->bf16, err);
     if (st == OK) st = rope_tables_init(&b->ropes, b->p, err);
     if (st == OK) st = pack_set_init(&b->packs, b->p, err);
     if (st != OK) deinit_lists(b);
@@ -111,8 +115,8 @@ static status init_lists(backend *b, error *err) {
 
 static status cpu_plan(const program *p, const backend_options *opt, backend_memory *out,
                        error *err) {
-    backend b = {.p = p, .fast = opt->fast};
-    TRY(cpu_kernels_choose(opt->isa_cap, &b.k, err));
+    backend b = {.p = p};
+    TRY(choose_kernels(&b, opt, err));
     TRY(init_lists(&b, err));
     lay_out(&b, opt->threads);
     *out = (backend_memory){
@@ -147,8 +151,7 @@ static status cpu_open(backend **out, const program *p, const backend_options *o
     backend *b = mem_try_calloc(1, sizeof *b);
     if (b == NULL) return error_set(err, ERR_NOMEM, "cpu: no memory");
     b->p = p;
-    b->fast = opt->fast;
-    status st = cpu_kernels_choose(opt->isa_cap, &b->k, err);
+    status st = choose_kernels(b, opt, err);
     if (st == OK) st = init_lists(b, err);
     if (st == OK) st = open_memory(b, opt, err);
     if (st == OK) st = cpu_pool_create(&b->pool, opt->threads, err);
@@ -182,7 +185,7 @@ static const struct {
     [TASK_EMBED] = {cpu_embed, cpu_units_rows},
     [TASK_EMBED_POS] = {cpu_embed, cpu_units_rows},
     [TASK_NORM] = {cpu_norm, cpu_units_rows},
-    [TASK_DIGITS] = {cpu_digits, cpu_units_rows},
+    [TASK_DIGITS] = {cpu_digits, cpu_units_digits},
     [TASK_LORA] = {cpu_lora, cpu_units_lora},
     [TASK_MATMUL] = {cpu_product, cpu_units_product},
     [TASK_HEADS_MATMUL] = {cpu_heads_matmul, cpu_units_heads},
@@ -227,6 +230,12 @@ static void run_tasks(void *ctx, uint32_t run, uint32_t worker) {
     }
 }
 
+static bool has_prompt(const batch *in) {
+    for (uint32_t r = 0; in->prompt != NULL && r < in->rows; r++)
+        if (in->prompt[r]) return true;
+    return false;
+}
+
 static step_result run_step(backend *b, const batch *in) {
     const program *p = b->p;
     const status loaded = cpu_load(b, NULL, NULL);
@@ -235,7 +244,7 @@ static step_result run_step(backend *b, const batch *in) {
            in->head_rows <= p->max.head);
     uint32_t run = cpu_pool_next_run(b->pool);
     b->in = in;
-    b->fast_rows = b->fast ? in->prompt : NULL;
+    b->fast_rows = b->fast && has_prompt(in) ? in->prompt : NULL;
     for (uint32_t i = 0; i < b->list.count; i++) {
         const task *t = &b->list.tasks[i];
         cpu_phase_open(&b->phases[i], run, kinds[t->kind].units(b, t));
@@ -273,7 +282,8 @@ static uint32_t cpu_profiled(const backend *b, backend_profile out[BACKEND_PARTS
 }
 
 static void cpu_report(const backend *b, backend_report *out) {
-    *out = (backend_report){.numerics = b->fast && b->list.any_digits ? "fast" : "exact",
+    const bool coarse = b->fast && (b->list.any_digits || b->list.any_rounded);
+    *out = (backend_report){.numerics = coarse ? "fast" : "exact",
                             .tasks = b->list.count,
                             .ops_fused = b->list.ops_fused,
                             .ops_unfused = b->list.ops_unfused};

@@ -1,4 +1,4 @@
-/* cpu_bf16.c - is there a matrix unit, and may it be used?  See cpu_bf16.h. */
+/* cpu_bf16.c - is there a unit for bf16, and may it be used?  See cpu_bf16.h. */
 #include "backend/cpu/cpu_bf16.h"
 
 #include "base/os.h"
@@ -37,22 +37,27 @@ static bool rows_are_right(const bf16_kernels *k, const float (*x)[COLS], const 
  * so that every kind of tile is used. */
 bool cpu_bf16_is_right(const bf16_kernels *k) {
     static float x[ROWS][COLS], w[LANES][COLS];
-    static uint16_t x16[ROWS][COLS], panel[GROUPS][COLS * PACK_ROWS];
+    static uint16_t x16[ROWS][COLS], w16[LANES][COLS], panel[GROUPS][COLS * PACK_ROWS];
     for (int c = 0; c < COLS; c++) {
         for (int r = 0; r < ROWS; r++) x[r][c] = (float)((r * 7 + c * 3) % 13 - 6);
         for (int j = 0; j < LANES; j++) w[j][c] = (float)((j * 5 + c * 11) % 17 - 8);
     }
     for (size_t r = 0; r < ROWS; r++) k->round(x[r], x16[r], COLS);
-    for (size_t g = 0; g < GROUPS; g++) k->from_rows(w[g * PACK_ROWS], COLS, COLS, panel[g]);
+    for (size_t j = 0; j < LANES; j++) k->round(w[j], w16[j], COLS);
+    for (size_t g = 0; g < GROUPS; g++)
+        k->from_rows(DTYPE_BF16, w16[g * PACK_ROWS], PACK_ROWS, COLS, panel[g]);
     bf16_args a = {
         .panel = panel[0], .groups = GROUPS, .cols = COLS, .x = x16[0], .x_stride = COLS};
     return rows_are_right(k, x, w, &a, ROWS) && rows_are_right(k, x, w, &a, 5);
 }
 
-const bf16_kernels *cpu_bf16_find(void) {
+const bf16_kernels *cpu_bf16_find_avx512(void) {
+    if (!__builtin_cpu_supports("avx512bf16")) return NULL;
+    return cpu_bf16_is_right(&cpu_bf16_avx512) ? &cpu_bf16_avx512 : NULL;
+}
+
+const bf16_kernels *cpu_bf16_find_amx(void) {
     if (!has_amx_bf16() || !os_tile_registers_ask()) return NULL;
     return cpu_bf16_is_right(&cpu_bf16_amx) ? &cpu_bf16_amx : NULL;
 }
-#else
-const bf16_kernels *cpu_bf16_find(void) { return NULL; }
 #endif

@@ -1,14 +1,15 @@
-/* cpu_bf16.h - products of prompt rows on matrix units (Intel AMX), mode `fast` only.
+/* cpu_bf16.h - products of prompt rows in bf16, mode `fast` only: on tiles (Intel AMX) or in
+ * vectors (AVX512-BF16).
  *
  * A run of weight rows becomes a panel of bf16 once per step, whatever its type; the activations
- * of prompt rows are rounded to bf16 where their digits are made; sums are f32 in the tiles over
- * the whole width, so there is no scale to apply behind them.  Every prompt row goes this way
- * however few there are, so that its bits do not depend on the others.
+ * of prompt rows are rounded to bf16 where their digits are made; sums are f32 over the whole
+ * width, so there is no scale to apply behind them.  Every prompt row goes this way however few
+ * there are, so that its bits do not depend on the others.
  *
  *   panel of a group of PACK_ROWS weight rows:  [cols / 2][16 rows][2] bf16
  *
- * The order in which the unit sums is its own (Intel SDM, TDPBF16PS); another machine may give
- * other bits.  Owner: the cpu backend. */
+ * The order in which a unit sums is its own (Intel SDM, TDPBF16PS, VDPBF16PS), and denormals count
+ * as zeros in it; another machine may give other bits.  Owner: the cpu backend. */
 #ifndef BACKEND_CPU_CPU_BF16_H
 #define BACKEND_CPU_CPU_BF16_H
 
@@ -17,9 +18,10 @@
 #include <stdint.h>
 
 #include "backend/cpu/cpu_pack.h"
+#include "backend/program.h"
 
 enum {
-    BF16_COLS = 32,  /* columns of one tile: widths are multiples */
+    BF16_COLS = 32,  /* columns at a time: widths are multiples */
     BF16_ROWS = 32,  /* activation rows at a time */
     BF16_GROUPS = 4, /* groups of weight rows at most */
 };
@@ -35,24 +37,36 @@ typedef struct bf16_args {
 } bf16_args;
 
 typedef struct bf16_kernels {
+    /* Is this faster than integers, too, so that packed weights should go this way? */
+    bool takes_packed;
     /* nearest bf16, ties to even */
     void (*round)(const float *x, uint16_t *out, uint32_t cols);
     /* `blocks` blocks of packed weights to a panel */
     void (*from_codes)(const pack_panel *p, uint32_t blocks, uint16_t *panel);
-    /* [PACK_ROWS][stride] f32 of `cols` columns to a panel */
-    void (*from_rows)(const float *rows, size_t stride, uint32_t cols, uint16_t *panel);
+    /* [count, cols] F16 or BF16 to a panel; rows count .. PACK_ROWS - 1 of it become zeros */
+    void (*from_rows)(dtype type, const void *rows, uint32_t count, uint32_t cols, uint16_t *panel);
     /* out = x . panel^T */
     void (*multiply)(const bf16_args *a);
 } bf16_kernels;
 
-/* NULL: this machine has no AMX-BF16, or the system does not allow it, or it computes wrongly: it
- * is tried on a small product first. */
-const bf16_kernels *cpu_bf16_find(void);
-/* That small product, for tests of other implementations. */
+/* Is the small product right on which a unit is tried before it is used? */
 bool cpu_bf16_is_right(const bf16_kernels *k);
+/* Does the path take products with this weight?  k NULL: there is none. */
+bool cpu_bf16_takes(const bf16_kernels *k, const weight *w);
 
 #if defined(__x86_64__)
-extern const bf16_kernels cpu_bf16_amx;
+/* On a machine that has AVX-512 (cpu_packs_avx512).  NULL: it has no such unit, or the system does
+ * not allow it, or it computes wrongly. */
+const bf16_kernels *cpu_bf16_find_avx512(void);
+const bf16_kernels *cpu_bf16_find_amx(void);
+
+extern const bf16_kernels cpu_bf16_avx512, cpu_bf16_amx;
+
+/* What both have in common (cpu_bf16_panels_avx512.c). */
+void cpu_bf16_round(const float *x, uint16_t *out, uint32_t cols);
+void cpu_bf16_from_codes(const pack_panel *p, uint32_t blocks, uint16_t *panel);
+void cpu_bf16_from_rows(dtype type, const void *rows, uint32_t count, uint32_t cols,
+                        uint16_t *panel);
 #endif
 
 #endif

@@ -6,72 +6,12 @@
  * (Intel SDM vol. 1, ch. 18) */
 #if defined(__x86_64__)
 #include <immintrin.h>
-#include <string.h>
 
 #include "backend/cpu/cpu_bf16.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
 enum { PAIRS_BYTES = PACK_ROWS * 2 * 2, /* one pair of columns of a group */ TILE_PAIRS = 16 };
-
-/* --- rounding -------------------- */
-
-/* Nearest bf16 in the low half of every lane, ties to even; a NaN stays one. */
-INLINE __m512i bf16_bits(__m512 v) {
-    const __m512i bits = _mm512_castps_si512(v);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i bias = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF));
-    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-    const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, bias), 16);
-    return _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7FC0));
-}
-
-static void round_row(const float *x, uint16_t *out, uint32_t cols) {
-    for (uint32_t c = 0; c < cols; c += 16) {
-        const __m512i bits = bf16_bits(_mm512_loadu_ps(x + c));
-        _mm256_storeu_si256((__m256i *)(out + c), _mm512_cvtepi32_epi16(bits));
-    }
-}
-
-/* Columns k and k + 1 of 16 rows, side by side for each row. */
-INLINE void store_pair(__m512 even, __m512 odd, uint16_t *out) {
-    const __m512i high = _mm512_slli_epi32(bf16_bits(odd), 16);
-    _mm512_storeu_si512(out, _mm512_or_si512(bf16_bits(even), high));
-}
-
-/* --- panels -------------------- */
-
-/* Byte i of every lane as scale * code - offset. */
-INLINE __m512 weight_of(__m512i codes, int i, __m512 scale, __m512 offset) {
-    const __m512i code =
-        _mm512_and_si512(_mm512_srli_epi32(codes, (unsigned)(8 * i)), _mm512_set1_epi32(255));
-    return _mm512_fmsub_ps(scale, _mm512_cvtepi32_ps(code), offset);
-}
-
-static void from_codes(const pack_panel *p, uint32_t blocks, uint16_t *panel) {
-    const uint8_t *codes = p->codes;
-    for (uint32_t b = 0; b < blocks; b++) {
-        for (uint32_t v = 0; v < PACK_VECTORS; v++, codes += 64, panel += 2 * PAIRS_BYTES / 2) {
-            const size_t at = ((size_t)b * p->subs + v * p->subs / PACK_VECTORS) * PACK_ROWS;
-            const __m512 scale = _mm512_loadu_ps(p->scales + at);
-            const __m512 offset = _mm512_loadu_ps(p->offsets + at);
-            const __m512i c = _mm512_loadu_si512(codes);
-            store_pair(weight_of(c, 0, scale, offset), weight_of(c, 1, scale, offset), panel);
-            store_pair(weight_of(c, 2, scale, offset), weight_of(c, 3, scale, offset),
-                       panel + PAIRS_BYTES / 2);
-        }
-    }
-}
-
-static void from_rows(const float *rows, size_t stride, uint32_t cols, uint16_t *panel) {
-    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i at = _mm512_mullo_epi32(lanes, _mm512_set1_epi32((int)stride));
-    for (uint32_t c = 0; c < cols; c += 2, panel += PAIRS_BYTES / 2)
-        store_pair(_mm512_i32gather_ps(at, rows + c, 4), _mm512_i32gather_ps(at, rows + c + 1, 4),
-                   panel);
-}
-
-/* --- products -------------------- */
 
 /* Tiles 0..3 accumulate, 4 and 5 are activations, 6 and 7 weights. */
 typedef struct tile_config {
@@ -152,8 +92,12 @@ static void multiply(const bf16_args *a) {
 }
 
 #if defined(GANTRY_TILES_IN_SOFTWARE)
-const bf16_kernels cpu_bf16_model = {round_row, from_codes, from_rows, multiply};
-#else
-const bf16_kernels cpu_bf16_amx = {round_row, from_codes, from_rows, multiply};
+#define cpu_bf16_amx cpu_bf16_model
 #endif
+const bf16_kernels cpu_bf16_amx = {.takes_packed = true,
+                                   .round = cpu_bf16_round,
+                                   .from_codes = cpu_bf16_from_codes,
+                                   .from_rows = cpu_bf16_from_rows,
+                                   .multiply = multiply};
+#undef cpu_bf16_amx
 #endif

@@ -1,7 +1,7 @@
 /* cpu_bf16_products.c - products of prompt rows through panels of bf16 (cpu_bf16.h).
  *
  * The panel of a unit's weight rows is made once; the activation rows go by in blocks.
- *   scratch:  | panel [groups] bf16 | f32 rows of a group, or codes | out [rows][lanes] |
+ *   scratch:  | panel [groups] bf16 | codes of some blocks, if packed | out [rows][lanes] |
  */
 #include "backend/cpu/cpu_internal.h"
 #include "base/assert.h"
@@ -15,17 +15,17 @@ enum {
     ALIGN_FLOATS = 16
 };
 
-bool cpu_bf16_takes(const weight *w) {
-    if (w->data == NULL || w->packed != NULL || w->cols % BF16_COLS != 0) return false;
+bool cpu_bf16_takes(const bf16_kernels *k, const weight *w) {
+    if (k == NULL || w->data == NULL || w->packed != NULL || w->cols % BF16_COLS != 0) return false;
     /* F32 stays exact: small matrices that decide, like those of routers */
-    return cpu_weight_packs(w) || w->type == DTYPE_F16 || w->type == DTYPE_BF16;
+    if (w->type == DTYPE_F16 || w->type == DTYPE_BF16) return true;
+    return k->takes_packed && cpu_weight_packs(w);
 }
 
 static size_t panel_floats(const weight *w) { return (size_t)MATMUL_ROWS_MAX * w->cols / 2; }
 
 static size_t unpacked_floats(const weight *w) {
-    const size_t codes = CODES_FLOATS + 2 * SCALES_FLOATS;
-    return cpu_weight_packs(w) ? codes : (size_t)PACK_ROWS * w->cols;
+    return cpu_weight_packs(w) ? CODES_FLOATS + 2 * SCALES_FLOATS : 0;
 }
 
 size_t cpu_bf16_floats(const weight *w) {
@@ -45,15 +45,14 @@ static void group_of_codes(const backend *b, const pack_matrix *m, uint32_t grou
     for (uint32_t at = 0; at < blocks; at += CODE_BLOCKS) {
         const uint32_t n = num_min_u32(CODE_BLOCKS, blocks - at);
         b->k->expand(m->format, m->groups + group * m->group_bytes, at, n, &codes);
-        b->k->bf16->from_codes(&codes, n, out + (size_t)at * PACK_BLOCK * PACK_ROWS);
+        b->bf16->from_codes(&codes, n, out + (size_t)at * PACK_BLOCK * PACK_ROWS);
     }
 }
 
 static void group_of_rows(const backend *b, const weight *w, uint32_t row, uint32_t rows,
-                          float *scratch, uint16_t *out) {
-    cpu_weight_rows(b->k, w, row, rows, scratch);
-    for (size_t i = (size_t)rows * w->cols; i < (size_t)PACK_ROWS * w->cols; i++) scratch[i] = 0;
-    b->k->bf16->from_rows(scratch, w->cols, w->cols, out);
+                          uint16_t *out) {
+    const uint16_t *from = (const uint16_t *)w->data + (size_t)row * w->cols;
+    b->bf16->from_rows(w->type, from, rows, w->cols, out);
 }
 
 /* Where the results of a block of rows go. */
@@ -83,17 +82,17 @@ void cpu_bf16_multiply(const backend *b, const op *o, const matmul_args *to, uin
         if (packed != NULL)
             group_of_codes(b, packed, row0 / PACK_ROWS + g, unpacked, out);
         else
-            group_of_rows(b, w, row0 + row, num_min_u32(PACK_ROWS, rows - row), unpacked, out);
+            group_of_rows(b, w, row0 + row, num_min_u32(PACK_ROWS, rows - row), out);
     }
     for (uint32_t r = r0; r < r0 + count; r += BF16_ROWS) {
         const uint32_t n = num_min_u32(BF16_ROWS, r0 + count - r);
-        b->k->bf16->multiply(&(bf16_args){.panel = panel,
-                                          .groups = groups,
-                                          .cols = w->cols,
-                                          .x = b->rounded + value_at(b, o->in[0], r),
-                                          .x_stride = w->cols,
-                                          .rows = n,
-                                          .out = sums});
+        b->bf16->multiply(&(bf16_args){.panel = panel,
+                                       .groups = groups,
+                                       .cols = w->cols,
+                                       .x = b->rounded + value_at(b, o->in[0], r),
+                                       .x_stride = w->cols,
+                                       .rows = n,
+                                       .out = sums});
         store(sums, groups * PACK_ROWS, to, r, n, rows);
     }
 }

@@ -41,13 +41,16 @@ static void build_tables(void) {
     cpu_packs_avx512(&avx512);
     cpu_floats_avx512(&avx512);
     cpu_attention_avx512(&avx512);
+    avx512.bf16 = cpu_bf16_find_avx512();
 }
 
-/* Not before it may be used: asking changes the process, and tries the unit. */
+/* Not before it may be used: asking for tiles changes the process. */
 static void build_amx(void) {
+    const bf16_kernels *tiles = has_avx512() ? cpu_bf16_find_amx() : NULL;
     amx = avx512;
-    amx.bf16 = has_avx512() ? cpu_bf16_find() : NULL;
-    if (amx.bf16 != NULL) amx.isa = "amx";
+    if (tiles == NULL) return;
+    amx.bf16 = tiles;
+    amx.isa = "amx";
 }
 
 static const cpu_kernels *table_of(cpu_isa cap) {

@@ -29,6 +29,7 @@ typedef struct expert_groups {
 struct backend {
     const program *p; /* borrowed */
     const cpu_kernels *k;
+    const bf16_kernels *bf16; /* of k, in mode `fast`; NULL: there is none */
     cpu_pool *pool;
     task_list list;
     cpu_phase *phases; /* owned; [list.count] one per task */
@@ -36,7 +37,8 @@ struct backend {
     size_t memory_bytes;
     host_memory host; /* KV blocks and states */
     float *workspace;
-    act_block *digits; /* of a value at the value's own place: of floats 32i .. at [i] */
+    act_block *digits; /* of a value at the value's own place: of floats 32i .. at [i]; NULL: none
+                          are read */
     uint16_t *rounded; /* the same in bf16, of prompt rows, at the float's place; NULL: none */
     pack_set packs;
     bool fast;             /* mode `fast` */
@@ -97,12 +99,13 @@ uint32_t cpu_unit_rows(const backend *b, uint32_t weight_rows);
 typedef void unit_fn(backend *b, const task *t, uint32_t unit, uint32_t worker);
 typedef uint32_t units_fn(const backend *b, const task *t);
 
-units_fn cpu_units_rows; /* one per row */
+units_fn cpu_units_rows;   /* one per row */
+units_fn cpu_units_digits; /* the same, or none where nothing reads what they would make */
 
 /* cpu_rows.c */
 unit_fn cpu_input, cpu_embed, cpu_norm, cpu_digits, cpu_act, cpu_act_mul, cpu_add, cpu_add_row;
 unit_fn cpu_mul, cpu_mul_row, cpu_mul_col, cpu_take_rows;
-/* The digits of row r. */
+/* The digits of row r, and its bf16, as far as any product reads them. */
 void cpu_digits_row(const backend *b, value_id v, uint32_t r);
 
 /* cpu_kv.c */
@@ -116,12 +119,10 @@ size_t cpu_attention_floats(const program *p);
 /* cpu_products.c */
 unit_fn cpu_product, cpu_lora, cpu_heads_matmul;
 units_fn cpu_units_product, cpu_units_lora, cpu_units_heads;
-size_t cpu_product_floats(const program *p, const op *o, bool bf16);
+size_t cpu_product_floats(const program *p, const op *o, const bf16_kernels *bf16);
 size_t cpu_lora_floats(const program *p); /* of backend.lora */
 
 /* cpu_bf16_products.c */
-/* Are prompt rows multiplied with this weight on the matrix unit, where there is one? */
-bool cpu_bf16_takes(const weight *w);
 size_t cpu_bf16_floats(const weight *w);
 /* Activation rows r0 .. r0 + count - 1 against `rows` weight rows from row0 on; of `to` bias, add,
  * out and out_cols are used. */

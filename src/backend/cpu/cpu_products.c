@@ -135,7 +135,7 @@ static void multiply_digits(const backend *b, const op *o, const matmul_args *to
     cpu_matmul_packed(b->k, &a, row0, rows, scratch);
 }
 
-/* Without a matrix unit all rows go together: the kernels of packed weights know both modes, and
+/* Without bf16 all rows go together: the kernels of packed weights know both modes, and
  * float weights have only one. */
 static void multiply_span(const backend *b, const op *o, const matmul_args *to, span s,
                           const bool *fast, uint32_t row0, uint32_t rows, float *scratch) {
@@ -158,7 +158,7 @@ static void multiply_rows(const backend *b, const task *t, uint32_t op_idx, uint
         .out = value_row(b, sum != NULL ? sum->out : o->out, 0) + row0,
         .out_cols = o->w.rows,
     };
-    if (b->rounded == NULL || !cpu_bf16_takes(&o->w)) {
+    if (!cpu_bf16_takes(b->bf16, &o->w)) {
         multiply_span(b, o, &to, (span){.rows = x_rows}, fast, row0, rows, scratch);
     } else {
         span s = {0};
@@ -244,12 +244,12 @@ void cpu_heads_matmul(backend *b, const task *t, uint32_t h, uint32_t worker) {
 
 /* --- scratch -------------------- */
 
-size_t cpu_product_floats(const program *p, const op *o, bool bf16) {
+size_t cpu_product_floats(const program *p, const op *o, const bf16_kernels *bf16) {
     if (o->kind == OP_MATMUL) {
         const size_t floats = cpu_weight_packs(&o->w)
                                   ? cpu_packed_floats(program_rows_max(p, p->values[o->out].rows))
                                   : cpu_matmul_scratch_floats(&o->w);
-        return bf16 && cpu_bf16_takes(&o->w) ? num_max_u64(floats, cpu_bf16_floats(&o->w)) : floats;
+        return cpu_bf16_takes(bf16, &o->w) ? num_max_u64(floats, cpu_bf16_floats(&o->w)) : floats;
     }
     return o->heads.transposed ? cpu_panel_floats(o->w.cols) : cpu_tile_floats(&o->w, false);
 }

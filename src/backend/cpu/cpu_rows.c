@@ -6,12 +6,17 @@
 
 uint32_t cpu_units_rows(const backend *b, const task *t) { return step_rows(b, t->rows); }
 
+uint32_t cpu_units_digits(const backend *b, const task *t) {
+    return b->digits != NULL || step_fast_rows(b, t->rows) != NULL ? step_rows(b, t->rows) : 0;
+}
+
 void cpu_digits_row(const backend *b, value_id v, uint32_t r) {
     const size_t at = value_at(b, v, r);
     const bool *fast = step_fast_rows(b, b->p->values[v].rows);
-    b->k->digits(b->workspace + at, b->digits + at / PACK_BLOCK, value_cols(b, v));
+    if (b->digits != NULL)
+        b->k->digits(b->workspace + at, b->digits + at / PACK_BLOCK, value_cols(b, v));
     if (b->rounded != NULL && fast != NULL && fast[r])
-        b->k->bf16->round(b->workspace + at, b->rounded + at, value_cols(b, v));
+        b->bf16->round(b->workspace + at, b->rounded + at, value_cols(b, v));
 }
 
 void cpu_digits(backend *b, const task *t, uint32_t r, uint32_t worker) {

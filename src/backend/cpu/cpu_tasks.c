@@ -21,17 +21,24 @@ void cpu_tasks_destroy(task_list *l) {
 
 /* --- patterns -------------------- */
 
-/* Does the op read the digits of its input, or what stands for them on a matrix unit? */
-static bool reads_digits(const op *o, bool bf16) {
-    if (o->kind == OP_MATMUL) return cpu_weight_packs(&o->w) || (bf16 && cpu_bf16_takes(&o->w));
+/* Does the op read the digits of its input? */
+static bool reads_digits(const op *o) {
+    if (o->kind == OP_MATMUL) return cpu_weight_packs(&o->w);
     return o->kind == OP_EXPERTS && cpu_weight_packs(&o->experts.w[0]);
 }
 
-/* Does any op read the digits of v? */
-static bool wants_digits(const program *p, value_id v, bool bf16) {
+/* Does it read prompt rows of its input in bf16? */
+static bool reads_rounded(const op *o, const bf16_kernels *bf16) {
+    return o->kind == OP_MATMUL && cpu_bf16_takes(bf16, &o->w);
+}
+
+/* Does any op read v in another form than f32? */
+static bool wants_digits(const program *p, value_id v, const bf16_kernels *bf16) {
     if (v == VALUE_NONE) return false;
-    for (uint32_t i = p->values[v].op_def; i < p->ops_count && i <= p->values[v].op_end; i++)
-        if (reads_digits(&p->ops[i], bf16) && p->ops[i].in[0] == v) return true;
+    for (uint32_t i = p->values[v].op_def; i < p->ops_count && i <= p->values[v].op_end; i++) {
+        const op *o = &p->ops[i];
+        if (o->in[0] == v && (reads_digits(o) || reads_rounded(o, bf16))) return true;
+    }
     return false;
 }
 
@@ -79,7 +86,7 @@ typedef struct builder {
                           lives at the same time has other memory */
     value_id grouped; /* the routed value that the last GROUP task sorted */
     bool tables_made;
-    bool bf16;
+    const bf16_kernels *bf16;
 } builder;
 
 static task *append(builder *b, task_kind kind, uint32_t i, uint32_t count) {
@@ -101,10 +108,17 @@ static void append_helper(builder *b, task_kind kind, uint32_t i, uint32_t count
     b->l.ops_fused -= count - 1;
 }
 
-static void need_digits(builder *b, uint32_t i) {
+/* What ops i .. i + n - 1, of one input, read of it besides the floats must be there. */
+static void need_digits(builder *b, uint32_t i, uint32_t n) {
     const op *o = &b->p->ops[i];
-    b->l.any_digits = true;
-    if (b->has_digits[o->in[0]]) return;
+    bool digits = false, rounded = false;
+    for (uint32_t k = 0; k < n; k++) {
+        digits |= reads_digits(o + k);
+        rounded |= reads_rounded(o + k, b->bf16);
+    }
+    b->l.any_digits |= digits;
+    b->l.any_rounded |= rounded;
+    if ((!digits && !rounded) || b->has_digits[o->in[0]]) return;
     append_helper(b, TASK_DIGITS, i, 1);
     b->has_digits[o->in[0]] = true;
 }
@@ -113,12 +127,9 @@ static void need_digits(builder *b, uint32_t i) {
 static uint32_t build_matmul(builder *b, uint32_t i) {
     const program *p = b->p;
     uint32_t n = matmul_group(p, i);
-    bool block = false, adaptable = false;
-    for (uint32_t k = 0; k < n; k++) {
-        block |= reads_digits(&p->ops[i + k], b->bf16);
-        adaptable |= p->ops[i + k].lora_slot != LORA_SLOT_NONE;
-    }
-    if (block) need_digits(b, i);
+    bool adaptable = false;
+    for (uint32_t k = 0; k < n; k++) adaptable |= p->ops[i + k].lora_slot != LORA_SLOT_NONE;
+    need_digits(b, i, n);
     if (adaptable && p->max.lora_rank > 0) append_helper(b, TASK_LORA, i, n);
     task *t = append(b, TASK_MATMUL, i, n);
     if (n == 1 && add_follows(p, i)) {
@@ -131,7 +142,7 @@ static uint32_t build_matmul(builder *b, uint32_t i) {
 
 static uint32_t build_experts(builder *b, uint32_t i) {
     const op *o = &b->p->ops[i];
-    if (reads_digits(o, b->bf16)) need_digits(b, i);
+    need_digits(b, i, 1);
     if (b->grouped != o->in[1]) append_helper(b, TASK_GROUP, i, 1);
     b->grouped = o->in[1];
     (void)append(b, TASK_EXPERTS, i, 1);
@@ -195,7 +206,7 @@ static uint32_t build_next(builder *b, uint32_t i) {
     return 1;
 }
 
-status cpu_tasks_build(task_list *out, const program *p, bool bf16, error *err) {
+status cpu_tasks_build(task_list *out, const program *p, const bf16_kernels *bf16, error *err) {
     /* an op may need two helpers before it */
     builder b = {.p = p, .grouped = VALUE_NONE, .bf16 = bf16};
     b.l.tasks = mem_try_calloc((size_t)p->ops_count * 3, sizeof(task));

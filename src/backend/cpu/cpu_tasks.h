@@ -6,7 +6,8 @@
  *   matmuls of one input side by side      one phase over all their output rows
  *   matmul, then add into the residual     the add is the store
  *   rope(q), rope(k), kv_write(k, v)       one pass per row
- *   any op by rows feeding packed weights  the row is turned into digits where it is made
+ *   any op by rows feeding packed weights  the row is turned into digits where it is made,
+ *                                          or rounded to bf16 (cpu_bf16.h)
  *
  * What matches no pattern runs as a task of its own and is counted as unfused. */
 #ifndef BACKEND_CPU_CPU_TASKS_H
@@ -14,6 +15,7 @@
 
 #include <stdbool.h>
 
+#include "backend/cpu/cpu_bf16.h"
 #include "backend/program.h"
 
 /* X(name): units in brackets */
@@ -63,7 +65,7 @@ typedef struct task {
     const op *ops[TASK_OPS_MAX]; /* borrowed from the program */
     uint32_t ops_count;
     const op *add_op; /* MATMUL: the ADD that takes its result, or NULL */
-    bool digits;      /* by rows: also make the digits of the result (cpu_pack.h) */
+    bool digits;      /* by rows: also make the digits of the result (cpu_digits_row) */
     bool tables;      /* INPUT, EMBED, EMBED_POS: also make the rope tables */
     row_set rows;
 } task;
@@ -73,11 +75,13 @@ typedef struct task_list {
     uint32_t count;
     uint32_t ops_fused;
     uint32_t ops_unfused;
-    bool any_digits; /* a shadow of the workspace is needed */
+    bool any_digits;  /* a shadow of the workspace is needed */
+    bool any_rounded; /* the same in bf16 */
 } task_list;
 
-/* bf16: products with float weights, too, read the digits' other form (cpu_bf16.h). */
-NODISCARD status cpu_tasks_build(task_list *out, const program *p, bool bf16, error *err);
+/* bf16: what prompt rows are multiplied with, where it takes the weight; NULL: there is none. */
+NODISCARD status cpu_tasks_build(task_list *out, const program *p, const bf16_kernels *bf16,
+                                 error *err);
 void cpu_tasks_destroy(task_list *l);
 
 #endif

@@ -25,5 +25,6 @@ TEST(machine_loops_of_a_lesser_instruction_set_are_lesser) {
     machine_loop loops[MACHINE_FIGURE_COUNT] = {0};
     machine_loops_x86(CPU_ISA_AVX2, loops);
     CHECK(loops[MACHINE_AMX_INT8].name == NULL && loops[MACHINE_AMX_BF16].name == NULL);
+    CHECK(loops[MACHINE_AVX512_BF16].name == NULL);
     if (loops[MACHINE_INT8].name != NULL) CHECK_STR(loops[MACHINE_INT8].name, "avx2 vpmaddubsw");
 }

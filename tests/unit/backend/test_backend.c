@@ -213,7 +213,7 @@ static uint32_t count_kind(const task_list *l, task_kind kind) {
 TEST(cpu_tasks_fuse_a_llama_layer) {
     program *p = record_layer(DTYPE_F32);
     task_list l;
-    CHECK_EQ(cpu_tasks_build(&l, p, false, NULL), OK);
+    CHECK_EQ(cpu_tasks_build(&l, p, NULL, NULL), OK);
     /* embed norm qkv rope+kv attention wo+add norm gate+up act down+add take */
     CHECK_EQ(l.count, 11);
     CHECK_EQ(l.ops_fused + l.ops_unfused, p->ops_count);
@@ -229,7 +229,7 @@ TEST(cpu_tasks_fuse_a_llama_layer) {
 TEST(cpu_tasks_make_digits_where_the_row_is_made) {
     program *p = record_layer(DTYPE_Q8_0);
     task_list l;
-    CHECK_EQ(cpu_tasks_build(&l, p, false, NULL), OK);
+    CHECK_EQ(cpu_tasks_build(&l, p, NULL, NULL), OK);
     CHECK(l.any_digits);
     CHECK_EQ(count_kind(&l, TASK_DIGITS), 1); /* of the attention's result */
     uint32_t inside = 0;
@@ -238,6 +238,33 @@ TEST(cpu_tasks_make_digits_where_the_row_is_made) {
     CHECK_EQ(l.ops_fused + l.ops_unfused, p->ops_count);
     cpu_tasks_destroy(&l);
     program_destroy(p);
+}
+
+/* Floats are rounded for whatever multiplies prompts in bf16, packed weights only for what is
+ * better at them than integers; and digits are not made for nobody. */
+TEST(cpu_tasks_round_for_the_weights_that_bf16_takes) {
+    static const bf16_kernels vectors = {.takes_packed = false}, tiles = {.takes_packed = true};
+    static const struct {
+        dtype type;
+        const bf16_kernels *bf16;
+        bool digits, rounded;
+    } cases[] = {{DTYPE_F16, NULL, false, false},     {DTYPE_F16, &vectors, false, true},
+                 {DTYPE_BF16, &tiles, false, true},   {DTYPE_F32, &tiles, false, false},
+                 {DTYPE_Q8_0, &vectors, true, false}, {DTYPE_Q8_0, &tiles, true, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        program *p = record_layer(cases[i].type);
+        task_list l;
+        CHECK_EQ(cpu_tasks_build(&l, p, cases[i].bf16, NULL), OK);
+        CHECK_EQ(l.any_digits, cases[i].digits);
+        CHECK_EQ(l.any_rounded, cases[i].rounded);
+        uint32_t inside = 0;
+        for (uint32_t k = 0; k < l.count; k++) inside += l.tasks[k].digits;
+        const bool any = cases[i].digits || cases[i].rounded;
+        CHECK_EQ(inside, any ? 3 : 0);
+        CHECK_EQ(count_kind(&l, TASK_DIGITS), any ? 1 : 0);
+        cpu_tasks_destroy(&l);
+        program_destroy(p);
+    }
 }
 
 /* A product that nobody reads gives its memory to the next one: not in the same phase. */
@@ -250,7 +277,7 @@ TEST(cpu_tasks_keep_products_that_share_memory_apart) {
     value_id a = pg_matmul(p, x, w_of(DTYPE_F32, 64, 64), NULL);
     value_id b = pg_matmul(p, x, w_of(DTYPE_F32, 64, 64), NULL);
     CHECK_EQ(program_finish(p, pg_take_rows(p, pg_mul(p, a, b)), VALUE_NONE, NULL), OK);
-    CHECK_EQ(cpu_tasks_build(&l, p, false, NULL), OK);
+    CHECK_EQ(cpu_tasks_build(&l, p, NULL, NULL), OK);
     CHECK_EQ(count_kind(&l, TASK_MATMUL), 2);
     CHECK_EQ(l.ops_fused, 1);
     cpu_tasks_destroy(&l);
@@ -274,7 +301,7 @@ TEST(cpu_tasks_prepare_a_mixture_once) {
     value_id y = pg_act_mul(p, gate, up, (op_act){.kind = ACT_GELU});
     y = pg_experts_sum(p, pg_experts(p, y, routed, down), routed, 2);
     CHECK_EQ(program_finish(p, pg_take_rows(p, y), VALUE_NONE, NULL), OK);
-    CHECK_EQ(cpu_tasks_build(&l, p, false, NULL), OK);
+    CHECK_EQ(cpu_tasks_build(&l, p, NULL, NULL), OK);
     CHECK_EQ(count_kind(&l, TASK_GROUP), 1);
     CHECK_EQ(count_kind(&l, TASK_DIGITS), 0);
     CHECK_EQ(count_kind(&l, TASK_EXPERTS), 3);
@@ -295,7 +322,7 @@ TEST(cpu_tasks_for_adapters_only_where_they_can_be) {
         CHECK_EQ(program_create(&p, &max, NULL), OK);
         value_id y = pg_matmul(p, pg_embed(p, w_of(DTYPE_F32, 8, 64)), w, NULL);
         CHECK_EQ(program_finish(p, pg_take_rows(p, y), VALUE_NONE, NULL), OK);
-        CHECK_EQ(cpu_tasks_build(&l, p, false, NULL), OK);
+        CHECK_EQ(cpu_tasks_build(&l, p, NULL, NULL), OK);
         CHECK_EQ(count_kind(&l, TASK_LORA), i == 3);
         CHECK_EQ(l.ops_fused + l.ops_unfused, p->ops_count);
         cpu_tasks_destroy(&l);
