@@ -27,7 +27,7 @@ enum {
     LONG_DIM = 256,        /* elements of a key that make a long head */
     UNITS_PER_THREAD = 4,  /* at least, as long as rows can be shared out */
     MIX_COLS = 64,         /* columns of the values that all queries go through */
-    FETCH_BYTES = 64,      /* a cache line */
+    LINE_BYTES = 64,       /* of the caches */
 };
 
 /* Positions begin .. end - 1. */
@@ -87,6 +87,7 @@ typedef struct attn_tile {
     uint32_t kv_head;
     uint32_t head0, heads; /* query heads */
     uint32_t queries;      /* rows * heads; query i is head i % heads of row i / heads */
+    uint32_t end;          /* the first position that none of them sees */
     uint32_t v_cols;
     uint32_t group; /* queries that a kernel takes together */
     span seen[QUERIES_MAX];
@@ -211,24 +212,30 @@ static void load_block_values(const attn_tile *t, uint32_t pos, float *values) {
                               values);
 }
 
-/* Asks for blocks that will be read soon: they lie far apart, and nothing else sees them coming. */
-static void fetch_blocks(const attn_tile *t, kv_part part, span blocks) {
+/* Asks for the block that comes a piece later, if there is one: blocks lie far apart, and nothing
+ * else sees them coming.  Not for more at a time: a core waits for about two dozen lines.  (Inline,
+ * since gcc takes a function that only asks for one that does nothing, and drops its calls.) */
+static inline __attribute__((always_inline)) void fetch_later(const attn_tile *t, kv_part part,
+                                                              uint32_t pos) {
     const size_t bytes = kv_head_bytes(&t->b->in->kv.layout, (int)part);
-    for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS) {
-        const char *block = kv_block(t, part, pos);
-        for (size_t i = 0; i < bytes; i += FETCH_BYTES) __builtin_prefetch(block + i);
-    }
+    if (pos + ATTN_PIECE >= t->end) return;
+    const char *block = kv_block(t, part, pos + ATTN_PIECE);
+    for (size_t i = 0; i < bytes; i += LINE_BYTES) __builtin_prefetch(block + i);
 }
 
 /* Of whole blocks, as far as any query sees into them: one behind the other. */
 static void load_keys(const attn_tile *t, span blocks) {
-    for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS)
+    for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS) {
         load_block_keys(t, pos, t->keys + (size_t)(pos % ATTN_PIECE) * t->o->attn.key_dim);
+        fetch_later(t, KV_K, pos);
+    }
 }
 
 static void load_values(const attn_tile *t, span blocks) {
-    for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS)
+    for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS) {
         load_block_values(t, pos, t->values + (size_t)(pos % ATTN_PIECE) * t->v_cols);
+        fetch_later(t, KV_V, pos);
+    }
 }
 
 static span clip(span seen, uint32_t at) {
@@ -279,11 +286,9 @@ static span piece_blocks(span blocks, uint32_t at) {
     return (span){num_max_u32(blocks.begin, at), num_min_u32(blocks.end, at + ATTN_PIECE)};
 }
 
-static void score_span(const attn_tile *t, uint32_t at, span blocks, span to_come) {
+static void score_span(const attn_tile *t, uint32_t at, span blocks) {
     for (uint32_t k = 0; k < ATTN_SPAN; k += ATTN_PIECE) {
         load_keys(t, piece_blocks(blocks, at + k));
-        fetch_blocks(t, KV_V, piece_blocks(blocks, at + k));
-        fetch_blocks(t, KV_K, piece_blocks(to_come, at + k + ATTN_PIECE));
         for (uint32_t i = 0; i < t->queries; i += t->group) score_group(t, i, k);
     }
 }
@@ -360,11 +365,12 @@ static void attend(attn_tile *t) {
     memset(t->sums, 0, (size_t)t->queries * t->v_cols * sizeof *t->sums);
     /* later rows see no less behind them, and no less before them is hidden by a window */
     const uint32_t begin = t->seen[0].begin, end = t->seen[t->queries - 1].end;
+    t->end = end;
     const uint32_t first = begin / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
     for (uint32_t at = begin / ATTN_SPAN * ATTN_SPAN; at < end; at += ATTN_SPAN) {
         const span blocks = {num_max_u32(at, first), num_min_u32(at + ATTN_SPAN, end)};
         clip_tile(t, at);
-        score_span(t, at, blocks, (span){first, end});
+        score_span(t, at, blocks);
         soften_span(t, at);
         mix_span(t, at, blocks);
     }
