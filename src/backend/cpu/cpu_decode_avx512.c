@@ -2,7 +2,7 @@
  *
  * Generation reads every weight once, so what counts is that memory is never idle: codes go from
  * their planes to the products in registers, scales are made where they are used, and what comes
- * AHEAD_BYTES later is fetched all along.  One row takes one group after the other.  Several rows
+ * CPU_AHEAD_BYTES later is fetched all along.  One row takes one group after the other.  Several rows
  * take two groups at once, four rows at a time: each four activations are loaded once for both, and
  * each code is unpacked once for four rows; 16 integer sums and 8 of f32 are in registers.
  *
@@ -109,7 +109,7 @@ INLINE void add_block(const tile *t, const super_scales *scales, uint32_t b, siz
     for (uint32_t g = 0; g < groups; g++) {
         in[g] = t->in[g] + b * k.codes_bytes;
         const size_t share = k.super_bytes / k.super_blocks;
-        fetch(t->in[g] + b * share + skip, share);
+        cpu_fetch_ahead(t->in[g] + b * share + skip, share);
     }
 #pragma GCC unroll 2
     for (uint32_t s = 0; s < k.subs; s++) {
@@ -206,7 +206,7 @@ static void multiply(const packed_dots_args *a, uint32_t g, uint32_t groups, uin
               .skip = (groups - 1) * a->group_bytes,
               .table = table_load(f),
               .zero = _mm512_set1_ps((float)f->zero)};
-    t.skip_at = num_min_u32(t.supers, (uint32_t)(AHEAD_BYTES / f->super_bytes));
+    t.skip_at = num_min_u32(t.supers, (uint32_t)(CPU_AHEAD_BYTES / f->super_bytes));
     for (uint32_t i = 0; i < groups; i++) t.in[i] = a->groups + (g + i) * a->group_bytes;
     /* a tile may have more rows: those are the last one once more */
     for (uint32_t i = 0; i < ROWS; i++)

@@ -1,4 +1,5 @@
-/* cpu_dots_avx2.h - the products of a panel with rows of digits, eight weight rows to a register.
+/* cpu_dots_avx2.h - the products of codes with rows of digits, eight weight rows to a register.
+ * Codes are those of a panel, or unpacked on the way: a panel's blocks are planes of bytes.
  *
  * Narrow codes (up to 63) stay bytes.  vpmaddubsw adds two products of a u8 code and an s8 digit to
  * an int16, which is exact as long as the sums stay below 2^15: 8 of them for codes up to 15, 4 up
@@ -15,7 +16,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu_kernels.h"
-#include "backend/cpu/cpu_math_avx2.h"
+#include "backend/cpu/cpu_unpack_avx2.h"
 
 enum {
     TILE_ROWS_MAX = 4, /* rows of activations that share a load of codes */
@@ -28,7 +29,14 @@ typedef struct tile_shape {
     int subs; /* 1 or 2 */
     int span; /* vectors whose products are added in int16; 0: wide codes */
     bool fast;
+    plane_set set; /* of the codes */
 } tile_shape;
+
+/* The codes of a block. */
+typedef struct block_codes {
+    const uint8_t *planes;
+    __m256i table; /* of nibbles that are looked up */
+} block_codes;
 
 INLINE __m256i four_everywhere(const void *bytes) {
     int32_t four;
@@ -43,13 +51,8 @@ INLINE __m256i now(__m256i sum) {
     return sum;
 }
 
-/* Lanes 8 * half .. of u-vector v. */
-INLINE __m256i codes_at(const uint8_t *block, int v, int half) {
-    return _mm256_loadu_si256((const __m256i *)(block + (size_t)(v * HALVES + half) * 32));
-}
-
 /* acc = fma(n, scale * x.scale, acc); acc = fma(-offset, x.sum, acc), for both halves of a row. */
-INLINE void settle(const tile_shape s, const float *scales, const float *offsets, int sub,
+INLINE void settle(const tile_shape s, row_floats scale, row_floats offset, int sub,
                    const act_block *x, const __m256i n[HALVES], float *acc) {
     const int sum = s.subs == 2 ? sub : 2;
     __m256 x_scale = _mm256_set1_ps(s.fast ? x->scale_hi : x->scale);
@@ -57,9 +60,8 @@ INLINE void settle(const tile_shape s, const float *scales, const float *offsets
     for (int h = 0; h < HALVES; h++) {
         const size_t at = (size_t)h * LANES;
         __m256 y = _mm256_loadu_ps(acc + at);
-        __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(scales + at), x_scale);
-        y = _mm256_fmadd_ps(_mm256_cvtepi32_ps(n[h]), scale, y);
-        y = _mm256_fnmadd_ps(_mm256_loadu_ps(offsets + at), x_sum, y);
+        y = _mm256_fmadd_ps(_mm256_cvtepi32_ps(n[h]), _mm256_mul_ps(scale.half[h], x_scale), y);
+        y = _mm256_fnmadd_ps(offset.half[h], x_sum, y);
         _mm256_storeu_ps(acc + at, y);
     }
 }
@@ -67,7 +69,7 @@ INLINE void settle(const tile_shape s, const float *scales, const float *offsets
 /* --- narrow codes -------------------- */
 
 /* n += the products with vectors v .. v + span - 1. */
-INLINE void narrow_span(const tile_shape s, const uint8_t *codes, const act_block *const *x, int v,
+INLINE void narrow_span(const tile_shape s, block_codes codes, const act_block *const *x, int v,
                         __m256i n[][HALVES]) {
     const __m256i one = _mm256_set1_epi16(1), base = _mm256_set1_epi16(255);
     __m256i high[TILE_ROWS_MAX][HALVES], low[TILE_ROWS_MAX][HALVES];
@@ -76,7 +78,7 @@ INLINE void narrow_span(const tile_shape s, const uint8_t *codes, const act_bloc
 #pragma GCC unroll 8
     for (int i = 0; i < s.span; i++) {
         __m256i c[HALVES];
-        for (int h = 0; h < HALVES; h++) c[h] = codes_at(codes, v + i, h);
+        for (int h = 0; h < HALVES; h++) c[h] = code_of(s.set, codes.planes, codes.table, v + i, h);
         for (int r = 0; r < s.rows; r++) {
             __m256i d = four_everywhere(x[r]->hi + (size_t)(v + i) * 4);
             for (int h = 0; h < HALVES; h++) {
@@ -124,11 +126,11 @@ INLINE void widen(const act_block *x, bool fast, wide_act *out) {
 }
 
 /* n += the products with vector v. */
-INLINE void wide_vector(const tile_shape s, const uint8_t *codes, const wide_act *x, int v,
+INLINE void wide_vector(const tile_shape s, block_codes codes, const wide_act *x, int v,
                         __m256i n[][HALVES]) {
     __m256i even[HALVES], odd[HALVES];
     for (int h = 0; h < HALVES; h++) {
-        __m256i c = codes_at(codes, v, h);
+        __m256i c = code_of(s.set, codes.planes, codes.table, v, h);
         even[h] = _mm256_and_si256(c, _mm256_set1_epi16(255));
         odd[h] = _mm256_srli_epi16(c, 8);
     }
@@ -144,14 +146,31 @@ INLINE void wide_vector(const tile_shape s, const uint8_t *codes, const wide_act
 
 /* --- tiles -------------------- */
 
+/* n = the sums of part `sub` of a block; the activations as `wide` where codes are. */
+INLINE void multiply_part(const tile_shape s, block_codes codes, int sub, const act_block *const *x,
+                          const wide_act *wide, __m256i n[][HALVES]) {
+    const int vectors = PACK_VECTORS / s.subs, v0 = sub * vectors;
+    for (int r = 0; r < s.rows; r++) n[r][0] = n[r][1] = _mm256_setzero_si256();
+#pragma GCC unroll 8
+    for (int v = 0; v<vectors; v += s.span> 0 ? s.span : 1) {
+        if (s.span > 0)
+            narrow_span(s, codes, x, v0 + v, n);
+        else
+            wide_vector(s, codes, wide, v0 + v, n);
+    }
+}
+
+INLINE row_floats floats_at(const float *p) {
+    return (row_floats){{_mm256_loadu_ps(p), _mm256_loadu_ps(p + LANES)}};
+}
+
 /* All blocks of the panel with s.rows rows from `row` on. */
 INLINE void tile(const dots_args *a, uint32_t row, const tile_shape s) {
-    const int vectors = PACK_VECTORS / s.subs;
     const uint32_t blocks = a->blocks;
-    const uint8_t *codes = a->panel->codes;
     const float *scales = a->panel->scales, *offsets = a->panel->offsets;
     float *acc = a->acc + (size_t)row * PACK_ROWS;
-    for (uint32_t b = 0; b < blocks; b++, codes += PACK_BLOCK_CODES) {
+    block_codes codes = {.planes = a->panel->codes, .table = _mm256_setzero_si256()};
+    for (uint32_t b = 0; b < blocks; b++, codes.planes += PACK_BLOCK_CODES) {
         const act_block *x[TILE_ROWS_MAX];
         wide_act wide[TILE_ROWS_MAX];
         for (int r = 0; r < s.rows; r++) {
@@ -160,16 +179,10 @@ INLINE void tile(const dots_args *a, uint32_t row, const tile_shape s) {
         }
         for (int sub = 0; sub < s.subs; sub++) {
             __m256i n[TILE_ROWS_MAX][HALVES];
-            for (int r = 0; r < s.rows; r++) n[r][0] = n[r][1] = _mm256_setzero_si256();
-            const int v0 = sub * vectors;
-            for (int v = 0; v<vectors; v += s.span> 0 ? s.span : 1) {
-                if (s.span > 0)
-                    narrow_span(s, codes, x, v0 + v, n);
-                else
-                    wide_vector(s, codes, wide, v0 + v, n);
-            }
+            multiply_part(s, codes, sub, x, wide, n);
             for (int r = 0; r < s.rows; r++)
-                settle(s, scales, offsets, sub, x[r], n[r], acc + (size_t)r * PACK_ROWS);
+                settle(s, floats_at(scales), floats_at(offsets), sub, x[r], n[r],
+                       acc + (size_t)r * PACK_ROWS);
             scales += PACK_ROWS, offsets += PACK_ROWS;
         }
     }

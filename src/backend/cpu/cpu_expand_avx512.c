@@ -35,7 +35,7 @@ INLINE void unpack_codes(const span *s, planes p) {
     for (uint32_t i = 0; i < s->supers; i++) {
         const uint8_t *in = s->in + i * f->super_bytes;
         for (uint32_t b = 0; b < f->super_blocks; b++) {
-            fetch(in + b * f->codes_bytes, f->codes_bytes);
+            cpu_fetch_ahead(in + b * f->codes_bytes, f->codes_bytes);
             unpack_block(in + b * f->codes_bytes, p, table, out);
             out += PACK_BLOCK_CODES;
         }

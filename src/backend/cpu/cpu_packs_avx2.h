@@ -8,6 +8,8 @@
 /* cpu_expand_avx2.c */
 void cpu_expand_avx2(const pack_format *f, const uint8_t *group, uint32_t first, uint32_t count,
                      const pack_panel *out);
+/* cpu_decode_avx2.c */
+void cpu_dots_packed_avx2(const packed_dots_args *a);
 /* cpu_digits_avx2.c */
 void cpu_digits_avx2(const float *x, act_block *out, uint32_t cols);
 

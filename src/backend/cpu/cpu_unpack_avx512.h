@@ -6,12 +6,10 @@
 
 #include <immintrin.h>
 
+#include "backend/cpu/cpu_fetch.h"
 #include "backend/cpu/cpu_packs_avx512.h"
 
-enum {
-    VECTOR = 64,
-    AHEAD_BYTES = 8192 /* what to fetch early, docs/speed.md */
-};
+enum { VECTOR = 64 };
 
 typedef uint16_t lanes16 __attribute__((vector_size(VECTOR)));
 
@@ -50,13 +48,6 @@ INLINE __m512i unpack(const uint8_t *in, planes p, __m512i table, uint32_t v) {
                      3u << two_at);
     if (p.ones) code = merge(code, move(load(ones), v, one_at), 1u << one_at);
     return code;
-}
-
-/* Asks for what lies AHEAD_BYTES behind `bytes` bytes at `in`; behind the end of the weights it is
- * nothing but a hint. */
-INLINE void fetch(const uint8_t *in, size_t bytes) {
-    for (size_t i = 0; i < bytes; i += VECTOR)
-        _mm_prefetch((const char *)in + AHEAD_BYTES + i, _MM_HINT_T0);
 }
 
 /* The table of the format, for unpack(). */
