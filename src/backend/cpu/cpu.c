@@ -220,14 +220,23 @@ static void run_tasks(void *ctx, uint32_t run, uint32_t worker) {
     backend *b = ctx;
     for (uint32_t i = 0; i < b->list.count; i++) {
         cpu_phase *phase = &b->phases[i];
-        uint32_t unit = 0;
-        while (cpu_phase_claim(phase, run, &unit)) {
-            run_unit(b, &b->list.tasks[i], unit, worker);
+        cpu_units units;
+        while (cpu_phase_claim(phase, run, &units)) {
+            for (uint32_t u = 0; u < units.count; u++)
+                run_unit(b, &b->list.tasks[i], units.first + u, worker);
             if (b->profile.ends_ns != NULL) cpu_profile_unit(&b->profile, i);
-            cpu_phase_done(b->pool, phase);
+            cpu_phase_done(b->pool, phase, units.count);
         }
         if (!cpu_phase_wait(b->pool, phase, run)) return;
     }
+}
+
+/* Weights that one worker reads one behind the other were fetched by it: large helpings, as long as
+ * no worker has more than an eighth of its share at a time.  Other tasks are not of one cost. */
+static uint32_t units_together(const backend *b, const task *t, uint32_t units) {
+    enum { HELPINGS_PER_WORKER = 8 };
+    if (t->kind != TASK_MATMUL) return 1;
+    return num_max_u32(units / (cpu_pool_threads(b->pool) * HELPINGS_PER_WORKER), 1);
 }
 
 static bool has_prompt(const batch *in) {
@@ -247,7 +256,8 @@ static step_result run_step(backend *b, const batch *in) {
     b->fast_rows = b->fast && has_prompt(in) ? in->prompt : NULL;
     for (uint32_t i = 0; i < b->list.count; i++) {
         const task *t = &b->list.tasks[i];
-        cpu_phase_open(&b->phases[i], run, kinds[t->kind].units(b, t));
+        const uint32_t units = kinds[t->kind].units(b, t);
+        cpu_phase_open(&b->phases[i], run, units, units_together(b, t, units));
     }
     if (b->profile.ends_ns != NULL) cpu_profile_begin_tasks(&b->profile);
     cpu_pool_run(b->pool, run_tasks, b);

@@ -3,8 +3,8 @@
  * Generation reads every weight once, so what counts is that memory is never idle: codes go from
  * their planes to the products in registers, scales are made where they are used, and what comes
  * CPU_AHEAD_BYTES later is fetched all along.  One row takes one group after the other.  Several
- * rows take two groups at once, four rows at a time: each four activations are loaded once for both,
- * and each code is unpacked once for four rows; 16 integer sums and 8 of f32 are in registers.
+ * rows take two groups at once, four rows at a time: four activations are loaded once for both
+ * groups, a code is unpacked once for four rows; 16 integer sums and 8 of f32 are in registers.
  *
  * There is one function for every type and tile; that of a type is chosen by its format.  The order
  * of an element's additions is that of cpu_kernels.h whatever the tile. */

@@ -18,6 +18,7 @@
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/num.h"
 #include "base/thread.h"
 
 enum {
@@ -85,28 +86,32 @@ static void wake_parked(cpu_pool *pool) {
 
 static uint32_t run_of(uint64_t claim) { return (uint32_t)(claim >> 32); }
 
-void cpu_phase_open(cpu_phase *phase, uint32_t run, uint32_t units) {
+void cpu_phase_open(cpu_phase *phase, uint32_t run, uint32_t units, uint32_t together) {
     /* First nobody can claim, then the counts change, then this run can. */
     atomic_store(&phase->claim, (uint64_t)run << 32 | UINT32_MAX);
     atomic_store(&phase->units, units);
+    atomic_store(&phase->together, together);
     atomic_store(&phase->done, 0);
     atomic_store(&phase->claim, (uint64_t)run << 32);
 }
 
-bool cpu_phase_claim(cpu_phase *phase, uint32_t run, uint32_t *unit) {
+bool cpu_phase_claim(cpu_phase *phase, uint32_t run, cpu_units *out) {
     uint64_t claim = atomic_load(&phase->claim);
     for (;;) {
-        if (run_of(claim) != run || (uint32_t)claim >= atomic_load(&phase->units)) return false;
-        if (atomic_compare_exchange_weak(&phase->claim, &claim, claim + 1)) {
-            *unit = (uint32_t)claim;
+        const uint32_t first = (uint32_t)claim, units = atomic_load(&phase->units);
+        if (run_of(claim) != run || first >= units) return false;
+        /* these are of another run only if the claim is no longer the one we saw */
+        const uint32_t count = num_min_u32(atomic_load(&phase->together), units - first);
+        if (atomic_compare_exchange_weak(&phase->claim, &claim, claim + count)) {
+            *out = (cpu_units){first, count};
             return true;
         }
     }
 }
 
-void cpu_phase_done(cpu_pool *pool, cpu_phase *phase) {
-    uint32_t units = atomic_load(&phase->units); /* cannot change while our unit is out */
-    if (atomic_fetch_add(&phase->done, 1) + 1 == units) wake_parked(pool);
+void cpu_phase_done(cpu_pool *pool, cpu_phase *phase, uint32_t units) {
+    uint32_t all = atomic_load(&phase->units); /* cannot change while our units are out */
+    if (atomic_fetch_add(&phase->done, units) + units == all) wake_parked(pool);
 }
 
 static bool phase_is_over(const void *what, uint32_t run) {

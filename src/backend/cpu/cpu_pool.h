@@ -1,7 +1,7 @@
 /* cpu_pool.h - threads that compute one step together, phase by phase.
  *
- * A run is a list of phases; a phase is a number of independent units that workers claim
- * one by one.  A phase is over when all its units are done, not when all workers are
+ * A run is a list of phases; a phase is a number of independent units that workers claim, one
+ * or some at a time.  A phase is over when all its units are done, not when all workers are
  * there: a worker that lost its core holds nobody up unless it is in the middle of a unit,
  * and when it comes back it runs through what is finished, or finds that the run is over.
  * The calling thread is worker 0 and can do everything alone.
@@ -25,6 +25,7 @@ typedef struct cpu_pool cpu_pool;
 typedef struct cpu_phase {
     _Alignas(64) _Atomic uint64_t claim;
     _Atomic uint32_t units;
+    _Atomic uint32_t together; /* units to a claim */
     _Alignas(64) _Atomic uint32_t done;
 } cpu_phase;
 
@@ -35,8 +36,8 @@ uint32_t cpu_pool_threads(const cpu_pool *pool);
 
 /* The number of the run that cpu_pool_run() will start next; phases are opened with it. */
 uint32_t cpu_pool_next_run(const cpu_pool *pool);
-/* Before the run: the phase has so many units. */
-void cpu_phase_open(cpu_phase *phase, uint32_t run, uint32_t units);
+/* Before the run: the phase has so many units, claimed `together` >= 1 at a time. */
+void cpu_phase_open(cpu_phase *phase, uint32_t run, uint32_t units, uint32_t together);
 
 /* Call work(ctx, run, worker) on every worker.  Returns when the caller's own call does, which
  * must be after it waited for every phase; others may still be on their way out, or even in,
@@ -46,10 +47,15 @@ void cpu_pool_run(cpu_pool *pool, void (*work)(void *ctx, uint32_t run, uint32_t
                   void *ctx);
 
 /* --- inside work() --------------------------------------------------------------- */
-/* Take a unit; false when none is left or the run is over.  What the phase works on stays
- * as it is until the unit is given back as done. */
-bool cpu_phase_claim(cpu_phase *phase, uint32_t run, uint32_t *unit);
-void cpu_phase_done(cpu_pool *pool, cpu_phase *phase);
+/* Consecutive ones. */
+typedef struct cpu_units {
+    uint32_t first, count;
+} cpu_units;
+
+/* Take units; false when none is left or the run is over.  What the phase works on stays
+ * as it is until the units are given back as done. */
+bool cpu_phase_claim(cpu_phase *phase, uint32_t run, cpu_units *out);
+void cpu_phase_done(cpu_pool *pool, cpu_phase *phase, uint32_t units);
 /* Wait until all units are done; false when the run is over and the worker must leave. */
 bool cpu_phase_wait(cpu_pool *pool, cpu_phase *phase, uint32_t run);
 

@@ -94,15 +94,15 @@ static uint32_t groups_of(const pack_matrix *m) { return num_div_up_u32(m->w->ro
 
 static void pack_units(void *ctx, uint32_t run, uint32_t worker) {
     packing *p = ctx;
-    uint32_t unit = 0;
+    cpu_units unit;
     (void)worker;
     while (cpu_phase_claim(&p->phase, run, &unit)) {
         const pack_matrix *m = p->m;
-        const uint32_t first = unit * UNIT_GROUPS;
+        const uint32_t first = unit.first * UNIT_GROUPS;
         pack_groups(m->format, m->w->data, m->w->rows, m->w->cols, first,
                     num_min_u32(UNIT_GROUPS, groups_of(m) - first),
                     m->groups + first * m->group_bytes);
-        cpu_phase_done(p->pool, &p->phase);
+        cpu_phase_done(p->pool, &p->phase, unit.count);
     }
     (void)cpu_phase_wait(p->pool, &p->phase, run);
 }
@@ -120,7 +120,7 @@ status pack_set_load(pack_set *s, cpu_pool *pool, const backend_progress *progre
             return error_set(err, ERR_CANCELED, "cpu: stopped while repacking the weights");
         p->m = &s->list[i];
         cpu_phase_open(&p->phase, cpu_pool_next_run(pool),
-                       num_div_up_u32(groups_of(p->m), UNIT_GROUPS));
+                       num_div_up_u32(groups_of(p->m), UNIT_GROUPS), 1);
         cpu_pool_run(pool, pack_units, p);
         done += stored_bytes(p->m->w);
     }

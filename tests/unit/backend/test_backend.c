@@ -61,10 +61,11 @@ static void run_phases(void *ctx, uint32_t run, uint32_t worker) {
     phases *p = ctx;
     (void)worker;
     for (uint32_t i = 0; i < PHASES; i++) {
-        uint32_t u = 0;
-        while (cpu_phase_claim(&p->list[i], run, &u)) {
-            p->value[i + 1][u] = unit_value(p, i, u);
-            cpu_phase_done(p->pool, &p->list[i]);
+        cpu_units units;
+        while (cpu_phase_claim(&p->list[i], run, &units)) {
+            for (uint32_t u = units.first; u < units.first + units.count; u++)
+                p->value[i + 1][u] = unit_value(p, i, u);
+            cpu_phase_done(p->pool, &p->list[i], units.count);
         }
         if (!cpu_phase_wait(p->pool, &p->list[i], run)) return;
     }
@@ -75,7 +76,7 @@ static void check_run(phases *p, uint32_t number) {
     uint32_t run = cpu_pool_next_run(p->pool);
     for (uint32_t i = 0; i < PHASES; i++) {
         p->units[i] = (i * 5 + number) % (UNITS_MAX + 1); /* some have none */
-        cpu_phase_open(&p->list[i], run, p->units[i]);
+        cpu_phase_open(&p->list[i], run, p->units[i], 1 + (i + number) % 4);
     }
     for (uint32_t u = 0; u < UNITS_MAX; u++) p->value[0][u] = number * 100 + u;
     cpu_pool_run(p->pool, run_phases, p);
@@ -103,20 +104,22 @@ TEST(cpu_pool_phases_follow_each_other) {
 TEST(cpu_pool_caller_can_do_everything_alone) {
     cpu_pool *pool = NULL;
     cpu_phase phase;
-    uint32_t unit = 77, run = 0;
+    cpu_units got = {77, 77};
+    uint32_t run = 0;
     CHECK_EQ(cpu_pool_create(&pool, 1, NULL), OK);
     run = cpu_pool_next_run(pool);
-    cpu_phase_open(&phase, run, 2);
-    CHECK(!cpu_phase_claim(&phase, run - 1, &unit)); /* a worker of the run before */
+    cpu_phase_open(&phase, run, 5, 2);
+    CHECK(!cpu_phase_claim(&phase, run - 1, &got)); /* a worker of the run before */
     CHECK(!cpu_phase_wait(pool, &phase, run - 1));
-    CHECK(cpu_phase_claim(&phase, run, &unit) && unit == 0);
-    CHECK(cpu_phase_claim(&phase, run, &unit) && unit == 1);
-    CHECK(!cpu_phase_claim(&phase, run, &unit));
-    cpu_phase_done(pool, &phase);
-    cpu_phase_done(pool, &phase);
+    CHECK(cpu_phase_claim(&phase, run, &got) && got.first == 0 && got.count == 2);
+    CHECK(cpu_phase_claim(&phase, run, &got) && got.first == 2 && got.count == 2);
+    CHECK(cpu_phase_claim(&phase, run, &got) && got.first == 4 && got.count == 1);
+    CHECK(!cpu_phase_claim(&phase, run, &got));
+    cpu_phase_done(pool, &phase, 4);
+    cpu_phase_done(pool, &phase, 1);
     CHECK(cpu_phase_wait(pool, &phase, run));
-    cpu_phase_open(&phase, run + 1, 0);
-    CHECK(!cpu_phase_claim(&phase, run + 1, &unit));
+    cpu_phase_open(&phase, run + 1, 0, 1);
+    CHECK(!cpu_phase_claim(&phase, run + 1, &got));
     CHECK(cpu_phase_wait(pool, &phase, run + 1));
     cpu_pool_destroy(pool);
 }
