@@ -215,7 +215,7 @@ static void multiply(const packed_dots_args *a, uint32_t g, uint32_t groups, uin
     tile_of(&tiles[f->type], groups, rows)(&t, &out);
     for (uint32_t i = 0; i < groups; i++)
         for (uint32_t j = 0; j < rows; j++)
-            _mm512_store_ps(a->acc + ((g + i) * a->rows + r + j) * PACK_ROWS, out.of[i][j]);
+            _mm512_store_ps(a->acc + ((size_t)(g + i) * a->rows + r + j) * PACK_ROWS, out.of[i][j]);
 }
 
 void cpu_dots_packed_avx512(const packed_dots_args *a) {

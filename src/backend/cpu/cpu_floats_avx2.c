@@ -70,22 +70,21 @@ INLINE void steps(tile *t, const float *const *x, const void *const *w, uint32_t
     if (rest != 0) last_step(t, x, w, whole, rest, elem_bytes, load, n);
 }
 
-/* The same with rows of row_bytes that come from memory. */
-INLINE void far_steps(tile *t, const float *const *x, const char *const *w, uint32_t cols,
-                      size_t row_bytes, float_share share, size_t elem_bytes, load_fn *load,
-                      int n) {
-    const uint32_t line = (uint32_t)(FLOAT_LINE / elem_bytes), whole = cols - cols % line;
+/* The same with whole weight rows, which come from memory. */
+INLINE void far_steps(tile *t, const float *const *x, const char *const *w, const matmul_args *a,
+                      float_share share, size_t elem_bytes, load_fn *load, int n) {
+    const uint32_t line = (uint32_t)(FLOAT_LINE / elem_bytes), whole = a->cols - a->cols % line;
     const void *rest[W];
     const float *x_rest[X];
     for (uint32_t c = 0; c < whole; c += line) {
-        cpu_floats_fetch(w, W, c * elem_bytes, row_bytes, share);
+        cpu_floats_fetch(w, W, c * elem_bytes, a->w_row_bytes, share);
         for (uint32_t i = 0; i < line; i += FLOAT_LANES)
             step(t, x, (const void *const *)w, c + i, load, n);
     }
-    if (whole == cols) return;
+    if (whole == a->cols) return;
     for (int k = 0; k < W; k++) rest[k] = w[k] + whole * elem_bytes;
     for (int i = 0; i < n; i++) x_rest[i] = x[i] + whole;
-    steps(t, x_rest, rest, cols - whole, elem_bytes, load, n);
+    steps(t, x_rest, rest, a->cols - whole, elem_bytes, load, n);
 }
 
 /* Element [r, j]. */
@@ -183,7 +182,7 @@ INLINE void direct_tile(const matmul_args *a, uint32_t j, uint32_t row1, uint32_
         x[i] = a->x + (r + (size_t)i) * a->cols;
         for (int k = 0; k < W; k++) t.lanes[i][k][0] = t.lanes[i][k][1] = _mm256_setzero_ps();
     }
-    far_steps(&t, x, w, a->cols, a->w_row_bytes, share, elem_bytes, load, n);
+    far_steps(&t, x, w, a, share, elem_bytes, load, n);
     for (int i = 0; i < n; i++) {
         float sums[W];
         for (int k = 0; k < W; k++)
