@@ -113,7 +113,8 @@ static void check_product(const bf16_kernels *k, uint32_t rows, uint32_t groups,
                              .x = x16[0],
                              .x_stride = COLS,
                              .rows = rows,
-                             .out = flat});
+                             .out = flat,
+                             .out_stride = lanes});
     for (uint32_t r = 0; r < rows; r++) {
         for (uint32_t j = 0; j < lanes; j++) {
             double sum = 0;
@@ -165,7 +166,8 @@ static void multiply_alone(const bf16_kernels *k, uint32_t cols, float out[ROWS]
                                      .x = x16[r],
                                      .x_stride = COLS,
                                      .rows = 1,
-                                     .out = out[r] + (size_t)g * PACK_ROWS});
+                                     .out = out[r] + (size_t)g * PACK_ROWS,
+                                     .out_stride = PACK_ROWS});
 }
 
 /* An element's bits do not depend on which rows and groups go with it. */
@@ -187,6 +189,7 @@ TEST(bf16_rows_alone_and_together_have_the_same_bits) {
         for (a.rows = 1; a.rows <= ROWS; a.rows++) {
             for (a.groups = 1; a.groups <= GROUPS; a.groups++) {
                 const size_t lanes = (size_t)a.groups * PACK_ROWS;
+                a.out_stride = lanes;
                 all[i]->multiply(&a);
                 for (uint32_t r = 0; r < a.rows; r++)
                     differ += memcmp(alone[r], together + r * lanes, lanes * sizeof(float)) != 0;
