@@ -270,7 +270,7 @@ static step_result cpu_step(backend *b, const batch *in) {
 
 static status cpu_profile_switch(backend *b, bool on, error *err) {
     cpu_profile_deinit(&b->profile);
-    return on ? cpu_profile_init(&b->profile, b->p, &b->list, err) : OK;
+    return on ? cpu_profile_init(&b->profile, b->p, &b->list, b->bf16, err) : OK;
 }
 
 /* What the machine can do is for whoever asks to measure. */
