@@ -13,6 +13,9 @@
  *   F32, F16, BF16, rows dequantized to f32
  *                        1e-11 (f32 accumulation; the weights are read exactly); with AVX512-BF16
  *                        or AMX prompts with F16 and BF16 in mode fast 1e-4 (both in bf16)
+ *   attention            1e-11 (f32 accumulation); with AVX512-BF16 or AMX prompts in mode fast
+ *                        3e-5 (queries, keys, values and probabilities in bf16), where keys are
+ *                        whole 32 elements and values whole 16
  * of cuda against ref:
  *   quantized weights    1e-4 (activations rounded to 8 bits per block of 32, whole sums; those
  *                        of the output matrix to 15 bits); prompts in mode fast the same, in
@@ -118,6 +121,7 @@ typedef struct backend_task {
     uint32_t ops[BACKEND_TASK_OPS_MAX];
     uint32_t ops_count; /* 0: work that is the backend's own, no op of the program */
     bool ran;           /* in the last step */
+    bool halves;        /* no product, and yet of prompts in mode fast computed as those are */
     uint64_t ns;
     roof_work work; /* of its ops */
 } backend_task;

@@ -65,7 +65,8 @@ void profile_destroy(profile *f) {
 static profile_row describe(const backend_profile *part, uint32_t part_idx, const backend_task *t) {
     profile_row row = {.name = t->name,
                        .part = part_idx,
-                       .arith = roofline_arith(part->p, t->ops, t->ops_count),
+                       .arith =
+                           t->halves ? ROOF_HALF : roofline_arith(part->p, t->ops, t->ops_count),
                        .ops_count = t->ops_count};
     for (uint32_t i = 0; i < t->ops_count; i++) row.ops[i] = part->p->ops[t->ops[i]].kind;
     roofline_what(part->p, t->ops, t->ops_count, row.what);

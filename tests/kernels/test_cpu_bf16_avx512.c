@@ -113,7 +113,8 @@ static void check_product(const bf16_kernels *k, uint32_t rows, uint32_t groups,
                              .x = x16[0],
                              .x_stride = COLS,
                              .rows = rows,
-                             .out = flat});
+                             .out = flat,
+                             .out_stride = lanes});
     for (uint32_t r = 0; r < rows; r++) {
         for (uint32_t j = 0; j < lanes; j++) {
             double sum = 0;
@@ -165,7 +166,8 @@ static void multiply_alone(const bf16_kernels *k, uint32_t cols, float out[ROWS]
                                      .x = x16[r],
                                      .x_stride = COLS,
                                      .rows = 1,
-                                     .out = out[r] + (size_t)g * PACK_ROWS});
+                                     .out = out[r] + (size_t)g * PACK_ROWS,
+                                     .out_stride = PACK_ROWS});
 }
 
 /* An element's bits do not depend on which rows and groups go with it. */
@@ -187,12 +189,124 @@ TEST(bf16_rows_alone_and_together_have_the_same_bits) {
         for (a.rows = 1; a.rows <= ROWS; a.rows++) {
             for (a.groups = 1; a.groups <= GROUPS; a.groups++) {
                 const size_t lanes = (size_t)a.groups * PACK_ROWS;
+                a.out_stride = lanes;
                 all[i]->multiply(&a);
                 for (uint32_t r = 0; r < a.rows; r++)
                     differ += memcmp(alone[r], together + r * lanes, lanes * sizeof(float)) != 0;
             }
         }
         CHECK_EQ(differ, 0);
+    }
+}
+
+/* What is there grows by exactly what would have been stored, in rows that are further apart. */
+static void check_added(const bf16_kernels *k, bf16_args a) {
+    enum { STRIDE = LANES + 16 };
+    static float plain[ROWS * LANES], sums[ROWS * STRIDE];
+    unsigned wrong = 0;
+    a.out = plain;
+    a.out_stride = LANES;
+    k->multiply(&a);
+    for (uint32_t i = 0; i < ROWS * STRIDE; i++) sums[i] = (float)i;
+    a.out = sums;
+    a.out_stride = STRIDE;
+    a.add = true;
+    k->multiply(&a);
+    for (uint32_t i = 0; i < ROWS * STRIDE; i++) {
+        const uint32_t r = i / STRIDE, j = i % STRIDE;
+        const bool within = r < a.rows && j < a.groups * PACK_ROWS;
+        wrong += sums[i] != (within ? (float)i + plain[r * LANES + j] : (float)i);
+    }
+    CHECK_EQ(wrong, 0);
+}
+
+TEST(bf16_products_are_added_to_what_is_there) {
+    enum { WIDTH = 64 };
+    const bf16_kernels *all[UNITS];
+    krig_random random = {6};
+    if (!has_avx512()) SKIP("this CPU has no AVX-512");
+    krig_normal(&random, x[0], (size_t)ROWS * COLS);
+    krig_normal(&random, w[0], (size_t)LANES * COLS);
+    for (uint32_t i = 0; i < kernels(all); i++) {
+        for (uint32_t r = 0; r < ROWS; r++) all[i]->round(x[r], x16[r], COLS);
+        make_panels(all[i], WIDTH);
+        bf16_args a = {.panel = panel[0], .cols = WIDTH, .x = x16[0], .x_stride = COLS};
+        for (a.rows = 1; a.rows <= ROWS; a.rows += 15)
+            for (a.groups = 1; a.groups <= GROUPS; a.groups++) check_added(all[i], a);
+    }
+    CHECK_EQ(amx.faults, 0);
+}
+
+enum { VALUE_GROUPS = 3, VALUE_STRIDE = VALUE_GROUPS * PACK_ROWS + 5 };
+enum { GROUPS_APART = PACK_ROWS * PACK_ROWS + 32 };
+static uint16_t value_panel[VALUE_GROUPS * GROUPS_APART];
+
+static bool make_value_panel(dtype type, const void *rows, uint32_t begin, uint32_t end) {
+    return cpu_bf16_model.from_values(&(bf16_values){.type = type,
+                                                     .rows = rows,
+                                                     .stride = VALUE_STRIDE,
+                                                     .begin = begin,
+                                                     .end = end,
+                                                     .groups = VALUE_GROUPS,
+                                                     .panel = value_panel,
+                                                     .group_stride = GROUPS_APART});
+}
+
+/* Rows before and behind those that count may hold anything. */
+static void check_values(krig_random *random, uint32_t begin, uint32_t end) {
+    static float f32[PACK_ROWS * VALUE_STRIDE];
+    static uint16_t f16[PACK_ROWS * VALUE_STRIDE];
+    krig_normal(random, f32, PACK_ROWS * VALUE_STRIDE);
+    for (uint32_t i = 0; i < PACK_ROWS * VALUE_STRIDE; i++) {
+        const uint32_t t = i / VALUE_STRIDE;
+        f16[i] = t >= begin && t < end ? convert_f32_to_f16(f32[i]) : 0xFFFF;
+        f32[i] = convert_f16_to_f32(f16[i]);
+    }
+    for (int type = 0; type < 2; type++) {
+        unsigned wrong = 0;
+        CHECK(type == 0 ? make_value_panel(DTYPE_F32, f32, begin, end)
+                        : make_value_panel(DTYPE_F16, f16, begin, end));
+        for (uint32_t i = 0; i < PACK_ROWS * VALUE_STRIDE; i++) {
+            const uint32_t t = i / VALUE_STRIDE, c = i % VALUE_STRIDE;
+            if (c >= VALUE_GROUPS * PACK_ROWS) continue;
+            const uint16_t *pairs = value_panel + (size_t)(c / PACK_ROWS) * GROUPS_APART +
+                                    (size_t)(t / 2) * 2 * PACK_ROWS;
+            wrong += pairs[c % PACK_ROWS * 2 + t % 2] !=
+                     convert_f32_to_bf16(t >= begin && t < end ? f32[i] : 0);
+        }
+        CHECK_EQ(wrong, 0);
+    }
+    f16[(end - 1) * VALUE_STRIDE + 7] = 0x7C00; /* infinite */
+    CHECK(!make_value_panel(DTYPE_F16, f16, begin, end));
+}
+
+TEST(bf16_panels_of_values) {
+    krig_random random = {7};
+    if (!has_avx512()) SKIP("this CPU has no AVX-512");
+    for (uint32_t begin = 0; begin < PACK_ROWS; begin += 3)
+        for (uint32_t end = begin + 1; end <= PACK_ROWS; end++) check_values(&random, begin, end);
+}
+
+TEST(bf16_probabilities_are_added_up_as_they_are_rounded) {
+    enum { SPAN = 128 };
+    float p[SPAN];
+    uint16_t out[SPAN];
+    krig_random random = {8};
+    if (!has_avx512()) SKIP("this CPU has no AVX-512");
+    for (uint32_t begin = 0; begin < SPAN; begin += 13) {
+        for (uint32_t end = begin + 1; end <= SPAN; end += 9) {
+            double want = 0;
+            unsigned wrong = 0;
+            krig_normal(&random, p, SPAN);
+            for (uint32_t t = 0; t < SPAN; t++) p[t] = t >= begin && t < end ? fabsf(p[t]) : NAN;
+            const float sum = cpu_bf16_model.weigh(p, begin, end, SPAN, out);
+            for (uint32_t t = 0; t < SPAN; t++) {
+                wrong += out[t] != (isnan(p[t]) ? 0 : convert_f32_to_bf16(p[t]));
+                want += (double)bf16(out[t]);
+            }
+            CHECK_EQ(wrong, 0);
+            CHECK(fabs((double)sum - want) <= 1e-6 * want);
+        }
     }
 }
 

@@ -36,7 +36,7 @@ static size_t op_scratch_floats(const backend *b, const op *o) {
     const program *p = b->p;
     switch (o->kind) {
     case OP_ATTENTION:
-        return cpu_attention_floats(p);
+        return cpu_attention_floats(&o->attn, b->bf16);
     case OP_MATMUL:
     case OP_HEADS_MATMUL:
         return cpu_product_floats(p, o, b->bf16);
@@ -280,7 +280,7 @@ static step_result cpu_step(backend *b, const batch *in) {
 
 static status cpu_profile_switch(backend *b, bool on, error *err) {
     cpu_profile_deinit(&b->profile);
-    return on ? cpu_profile_init(&b->profile, b->p, &b->list, err) : OK;
+    return on ? cpu_profile_init(&b->profile, b->p, &b->list, b->bf16, err) : OK;
 }
 
 /* What the machine can do is for whoever asks to measure. */
@@ -291,8 +291,17 @@ static uint32_t cpu_profiled(const backend *b, backend_profile out[BACKEND_PARTS
     return 1;
 }
 
+static bool any_attention_in_bf16(const backend *b) {
+    for (uint32_t i = 0; i < b->p->ops_count; i++) {
+        const op *o = &b->p->ops[i];
+        if (o->kind == OP_ATTENTION && cpu_attention_bf16_takes(b->bf16, &o->attn)) return true;
+    }
+    return false;
+}
+
 static void cpu_report(const backend *b, backend_report *out) {
-    const bool coarse = b->fast && (b->list.any_digits || b->list.any_rounded);
+    const bool coarse =
+        b->fast && (b->list.any_digits || b->list.any_rounded || any_attention_in_bf16(b));
     *out = (backend_report){.numerics = coarse ? "fast" : "exact",
                             .tasks = b->list.count,
                             .ops_fused = b->list.ops_fused,

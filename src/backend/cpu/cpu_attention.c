@@ -17,23 +17,17 @@
 #include <math.h>
 #include <string.h>
 
-#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_attention_internal.h"
 #include "backend/kv_q8.h"
 #include "base/assert.h"
 
 enum {
-    QUERIES_MAX = 128,     /* of a tile: its span of keys is then turned almost for free */
+    QUERIES_MAX = ATTN_TILE_QUERIES,
     QUERIES_MAX_LONG = 32, /* of a tile with long heads, to stay in the second cache */
     LONG_DIM = 256,        /* elements of a key that make a long head */
     UNITS_PER_THREAD = 4,  /* at least, as long as rows can be shared out */
     MIX_COLS = 64,         /* columns of the values that all queries go through */
-    LINE_BYTES = 64,       /* of the caches */
 };
-
-/* Positions begin .. end - 1. */
-typedef struct span {
-    uint32_t begin, end;
-} span;
 
 /* --- units -------------------- */
 
@@ -79,32 +73,6 @@ uint32_t cpu_units_attention(const backend *b, const task *t) {
 
 /* --- a tile -------------------- */
 
-typedef struct attn_tile {
-    const backend *b;
-    const op *o;
-    const batch_run *run;
-    uint32_t row0, rows; /* of the batch */
-    uint32_t kv_head;
-    uint32_t head0, heads; /* query heads */
-    uint32_t queries;      /* rows * heads; query i is head i % heads of row i / heads */
-    uint32_t end;          /* the first position that none of them sees */
-    uint32_t v_cols;
-    uint32_t group; /* queries that a kernel takes together */
-    span seen[QUERIES_MAX];
-    /* of it in the running span, counted from there; may be empty */
-    span here[QUERIES_MAX];
-    span any[QUERIES_MAX]; /* by the group that begins at this query: what one of them sees */
-    span all[QUERIES_MAX]; /* what every one of them sees */
-    /* scratch */
-    float *q;      /* [queries, key_dim] times the scale */
-    float *keys;   /* [ATTN_PIECE / ATTN_LANES, key_dim, ATTN_LANES] */
-    float *values; /* [ATTN_PIECE, v_cols] */
-    float *scores; /* [queries, ATTN_SPAN] */
-    float *sums;   /* [queries, v_cols] */
-    float *block;  /* [KV_BLOCK_TOKENS, key_dim] keys of a cache in 8 bits, as f32 */
-    attn_state states[QUERIES_MAX];
-} attn_tile;
-
 static uint32_t cols_of(const op_attention *a) {
     return (uint32_t)num_align_size(a->value_dim, ATTN_LANES);
 }
@@ -115,12 +83,10 @@ static size_t tile_floats(const op_attention *a) {
            KV_BLOCK_TOKENS * (size_t)a->key_dim;
 }
 
-size_t cpu_attention_floats(const program *p) {
-    size_t floats = 0;
-    for (uint32_t i = 0; i < p->ops_count; i++)
-        if (p->ops[i].kind == OP_ATTENTION)
-            floats = num_max_u64(floats, tile_floats(&p->ops[i].attn));
-    return floats;
+size_t cpu_attention_floats(const op_attention *a, const bf16_kernels *bf16) {
+    const size_t floats = tile_floats(a);
+    if (!cpu_attention_bf16_takes(bf16, a)) return floats;
+    return num_max_u64(floats, cpu_attention_bf16_floats(a, queries_max(a)));
 }
 
 static void lay_out_tile(attn_tile *t, float *scratch) {
@@ -131,6 +97,7 @@ static void lay_out_tile(attn_tile *t, float *scratch) {
     t->sums = t->scores + (size_t)t->queries * ATTN_SPAN;
     t->block = t->sums + (size_t)t->queries * t->v_cols;
     t->q = t->block + (size_t)KV_BLOCK_TOKENS * a->key_dim;
+    t->stride = t->v_cols;
 }
 
 /* The tile with this number, counted from the last rows on: they see most and take longest. */
@@ -163,32 +130,35 @@ static void begin_query(attn_tile *t, uint32_t i) {
     const op_attention *a = &t->o->attn;
     const uint32_t head = head_of(t, i);
     const float *x = value_row(t->b, t->o->in[0], row_of(t, i)) + (size_t)head * a->key_dim;
-    float *q = t->q + (size_t)i * a->key_dim;
+    float *q = t->bf16 ? t->q : t->q + (size_t)i * a->key_dim;
     t->b->k->act(&(op_act){.kind = ACT_SCALE, .a = a->scale}, x, NULL, q, a->key_dim);
     const float sink = a->sinks != NULL ? a->sinks[head] : -INFINITY;
     t->seen[i] = seen_by(t, i);
     t->states[i] = (attn_state){.max = sink, .sum = sink > -INFINITY ? 1 : 0};
+    if (t->bf16) cpu_attention_bf16_begin(t, i);
 }
 
 static void end_query(const attn_tile *t, uint32_t i) {
     const op_attention *a = &t->o->attn;
     float *y = value_row(t->b, t->o->out, row_of(t, i)) + (size_t)head_of(t, i) * a->value_dim;
-    const op_act divide = {.kind = ACT_SCALE, .a = 1.0f / t->states[i].sum};
-    t->b->k->act(&divide, t->sums + (size_t)i * t->v_cols, NULL, y, a->value_dim);
+    const float *sums = t->sums + (size_t)i * t->stride;
+    const op_act divide = {.kind = ACT_SCALE,
+                           .a = 1.0f / (t->bf16 ? sums[t->v_cols] : t->states[i].sum)};
+    t->b->k->act(&divide, sums, NULL, y, a->value_dim);
 }
 
 /* --- a span -------------------- */
 
 /* Rows of the cache from a block's first position on. */
-static void *kv_block(const attn_tile *t, kv_part part, uint32_t pos) {
+void *cpu_attention_kv(const attn_tile *t, kv_part part, uint32_t pos) {
     const batch *in = t->b->in;
     return kv_at(&in->kv, t->run->seat, pos / KV_BLOCK_TOKENS, t->o->layer, part, t->kv_head);
 }
 
 /* The first dim elements of a block's rows in 8 bits, as f32. */
-static void widen_block(const attn_tile *t, kv_part part, uint32_t pos, uint32_t dim, float *out) {
+void cpu_attention_widen(const attn_tile *t, kv_part part, uint32_t pos, uint32_t dim, float *out) {
     const kv_layout *l = &t->b->in->kv.layout;
-    void *head = kv_block(t, part, pos);
+    void *head = cpu_attention_kv(t, part, pos);
     for (uint32_t i = 0; i < KV_BLOCK_TOKENS; i++, out += dim) {
         const kv_q8_row row = kv_q8_row_at(l, head, (int)part, i);
         t->b->k->widen_q8(row.codes, row.scales, dim, out);
@@ -198,43 +168,32 @@ static void widen_block(const attn_tile *t, kv_part part, uint32_t pos, uint32_t
 static void load_block_keys(const attn_tile *t, uint32_t pos, float *keys) {
     const kv_layout *l = &t->b->in->kv.layout;
     const bool q8 = l->type == DTYPE_Q8_0;
-    if (q8) widen_block(t, KV_K, pos, l->key_dim, t->block);
-    t->b->k->turn_keys(q8 ? DTYPE_F32 : l->type, q8 ? t->block : kv_block(t, KV_K, pos), l->key_dim,
-                       keys);
+    if (q8) cpu_attention_widen(t, KV_K, pos, l->key_dim, t->block);
+    t->b->k->turn_keys(q8 ? DTYPE_F32 : l->type, q8 ? t->block : cpu_attention_kv(t, KV_K, pos),
+                       l->key_dim, keys);
 }
 
 static void load_block_values(const attn_tile *t, uint32_t pos, float *values) {
     const kv_layout *l = &t->b->in->kv.layout;
     if (l->type == DTYPE_Q8_0)
-        widen_block(t, KV_V, pos, t->v_cols, values); /* whole groups: nothing to fill up */
+        cpu_attention_widen(t, KV_V, pos, t->v_cols, values); /* whole groups: nothing to fill up */
     else
-        t->b->k->widen_values(l->type, kv_block(t, KV_V, pos), kv_row_elems(l, KV_V), l->value_dim,
-                              values);
-}
-
-/* Asks for the block that comes a piece later, if there is one: blocks lie far apart, and nothing
- * else sees them coming.  Not for more at a time: a core waits for about two dozen lines.  (Inline,
- * since gcc takes a function that only asks for one that does nothing, and drops its calls.) */
-static inline __attribute__((always_inline)) void fetch_later(const attn_tile *t, kv_part part,
-                                                              uint32_t pos) {
-    const size_t bytes = kv_head_bytes(&t->b->in->kv.layout, (int)part);
-    if (pos + ATTN_PIECE >= t->end) return;
-    const char *block = kv_block(t, part, pos + ATTN_PIECE);
-    for (size_t i = 0; i < bytes; i += LINE_BYTES) __builtin_prefetch(block + i);
+        t->b->k->widen_values(l->type, cpu_attention_kv(t, KV_V, pos), kv_row_elems(l, KV_V),
+                              l->value_dim, values);
 }
 
 /* Of whole blocks, as far as any query sees into them: one behind the other. */
 static void load_keys(const attn_tile *t, span blocks) {
     for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS) {
         load_block_keys(t, pos, t->keys + (size_t)(pos % ATTN_PIECE) * t->o->attn.key_dim);
-        fetch_later(t, KV_K, pos);
+        cpu_attention_fetch(t, KV_K, pos);
     }
 }
 
 static void load_values(const attn_tile *t, span blocks) {
     for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS) {
         load_block_values(t, pos, t->values + (size_t)(pos % ATTN_PIECE) * t->v_cols);
-        fetch_later(t, KV_V, pos);
+        cpu_attention_fetch(t, KV_V, pos);
     }
 }
 
@@ -261,12 +220,6 @@ static void clip_tile(attn_tile *t, uint32_t at) {
         clip_group(t, i, num_min_u32(t->group, t->queries - i), at);
 }
 
-/* Of the positions of a span within its piece that begins at k: counted from there. */
-static span within_piece(span here, uint32_t k) {
-    const uint32_t begin = num_max_u32(here.begin, k), end = num_min_u32(here.end, k + ATTN_PIECE);
-    return begin < end ? (span){begin - k, end - k} : (span){0, 0};
-}
-
 static void score_group(const attn_tile *t, uint32_t i, uint32_t k) {
     const span any = within_piece(t->any[i], k);
     const attn_score args = {
@@ -279,11 +232,6 @@ static void score_group(const attn_tile *t, uint32_t i, uint32_t k) {
         .scores = t->scores + (size_t)i * ATTN_SPAN + k,
     };
     if (args.begin < args.end) t->b->k->score(&args);
-}
-
-/* The blocks of the piece of a span that begins at `at`, of all that are seen. */
-static span piece_blocks(span blocks, uint32_t at) {
-    return (span){num_max_u32(blocks.begin, at), num_min_u32(blocks.end, at + ATTN_PIECE)};
 }
 
 static void score_span(const attn_tile *t, uint32_t at, span blocks) {
@@ -316,7 +264,7 @@ static void soften_span(attn_tile *t, uint32_t at) {
         if (here.begin == here.end) continue;
         bend(t, i, at, scores);
         t->b->k->soften(scores, here.begin, here.end, &t->states[i],
-                        t->sums + (size_t)i * t->v_cols, t->v_cols);
+                        t->sums + (size_t)i * t->stride, t->stride);
     }
 }
 
@@ -361,8 +309,8 @@ static void mix_span(const attn_tile *t, uint32_t at, span blocks) {
 }
 
 static void attend(attn_tile *t) {
+    memset(t->sums, 0, (size_t)t->queries * t->stride * sizeof *t->sums);
     for (uint32_t i = 0; i < t->queries; i++) begin_query(t, i);
-    memset(t->sums, 0, (size_t)t->queries * t->v_cols * sizeof *t->sums);
     /* later rows see no less behind them, and no less before them is hidden by a window */
     const uint32_t begin = t->seen[0].begin, end = t->seen[t->queries - 1].end;
     t->end = end;
@@ -370,11 +318,33 @@ static void attend(attn_tile *t) {
     for (uint32_t at = begin / ATTN_SPAN * ATTN_SPAN; at < end; at += ATTN_SPAN) {
         const span blocks = {num_max_u32(at, first), num_min_u32(at + ATTN_SPAN, end)};
         clip_tile(t, at);
-        score_span(t, at, blocks);
+        if (t->bf16)
+            cpu_attention_bf16_score(t, at, blocks);
+        else
+            score_span(t, at, blocks);
         soften_span(t, at);
-        mix_span(t, at, blocks);
+        if (t->bf16)
+            cpu_attention_bf16_mix(t, at, blocks);
+        else
+            mix_span(t, at, blocks);
     }
     for (uint32_t i = 0; i < t->queries; i++) end_query(t, i);
+}
+
+/* The rows of the tile from row0 on that are computed alike. */
+static void attend_stretch(attn_tile *t, uint32_t end, float *scratch) {
+    const bool *fast = step_fast_rows(t->b, ROWS_ALL);
+    const bool takes = fast != NULL && cpu_attention_bf16_takes(t->b->bf16, &t->o->attn);
+    t->bf16 = takes && fast[t->row0];
+    for (t->rows = 1; t->row0 + t->rows < end; t->rows++)
+        if (takes && fast[t->row0 + t->rows] != t->bf16) break;
+    t->queries = t->rows * t->heads;
+    t->group = num_div_up_u32(t->queries, num_div_up_u32(t->queries, ATTN_QUERIES));
+    if (t->bf16)
+        cpu_attention_bf16_lay_out(t, scratch);
+    else
+        lay_out_tile(t, scratch);
+    attend(t);
 }
 
 void cpu_attention(backend *b, const task *work, uint32_t unit, uint32_t worker) {
@@ -387,9 +357,7 @@ void cpu_attention(backend *b, const task *work, uint32_t unit, uint32_t worker)
     t.head0 = t.kv_head * group + part * tiles.heads;
     t.heads = num_min_u32(tiles.heads, group - part * tiles.heads);
     find_rows(&t, unit / tiles.parts / a->kv_heads, tiles.rows);
-    t.queries = t.rows * t.heads;
-    t.group = num_div_up_u32(t.queries, num_div_up_u32(t.queries, ATTN_QUERIES));
-    DASSERT(t.queries <= queries_max(a) && a->key_dim == b->in->kv.layout.key_dim);
-    lay_out_tile(&t, worker_scratch(b, worker));
-    attend(&t);
+    DASSERT(t.rows * t.heads <= queries_max(a) && a->key_dim == b->in->kv.layout.key_dim);
+    const uint32_t end = t.row0 + t.rows;
+    for (; t.row0 < end; t.row0 += t.rows) attend_stretch(&t, end, worker_scratch(b, worker));
 }

@@ -22,6 +22,7 @@ static bool rows_are_right(const bf16_kernels *k, const float (*x)[COLS], const 
     bool right = true;
     a->rows = rows;
     a->out = out[0];
+    a->out_stride = LANES;
     k->multiply(a);
     for (uint32_t r = 0; r < rows; r++) {
         for (uint32_t j = 0; j < LANES; j++) {

@@ -33,8 +33,21 @@ typedef struct bf16_args {
     const uint16_t *x;     /* [rows] bf16, row r at x + r * x_stride */
     size_t x_stride;       /* elements */
     uint32_t rows;         /* 1..BF16_ROWS */
-    float *out;            /* [rows][groups * PACK_ROWS] */
+    float *out;            /* [rows][groups * PACK_ROWS], row r at out + r * out_stride */
+    size_t out_stride;     /* elements */
+    bool add;              /* to what is there, once the sums are whole; else in its place */
 } bf16_args;
+
+/* PACK_ROWS rows of values, of which those in [begin, end) count and the others become zeros. */
+typedef struct bf16_values {
+    dtype type; /* F32 or F16 */
+    const void *rows;
+    size_t stride; /* elements from one row to the next */
+    uint32_t begin, end;
+    uint32_t groups;     /* of PACK_ROWS columns */
+    uint16_t *panel;     /* of the first group: [PACK_ROWS / 2 pairs of rows][16 columns][2] */
+    size_t group_stride; /* elements from there to the next group's */
+} bf16_values;
 
 typedef struct bf16_kernels {
     /* Is this faster than integers, too, so that packed weights should go this way? */
@@ -43,8 +56,14 @@ typedef struct bf16_kernels {
     void (*round)(const float *x, uint16_t *out, uint32_t cols);
     /* `blocks` blocks of packed weights to a panel */
     void (*from_codes)(const pack_panel *p, uint32_t blocks, uint16_t *panel);
-    /* [count, cols] F16 or BF16 to a panel; rows count .. PACK_ROWS - 1 of it become zeros */
+    /* [count, cols] F32, F16 or BF16 to a panel; rows count .. PACK_ROWS - 1 of it become zeros */
     void (*from_rows)(dtype type, const void *rows, uint32_t count, uint32_t cols, uint16_t *panel);
+    /* The values of a block, a part of the panels that probabilities are multiplied with; are all
+     * of them finite? */
+    bool (*from_values)(const bf16_values *v);
+    /* n probabilities, whole vectors, those outside [begin, end) as zeros; returns the sum of what
+     * they became */
+    float (*weigh)(const float *p, uint32_t begin, uint32_t end, uint32_t n, uint16_t *out);
     /* out = x . panel^T */
     void (*multiply)(const bf16_args *a);
 } bf16_kernels;
@@ -67,6 +86,8 @@ void cpu_bf16_round(const float *x, uint16_t *out, uint32_t cols);
 void cpu_bf16_from_codes(const pack_panel *p, uint32_t blocks, uint16_t *panel);
 void cpu_bf16_from_rows(dtype type, const void *rows, uint32_t count, uint32_t cols,
                         uint16_t *panel);
+bool cpu_bf16_from_values(const bf16_values *v);
+float cpu_bf16_weigh(const float *p, uint32_t begin, uint32_t end, uint32_t n, uint16_t *out);
 #endif
 
 #endif

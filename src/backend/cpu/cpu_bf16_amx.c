@@ -11,7 +11,11 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { PAIRS_BYTES = PACK_ROWS * 2 * 2, /* one pair of columns of a group */ TILE_PAIRS = 16 };
+enum {
+    PAIRS_BYTES = PACK_ROWS * 2 * 2, /* one pair of columns of a group */
+    TILE_PAIRS = 16,
+    PAIR_LANES = 2 * PACK_ROWS /* of two groups */
+};
 
 /* Tiles 0..3 accumulate, 4 and 5 are activations, 6 and 7 weights. */
 typedef struct tile_config {
@@ -34,8 +38,9 @@ static void configure(uint32_t upper, uint32_t lower) {
 }
 
 /* Up to 16 rows against two groups (`both`) or one. */
-INLINE void multiply_low(const bf16_args *a, const uint16_t *w, bool both, float *out) {
-    const size_t group = (size_t)a->cols * PACK_ROWS, out_bytes = (size_t)a->groups * PACK_ROWS * 4;
+INLINE void multiply_low(const bf16_args *a, const uint16_t *w, bool both, float *out,
+                         size_t stride) {
+    const size_t group = (size_t)a->cols * PACK_ROWS, out_bytes = stride * sizeof *out;
     _tile_zero(0);
     _tile_zero(1);
     for (uint32_t c = 0; c < a->cols; c += BF16_COLS) {
@@ -51,10 +56,11 @@ INLINE void multiply_low(const bf16_args *a, const uint16_t *w, bool both, float
 }
 
 /* 17 to 32 rows. */
-INLINE void multiply_high(const bf16_args *a, const uint16_t *w, bool both, float *out) {
-    const size_t group = (size_t)a->cols * PACK_ROWS, out_bytes = (size_t)a->groups * PACK_ROWS * 4;
+INLINE void multiply_high(const bf16_args *a, const uint16_t *w, bool both, float *out,
+                          size_t stride) {
+    const size_t group = (size_t)a->cols * PACK_ROWS, out_bytes = stride * sizeof *out;
     const uint16_t *x1 = a->x + 16 * a->x_stride;
-    float *out1 = out + (size_t)16 * a->groups * PACK_ROWS;
+    float *out1 = out + 16 * stride;
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -77,16 +83,27 @@ INLINE void multiply_high(const bf16_args *a, const uint16_t *w, bool both, floa
     _tile_stored(3, out1 + PACK_ROWS, out_bytes);
 }
 
+static void add_sums(const float (*sums)[PAIR_LANES], const bf16_args *a, bool both, float *to) {
+    for (uint32_t r = 0; r < a->rows; r++, to += a->out_stride)
+        for (uint32_t j = 0; j < (both ? PAIR_LANES : PACK_ROWS); j += PACK_ROWS)
+            _mm512_storeu_ps(to + j,
+                             _mm512_add_ps(_mm512_loadu_ps(to + j), _mm512_loadu_ps(sums[r] + j)));
+}
+
 static void multiply(const bf16_args *a) {
+    float sums[BF16_ROWS][PAIR_LANES]; /* of two groups, on their way to what is there */
     const size_t group = (size_t)a->cols * PACK_ROWS;
     configure(a->rows < 16 ? a->rows : 16, a->rows > 16 ? a->rows - 16 : 0);
     for (uint32_t g = 0; g < a->groups; g += 2) {
         const uint16_t *w = a->panel + g * group;
-        float *out = a->out + (size_t)g * PACK_ROWS;
+        const bool both = g + 1 < a->groups;
+        float *to = a->out + (size_t)g * PACK_ROWS, *out = a->add ? sums[0] : to;
+        const size_t stride = a->add ? sizeof sums[0] / sizeof sums[0][0] : a->out_stride;
         if (a->rows > 16)
-            multiply_high(a, w, g + 1 < a->groups, out);
+            multiply_high(a, w, both, out, stride);
         else
-            multiply_low(a, w, g + 1 < a->groups, out);
+            multiply_low(a, w, both, out, stride);
+        if (a->add) add_sums(sums, a, both, to);
     }
     _tile_release();
 }
@@ -98,6 +115,8 @@ const bf16_kernels cpu_bf16_amx = {.takes_packed = true,
                                    .round = cpu_bf16_round,
                                    .from_codes = cpu_bf16_from_codes,
                                    .from_rows = cpu_bf16_from_rows,
+                                   .from_values = cpu_bf16_from_values,
+                                   .weigh = cpu_bf16_weigh,
                                    .multiply = multiply};
 #undef cpu_bf16_amx
 #endif

@@ -18,7 +18,7 @@ enum { PAIR = 2 * PACK_ROWS, /* elements of a pair of columns of a group */ TILE
 
 /* Sums of `rows` activation rows, both constants where this is inlined. */
 INLINE void tile(const bf16_args *a, uint32_t r0, int rows, int groups) {
-    const size_t group = (size_t)a->cols * PACK_ROWS, lanes = (size_t)groups * PACK_ROWS;
+    const size_t group = (size_t)a->cols * PACK_ROWS;
     const uint16_t *x = a->x + r0 * a->x_stride, *w = a->panel;
     __m512 sum[TILE_ROWS_MOST][BF16_GROUPS];
     for (int r = 0; r < rows; r++)
@@ -34,10 +34,12 @@ INLINE void tile(const bf16_args *a, uint32_t r0, int rows, int groups) {
                 sum[r][g] = _mm512_dpbf16_ps(sum[r][g], (__m512bh)both, (__m512bh)of[g]);
         }
     }
-    float *out = a->out + r0 * lanes;
-    for (int r = 0; r < rows; r++)
-        for (int g = 0; g < groups; g++)
-            _mm512_storeu_ps(out + r * lanes + (size_t)g * PACK_ROWS, sum[r][g]);
+    for (int r = 0; r < rows; r++) {
+        float *out = a->out + (r0 + (size_t)r) * a->out_stride;
+        for (int g = 0; g < groups; g++, out += PACK_ROWS)
+            _mm512_storeu_ps(out,
+                             a->add ? _mm512_add_ps(_mm512_loadu_ps(out), sum[r][g]) : sum[r][g]);
+    }
 }
 
 /* X(rows, groups) */
@@ -78,5 +80,7 @@ const bf16_kernels cpu_bf16_avx512 = {.takes_packed = false,
                                       .round = cpu_bf16_round,
                                       .from_codes = cpu_bf16_from_codes,
                                       .from_rows = cpu_bf16_from_rows,
+                                      .from_values = cpu_bf16_from_values,
+                                      .weigh = cpu_bf16_weigh,
                                       .multiply = multiply};
 #endif

@@ -92,7 +92,8 @@ void cpu_bf16_multiply(const backend *b, const op *o, const matmul_args *to, uin
                                        .x = b->rounded + value_at(b, o->in[0], r),
                                        .x_stride = w->cols,
                                        .rows = n,
-                                       .out = sums});
+                                       .out = sums,
+                                       .out_stride = (size_t)groups * PACK_ROWS});
         store(sums, groups * PACK_ROWS, to, r, n, rows);
     }
 }

@@ -114,7 +114,9 @@ unit_fn cpu_kv_write, cpu_rope, cpu_rope_kv;
 /* cpu_attention.c */
 unit_fn cpu_attention;
 units_fn cpu_units_attention;
-size_t cpu_attention_floats(const program *p);
+size_t cpu_attention_floats(const op_attention *a, const bf16_kernels *bf16);
+/* cpu_attention_bf16.c: are prompt rows of this op computed in bf16?  bf16 NULL: there is none. */
+bool cpu_attention_bf16_takes(const bf16_kernels *bf16, const op_attention *a);
 
 /* cpu_products.c */
 unit_fn cpu_product, cpu_lora, cpu_heads_matmul;

@@ -5,6 +5,7 @@
  * be claimed. */
 #include "backend/cpu/cpu_profile.h"
 
+#include "backend/cpu/cpu_internal.h"
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/num.h"
@@ -20,14 +21,16 @@ static void add_op(backend_task *to, const program *p, const op *o) {
     to->ops[to->ops_count++] = (uint32_t)(o - p->ops);
 }
 
-static void describe(backend_task *to, const program *p, const task *t) {
+static void describe(backend_task *to, const program *p, const task *t, const bf16_kernels *bf16) {
     *to = (backend_task){.name = task_kind_name(t->kind), .ran = true};
     if (is_helper(t->kind)) return;
     for (uint32_t i = 0; i < t->ops_count; i++) add_op(to, p, t->ops[i]);
     if (t->add_op != NULL) add_op(to, p, t->add_op);
+    to->halves = t->kind == TASK_ATTENTION && cpu_attention_bf16_takes(bf16, &t->ops[0]->attn);
 }
 
-status cpu_profile_init(cpu_profile *f, const program *p, const task_list *list, error *err) {
+status cpu_profile_init(cpu_profile *f, const program *p, const task_list *list,
+                        const bf16_kernels *bf16, error *err) {
     *f = (cpu_profile){.count = list->count};
     f->tasks = mem_try_calloc(list->count, sizeof *f->tasks);
     f->ends_ns = mem_try_calloc(list->count, sizeof *f->ends_ns);
@@ -35,7 +38,7 @@ status cpu_profile_init(cpu_profile *f, const program *p, const task_list *list,
         cpu_profile_deinit(f);
         return error_set(err, ERR_NOMEM, "cpu: no memory to measure %u tasks", list->count);
     }
-    for (uint32_t i = 0; i < list->count; i++) describe(&f->tasks[i], p, &list->tasks[i]);
+    for (uint32_t i = 0; i < list->count; i++) describe(&f->tasks[i], p, &list->tasks[i], bf16);
     return OK;
 }
 

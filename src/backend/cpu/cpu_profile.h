@@ -21,8 +21,9 @@ typedef struct cpu_profile {
     uint64_t ns;       /* of the last step */
 } cpu_profile;
 
+/* bf16: what prompts go through, or NULL. */
 NODISCARD status cpu_profile_init(cpu_profile *f, const program *p, const task_list *list,
-                                  error *err);
+                                  const bf16_kernels *bf16, error *err);
 void cpu_profile_deinit(cpu_profile *f); /* harmless when zeroed */
 
 void cpu_profile_begin(cpu_profile *f); /* a step, before the workers may claim any unit of it */

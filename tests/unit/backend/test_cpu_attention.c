@@ -15,6 +15,8 @@
 
 /* backend.h: f32 arithmetic against double; both round the same keys and values to f16. */
 static const double attn_nmse_max = 1e-11;
+/* The same: prompts in mode fast in bf16. */
+static const double attn_fast_nmse_max = 3e-5;
 
 enum { SEATS = 2, TOKENS_MAX = 300, TABLE_ROWS = 61, OTHER_ROWS = 5 };
 
@@ -25,6 +27,14 @@ typedef struct attn_case {
     bool v_in_k;
     uint32_t tokens;
 } attn_case;
+
+/* Which tokens were given.  Mixed: stretches of several lengths, not those of blocks or tiles. */
+typedef enum attn_prompts { PROMPTS_NONE, PROMPTS_ALL, PROMPTS_MIXED } attn_prompts;
+
+static bool attn_is_prompt(attn_prompts prompts, uint32_t pos) {
+    if (prompts == PROMPTS_MIXED) return pos % 90 < 37 || pos % 11 == 3;
+    return prompts == PROMPTS_ALL;
+}
 
 /* --- programs and batches ---------------------------------------------------------- */
 
@@ -86,6 +96,7 @@ typedef struct attn_machine {
     kv_view kv;
     uint32_t table[SEATS * (TOKENS_MAX / KV_BLOCK_TOKENS + 1)];
     uint32_t done[SEATS];
+    attn_prompts prompts;
 } attn_machine;
 
 static void attn_machine_init(attn_machine *m, const attn_program *a, const attn_case *c,
@@ -112,6 +123,7 @@ static void attn_step(attn_machine *m, const attn_program *a, const uint32_t row
     static int32_t tokens[TOKENS_MAX + OTHER_ROWS];
     static uint32_t pos[TOKENS_MAX + OTHER_ROWS], seats[TOKENS_MAX + OTHER_ROWS];
     static uint32_t taken[TOKENS_MAX + OTHER_ROWS];
+    static bool prompt[TOKENS_MAX + OTHER_ROWS];
     batch_run runs[SEATS];
     batch in = {
         .tokens = tokens, .pos = pos, .seats = seats, .taken = taken, .runs = runs, .kv = m->kv};
@@ -126,9 +138,11 @@ static void attn_step(attn_machine *m, const attn_program *a, const uint32_t row
             pos[r] = at;
             seats[r] = s;
             taken[r] = r;
+            prompt[r] = attn_is_prompt(m->prompts, at);
         }
     }
     in.taken_rows = in.rows;
+    if (m->prompts != PROMPTS_NONE) in.prompt = prompt;
     const float *y = m->ops->step(m->b, &in).hidden;
     memcpy(out, y + (size_t)first * a->cols, (size_t)rows[0] * a->cols * sizeof *out);
 }
@@ -137,6 +151,7 @@ static void attn_step(attn_machine *m, const attn_program *a, const uint32_t row
 typedef struct attn_cut {
     uint32_t chunks[4];
     uint32_t other; /* rows of the other sequence beside each chunk */
+    attn_prompts prompts;
 } attn_cut;
 
 /* All rows of the sequence [tokens, cols]; the caller frees. */
@@ -145,6 +160,7 @@ static float *attn_run(const attn_program *a, const attn_case *c, const backend_
     attn_machine m;
     float *out = malloc((size_t)c->tokens * a->cols * sizeof *out);
     attn_machine_init(&m, a, c, ops, opt);
+    m.prompts = cut->prompts;
     for (int i = 0; m.done[0] < c->tokens; i++) {
         uint32_t rows[SEATS] = {cut->chunks[i % 4], cut->other};
         const uint32_t left = c->tokens - m.done[0];
@@ -180,18 +196,19 @@ static const cpu_isa attn_classes[] = {
 };
 enum { CLASSES = sizeof attn_classes / sizeof attn_classes[0] };
 
-static const attn_cut whole = {{0}, 0};
+static const attn_cut whole = {{0}, 0, PROMPTS_NONE};
 
 /* What one class must give. */
 typedef struct attn_wanted {
     const float *near;  /* of the reference */
     const float *first; /* of this class, or NULL before the first run */
+    double nmse_max;
 } attn_wanted;
 
 static void check_result(const attn_case *c, backend_options opt, const attn_wanted *want,
                          const float *got, size_t n) {
     const double nmse = attn_nmse(got, want->near, n);
-    const bool near = nmse <= attn_nmse_max;
+    const bool near = nmse <= want->nmse_max;
     const bool same = want->first == NULL || memcmp(got, want->first, n * sizeof *got) == 0;
     if (!near || !same)
         (void)fprintf(stderr, "%s, class %d, %u threads: nmse %g, same bits %d\n", c->what,
@@ -201,17 +218,23 @@ static void check_result(const attn_case *c, backend_options opt, const attn_wan
 }
 
 /* Near the reference, and the same bits however it is cut and whoever computes it. */
-static void check_class(const attn_program *a, const attn_case *c, cpu_isa isa, const float *near) {
-    static const attn_cut cuts[] = {
-        {{0}, 0}, {{0}, OTHER_ROWS}, {{1, 1, 1, 1}, 1}, {{7, 130, 1, 30}, 0}, {{97, 16, 3, 64}, 3}};
+static void check_class(const attn_program *a, const attn_case *c, cpu_isa isa, bool fast,
+                        const float *near) {
+    static const attn_cut cuts[] = {{.other = 0},
+                                    {.other = OTHER_ROWS},
+                                    {.chunks = {1, 1, 1, 1}, .other = 1},
+                                    {.chunks = {7, 130, 1, 30}},
+                                    {.chunks = {97, 16, 3, 64}, .other = 3}};
     static const uint32_t threads[] = {1, 2, 5};
     float *first = NULL;
     for (size_t i = 0; i < (c->op.causal ? 15 : 6); i++) {
         const size_t cut = i / 3, t = i % 3;
         if (cut > 1 && t != (cut + 1) % 3) continue; /* small steps: one number of threads each */
-        const backend_options opt = {.threads = threads[t], .isa_cap = isa};
-        const attn_wanted want = {near, first};
-        float *got = attn_run(a, c, &backend_cpu, opt, &cuts[cut]);
+        const backend_options opt = {.threads = threads[t], .isa_cap = isa, .fast = fast};
+        const attn_wanted want = {near, first, fast ? attn_fast_nmse_max : attn_nmse_max};
+        attn_cut how = cuts[cut];
+        how.prompts = fast ? PROMPTS_ALL : PROMPTS_NONE;
+        float *got = attn_run(a, c, &backend_cpu, opt, &how);
         check_result(c, opt, &want, got, (size_t)c->tokens * a->cols);
         if (first != NULL)
             free(got);
@@ -225,7 +248,7 @@ static void check_case(const attn_case *c) {
     attn_program a;
     attn_program_init(&a, c);
     float *want = attn_run(&a, c, &backend_ref, (backend_options){.threads = 1}, &whole);
-    for (size_t i = 0; i < CLASSES; i++) check_class(&a, c, attn_classes[i], want);
+    for (size_t i = 0; i < CLASSES; i++) check_class(&a, c, attn_classes[i], false, want);
     free(want);
     attn_program_deinit(&a);
 }
@@ -347,6 +370,172 @@ TEST(cpu_attention_over_spans_of_large_scores) {
     c.op.scale = 2;
     check_case(&c);
 }
+
+/* --- mode fast ---------------------------------------------------------------------- */
+
+#if defined(__x86_64__)
+static const cpu_isa fast_classes[] = {CPU_ISA_AVX512, CPU_ISA_AMX};
+
+/* NULL: the class has none of its own here. */
+static const bf16_kernels *unit_of(cpu_isa isa) {
+    const cpu_kernels *k = NULL, *less = NULL;
+    CHECK_EQ(cpu_kernels_choose(isa, &k, NULL), OK);
+    CHECK_EQ(cpu_kernels_choose(CPU_ISA_AVX512, &less, NULL), OK);
+    return isa == CPU_ISA_AVX512 || k->bf16 != less->bf16 ? k->bf16 : NULL;
+}
+
+static bool has_unit(void) {
+    return unit_of(CPU_ISA_AVX512) != NULL || unit_of(CPU_ISA_AMX) != NULL;
+}
+
+static float *run_fast(const attn_program *a, const attn_case *c, cpu_isa isa, attn_cut cut) {
+    const backend_options opt = {.threads = 2, .isa_cap = isa, .fast = true};
+    return attn_run(a, c, &backend_cpu, opt, &cut);
+}
+
+/* A row is computed as if all were like it, whatever the mode of those beside it. */
+static void check_mixed(const attn_program *a, const attn_case *c, cpu_isa isa) {
+    const size_t row = a->cols * sizeof(float);
+    float *fast = run_fast(a, c, isa, (attn_cut){.prompts = PROMPTS_ALL});
+    float *exact = run_fast(a, c, isa, (attn_cut){.prompts = PROMPTS_NONE});
+    float *whole_mix = run_fast(a, c, isa, (attn_cut){.prompts = PROMPTS_MIXED});
+    float *cut_mix = run_fast(
+        a, c, isa, (attn_cut){.chunks = {33, 5, 80, 1}, .other = 3, .prompts = PROMPTS_MIXED});
+    uint32_t wrong = 0, same = 0;
+    for (uint32_t i = 0; i < c->tokens; i++) {
+        const size_t at = (size_t)i * a->cols;
+        const float *want = attn_is_prompt(PROMPTS_MIXED, i) ? fast : exact;
+        wrong += memcmp(whole_mix + at, want + at, row) != 0;
+        wrong += memcmp(cut_mix + at, want + at, row) != 0;
+        same += memcmp(fast + at, exact + at, row) == 0;
+    }
+    CHECK_EQ(wrong, 0);
+    CHECK(same < c->tokens / 10); /* the mode does something */
+    free(fast);
+    free(exact);
+    free(whole_mix);
+    free(cut_mix);
+}
+
+static void check_fast(const attn_case *c) {
+    attn_program a;
+    attn_program_init(&a, c);
+    float *want = attn_run(&a, c, &backend_ref, (backend_options){.threads = 1}, &whole);
+    for (size_t i = 0; i < 2; i++) {
+        if (unit_of(fast_classes[i]) == NULL) continue;
+        check_class(&a, c, fast_classes[i], true, want);
+        if (c->op.causal) check_mixed(&a, c, fast_classes[i]);
+    }
+    free(want);
+    attn_program_deinit(&a);
+}
+
+TEST(cpu_attention_of_prompts_in_fast_of_every_group_size) {
+    static const uint32_t shapes[][4] = {
+        {5, 5, 96, 96}, {8, 1, 64, 64}, {4, 2, 32, 16}, {13, 1, 64, 80}, {40, 1, 288, 32}};
+    if (!has_unit()) SKIP("this CPU has no unit for bf16");
+    for (size_t i = 0; i < 5; i++) {
+        const uint32_t *s = shapes[i];
+        attn_case c = case_of(s[0], s[1], s[2], i % 2 ? DTYPE_F32 : DTYPE_F16);
+        c.what = "fast, heads and sizes";
+        c.op.value_dim = s[3];
+        if (i == 4) c.tokens = 140;
+        check_fast(&c);
+    }
+}
+
+TEST(cpu_attention_of_prompts_in_fast_of_8_bits_and_latents) {
+    if (!has_unit()) SKIP("this CPU has no unit for bf16");
+    attn_case c = case_of(4, 2, 64, DTYPE_Q8_0);
+    c.what = "fast, 8 bits";
+    c.op.value_dim = 96;
+    check_fast(&c);
+    for (int i = 0; i < 3; i++) {
+        c = case_of(3, 1, 576, i == 0 ? DTYPE_F32 : i == 1 ? DTYPE_F16 : DTYPE_Q8_0);
+        c.what = "fast, latents";
+        c.op.value_dim = 512;
+        c.v_in_k = true;
+        c.tokens = 140;
+        check_fast(&c);
+    }
+}
+
+TEST(cpu_attention_of_prompts_in_fast_within_windows) {
+    static const uint32_t windows[] = {1, 17, 100, 128, 131};
+    if (!has_unit()) SKIP("this CPU has no unit for bf16");
+    for (size_t i = 0; i < 5; i++) {
+        attn_case c = case_of(4, 2, 32, i % 2 ? DTYPE_F32 : DTYPE_F16);
+        c.what = "fast, window";
+        c.op.window = windows[i];
+        check_fast(&c);
+        c.op.causal = false;
+        check_fast(&c);
+    }
+}
+
+TEST(cpu_attention_of_prompts_in_fast_softcap_sinks_and_slopes) {
+    static const float sinks[4] = {0.5f, -3.0f, 9.0f, -INFINITY};
+    static const float slopes[4] = {0.5f, 0.01f, 0.0625f, 0.0f};
+    static const int sets[] = {1, 2, 4, 8 | 6, 15};
+    if (!has_unit()) SKIP("this CPU has no unit for bf16");
+    for (size_t i = 0; i < 5; i++) {
+        attn_case c = case_of(4, 2, 32, i % 2 ? DTYPE_F32 : DTYPE_F16);
+        c.what = "fast, softcap, sinks, slopes";
+        if (sets[i] & 1) c.op.softcap = 1.5f;
+        if (sets[i] & 2) c.op.sinks = sinks;
+        if (sets[i] & 4) c.op.slopes = slopes;
+        if (sets[i] & 8) c.op.window = 150;
+        check_fast(&c);
+    }
+}
+
+/* A value that is not finite is nothing to the rows that do not see it. */
+TEST(cpu_attention_of_prompts_in_fast_does_not_see_infinities_ahead) {
+    enum { FIRST = 57, TOKEN = 49 /* of this position, and of none before */ };
+    attn_program a;
+    attn_case c = case_of(4, 2, 32, DTYPE_F16);
+    if (!has_unit()) SKIP("this CPU has no unit for bf16");
+    c.op.window = 50; /* and behind those that see no more of it */
+    c.tokens = 117;
+    attn_program_init(&a, &c);
+    a.tables[2][(size_t)TOKEN * 64 + 5] = INFINITY;
+    a.tables[2][(size_t)TOKEN * 64 + 40] = NAN;
+    for (size_t i = 0; i < 2; i++) {
+        if (unit_of(fast_classes[i]) == NULL) continue;
+        float *all = run_fast(&a, &c, fast_classes[i], (attn_cut){.prompts = PROMPTS_ALL});
+        float *each = run_fast(&a, &c, fast_classes[i],
+                               (attn_cut){.chunks = {1, 1, 1, 1}, .prompts = PROMPTS_ALL});
+        uint32_t wrong = 0;
+        for (uint32_t r = 0; r < c.tokens; r++) {
+            bool finite = true;
+            for (uint32_t k = 0; k < a.cols; k++) finite &= isfinite(all[r * a.cols + k]) != 0;
+            wrong += finite != (r < FIRST || r >= FIRST + 1 + 50);
+        }
+        CHECK_EQ(wrong, 0);
+        CHECK(memcmp(all, each, (size_t)c.tokens * a.cols * sizeof *all) == 0);
+        free(all);
+        free(each);
+    }
+    attn_program_deinit(&a);
+}
+
+/* What the unit does not take is computed as ever. */
+TEST(cpu_attention_of_prompts_in_fast_of_other_sizes_is_exact) {
+    static const uint32_t dims[][2] = {{24, 32}, {32, 24}};
+    for (size_t i = 0; i < 2; i++) {
+        attn_program a;
+        attn_case c = case_of(4, 2, dims[i][0], DTYPE_F16);
+        c.op.value_dim = dims[i][1];
+        attn_program_init(&a, &c);
+        float *fast = run_fast(&a, &c, CPU_ISA_AUTO, (attn_cut){.prompts = PROMPTS_ALL});
+        float *exact = run_fast(&a, &c, CPU_ISA_AUTO, whole);
+        CHECK(memcmp(fast, exact, (size_t)c.tokens * a.cols * sizeof *fast) == 0);
+        free(fast);
+        free(exact);
+        attn_program_deinit(&a);
+    }
+}
+#endif
 
 /* --- classes ------------------------------------------------------------------------ */
 
