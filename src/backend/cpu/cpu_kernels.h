@@ -180,7 +180,7 @@ typedef struct cpu_kernels {
     float (*scan)(float *h, const float *a, const float *b, const float *c, float dt, float dx,
                   uint32_t states);
     void (*wkv)(const wkv_args *a);
-    const bf16_kernels *bf16; /* a matrix unit for prompts in mode `fast`, or NULL */
+    const bf16_kernels *bf16; /* for prompts in mode `fast` (cpu_bf16.h), or NULL */
 } cpu_kernels;
 
 extern const cpu_kernels cpu_kernels_scalar;
