@@ -167,6 +167,8 @@ machine_figure bench_figure_of(const bench *b, bool fast, bool quantized, uint32
 
 machine_figure bench_ops_figure(const bench *b, const bench_test *t, uint32_t *digits) {
     const bool prompt = t->batch == 0 && !t->is_exact;
-    const bool fast = prompt && str_eq(str_of(b->report.numerics), S("fast"));
-    return bench_figure_of(b, fast, bench_arith_of(b->model) == ROOF_INTEGER, digits);
+    const roof_arith arith = bench_arith_of(b->model);
+    const bool fast =
+        prompt && arith != ROOF_FLOAT && str_eq(str_of(b->report.numerics), S("fast"));
+    return bench_figure_of(b, fast, arith == ROOF_INTEGER, digits);
 }

@@ -19,7 +19,7 @@ typedef struct engine_options {
     const backend_ops *backend;
     uint32_t threads;
     cpu_isa isa_cap;
-    bool fast;                 /* numerics of prompts (backend.h) */
+    bool fast;                 /* numerics of prompts (backend.h), unless all weights are F32 */
     dtype kv_type;             /* F32, F16 or Q8_0 */
     bool kv_may_be_q8;         /* Q8_0 when memory is short */
     uint32_t ctx_max;          /* tokens per sequence; 0: what the model was trained for */

@@ -86,10 +86,18 @@ const backend_ops *plan_backend(const model *m, const engine_options *opt) {
     return host_layers(m, opt) > 0 ? opt->backend->split : opt->backend;
 }
 
+/* What is f32 to the last tensor was asked to be exact: there `fast` has nothing to round. */
+static bool is_f32(const model *m) {
+    const gguf *g = model_gguf(m);
+    for (uint32_t i = 0; i < gguf_tensor_count(g); i++)
+        if (gguf_tensor_get(g, i)->type != DTYPE_F32) return false;
+    return true;
+}
+
 backend_options plan_backend_options(const model *m, const engine_options *opt) {
     return (backend_options){.threads = opt->threads,
                              .isa_cap = opt->isa_cap,
-                             .fast = opt->fast,
+                             .fast = opt->fast && !is_f32(m),
                              .device = opt->device,
                              .device_bytes_max = opt->device_bytes_max,
                              .no_graphs = opt->no_graphs,

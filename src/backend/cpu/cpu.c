@@ -231,12 +231,12 @@ static void run_tasks(void *ctx, uint32_t run, uint32_t worker) {
     }
 }
 
-/* Weights that one worker reads one behind the other were fetched by it: large helpings, as long as
- * no worker has more than an eighth of its share at a time.  Other tasks are not of one cost. */
-static uint32_t units_together(const backend *b, const task *t, uint32_t units) {
+/* Weights that a worker reads one behind the other it has fetched itself: products come in large
+ * helpings, which become smaller so that nobody waits long for the last.  Units of other tasks are
+ * not of one cost. */
+static uint32_t parts_of(const backend *b, const task *t) {
     enum { HELPINGS_PER_WORKER = 8 };
-    if (t->kind != TASK_MATMUL) return 1;
-    return num_max_u32(units / (cpu_pool_threads(b->pool) * HELPINGS_PER_WORKER), 1);
+    return t->kind == TASK_MATMUL ? cpu_pool_threads(b->pool) * HELPINGS_PER_WORKER : UINT32_MAX;
 }
 
 static bool has_prompt(const batch *in) {
@@ -256,8 +256,7 @@ static step_result run_step(backend *b, const batch *in) {
     b->fast_rows = b->fast && has_prompt(in) ? in->prompt : NULL;
     for (uint32_t i = 0; i < b->list.count; i++) {
         const task *t = &b->list.tasks[i];
-        const uint32_t units = kinds[t->kind].units(b, t);
-        cpu_phase_open(&b->phases[i], run, units, units_together(b, t, units));
+        cpu_phase_open(&b->phases[i], run, kinds[t->kind].units(b, t), parts_of(b, t));
     }
     if (b->profile.ends_ns != NULL) cpu_profile_begin_tasks(&b->profile);
     cpu_pool_run(b->pool, run_tasks, b);

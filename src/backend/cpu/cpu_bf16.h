@@ -1,10 +1,11 @@
 /* cpu_bf16.h - products of prompt rows in bf16, mode `fast` only: on tiles (Intel AMX) or in
  * vectors (AVX512-BF16).
  *
- * A run of weight rows becomes a panel of bf16 once per step, whatever its type; the activations
- * of prompt rows are rounded to bf16 where their digits are made; sums are f32 over the whole
- * width, so there is no scale to apply behind them.  Every prompt row goes this way however few
- * there are, so that its bits do not depend on the others.
+ * A run of weight rows, or a piece of keys or values (cpu_attention_bf16.c), becomes a panel of
+ * bf16 once per step, whatever its type; the activations of prompt rows are rounded to bf16 where
+ * their digits are made; sums are f32 over the whole width, so there is no scale to apply behind
+ * them.  Every prompt row goes this way however few there are, so that its bits do not depend on
+ * the others.
  *
  *   panel of a group of PACK_ROWS weight rows:  [cols / 2][16 rows][2] bf16
  *

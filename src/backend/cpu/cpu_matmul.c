@@ -98,8 +98,8 @@ void cpu_matmul(const cpu_kernels *k, const weight *w, matmul_args a, uint32_t r
 /* --- packed weights -------------------- */
 
 /* A panel of PANEL_BLOCKS for PANEL_GROUPS groups, the activations of PANEL_X_ROWS rows and their
- * sums are in the first-level cache together: 20, 12 and 6 KiB.  Few rows take one group after the
- * other, so that the weights are one stream. */
+ * sums are in the first-level cache together: 20, 12 and 6 KiB.  Few rows take the panels of one
+ * group after the other, so that the weights are one stream. */
 enum {
     PANEL_BLOCKS = 8,
     PANEL_GROUPS = 4,

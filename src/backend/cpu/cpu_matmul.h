@@ -1,10 +1,10 @@
 /* cpu_matmul.h - products with weights of any type.
  *
- * Packed weights go through panels of their codes (cpu_pack.h), float weights are multiplied as
- * they are stored, and all others go in place through f32: pieces of weight rows are turned
- * into f32, multiplied with every activation row, and forgotten.  How an element is summed depends
- * on the weight and on the row's own mode alone: not on the panel, the number of activation rows
- * or who computes it. */
+ * Packed weights go through panels of their codes (cpu_pack.h), or straight to the products of a
+ * few exact rows where a kernel can; float weights are multiplied as they are stored; all others go
+ * in place through f32: pieces of weight rows are turned into f32, multiplied with every activation
+ * row, and forgotten.  How an element is summed depends on the weight and on the row's own mode
+ * alone: not on the panel, the number of activation rows or who computes it. */
 #ifndef BACKEND_CPU_CPU_MATMUL_H
 #define BACKEND_CPU_CPU_MATMUL_H
 

@@ -86,11 +86,11 @@ static void wake_parked(cpu_pool *pool) {
 
 static uint32_t run_of(uint64_t claim) { return (uint32_t)(claim >> 32); }
 
-void cpu_phase_open(cpu_phase *phase, uint32_t run, uint32_t units, uint32_t together) {
+void cpu_phase_open(cpu_phase *phase, uint32_t run, uint32_t units, uint32_t parts) {
     /* First nobody can claim, then the counts change, then this run can. */
     atomic_store(&phase->claim, (uint64_t)run << 32 | UINT32_MAX);
     atomic_store(&phase->units, units);
-    atomic_store(&phase->together, together);
+    atomic_store(&phase->parts, parts);
     atomic_store(&phase->done, 0);
     atomic_store(&phase->claim, (uint64_t)run << 32);
 }
@@ -101,7 +101,7 @@ bool cpu_phase_claim(cpu_phase *phase, uint32_t run, cpu_units *out) {
         const uint32_t first = (uint32_t)claim, units = atomic_load(&phase->units);
         if (run_of(claim) != run || first >= units) return false;
         /* these are of another run only if the claim is no longer the one we saw */
-        const uint32_t count = num_min_u32(atomic_load(&phase->together), units - first);
+        const uint32_t count = num_max_u32((units - first) / atomic_load(&phase->parts), 1);
         if (atomic_compare_exchange_weak(&phase->claim, &claim, claim + count)) {
             *out = (cpu_units){first, count};
             return true;

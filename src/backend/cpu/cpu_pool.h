@@ -1,9 +1,10 @@
 /* cpu_pool.h - threads that compute one step together, phase by phase.
  *
  * A run is a list of phases; a phase is a number of independent units that workers claim, one
- * or some at a time.  A phase is over when all its units are done, not when all workers are
- * there: a worker that lost its core holds nobody up unless it is in the middle of a unit,
- * and when it comes back it runs through what is finished, or finds that the run is over.
+ * at a time or a part of those that are left.  A phase is over when all its units are done, not
+ * when all workers are there: a worker that lost its core holds nobody up unless it is in the
+ * middle of what it claimed, and when it comes back it runs through what is finished, or finds
+ * that the run is over.
  * The calling thread is worker 0 and can do everything alone.
  *
  * Waiting spins for microseconds, then parks, so an idle pool costs nothing and a busy one
@@ -25,7 +26,7 @@ typedef struct cpu_pool cpu_pool;
 typedef struct cpu_phase {
     _Alignas(64) _Atomic uint64_t claim;
     _Atomic uint32_t units;
-    _Atomic uint32_t together; /* units to a claim */
+    _Atomic uint32_t parts; /* of the units that are left: one is a claim */
     _Alignas(64) _Atomic uint32_t done;
 } cpu_phase;
 
@@ -36,8 +37,9 @@ uint32_t cpu_pool_threads(const cpu_pool *pool);
 
 /* The number of the run that cpu_pool_run() will start next; phases are opened with it. */
 uint32_t cpu_pool_next_run(const cpu_pool *pool);
-/* Before the run: the phase has so many units, claimed `together` >= 1 at a time. */
-void cpu_phase_open(cpu_phase *phase, uint32_t run, uint32_t units, uint32_t together);
+/* Before the run: the phase has so many units.  A claim takes one of `parts` >= 1 of those that are
+ * left, or a single unit: with UINT32_MAX parts always that. */
+void cpu_phase_open(cpu_phase *phase, uint32_t run, uint32_t units, uint32_t parts);
 
 /* Call work(ctx, run, worker) on every worker.  Returns when the caller's own call does, which
  * must be after it waited for every phase; others may still be on their way out, or even in,

@@ -120,7 +120,7 @@ status pack_set_load(pack_set *s, cpu_pool *pool, const backend_progress *progre
             return error_set(err, ERR_CANCELED, "cpu: stopped while repacking the weights");
         p->m = &s->list[i];
         cpu_phase_open(&p->phase, cpu_pool_next_run(pool),
-                       num_div_up_u32(groups_of(p->m), UNIT_GROUPS), 1);
+                       num_div_up_u32(groups_of(p->m), UNIT_GROUPS), UINT32_MAX);
         cpu_pool_run(pool, pack_units, p);
         done += stored_bytes(p->m->w);
     }

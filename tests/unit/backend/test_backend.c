@@ -112,13 +112,14 @@ TEST(cpu_pool_caller_can_do_everything_alone) {
     CHECK(!cpu_phase_claim(&phase, run - 1, &got)); /* a worker of the run before */
     CHECK(!cpu_phase_wait(pool, &phase, run - 1));
     CHECK(cpu_phase_claim(&phase, run, &got) && got.first == 0 && got.count == 2);
-    CHECK(cpu_phase_claim(&phase, run, &got) && got.first == 2 && got.count == 2);
+    CHECK(cpu_phase_claim(&phase, run, &got) && got.first == 2 && got.count == 1);
+    CHECK(cpu_phase_claim(&phase, run, &got) && got.first == 3 && got.count == 1);
     CHECK(cpu_phase_claim(&phase, run, &got) && got.first == 4 && got.count == 1);
     CHECK(!cpu_phase_claim(&phase, run, &got));
     cpu_phase_done(pool, &phase, 4);
     cpu_phase_done(pool, &phase, 1);
     CHECK(cpu_phase_wait(pool, &phase, run));
-    cpu_phase_open(&phase, run + 1, 0, 1);
+    cpu_phase_open(&phase, run + 1, 0, UINT32_MAX);
     CHECK(!cpu_phase_claim(&phase, run + 1, &got));
     CHECK(cpu_phase_wait(pool, &phase, run + 1));
     cpu_pool_destroy(pool);
