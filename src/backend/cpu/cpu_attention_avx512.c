@@ -9,6 +9,7 @@
 #include "backend/batch.h"
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/cpu_math_avx2.h"
+#include "backend/cpu/cpu_transpose_avx512.h"
 
 enum { WIDE = 16 };
 
@@ -59,33 +60,12 @@ INLINE void store_pair(float *keys, __m512i pairs) {
     _mm512_store_ps(keys + ATTN_LANES, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(odd)));
 }
 
-/* 32 dimensions of 16 positions: a table of 16 x 16 pairs is turned in four rounds, of lanes, of
- * pairs of lanes, of quarters of the register and of its halves. */
+/* 32 dimensions of 16 positions, as a table of pairs. */
 INLINE void turn_32_f16(const uint16_t *k, size_t dim, float *keys) {
-    __m512i a[16], b[16];
-    for (size_t i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(k + i * dim);
-    for (size_t i = 0; i < 16; i += 2) {
-        b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
-        b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
-    }
-    /* a[4g + j]: pair j of each quarter, positions 4g .. 4g + 3 */
-    for (size_t i = 0; i < 16; i += 4) {
-        a[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]);
-        a[i + 1] = _mm512_unpackhi_epi64(b[i], b[i + 2]);
-        a[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]);
-        a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
-    }
-    for (size_t j = 0; j < 4; j++) {
-        const __m512i low01 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x44);
-        const __m512i high01 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xEE);
-        const __m512i low23 = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x44);
-        const __m512i high23 = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0xEE);
-        float *to = keys + 2 * j * ATTN_LANES; /* pair j is dimensions 2j and 2j + 1 */
-        store_pair(to, _mm512_shuffle_i32x4(low01, low23, 0x88));
-        store_pair(to + (size_t)8 * ATTN_LANES, _mm512_shuffle_i32x4(low01, low23, 0xDD));
-        store_pair(to + (size_t)16 * ATTN_LANES, _mm512_shuffle_i32x4(high01, high23, 0x88));
-        store_pair(to + (size_t)24 * ATTN_LANES, _mm512_shuffle_i32x4(high01, high23, 0xDD));
-    }
+    __m512i v[16];
+    for (size_t i = 0; i < 16; i++) v[i] = _mm512_loadu_si512(k + i * dim);
+    transpose(v);
+    for (size_t i = 0; i < 16; i++) store_pair(keys + 2 * i * ATTN_LANES, v[i]);
 }
 
 static void turn_keys(dtype type, const void *rows, uint32_t dim, float *keys) {

@@ -3,6 +3,7 @@
 #ifndef BACKEND_CPU_CPU_ATTENTION_INTERNAL_H
 #define BACKEND_CPU_CPU_ATTENTION_INTERNAL_H
 
+#include "backend/cpu/cpu_fetch.h"
 #include "backend/cpu/cpu_internal.h"
 
 enum { ATTN_TILE_QUERIES = 128 /* at most: its span of keys is then turned almost for free */ };
@@ -51,8 +52,6 @@ void *cpu_attention_kv(const attn_tile *t, kv_part part, uint32_t pos);
 /* The first dim elements of a block's rows in 8 bits, as f32. */
 void cpu_attention_widen(const attn_tile *t, kv_part part, uint32_t pos, uint32_t dim, float *out);
 
-enum { CACHE_LINE_BYTES = 64 };
-
 /* Asks for the block that comes a piece later, if there is one: blocks lie far apart, and nothing
  * else sees them coming.  Not for more at a time: a core waits for about two dozen lines.  (Inline,
  * since gcc takes a function that only asks for one that does nothing, and drops its calls.) */
@@ -61,7 +60,7 @@ static inline __attribute__((always_inline)) void cpu_attention_fetch(const attn
     const size_t bytes = kv_head_bytes(&t->b->in->kv.layout, (int)part);
     if (pos + ATTN_PIECE >= t->end) return;
     const char *block = cpu_attention_kv(t, part, pos + ATTN_PIECE);
-    for (size_t i = 0; i < bytes; i += CACHE_LINE_BYTES) __builtin_prefetch(block + i);
+    for (size_t i = 0; i < bytes; i += CPU_LINE_BYTES) __builtin_prefetch(block + i);
 }
 
 /* Of the positions of a span within its piece that begins at k: counted from there. */

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "backend/cpu/cpu_bf16.h"
+#include "backend/cpu/cpu_transpose_avx512.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -92,33 +93,6 @@ INLINE __m512i pairs_of(dtype type, const char *row) {
     const __m512 low = lanes_of(type, row), high = lanes_of(type, row + 16 * elem_bytes(type));
     const __m512i odd = _mm512_loadu_si512(odds);
     return _mm512_permutex2var_epi16(bf16_high(low), odd, bf16_high(high));
-}
-
-/* Lane j of vector i becomes lane i of vector j. */
-INLINE void transpose(__m512i v[16]) {
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-    }
-    /* lanes 4k + j of rows i .. i + 3 are quarter k of v[i + j] */
-    for (int i = 0; i < 16; i += 4) {
-        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int j = 0; j < 4; j++) {
-        const __m512i a = _mm512_shuffle_i32x4(v[j], v[4 + j], 0x88); /* quarters 0 and 2 */
-        const __m512i b = _mm512_shuffle_i32x4(v[j], v[4 + j], 0xDD); /* 1 and 3 */
-        const __m512i c = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0x88);
-        const __m512i d = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0xDD);
-        t[j] = _mm512_shuffle_i32x4(a, c, 0x88);
-        t[8 + j] = _mm512_shuffle_i32x4(a, c, 0xDD);
-        t[4 + j] = _mm512_shuffle_i32x4(b, d, 0x88);
-        t[12 + j] = _mm512_shuffle_i32x4(b, d, 0xDD);
-    }
-    for (int i = 0; i < 16; i++) v[i] = t[i];
 }
 
 INLINE void panel_of(dtype type, const char *rows, uint32_t count, uint32_t cols, uint16_t *panel) {

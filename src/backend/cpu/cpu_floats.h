@@ -13,6 +13,7 @@
 #ifndef BACKEND_CPU_CPU_FLOATS_H
 #define BACKEND_CPU_CPU_FLOATS_H
 
+#include "backend/cpu/cpu_fetch.h"
 #include "backend/cpu/cpu_kernels.h"
 
 enum {
@@ -22,7 +23,6 @@ enum {
     FLOAT_PANEL = FLOAT_PANEL_ROWS * FLOAT_COLS, /* 16 KB: half of the smallest first cache */
     FLOAT_X_ROWS = 96,                           /* a multiple of every tile */
     FLOAT_RUN_ROWS = 64,                         /* weight rows whose lanes are kept */
-    FLOAT_LINE = 64,                             /* bytes that are fetched at a time */
     FLOAT_AHEAD = 2048,                          /* bytes of a row */
 };
 
@@ -82,7 +82,7 @@ static inline void cpu_floats_fetch(const char *const *w, uint32_t rows, size_t 
     if (s.count == 1) {
         to = at + FLOAT_AHEAD;
         if (to >= row_bytes) to += (rows - 1) * row_bytes;
-    } else if (at / FLOAT_LINE % s.count != s.number) {
+    } else if (at / CPU_LINE_BYTES % s.count != s.number) {
         return;
     }
     for (uint32_t k = 0; k < rows; k++) __builtin_prefetch(w[k] + to);

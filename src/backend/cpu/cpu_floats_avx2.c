@@ -73,7 +73,7 @@ INLINE void steps(tile *t, const float *const *x, const void *const *w, uint32_t
 /* The same with whole weight rows, which come from memory. */
 INLINE void far_steps(tile *t, const float *const *x, const char *const *w, const matmul_args *a,
                       float_share share, size_t elem_bytes, load_fn *load, int n) {
-    const uint32_t line = (uint32_t)(FLOAT_LINE / elem_bytes), whole = a->cols - a->cols % line;
+    const uint32_t line = (uint32_t)(CPU_LINE_BYTES / elem_bytes), whole = a->cols - a->cols % line;
     const void *rest[W];
     const float *x_rest[X];
     for (uint32_t c = 0; c < whole; c += line) {
