@@ -139,7 +139,7 @@ typedef struct model_tensor {
     dtype type;
     uint32_t rows;
     uint32_t cols;
-    const void *data; /* borrowed from the file, or f32 owned by the model */
+    const void *data; /* a matrix: borrowed from the file; f32 vectors: the model's own */
     uint64_t bytes;
     uint32_t row0; /* it is rows row0 .. of the tensor `name` (fused q, k and v; gate and up) */
     const packed_matrix *packed;      /* instead of data (tensor/packed.h), or NULL */

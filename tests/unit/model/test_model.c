@@ -88,6 +88,22 @@ TEST(model_vectors_are_f32_whatever_the_file_stores) {
     close_built(m, bytes);
 }
 
+static bool is_within(str file, const void *p) { return (uintptr_t)p - (uintptr_t)file.p < file.n; }
+
+/* Every step reads them: they must not leave memory with the weights they lie between. */
+TEST(model_vectors_are_no_part_of_the_file) {
+    build b;
+    str bytes;
+    build_good(&b, NULL);
+    add_tensor(&b, "blk.0.attn_q.bias", DTYPE_F32, 0, BUILD_EMBD);
+    model *m = open_built(&b, &bytes);
+    CHECK(is_within(bytes, m->token_embd.data) && is_within(bytes, m->layers[0].q.w.data));
+    CHECK(!is_within(bytes, m->output_norm.gain.data));
+    CHECK(!is_within(bytes, m->layers[0].attn_norm.gain.data));
+    CHECK(!is_within(bytes, m->layers[0].q.bias.data));
+    close_built(m, bytes);
+}
+
 TEST(model_chat_template_is_shown_as_it_is) {
     build b;
     str bytes;
