@@ -178,18 +178,24 @@ CK_DEV bool is_last_block(const k_attention_args &a, uint32_t slot, uint32_t blo
     return is_last[0] != 0;
 }
 
+/* The lane's element of 32 neighbours of a result: of Q4 turned back, as values are. */
+template <ck_kv_type TYPE> CK_DEV float turned_back(float x) {
+    return TYPE == CK_KV_Q4 ? kv_turned(x) : x;
+}
+
 /* The result, as f32 and in 8 bits, of which a warp makes 32 at a time. */
+template <ck_kv_type TYPE>
 CK_DEV void write_result(const k_attention_args &a, const query &r, const float *result) {
     const uint32_t row = padded(a.kv.value_dim);
     ck_sync();
     for (uint32_t h = 0; h < r.heads; h++) {
         const uint64_t to = ((uint64_t)r.row * a.heads + r.head + h) * a.kv.value_dim;
         for (uint32_t c = ck_tid; c < a.kv.value_dim && a.out != 0; c += THREADS)
-            ck_st((float *)a.out + to + c, result[h * row + c]);
+            ck_st((float *)a.out + to + c, turned_back<TYPE>(result[h * row + c]));
 #pragma unroll 1
         for (uint32_t c = ck_warp() * 32; c < a.kv.value_dim && a.codes != 0; c += THREADS)
-            quantize_store(result[h * row + c + ck_lane()], (int8_t *)a.codes + to + c,
-                           (ck_sums *)a.sums + (to + c) / 32);
+            quantize_store(turned_back<TYPE>(result[h * row + c + ck_lane()]),
+                           (int8_t *)a.codes + to + c, (ck_sums *)a.sums + (to + c) / 32);
     }
 }
 
@@ -278,14 +284,16 @@ CK_DEV block_memory memory_of(const ck_kv &kv, float *rows, fixed_memory *fixed)
             fixed->factors, fixed->warps, fixed->splits,  fixed->so_far,  &fixed->is_last};
 }
 
-template <uint32_t HEADS>
+/* Of Q4 turned, as keys are: a warp has 32 neighbours, since rows are whole panels. */
+template <ck_kv_type TYPE, uint32_t HEADS>
 CK_DEV void load_queries(const k_attention_args &a, const query &r, float *q) {
     const uint32_t row = q_row(a.kv), dim = a.kv.key_dim;
     const float *from = (const float *)a.q + ((uint64_t)r.row * a.heads + r.head) * dim;
 #pragma unroll 4
     for (uint32_t i = ck_tid; i < HEADS * row; i += THREADS) {
         const uint32_t h = i / row, c = i % row;
-        q[h * row + place_of(c)] = h < r.heads && c < dim ? ck_ld(from + h * dim + c) : 0;
+        const float x = h < r.heads && c < dim ? ck_ld(from + h * dim + c) : 0;
+        q[h * row + place_of(c)] = TYPE == CK_KV_Q4 ? kv_turned(x) : x;
     }
 }
 
@@ -318,7 +326,7 @@ CK_DEV void attend(const k_attention_args &a, float *rows, fixed_memory *fixed) 
     ck_sync();
     const work &w = fixed->todo;
     const block_memory m = memory_of<HEADS>(a.kv, rows, fixed);
-    load_queries<HEADS>(a, w.r, m.q);
+    load_queries<TYPE, HEADS>(a, w.r, m.q);
     load_slopes(a, w.r, m.slopes);
     ck_sync();
     take_splits<TYPE, ALIGNED, HEADS>(a, w, m);
@@ -326,7 +334,7 @@ CK_DEV void attend(const k_attention_args &a, float *rows, fixed_memory *fixed) 
         if (!is_last_block(a, w.of.slot, ck_min_u(w.of.step, w.c.count), m.is_last)) return;
         fold_parts(a, w.r, m, w.of.slot, w.c.count);
     }
-    write_result(a, w.r, m.row);
+    write_result<TYPE>(a, w.r, m.row);
 }
 
 /* blocks: of an SM, as many as there are registers for. */
@@ -351,3 +359,7 @@ ATTENTION_KERNEL(q8_n1, CK_KV_Q8, true, 1, 4)
 ATTENTION_KERNEL(q8_n2, CK_KV_Q8, true, 2, 4)
 ATTENTION_KERNEL(q8_n4, CK_KV_Q8, true, 4, 4)
 ATTENTION_KERNEL(q8_n8, CK_KV_Q8, true, 8, 2)
+ATTENTION_KERNEL(q4_n1, CK_KV_Q4, true, 1, 4)
+ATTENTION_KERNEL(q4_n2, CK_KV_Q4, true, 2, 4)
+ATTENTION_KERNEL(q4_n4, CK_KV_Q4, true, 4, 4)
+ATTENTION_KERNEL(q4_n8, CK_KV_Q4, true, 8, 2)

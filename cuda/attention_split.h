@@ -63,11 +63,22 @@ CK_DEV void load_unit(const kv_row &row, uint32_t first, uint32_t dim, bool is_w
         if (is_wanted) {
             codes = N == 8 ? ck_ld((const uint64_t *)(row.at + first))
                            : ck_ld((const uint32_t *)(row.at + first));
-            scale = ck_ld((const uint16_t *)row.scales + first / CK_KV_Q8_GROUP);
+            scale = ck_ld((const uint16_t *)row.scales + first / CK_KV_GROUP);
         }
 #pragma unroll
         for (uint32_t e = 0; e < N; e++)
             x[e] = ck_h2f(scale) * (float)(int8_t)(uint8_t)(codes >> 8 * e);
+    } else if (TYPE == CK_KV_Q4) {
+        uint32_t codes = 0;
+        uint16_t scale = 0;
+        if (is_wanted) {
+            codes = N == 8 ? ck_ld((const uint32_t *)(row.at + first / 2))
+                           : ck_ld((const uint16_t *)(row.at + first / 2));
+            scale = ck_ld((const uint16_t *)row.scales + first / CK_KV_GROUP);
+        }
+#pragma unroll
+        for (uint32_t e = 0; e < N; e++)
+            x[e] = ck_h2f(scale) * (float)((int)(codes >> 4 * e & 15) - 8);
     } else if (ALIGNED && TYPE == CK_KV_F16 && N == 8) {
         ck_u4 u = {0, 0, 0, 0};
         if (is_wanted) u = ck_ld16((const uint16_t *)row.at + first);

@@ -3,36 +3,48 @@
 #ifndef CUDA_KV_H
 #define CUDA_KV_H
 #include "quantize.h"
+#include "tensor/formula.h"
 
 /* --- rows of tokens -------------------- */
 
-/* Of a head with so many elements; of Q8 with its scales, which lie behind all rows' codes. */
+CK_DEV bool kv_has_codes(ck_kv_type type) { return type == CK_KV_Q8 || type == CK_KV_Q4; }
+
+/* Numbers or codes of so many elements. */
+CK_DEV uint64_t kv_bytes_of(ck_kv_type type, uint64_t elems) {
+    if (type == CK_KV_Q4) return elems / 2;
+    return elems * (type == CK_KV_Q8 ? 1 : type == CK_KV_F16 ? 2 : 4);
+}
+
+/* Of a head with so many elements; of codes with their scales, which lie behind those of all rows.
+ */
 CK_DEV uint64_t kv_row_bytes(const ck_kv &kv, uint32_t dim) {
-    if (kv.type == CK_KV_Q8) return dim + (uint64_t)dim / CK_KV_Q8_GROUP * 2;
-    return (uint64_t)dim * (kv.type == CK_KV_F16 ? 2 : 4);
+    const ck_kv_type type = (ck_kv_type)kv.type;
+    return kv_bytes_of(type, dim) + (kv_has_codes(type) ? dim / CK_KV_GROUP * 2 : 0);
 }
 /* With v_in_k a value is the beginning of its key's row. */
 CK_DEV uint32_t kv_value_elems(const ck_kv &kv) { return kv.v_in_k ? kv.key_dim : kv.value_dim; }
 
 typedef struct kv_row {
     uint64_t at;     /* numbers, or codes */
-    uint64_t scales; /* f16, of Q8 */
+    uint64_t scales; /* f16, of codes */
 } kv_row;
 
 /* Row t of a head whose rows have so many elements. */
 template <ck_kv_type TYPE> CK_DEV kv_row kv_row_of(uint64_t head, uint32_t dim, uint32_t t) {
-    if (TYPE != CK_KV_Q8) return {head + (uint64_t)t * dim * (TYPE == CK_KV_F16 ? 2 : 4), 0};
-    const uint64_t scales = head + (uint64_t)dim * CK_KV_BLOCK_TOKENS;
-    return {head + (uint64_t)t * dim, scales + (uint64_t)t * (dim / CK_KV_Q8_GROUP) * 2};
+    const uint64_t at = head + kv_bytes_of(TYPE, (uint64_t)t * dim);
+    if (!kv_has_codes(TYPE)) return {at, 0};
+    const uint64_t scales = head + kv_bytes_of(TYPE, (uint64_t)dim * CK_KV_BLOCK_TOKENS);
+    return {at, scales + (uint64_t)t * (dim / CK_KV_GROUP) * 2};
 }
 /* So many rows behind this one. */
 template <ck_kv_type TYPE>
 CK_DEV kv_row kv_row_after(const kv_row &row, uint32_t dim, uint32_t rows) {
-    if (TYPE != CK_KV_Q8) return {row.at + rows * dim * (TYPE == CK_KV_F16 ? 2 : 4), 0};
-    return {row.at + rows * dim, row.scales + rows * (dim / CK_KV_Q8_GROUP) * 2};
+    const uint64_t at = row.at + kv_bytes_of(TYPE, rows * dim);
+    return {at, kv_has_codes(TYPE) ? row.scales + rows * (dim / CK_KV_GROUP) * 2 : 0};
 }
 CK_DEV kv_row kv_row_at(const ck_kv &kv, uint64_t head, uint32_t dim, uint32_t t) {
     if (kv.type == CK_KV_Q8) return kv_row_of<CK_KV_Q8>(head, dim, t);
+    if (kv.type == CK_KV_Q4) return kv_row_of<CK_KV_Q4>(head, dim, t);
     return kv.type == CK_KV_F16 ? kv_row_of<CK_KV_F16>(head, dim, t)
                                 : kv_row_of<CK_KV_F32>(head, dim, t);
 }
@@ -80,7 +92,37 @@ CK_DEV void kv_put_q8(const kv_row &row, uint32_t first, float x) {
     if (code < -127) code = -127;
     ck_st((int8_t *)row.at + first + ck_lane(), (int8_t)code);
     if (ck_lane() == 0)
-        ck_st((uint16_t *)row.scales + first / CK_KV_Q8_GROUP, (uint16_t)(ok ? half : 0x7e00));
+        ck_st((uint16_t *)row.scales + first / CK_KV_GROUP, (uint16_t)(ok ? half : 0x7e00));
+}
+
+/* The lane's element of 32, turned as turn_group() of backend/kv_q4.c does. */
+CK_DEV float kv_turned(float x) {
+#pragma unroll
+    for (uint32_t apart = 1; apart < 32; apart *= 2) {
+        const float other = ck_shfl_xor_f(x, apart);
+        x = (ck_lane() & apart) != 0 ? other - x : x + other;
+    }
+    return ck_mul(x, FORMULA_TURN_32);
+}
+
+/* kv_put_q8 of 4 bits; as put_group() there. */
+CK_DEV void kv_put_q4(const kv_row &row, uint32_t first, float x) {
+    x = kv_turned(x);
+    const float magnitude = x < 0.0f ? -x : x;
+    const bool finite = ck_ballot(!(magnitude <= 3.402823466e38f)) == 0;
+    const float high = ck_warp_max(finite && x > 0.0f ? x : 0.0f);
+    const float low = ck_warp_max(finite && x < 0.0f ? -x : 0.0f);
+    const uint16_t half = ck_f2h((high > low ? high : -low) / -8.0f);
+    const float scale = ck_h2f(half);
+    const bool ok = finite && scale <= 65504.0f && scale >= -65504.0f;
+    int code = ok && scale != 0.0f ? quantize_code(x, 1.0f / scale) : 0;
+    if (code > 7) code = 7;
+    if (code < -8) code = -8;
+    const uint32_t mine = (uint32_t)(code + 8), next = ck_shfl_xor(mine, 1);
+    if (ck_lane() % 2 == 0)
+        ck_st((uint8_t *)row.at + (first + ck_lane()) / 2, (uint8_t)(mine | next << 4));
+    if (ck_lane() == 0)
+        ck_st((uint16_t *)row.scales + first / CK_KV_GROUP, (uint16_t)(ok ? half : 0x7e00));
 }
 
 /* `count` elements to a row from its element `first` on, by a block: a warp takes 32 neighbours at
@@ -93,6 +135,8 @@ CK_DEV void kv_put(const ck_kv &kv, const kv_row &row, uint32_t first, uint32_t 
         const float v = c < count ? elements::at(x, c) : 0.0f;
         if (kv.type == CK_KV_Q8)
             kv_put_q8(row, first + base, v);
+        else if (kv.type == CK_KV_Q4)
+            kv_put_q4(row, first + base, v);
         else if (c < count && kv.type == CK_KV_F16)
             ck_st((uint16_t *)row.at + first + c, ck_f2h(v));
         else if (c < count)

@@ -65,7 +65,7 @@ typedef enum config_numerics {
     CONFIG_NUMERICS_EXACT,
     CONFIG_NUMERICS_FAST
 } config_numerics;
-typedef enum config_kv { CONFIG_KV_F16, CONFIG_KV_F32, CONFIG_KV_Q8_0 } config_kv;
+typedef enum config_kv { CONFIG_KV_F16, CONFIG_KV_F32, CONFIG_KV_Q8_0, CONFIG_KV_Q4_0 } config_kv;
 typedef enum config_pooling {
     CONFIG_POOLING_AUTO,
     CONFIG_POOLING_NONE,

@@ -72,8 +72,10 @@ static bool may_lower_kv(const config *c) {
 }
 
 status stack_engine_options(const config *c, engine_options *out, error *err) {
-    static const dtype kv_types[] = {
-        [CONFIG_KV_F16] = DTYPE_F16, [CONFIG_KV_F32] = DTYPE_F32, [CONFIG_KV_Q8_0] = DTYPE_Q8_0};
+    static const dtype kv_types[] = {[CONFIG_KV_F16] = DTYPE_F16,
+                                     [CONFIG_KV_F32] = DTYPE_F32,
+                                     [CONFIG_KV_Q8_0] = DTYPE_Q8_0,
+                                     [CONFIG_KV_Q4_0] = DTYPE_Q4_0};
     static const cpu_isa isas[] = {CPU_ISA_AUTO,   CPU_ISA_SCALAR, CPU_ISA_AVX2,
                                    CPU_ISA_AVX512, CPU_ISA_AMX,    CPU_ISA_NEON};
     device_choice device;

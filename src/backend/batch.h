@@ -13,7 +13,7 @@
 #include "tensor/dtype.h"
 #include "tensor/sample.h"
 
-enum { KV_BLOCK_TOKENS = 16, KV_Q8_GROUP = 32 };
+enum { KV_BLOCK_TOKENS = 16, KV_GROUP = 32 };
 
 /* One KV group: layers of equal geometry and type.  A block is KV_BLOCK_TOKENS tokens of
  * all its layers, contiguous:
@@ -24,7 +24,7 @@ enum { KV_BLOCK_TOKENS = 16, KV_Q8_GROUP = 32 };
  * v_in_k: no V is stored; V is the first value_dim elements of each K row (the latent of
  * multi-head latent attention, DeepSeek-AI 2024). */
 typedef struct kv_layout {
-    dtype type; /* F32, F16, or Q8_0 (kv_q8.h) where kv_layout_has_q8() */
+    dtype type; /* F32, F16; where kv_layout_has_groups() Q8_0 (kv_q8.h) or Q4_0 (kv_q4.h) */
     uint32_t layers;
     uint32_t kv_heads;
     uint32_t key_dim;
@@ -39,16 +39,21 @@ static inline uint32_t kv_row_elems(const kv_layout *l, int part) {
 /* Of one token's row of a head. */
 static inline size_t kv_row_bytes(const kv_layout *l, int part) {
     const size_t elems = kv_row_elems(l, part);
-    if (l->type == DTYPE_Q8_0) return elems + elems / KV_Q8_GROUP * 2;
+    if (l->type == DTYPE_Q8_0) return elems + elems / KV_GROUP * 2;
+    if (l->type == DTYPE_Q4_0) return elems / 2 + elems / KV_GROUP * 2;
     return elems * (l->type == DTYPE_F16 ? 2 : 4);
 }
 /* Of one head of K (part 0) or V (part 1) in one block. */
 static inline size_t kv_head_bytes(const kv_layout *l, int part) {
     return kv_row_bytes(l, part) * KV_BLOCK_TOKENS;
 }
+/* Of a type that stores codes, groups of KV_GROUP elements with a scale each. */
+static inline bool kv_type_has_codes(dtype type) {
+    return type == DTYPE_Q8_0 || type == DTYPE_Q4_0;
+}
 /* Are all that is written at once whole groups? */
-static inline bool kv_layout_has_q8(const kv_layout *l) {
-    return l->key_dim % KV_Q8_GROUP == 0 && l->value_dim % KV_Q8_GROUP == 0;
+static inline bool kv_layout_has_groups(const kv_layout *l) {
+    return l->key_dim % KV_GROUP == 0 && l->value_dim % KV_GROUP == 0;
 }
 static inline size_t kv_layer_bytes(const kv_layout *l) {
     size_t v = l->v_in_k ? 0 : kv_head_bytes(l, 1);

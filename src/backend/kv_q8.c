@@ -20,7 +20,7 @@ static int8_t code_of(float x, float inverse) {
 static void put_group(int8_t *codes, uint16_t *scale, const float *x) {
     float amax = 0;
     bool finite = true;
-    for (int i = 0; i < KV_Q8_GROUP; i++) {
+    for (int i = 0; i < KV_GROUP; i++) {
         amax = fmaxf(amax, fabsf(x[i]));
         finite &= isfinite(x[i]) != 0;
     }
@@ -28,11 +28,11 @@ static void put_group(int8_t *codes, uint16_t *scale, const float *x) {
     const float s = convert_f16_to_f32(*scale);
     if (!finite || isinf(s)) *scale = F16_NAN;
     const float inverse = finite && !isinf(s) && s > 0 ? 1.0f / s : 0;
-    for (int i = 0; i < KV_Q8_GROUP; i++) codes[i] = code_of(x[i], inverse);
+    for (int i = 0; i < KV_GROUP; i++) codes[i] = code_of(x[i], inverse);
 }
 
 void kv_q8_put(kv_q8_row row, uint32_t first, const float *x, uint32_t n) {
-    DASSERT(first % KV_Q8_GROUP == 0 && n % KV_Q8_GROUP == 0);
-    for (uint32_t i = 0; i < n; i += KV_Q8_GROUP)
-        put_group(row.codes + first + i, row.scales + (first + i) / KV_Q8_GROUP, x + i);
+    DASSERT(first % KV_GROUP == 0 && n % KV_GROUP == 0);
+    for (uint32_t i = 0; i < n; i += KV_GROUP)
+        put_group(row.codes + first + i, row.scales + (first + i) / KV_GROUP, x + i);
 }

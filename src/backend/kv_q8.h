@@ -26,7 +26,7 @@ static inline kv_q8_row kv_q8_row_at(const kv_layout *l, void *head, int part, u
     const size_t dim = kv_row_elems(l, part);
     int8_t *codes = head;
     uint16_t *scales = (uint16_t *)(void *)(codes + dim * KV_BLOCK_TOKENS);
-    return (kv_q8_row){codes + dim * t, scales + dim / KV_Q8_GROUP * t};
+    return (kv_q8_row){codes + dim * t, scales + dim / KV_GROUP * t};
 }
 
 /* Elements first .. first + n - 1, both whole groups. */

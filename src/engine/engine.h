@@ -20,7 +20,7 @@ typedef struct engine_options {
     uint32_t threads;
     cpu_isa isa_cap;
     bool fast;                 /* numerics of prompts (backend.h), unless all weights are F32 */
-    dtype kv_type;             /* F32, F16 or Q8_0 */
+    dtype kv_type;             /* F32, F16, Q8_0 or Q4_0 */
     bool kv_may_be_q8;         /* Q8_0 when memory is short */
     uint32_t ctx_max;          /* tokens per sequence; 0: what the model was trained for */
     uint32_t ctx_min;          /* of ctx_max 0: as few when memory is short; 0: never fewer */

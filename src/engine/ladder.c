@@ -75,21 +75,23 @@ static void set_layers(const model *m, engine_options *opt, uint32_t layers) {
     opt->device_layers = layers;
 }
 
-enum { Q8_BITS = 8 };
+enum { Q8_BITS = 8, Q4_BITS = 4 };
 
 static uint32_t kv_top(const model *m, const engine_options *opt) {
     (void)m;
+    if (opt->kv_type == DTYPE_Q4_0) return Q4_BITS;
     return opt->kv_type == DTYPE_Q8_0 ? Q8_BITS : opt->kv_type == DTYPE_F16 ? 16 : 32;
 }
 
 static uint32_t kv_end(const model *m, const engine_options *opt) {
     const bool keeps = m->hparams.is_encoder || plan_kv_layout(m, opt->kv_type).layers == 0;
-    return opt->kv_may_be_q8 && !keeps && plan_has_kv_q8(m) ? Q8_BITS : kv_top(m, opt);
+    const bool can = opt->kv_may_be_q8 && !keeps && plan_has_kv_groups(m);
+    return can ? num_min_u32(kv_top(m, opt), Q8_BITS) : kv_top(m, opt);
 }
 
 static void set_kv(const model *m, engine_options *opt, uint32_t bits) {
     (void)m;
-    opt->kv_type = bits == Q8_BITS ? DTYPE_Q8_0 : DTYPE_F16;
+    opt->kv_type = bits == Q4_BITS ? DTYPE_Q4_0 : bits == Q8_BITS ? DTYPE_Q8_0 : DTYPE_F16;
 }
 
 typedef enum rung_id { RUNG_ROWS, RUNG_CTX, RUNG_KV, RUNG_LAYERS, RUNG_COUNT } rung_id;

@@ -35,18 +35,18 @@ kv_layout plan_kv_layout(const model *m, dtype kv_type) {
     return (kv_layout){.type = kv_type};
 }
 
-bool plan_has_kv_q8(const model *m) {
+bool plan_has_kv_groups(const model *m) {
     const kv_layout layout = plan_kv_layout(m, DTYPE_Q8_0);
-    return kv_layout_has_q8(&layout);
+    return kv_layout_has_groups(&layout);
 }
 
 static status check_kv_type(const model *m, const engine_options *opt, error *err) {
     const kv_layout l = plan_kv_layout(m, opt->kv_type);
-    if (opt->kv_type != DTYPE_Q8_0 || plan_has_kv_q8(m)) return OK;
+    if (!kv_type_has_codes(opt->kv_type) || plan_has_kv_groups(m)) return OK;
     return error_set(err, ERR_UNSUPPORTED,
-                     "kv: a cache of Q8_0 wants heads of a multiple of %d elements, keys have %u "
+                     "kv: a cache of %s wants heads of a multiple of %d elements, keys have %u "
                      "and values %u: take f16",
-                     KV_Q8_GROUP, l.key_dim, l.value_dim);
+                     dtype_name(opt->kv_type), KV_GROUP, l.key_dim, l.value_dim);
 }
 
 static status plan_context(const model *m, const engine_options *opt, mem_plan *plan, error *err) {

@@ -5,6 +5,9 @@
 #ifndef TENSOR_FORMULA_H
 #define TENSOR_FORMULA_H
 
+/* 1 / sqrt(32): what makes a Walsh-Hadamard matrix of order 32 orthogonal (backend/kv_q4.h). */
+#define FORMULA_TURN_32 0.17677669f
+
 /* How a row is brought to one scale. */
 typedef enum norm_kind {
     NORM_RMS,   /* x / sqrt(mean(x^2) + eps)                     (Zhang & Sennrich 2019) */

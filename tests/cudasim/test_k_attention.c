@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/cuda/cuda_attention.h"
+#include "backend/kv_q4.h"
 #include "backend/kv_q8.h"
 #include "base/num.h"
 #include "cudasim/oracle.h"
@@ -44,6 +45,7 @@ static kv_view view_of(const cache *c) {
 
 static ck_kv_type type_of(dtype type) {
     if (type == DTYPE_Q8_0) return CK_KV_Q8;
+    if (type == DTYPE_Q4_0) return CK_KV_Q4;
     return type == DTYPE_F16 ? CK_KV_F16 : CK_KV_F32;
 }
 
@@ -72,7 +74,9 @@ static void fill_seat(const cache *c, uint32_t seat, uint32_t tokens) {
             rig_fill(x, n, 1);
             if (c->layout.type == DTYPE_Q8_0)
                 kv_q8_put(kv_q8_row_at(&c->layout, head, (int)part, t % KV_BLOCK_TOKENS), 0, x, n);
-            for (uint32_t e = 0; c->layout.type != DTYPE_Q8_0 && e < n; e++) {
+            if (c->layout.type == DTYPE_Q4_0)
+                kv_q4_put(kv_q4_row_at(&c->layout, head, (int)part, t % KV_BLOCK_TOKENS), 0, x, n);
+            for (uint32_t e = 0; !kv_type_has_codes(c->layout.type) && e < n; e++) {
                 size_t at = (size_t)(t % KV_BLOCK_TOKENS) * n + e;
                 if (c->layout.type == DTYPE_F16)
                     ((uint16_t *)head)[at] = convert_f32_to_f16(x[e]);
@@ -127,6 +131,10 @@ TEST(k_kv_write_stores_rows_where_the_tables_say) {
         {{.type = DTYPE_F32, .kv_heads = 1, .key_dim = 48, .value_dim = 40, .v_in_k = true}, 40, 8},
         {{.type = DTYPE_Q8_0, .kv_heads = 2, .key_dim = 32, .value_dim = 160}, 32, 160},
         {{.type = DTYPE_Q8_0, .kv_heads = 1, .key_dim = 96, .value_dim = 64, .v_in_k = true},
+         64,
+         32},
+        {{.type = DTYPE_Q4_0, .kv_heads = 2, .key_dim = 32, .value_dim = 160}, 32, 160},
+        {{.type = DTYPE_Q4_0, .kv_heads = 1, .key_dim = 96, .value_dim = 64, .v_in_k = true},
          64,
          32},
     };
@@ -255,6 +263,12 @@ TEST(k_rope_write_is_both_turns_and_the_write) {
          9,
          130,
          false,
+         false},
+        {{.type = DTYPE_Q4_0, .kv_heads = 1, .key_dim = 96, .value_dim = 64},
+         2,
+         3,
+         90,
+         true,
          false},
         {{.type = DTYPE_F32, .kv_heads = 2, .key_dim = 260, .value_dim = 2},
          0,
@@ -420,6 +434,10 @@ TEST(k_attention_of_heads_of_any_shape) {
         {.layout = LAYOUT(Q8_0, 2, 32, 32, false), .heads = 4},
         {.layout = LAYOUT(Q8_0, 1, 128, 128, false), .heads = 2},
         {.layout = LAYOUT(Q8_0, 1, 96, 288, false), .heads = 1},
+        {.layout = LAYOUT(Q4_0, 2, 32, 32, false), .heads = 4},
+        {.layout = LAYOUT(Q4_0, 1, 128, 128, false), .heads = 2},
+        {.layout = LAYOUT(Q4_0, 1, 96, 288, false), .heads = 1},
+        {.layout = LAYOUT(Q4_0, 1, 64, 96, false), .heads = 7},
         {.layout = LAYOUT(F16, 1, 96, 80, false), .heads = 3},
         {.layout = LAYOUT(F32, 2, 16, 24, false), .heads = 10},
         {.layout = LAYOUT(Q8_0, 1, 64, 96, false), .heads = 6},
@@ -443,6 +461,7 @@ TEST(k_attention_of_latent_heads_and_of_the_widest) {
         {.layout = LAYOUT(F16, 1, 576, 512, true), .heads = 2},
         {.layout = LAYOUT(F32, 1, 40, 33, true), .heads = 2},
         {.layout = LAYOUT(Q8_0, 1, 576, 512, true), .heads = 2},
+        {.layout = LAYOUT(Q4_0, 1, 576, 512, true), .heads = 2},
         {.layout = LAYOUT(F16, 1, 1024, 1024, false), .heads = 1},
         {.layout = LAYOUT(F32, 1, 1023, 1021, false), .heads = 1},
     };
@@ -461,6 +480,7 @@ TEST(k_attention_with_windows_caps_sinks_and_slopes) {
         {.layout = LAYOUT(F32, 2, 32, 24, false), .heads = 4, .window = 138, .slopes = true},
         {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2, .softcap = 2.5f},
         {.layout = LAYOUT(Q8_0, 1, 32, 32, false), .heads = 2, .window = 20, .sinks = true},
+        {.layout = LAYOUT(Q4_0, 1, 32, 32, false), .heads = 2, .window = 20, .sinks = true},
         {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2, .sinks = true, .slopes = true},
         {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2, .whole = true, .slopes = true},
         {.layout = LAYOUT(F32, 1, 30, 32, false), .heads = 1, .whole = true, .window = 5},
@@ -480,6 +500,7 @@ TEST(k_attention_writes_the_codes_of_what_it_makes) {
         {.layout = LAYOUT(F32, 1, 33, 32, false), .heads = 3, .window = 20},
         {.layout = LAYOUT(F16, 2, 80, 96, false), .heads = 2},
         {.layout = LAYOUT(Q8_0, 1, 64, 96, false), .heads = 2},
+        {.layout = LAYOUT(Q4_0, 1, 64, 96, false), .heads = 2},
         {.layout = LAYOUT(F16, 1, 128, 128, false), .heads = 1, .sinks = true},
         {.layout = LAYOUT(F32, 1, 8, 160, false), .heads = 2},
         {.layout = LAYOUT(F16, 1, 16, 288, false), .heads = 1},
@@ -543,6 +564,7 @@ TEST(k_attention_gives_the_same_bits_however_many_blocks_share_a_row) {
         {.layout = LAYOUT(F16, 2, 24, 40, false), .heads = 6, .sinks = true},
         {.layout = LAYOUT(F32, 1, 16, 264, false), .heads = 2, .window = 700},
         {.layout = LAYOUT(Q8_0, 1, 32, 32, false), .heads = 11},
+        {.layout = LAYOUT(Q4_0, 1, 32, 32, false), .heads = 5},
     };
     static const uint32_t blocks[] = {1, 2, 7};
     static const uint32_t none[CK_SPLIT_ROWS_MAX * 16];

@@ -195,8 +195,10 @@ typedef struct cache {
 
 /* Two blocks for one sequence, in the wrong order. */
 static cache make_cache(ck_kv_type type) {
-    const uint32_t row_bytes[] = {
-        [CK_KV_F32] = HEAD * 4, [CK_KV_F16] = HEAD * 2, [CK_KV_Q8] = HEAD + 2};
+    const uint32_t row_bytes[] = {[CK_KV_F32] = HEAD * 4,
+                                  [CK_KV_F16] = HEAD * 2,
+                                  [CK_KV_Q8] = HEAD + 2,
+                                  [CK_KV_Q4] = HEAD / 2 + 2};
     const size_t block = (size_t)2 * KV_HEADS * CK_KV_BLOCK_TOKENS * row_bytes[type];
     cache c = {.blocks = rig_buffer(2 * block), .bytes = 2 * block};
     static const uint32_t table[] = {1, 0};

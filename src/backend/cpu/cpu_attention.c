@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu_attention_internal.h"
+#include "backend/kv_q4.h"
 #include "backend/kv_q8.h"
 #include "base/assert.h"
 
@@ -126,12 +127,16 @@ static span seen_by(const attn_tile *t, uint32_t query) {
     return (span){begin, (uint32_t)num_min_u64(end, (uint64_t)i + a->window)};
 }
 
+/* Keys and values of 4 bits are stored turned: so queries are, and sums are turned back. */
+static bool is_turned(const attn_tile *t) { return t->b->in->kv.layout.type == DTYPE_Q4_0; }
+
 static void begin_query(attn_tile *t, uint32_t i) {
     const op_attention *a = &t->o->attn;
     const uint32_t head = head_of(t, i);
     const float *x = value_row(t->b, t->o->in[0], row_of(t, i)) + (size_t)head * a->key_dim;
     float *q = t->bf16 ? t->q : t->q + (size_t)i * a->key_dim;
     t->b->k->act(&(op_act){.kind = ACT_SCALE, .a = a->scale}, x, NULL, q, a->key_dim);
+    if (is_turned(t)) kv_q4_turn(q, a->key_dim);
     const float sink = a->sinks != NULL ? a->sinks[head] : -INFINITY;
     t->seen[i] = seen_by(t, i);
     t->states[i] = (attn_state){.max = sink, .sum = sink > -INFINITY ? 1 : 0};
@@ -145,6 +150,7 @@ static void end_query(const attn_tile *t, uint32_t i) {
     const op_act divide = {.kind = ACT_SCALE,
                            .a = 1.0f / (t->bf16 ? sums[t->v_cols] : t->states[i].sum)};
     t->b->k->act(&divide, sums, NULL, y, a->value_dim);
+    if (is_turned(t)) kv_q4_turn(y, a->value_dim);
 }
 
 /* --- a span -------------------- */
@@ -155,27 +161,32 @@ void *cpu_attention_kv(const attn_tile *t, kv_part part, uint32_t pos) {
     return kv_at(&in->kv, t->run->seat, pos / KV_BLOCK_TOKENS, t->o->layer, part, t->kv_head);
 }
 
-/* The first dim elements of a block's rows in 8 bits, as f32. */
+/* The first dim elements of a block's rows that are codes, as f32. */
 void cpu_attention_widen(const attn_tile *t, kv_part part, uint32_t pos, uint32_t dim, float *out) {
     const kv_layout *l = &t->b->in->kv.layout;
     void *head = cpu_attention_kv(t, part, pos);
     for (uint32_t i = 0; i < KV_BLOCK_TOKENS; i++, out += dim) {
-        const kv_q8_row row = kv_q8_row_at(l, head, (int)part, i);
-        t->b->k->widen_q8(row.codes, row.scales, dim, out);
+        if (l->type == DTYPE_Q8_0) {
+            const kv_q8_row row = kv_q8_row_at(l, head, (int)part, i);
+            t->b->k->widen_q8(row.codes, row.scales, dim, out);
+        } else {
+            const kv_q4_row row = kv_q4_row_at(l, head, (int)part, i);
+            t->b->k->widen_q4(row.codes, row.scales, dim, out);
+        }
     }
 }
 
 static void load_block_keys(const attn_tile *t, uint32_t pos, float *keys) {
     const kv_layout *l = &t->b->in->kv.layout;
-    const bool q8 = l->type == DTYPE_Q8_0;
-    if (q8) cpu_attention_widen(t, KV_K, pos, l->key_dim, t->block);
-    t->b->k->turn_keys(q8 ? DTYPE_F32 : l->type, q8 ? t->block : cpu_attention_kv(t, KV_K, pos),
-                       l->key_dim, keys);
+    const bool codes = kv_type_has_codes(l->type);
+    if (codes) cpu_attention_widen(t, KV_K, pos, l->key_dim, t->block);
+    t->b->k->turn_keys(codes ? DTYPE_F32 : l->type,
+                       codes ? t->block : cpu_attention_kv(t, KV_K, pos), l->key_dim, keys);
 }
 
 static void load_block_values(const attn_tile *t, uint32_t pos, float *values) {
     const kv_layout *l = &t->b->in->kv.layout;
-    if (l->type == DTYPE_Q8_0)
+    if (kv_type_has_codes(l->type))
         cpu_attention_widen(t, KV_V, pos, t->v_cols, values); /* whole groups: nothing to fill up */
     else
         t->b->k->widen_values(l->type, cpu_attention_kv(t, KV_V, pos), kv_row_elems(l, KV_V),

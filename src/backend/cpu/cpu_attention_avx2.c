@@ -110,9 +110,25 @@ static void widen_values(dtype type, const void *rows, uint32_t stride, uint32_t
 static void widen_q8(const int8_t *codes, const uint16_t *scales, uint32_t n, float *out) {
     for (uint32_t i = 0; i < n; i += LANES) {
         const __m128i eight = _mm_loadl_epi64((const __m128i *)(codes + i));
-        const __m256 scale = _mm256_set1_ps(_cvtsh_ss(scales[i / KV_Q8_GROUP]));
+        const __m256 scale = _mm256_set1_ps(_cvtsh_ss(scales[i / KV_GROUP]));
         _mm256_storeu_ps(out + i,
                          _mm256_mul_ps(scale, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight))));
+    }
+}
+
+/* 16 at a time: low and high halves of 8 bytes, dealt out in turn. */
+static void widen_q4(const uint8_t *codes, const uint16_t *scales, uint32_t n, float *out) {
+    const __m128i low = _mm_set1_epi8(15), middle = _mm_set1_epi8(8);
+    for (uint32_t i = 0; i < n; i += 2 * LANES) {
+        const __m128i pairs = _mm_loadl_epi64((const __m128i *)(codes + i / 2));
+        const __m128i even = _mm_and_si128(pairs, low);
+        const __m128i odd = _mm_and_si128(_mm_srli_epi16(pairs, 4), low);
+        const __m128i bytes = _mm_sub_epi8(_mm_unpacklo_epi8(even, odd), middle);
+        const __m256 scale = _mm256_set1_ps(_cvtsh_ss(scales[i / KV_GROUP]));
+        const __m256i first = _mm256_cvtepi8_epi32(bytes);
+        const __m256i second = _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bytes, bytes));
+        _mm256_storeu_ps(out + i, _mm256_mul_ps(scale, _mm256_cvtepi32_ps(first)));
+        _mm256_storeu_ps(out + i + LANES, _mm256_mul_ps(scale, _mm256_cvtepi32_ps(second)));
     }
 }
 
@@ -278,6 +294,7 @@ void cpu_attention_avx2(cpu_kernels *k) {
     k->turn_keys = cpu_turn_keys_avx2;
     k->widen_values = widen_values;
     k->widen_q8 = widen_q8;
+    k->widen_q4 = widen_q4;
     k->narrow = narrow;
     k->score = score;
     k->soften = soften;

@@ -79,13 +79,13 @@ static span queries_of(const attn_tile *t, uint32_t k) {
 
 static void load_keys(const attn_tile *t, span blocks) {
     const kv_layout *l = &t->b->in->kv.layout;
-    const bool q8 = l->type == DTYPE_Q8_0;
+    const bool codes = kv_type_has_codes(l->type);
     uint16_t *panel = t->panel;
     for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS) {
-        if (q8) cpu_attention_widen(t, KV_K, pos, l->key_dim, t->block);
-        t->b->bf16->from_rows(q8 ? DTYPE_F32 : l->type,
-                              q8 ? t->block : cpu_attention_kv(t, KV_K, pos), PACK_ROWS, l->key_dim,
-                              panel);
+        if (codes) cpu_attention_widen(t, KV_K, pos, l->key_dim, t->block);
+        t->b->bf16->from_rows(codes ? DTYPE_F32 : l->type,
+                              codes ? t->block : cpu_attention_kv(t, KV_K, pos), PACK_ROWS,
+                              l->key_dim, panel);
         panel += (size_t)l->key_dim * PACK_ROWS;
         cpu_attention_fetch(t, KV_K, pos);
     }
@@ -136,13 +136,13 @@ typedef struct value_panel {
 
 static bool load_block(const attn_tile *t, const value_panel *p, uint32_t from) {
     const kv_layout *l = &t->b->in->kv.layout;
-    const bool q8 = l->type == DTYPE_Q8_0;
+    const bool codes = kv_type_has_codes(l->type);
     const span s = p->positions;
-    if (q8) cpu_attention_widen(t, KV_V, p->at + from, t->v_cols, t->block);
+    if (codes) cpu_attention_widen(t, KV_V, p->at + from, t->v_cols, t->block);
     const bf16_values v = {
-        .type = q8 ? DTYPE_F32 : l->type,
-        .rows = q8 ? t->block : cpu_attention_kv(t, KV_V, p->at + from),
-        .stride = q8 ? t->v_cols : kv_row_elems(l, KV_V),
+        .type = codes ? DTYPE_F32 : l->type,
+        .rows = codes ? t->block : cpu_attention_kv(t, KV_V, p->at + from),
+        .stride = codes ? t->v_cols : kv_row_elems(l, KV_V),
         .begin = num_max_u32(s.begin, from) - from,
         .end = num_max_u32(s.end, from) - from,
         .groups = t->v_cols / PACK_ROWS,

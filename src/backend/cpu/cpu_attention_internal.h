@@ -38,7 +38,7 @@ typedef struct attn_tile {
     float *values; /* [ATTN_PIECE, v_cols] */
     float *scores; /* [queries, ATTN_SPAN] */
     float *sums;   /* [queries, stride] */
-    float *block;  /* [KV_BLOCK_TOKENS, key_dim] rows of a cache in 8 bits, as f32; in bf16 also of
+    float *block;  /* [KV_BLOCK_TOKENS, key_dim] rows of a cache of codes, as f32; in bf16 also of
                       values */
     /* scratch in bf16 */
     uint16_t *q16;     /* [queries, key_dim] */
@@ -49,7 +49,8 @@ typedef struct attn_tile {
 
 /* Rows of the cache from a block's first position on. */
 void *cpu_attention_kv(const attn_tile *t, kv_part part, uint32_t pos);
-/* The first dim elements of a block's rows in 8 bits, as f32. */
+/* The first dim elements of a block's rows that are codes, as f32: of 4 bits turned
+ * (kv_q4.h). */
 void cpu_attention_widen(const attn_tile *t, kv_part part, uint32_t pos, uint32_t dim, float *out);
 
 /* Asks for the block that comes a piece later, if there is one: blocks lie far apart, and nothing

@@ -162,6 +162,8 @@ typedef struct cpu_kernels {
                          float *values);
     /* n elements in groups of 32 with a scale each (kv_q8.h), as f32: exact */
     void (*widen_q8)(const int8_t *codes, const uint16_t *scales, uint32_t n, float *out);
+    /* the same of 4 bits (kv_q4.h), as they are stored: turned */
+    void (*widen_q4)(const uint8_t *codes, const uint16_t *scales, uint32_t n, float *out);
     void (*score)(const attn_score *a);
     /* s[t] = exp(s[t] - max) for t in [begin, end) after state->max took their maximum in, and
      * their sum went into state->sum; when the maximum grew, out [cols] shrinks with it.  The rest

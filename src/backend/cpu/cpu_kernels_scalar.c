@@ -60,7 +60,13 @@ static void widen_values(dtype type, const void *rows, uint32_t stride, uint32_t
 
 static void widen_q8(const int8_t *codes, const uint16_t *scales, uint32_t n, float *out) {
     for (uint32_t i = 0; i < n; i++)
-        out[i] = convert_f16_to_f32(scales[i / KV_Q8_GROUP]) * (float)codes[i];
+        out[i] = convert_f16_to_f32(scales[i / KV_GROUP]) * (float)codes[i];
+}
+
+static void widen_q4(const uint8_t *codes, const uint16_t *scales, uint32_t n, float *out) {
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = convert_f16_to_f32(scales[i / KV_GROUP]) *
+                 (float)((codes[i / 2] >> i % 2 * 4 & 15) - 8);
 }
 
 static void narrow(const float *x, uint16_t *half, uint32_t n) {
@@ -156,6 +162,7 @@ const cpu_kernels cpu_kernels_scalar = {
     .turn_keys = turn_keys,
     .widen_values = widen_values,
     .widen_q8 = widen_q8,
+    .widen_q4 = widen_q4,
     .score = score,
     .soften = soften,
     .mix = mix,

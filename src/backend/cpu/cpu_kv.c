@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu_internal.h"
+#include "backend/kv_q4.h"
 #include "backend/kv_q8.h"
 #include "base/assert.h"
 
@@ -17,6 +18,8 @@ static void kv_put(const backend *b, void *head, kv_part part, uint32_t t, uint3
     const size_t at = (size_t)t * kv_row_elems(l, (int)part) + first;
     if (l->type == DTYPE_Q8_0)
         kv_q8_put(kv_q8_row_at(l, head, (int)part, t), first, x, n);
+    else if (l->type == DTYPE_Q4_0)
+        kv_q4_put(kv_q4_row_at(l, head, (int)part, t), first, x, n);
     else if (l->type == DTYPE_F16)
         b->k->narrow(x, (uint16_t *)head + at, n);
     else

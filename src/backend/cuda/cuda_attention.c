@@ -44,7 +44,7 @@ static uint32_t packed_heads(cuda_attention_pack pack) {
 
 void cuda_attention_name(const k_attention_args *a, char out[CUDA_ATTENTION_NAME_BYTES]) {
     static const char *const types[] = {
-        [CK_KV_F32] = "f32", [CK_KV_F16] = "f16", [CK_KV_Q8] = "q8"};
+        [CK_KV_F32] = "f32", [CK_KV_F16] = "f16", [CK_KV_Q8] = "q8", [CK_KV_Q4] = "q4"};
     static const char *const packs[CUDA_ATTENTION_PACKS] = {"any", "n1", "n2", "n4", "n8"};
     (void)snprintf(out, CUDA_ATTENTION_NAME_BYTES, "k_attention_%s_%s", types[a->kv.type],
                    packs[cuda_attention_pack_of(a->per_block, a->kv.key_dim, a->kv.value_dim)]);

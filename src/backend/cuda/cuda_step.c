@@ -16,6 +16,7 @@
 
 static ck_kv_type kv_type_of(dtype type) {
     if (type == DTYPE_Q8_0) return CK_KV_Q8;
+    if (type == DTYPE_Q4_0) return CK_KV_Q4;
     return type == DTYPE_F16 ? CK_KV_F16 : CK_KV_F32;
 }
 
@@ -36,7 +37,9 @@ static cuda_kernel_id attention_of(const k_attention_args *a) {
         [CK_KV_F16] = {CUDA_k_attention_f16_any, CUDA_k_attention_f16_n1, CUDA_k_attention_f16_n2,
                        CUDA_k_attention_f16_n4, CUDA_k_attention_f16_n8},
         [CK_KV_Q8] = {CUDA_KERNEL_COUNT, CUDA_k_attention_q8_n1, CUDA_k_attention_q8_n2,
-                      CUDA_k_attention_q8_n4, CUDA_k_attention_q8_n8}};
+                      CUDA_k_attention_q8_n4, CUDA_k_attention_q8_n8},
+        [CK_KV_Q4] = {CUDA_KERNEL_COUNT, CUDA_k_attention_q4_n1, CUDA_k_attention_q4_n2,
+                      CUDA_k_attention_q4_n4, CUDA_k_attention_q4_n8}};
     return kernels[a->kv.type]
                   [cuda_attention_pack_of(a->per_block, a->kv.key_dim, a->kv.value_dim)];
 }

@@ -1,6 +1,7 @@
 /* ref_attention.c - rotary positions, the KV cache, and attention over it. */
 #include <math.h>
 
+#include "backend/kv_q4.h"
 #include "backend/kv_q8.h"
 #include "backend/ref/ref_internal.h"
 #include "base/assert.h"
@@ -50,6 +51,10 @@ static void kv_put(kv_row row, uint32_t first, const float *x, uint32_t n) {
         kv_q8_put(kv_q8_row_at(row.l, row.head, (int)row.part, row.t), first, x, n);
         return;
     }
+    if (row.l->type == DTYPE_Q4_0) {
+        kv_q4_put(kv_q4_row_at(row.l, row.head, (int)row.part, row.t), first, x, n);
+        return;
+    }
     for (uint32_t i = 0; i < n; i++) {
         if (row.l->type == DTYPE_F16)
             ((uint16_t *)row.head)[at + i] = convert_f32_to_f16(x[i]);
@@ -58,12 +63,25 @@ static void kv_put(kv_row row, uint32_t first, const float *x, uint32_t n) {
     }
 }
 
+/* Element i as it was before its group was turned: a row of the Walsh-Hadamard matrix times it. */
+static double kv_get_q4(kv_q4_row row, uint32_t i) {
+    const uint32_t first = i / KV_GROUP * KV_GROUP;
+    double sum = 0;
+    for (uint32_t k = 0; k < KV_GROUP; k++) {
+        const bool minus = __builtin_parity(k & (i - first)) != 0;
+        sum += (minus ? -1 : 1) * kv_q4_code(row, first + k);
+    }
+    return sum / sqrt(KV_GROUP) * (double)convert_f16_to_f32(row.scales[i / KV_GROUP]);
+}
+
 static double kv_get(kv_row row, uint32_t i) {
     const size_t at = (size_t)row.t * kv_row_elems(row.l, (int)row.part) + i;
     if (row.l->type == DTYPE_Q8_0) {
         const kv_q8_row q = kv_q8_row_at(row.l, row.head, (int)row.part, row.t);
-        return (double)convert_f16_to_f32(q.scales[i / KV_Q8_GROUP]) * q.codes[i];
+        return (double)convert_f16_to_f32(q.scales[i / KV_GROUP]) * q.codes[i];
     }
+    if (row.l->type == DTYPE_Q4_0)
+        return kv_get_q4(kv_q4_row_at(row.l, row.head, (int)row.part, row.t), i);
     return row.l->type == DTYPE_F16 ? (double)convert_f16_to_f32(((const uint16_t *)row.head)[at])
                                     : (double)((const float *)row.head)[at];
 }

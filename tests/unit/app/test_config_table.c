@@ -50,8 +50,8 @@ TEST(config_enums_are_in_the_order_of_the_table) {
         {"engine.backend", CONFIG_BACKEND_CUDA, "cuda"},
         {"engine.numerics", CONFIG_NUMERICS_FAST, "fast"},
         {"logits.numerics", CONFIG_NUMERICS_EXACT, "exact"},
-        {"engine.kv", CONFIG_KV_Q8_0, "q8_0"},
-        {"logits.kv", CONFIG_KV_Q8_0, "q8_0"},
+        {"engine.kv", CONFIG_KV_Q4_0, "q4_0"},
+        {"logits.kv", CONFIG_KV_Q4_0, "q4_0"},
         {"engine.cpu_isa", CONFIG_CPU_ISA_NEON, "neon"},
         {"log.level", CONFIG_LOG_LEVEL_ERROR, "error"},
     };

@@ -310,13 +310,13 @@ TEST(cpu_attention_over_spans_of_latents) {
 }
 
 /* Both sides read the same codes and scales. */
-TEST(cpu_attention_over_spans_of_8_bits) {
+static void check_codes(dtype type, const char *what) {
     static const uint32_t shapes[][4] = {
         {5, 5, 96, 96}, {4, 2, 32, 32}, {8, 1, 64, 128}, {13, 1, 128, 32}, {3, 1, 576, 512}};
     for (size_t i = 0; i < 5; i++) {
         const uint32_t *s = shapes[i];
-        attn_case c = case_of(s[0], s[1], s[2], DTYPE_Q8_0);
-        c.what = "8 bits";
+        attn_case c = case_of(s[0], s[1], s[2], type);
+        c.what = what;
         c.op.value_dim = s[3];
         c.v_in_k = i == 4;
         c.tokens = 140; /* two spans */
@@ -324,6 +324,9 @@ TEST(cpu_attention_over_spans_of_8_bits) {
         check_case(&c);
     }
 }
+
+TEST(cpu_attention_over_spans_of_8_bits) { check_codes(DTYPE_Q8_0, "8 bits"); }
+TEST(cpu_attention_over_spans_of_4_bits) { check_codes(DTYPE_Q4_0, "4 bits"); }
 
 TEST(cpu_attention_over_spans_within_windows) {
     static const uint32_t windows[] = {1, 17, 100, 128, 131};
@@ -444,14 +447,18 @@ TEST(cpu_attention_of_prompts_in_fast_of_every_group_size) {
     }
 }
 
-TEST(cpu_attention_of_prompts_in_fast_of_8_bits_and_latents) {
+TEST(cpu_attention_of_prompts_in_fast_of_codes_and_latents) {
+    static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_Q8_0, DTYPE_Q4_0};
     if (!has_unit()) SKIP("this CPU has no unit for bf16");
-    attn_case c = case_of(4, 2, 64, DTYPE_Q8_0);
-    c.what = "fast, 8 bits";
-    c.op.value_dim = 96;
-    check_fast(&c);
-    for (int i = 0; i < 3; i++) {
-        c = case_of(3, 1, 576, i == 0 ? DTYPE_F32 : i == 1 ? DTYPE_F16 : DTYPE_Q8_0);
+    attn_case c;
+    for (int i = 2; i < 4; i++) {
+        c = case_of(4, 2, 64, types[i]);
+        c.what = i == 2 ? "fast, 8 bits" : "fast, 4 bits";
+        c.op.value_dim = 96;
+        check_fast(&c);
+    }
+    for (int i = 0; i < 4; i++) {
+        c = case_of(3, 1, 576, types[i]);
         c.what = "fast, latents";
         c.op.value_dim = 512;
         c.v_in_k = true;

@@ -31,8 +31,9 @@ TEST(cuda_attention_names_its_kernel) {
         const char *name;
     } cases[] = {
         {CK_KV_F16, 1, 128, "k_attention_f16_n1"}, {CK_KV_F32, 2, 64, "k_attention_f32_n2"},
-        {CK_KV_Q8, 3, 64, "k_attention_q8_n4"},    {CK_KV_F16, 8, 128, "k_attention_f16_n8"},
-        {CK_KV_F16, 5, 64, "k_attention_f16_n8"},  {CK_KV_F32, 1, 9, "k_attention_f32_any"}};
+        {CK_KV_Q8, 3, 64, "k_attention_q8_n4"},    {CK_KV_Q4, 2, 64, "k_attention_q4_n2"},
+        {CK_KV_F16, 8, 128, "k_attention_f16_n8"}, {CK_KV_F16, 5, 64, "k_attention_f16_n8"},
+        {CK_KV_F32, 1, 9, "k_attention_f32_any"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char name[CUDA_ATTENTION_NAME_BYTES];
         const k_attention_args a = {

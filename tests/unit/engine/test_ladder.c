@@ -293,6 +293,9 @@ TEST(ladder_takes_8_bits_only_where_heads_allow_it) {
     opt.kv_type = DTYPE_Q8_0;
     CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_UNSUPPORTED);
     CHECK_HAS(err.msg, "wants heads of a multiple of 32 elements, keys have 16 and values 16");
+    opt.kv_type = DTYPE_Q4_0;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_UNSUPPORTED);
+    CHECK_HAS(err.msg, "kv: a cache of Q4_0 wants heads");
     end(m);
 }
 
