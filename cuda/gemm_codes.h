@@ -80,11 +80,11 @@ template <typename weights> struct gemm_codes {
 
     CK_DEV uint32_t steps(uint32_t cols) { return cols / COLS; }
 
-    CK_DEV void begin(job &j, const k_gemv_args &a, uint32_t w_row, uint32_t x_row) {
-        j.w = &a.w;
+    CK_DEV void begin(job &j, const gemm_input &in, uint32_t w_row, uint32_t x_row) {
+        j.w = &in.w;
         j.row = w_row;
-        j.x = a.x + (uint64_t)x_row * a.w.cols;
-        j.sums = a.sums + (uint64_t)x_row * (a.w.cols / COLS) * sizeof(ck_sums);
+        j.x = in.x + (uint64_t)x_row * in.w.cols;
+        j.sums = in.sums + (uint64_t)x_row * (in.w.cols / COLS) * sizeof(ck_sums);
     }
 
     CK_DEV void load(job &j, uint32_t chunk) {
