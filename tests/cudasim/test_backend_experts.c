@@ -1,6 +1,6 @@
 /* test_backend_experts.c - mode `fast` of backend_cuda where experts are mixed: the rows of prompts
- * have their products grouped by expert on tensor cores.  Which rows that touches, by how much, that
- * company changes nothing, and what is launched and how it is reported.
+ * have their products grouped by expert on tensor cores.  Which rows that touches, by how much,
+ * that company changes nothing, and what is launched and how it is reported.
  *
  * The router's logits come from a table, so that every backend chooses the same experts. */
 #include <stdlib.h>

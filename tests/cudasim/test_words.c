@@ -1,7 +1,7 @@
 /* test_words.c - the words of ck.h that compute: halves, dp4a, 2^x, log2, 1/sqrt, 1/x, bits.
  *
- * Of the floats that are no halves the executor gives what is nearest; a card is within two units in the last place
- * of it (PTX ISA, "ex2", "lg2", "rsqrt", "rcp"). */
+ * Of the floats that are no halves the executor gives what is nearest; a card is within two units
+ * in the last place of it (PTX ISA, "ex2", "lg2", "rsqrt", "rcp"). */
 #include <math.h>
 
 #include "cudasim/kernels_test.h"
