@@ -32,9 +32,12 @@
  *   job                           what a thread knows of its rows; begin(job, in, w_row, x_row)
  *   steps(cols)                   how many of 32 bytes a row has
  *   shared                        shared memory beside the rows
+ *   scales                        what a lane needs of it for its rows w and w + 8 of a step;
+ *                                 scales_of(shared, step, w)
  *   load(job, chunk)              half of a row of w and of x, into the job; half is ck_tid % 2
  *   put(job, chunk, rows, shared) from there into shared memory
- *   multiply(acc, a, b, shared, place)    one step of one m16n8 */
+ *   multiply(acc, a, b, scales, shared, step, x)    one step of one m16n8: of rows w and w + 8 of w
+ *                                 with rows x and x + 1 of x, c[0] and c[1], then c[2] and c[3] */
 #ifndef CUDA_GEMM_H
 #define CUDA_GEMM_H
 #include "ck_fma.h"
@@ -68,13 +71,6 @@ typedef struct gemm_rows {
     gemm_granule w[CK_GEMM_TILE * GEMM_ROW_BYTES / 16];
     gemm_granule x[CK_GEMM_TILE * GEMM_ROW_BYTES / 16];
 } gemm_rows;
-
-/* Of a step: where the lane's elements of the current m16n8 are in the tile. */
-typedef struct gemm_place {
-    uint32_t step; /* of the chunk */
-    uint32_t w;    /* rows w and w + 8 of w ... */
-    uint32_t x;    /* ... with rows x and x + 1 of x: c[0], c[1], then c[2], c[3] */
-} gemm_place;
 
 CK_DEV uint32_t gemm_at(uint32_t row, uint32_t granule) {
     return row * (GEMM_ROW_BYTES / 16) + (granule ^ (row / 2 % 4));
@@ -119,9 +115,15 @@ typedef struct gemm_sums {
     float acc[GEMM_PRODUCTS][4];
 } gemm_sums;
 
-/* b of PAIRS times 16 rows of x from product n0 on, with all of a. */
+/* Of a step: the lane's part of the warp's rows of w. */
+template <typename form, typename warps> struct gemm_of_w {
+    uint32_t a[warps::MS][4];
+    typename form::scales scales[warps::MS];
+};
+
+/* b of PAIRS times 16 rows of x from product n0 on, with all of w. */
 template <typename form, typename warps>
-CK_DEV void gemm_multiply(gemm_sums &s, const uint32_t a[][4], const gemm_rows &rows,
+CK_DEV void gemm_multiply(gemm_sums &s, const gemm_of_w<form, warps> &w, const gemm_rows &rows,
                           const typename form::shared &shared, uint32_t step, uint32_t n0) {
     uint32_t b[warps::PAIRS][4];
 #pragma unroll
@@ -131,10 +133,9 @@ CK_DEV void gemm_multiply(gemm_sums &s, const uint32_t a[][4], const gemm_rows &
     for (uint32_t i = 0; i < 2 * warps::PAIRS; i++)
 #pragma unroll
         for (uint32_t m = 0; m < warps::MS; m++) {
-            const uint32_t n = n0 + i;
-            const gemm_place at = {step, gemm_warp_w<warps>() + m * GEMM_M + ck_lane() / 4,
-                                   gemm_warp_x<warps>() + n * GEMM_N + ck_lane() % 4 * 2};
-            form::multiply(s.acc[m * warps::NS + n], a[m], &b[i / 2][i % 2 * 2], shared, at);
+            const uint32_t x = gemm_warp_x<warps>() + (n0 + i) * GEMM_N + ck_lane() % 4 * 2;
+            form::multiply(s.acc[m * warps::NS + n0 + i], w.a[m], &b[i / 2][i % 2 * 2], w.scales[m],
+                           shared, step, x);
         }
 }
 
@@ -142,14 +143,17 @@ CK_DEV void gemm_multiply(gemm_sums &s, const uint32_t a[][4], const gemm_rows &
 template <typename form, typename warps>
 CK_DEV void gemm_step(gemm_sums &s, const gemm_rows &rows, const typename form::shared &shared,
                       uint32_t step, uint32_t x_rows) {
-    uint32_t a[warps::MS][4];
+    gemm_of_w<form, warps> w;
 #pragma unroll
-    for (uint32_t m = 0; m < warps::MS; m++)
-        gemm_load_a(a[m], rows.w, gemm_warp_w<warps>() + m * GEMM_M, step);
+    for (uint32_t m = 0; m < warps::MS; m++) {
+        const uint32_t row = gemm_warp_w<warps>() + m * GEMM_M;
+        gemm_load_a(w.a[m], rows.w, row, step);
+        w.scales[m] = form::scales_of(shared, step, row + ck_lane() / 4);
+    }
 #pragma unroll
     for (uint32_t n = 0; n < warps::NS; n += 2 * warps::PAIRS) {
         if (warps::SKIPS && gemm_warp_x<warps>() + n * GEMM_N >= x_rows) continue;
-        gemm_multiply<form, warps>(s, a, rows, shared, step, n);
+        gemm_multiply<form, warps>(s, w, rows, shared, step, n);
     }
 }
 

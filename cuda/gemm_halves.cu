@@ -101,9 +101,15 @@ template <typename type> struct gemm_halves {
         }
     }
 
-    CK_DEV void multiply(float acc[4], const uint32_t a[4], const uint32_t b[2], const shared &s,
-                         gemm_place at) {
-        (void)s, (void)at;
+    typedef shared scales;
+    CK_DEV scales scales_of(const shared &s, uint32_t step, uint32_t w) {
+        (void)s, (void)step, (void)w;
+        return {0};
+    }
+
+    CK_DEV void multiply(float acc[4], const uint32_t a[4], const uint32_t b[2], const scales &of,
+                         const shared &s, uint32_t step, uint32_t x) {
+        (void)of, (void)s, (void)step, (void)x;
         type::mma(acc, a, b);
     }
 };
