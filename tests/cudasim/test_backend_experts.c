@@ -165,6 +165,30 @@ TEST(cuda_fast_experts_give_a_row_the_same_bits_in_any_company) {
     check_company(&mixtures[0], DTYPE_Q6_K);
 }
 
+/* Pairs and tiles fill the places that are planned for them: 64 rows by 4 leave few of 60 experts
+ * without any. */
+TEST(cuda_fast_experts_of_a_step_with_the_most_rows) {
+    enum { MOST = RIG_ROWS_MAX, PIECE = 10 };
+    static float all[MOST * COLS], pieces[MOST * COLS];
+    static bool prompt[MOST];
+    HOST_MACHINE("t4");
+    lab *l = lab_begin(MOST, 1);
+    lab_machine m;
+    l->fast = true;
+    const value_id x = lab_input(l, COLS);
+    lab_finish(l, layer(l, &mixtures[1], DTYPE_Q8_0, x));
+    CHECK_EQ(l->p->max.rows, MOST);
+    for (uint32_t r = 0; r < MOST; r++) prompt[r] = true;
+    if (lab_open(l, &backend_cuda, &m)) {
+        lab_step_rows(l, &m, prompt, 0, MOST, all);
+        for (uint32_t r = 0; r < MOST; r += PIECE)
+            lab_step_rows(l, &m, prompt, r, r + PIECE < MOST ? r + PIECE : MOST, pieces);
+        CHECK(memcmp(all, pieces, sizeof all) == 0);
+        lab_close(&m);
+    }
+    lab_free(l);
+}
+
 /* --- launches -------------------- */
 
 typedef struct launches {
@@ -219,6 +243,31 @@ TEST(cuda_fast_experts_are_launched_only_for_rows_that_there_are) {
     lab_free(fast);
     lab_free(exact);
     CHECK_EQ(host.leaks(), 0);
+}
+
+/* A step of a generated row is played as a graph, with the bits and the kernels of single launches;
+ * what was recorded is none the worse for prompts in between. */
+TEST(cuda_fast_experts_of_generated_rows_are_played_as_a_graph) {
+    static float first[ROWS * COLS], again[ROWS * COLS], others[ROWS * COLS];
+    HOST_MACHINE("t4");
+    lab *l = mixed(&mixtures[0], DTYPE_Q8_0, 2, true);
+    lab_machine m;
+    if (lab_open(l, &backend_cuda, &m)) {
+        const uint64_t streamed = host.launches("k_experts_q8_0");
+        lab_step_rows(l, &m, is_prompt, 3, 4, first);
+        CHECK_EQ(host.launches("k_experts_q8_0") - streamed, 6);
+        for (uint32_t i = 1; i <= 3; i++) {
+            memset(again, 0, sizeof again);
+            lab_step_rows(l, &m, is_prompt, 3, 4, again);
+            CHECK_EQ(host.calls("cuGraphLaunch"), i);
+            CHECK_EQ(host.launches("k_experts_q8_0") - streamed, 6 * (1 + i));
+            CHECK(memcmp(first + 3 * COLS, again + 3 * COLS, COLS * sizeof *first) == 0);
+            CHECK_EQ(host.launches("k_group"), 2 * (i - 1));
+            lab_step_rows(l, &m, is_prompt, GENERATED, ROWS, others);
+        }
+        lab_close(&m);
+    }
+    lab_free(l);
 }
 
 /* Experts that lie between products of other values have their groups still. */
