@@ -207,7 +207,7 @@ typedef struct cuda_launch_entry {
     uint32_t
         prompt_tiles; /* > 0: `prompt` with so many blocks along w computes the rows of prompts,
                               `kernel` and `many` those that were generated */
-    uint32_t prompt_experts; /* > 0: of tiles of k_group, per_row pairs for each row */
+    uint32_t prompt_experts; /* > 0: so many have these rows, per_row each, in tiles of k_group */
     uint32_t shared_bytes;
     uint32_t args_at, args_bytes; /* into cuda_lowered.args */
     cuda_patch patch;
