@@ -31,7 +31,7 @@
  *   ck_sync() ck_syncwarp()
  *   uint32_t ck_shfl_xor(uint32_t v, unsigned m), ck_shfl(uint32_t v, unsigned lane)
  *   float    ck_shfl_xor_f(float v, unsigned m),  ck_shfl_f(float v, unsigned lane)
- *   uint32_t ck_ballot(bool p)
+ *   uint32_t ck_ballot(bool p);  uint32_t ck_popc(uint32_t v)     bits that are 1
  *   int      ck_dp4a(uint32_t a, uint32_t b, int c)          four signed bytes each
  *   void     ck_mma_mMnNkK_TYPE(c, a, b)   c += a . b on tensor cores, see below
  *   void     ck_ldmatrix_x4(uint32_t r[4], const void *row)   see below

@@ -76,6 +76,11 @@ CK_DEV uint32_t ck_ballot(bool p) {
                  : "r"((uint32_t)p));
     return r;
 }
+CK_DEV uint32_t ck_popc(uint32_t v) {
+    uint32_t r;
+    asm("popc.b32 %0, %1;" : "=r"(r) : "r"(v));
+    return r;
+}
 CK_DEV int ck_dp4a(uint32_t a, uint32_t b, int c) {
     int r;
     asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));

@@ -80,11 +80,11 @@ template <typename weights> struct gemm_codes {
 
     CK_DEV uint32_t steps(uint32_t cols) { return cols / COLS; }
 
-    CK_DEV void begin(job &j, const k_gemv_args &a, uint32_t w_row, uint32_t x_row) {
-        j.w = &a.w;
+    CK_DEV void begin(job &j, const gemm_input &in, uint32_t w_row, uint32_t x_row) {
+        j.w = &in.w;
         j.row = w_row;
-        j.x = a.x + (uint64_t)x_row * a.w.cols;
-        j.sums = a.sums + (uint64_t)x_row * (a.w.cols / COLS) * sizeof(ck_sums);
+        j.x = in.x + (uint64_t)x_row * in.w.cols;
+        j.sums = in.sums + (uint64_t)x_row * (in.w.cols / COLS) * sizeof(ck_sums);
     }
 
     CK_DEV void load(job &j, uint32_t chunk) {
@@ -119,19 +119,28 @@ template <typename weights> struct gemm_codes {
         return *(const gemm_pair *)(of_x + x);
     }
 
-    /* scale * sum + other, of row w of w and one of x. */
-    CK_DEV float scaled(const shared &s, gemm_place at, uint32_t w, int c, int second,
-                        float x_sum) {
-        const float scale = s.scale[at.step][w];
-        if constexpr (weights::KIND == GEMM_MIN)
-            return ck_fma(scale, (float)c, s.other[at.step][w] * x_sum);
+    typedef struct scales {
+        float scale[2], other[2];
+    } scales;
+    CK_DEV scales scales_of(const shared &s, uint32_t step, uint32_t w) {
+        scales of = {{s.scale[step][w], s.scale[step][w + 8]}, {0.0f, 0.0f}};
+        if constexpr (weights::KIND != GEMM_ONE) {
+            of.other[0] = s.other[step][w];
+            of.other[1] = s.other[step][w + 8];
+        }
+        return of;
+    }
+
+    /* scale * sum + other, of one element. */
+    CK_DEV float scaled(float scale, float other, int c, int second, float x_sum) {
+        if constexpr (weights::KIND == GEMM_MIN) return ck_fma(scale, (float)c, other * x_sum);
         if constexpr (weights::KIND == GEMM_TWO)
-            return ck_fma(s.other[at.step][w], (float)second, scale * (float)c);
+            return ck_fma(other, (float)second, scale * (float)c);
         return scale * (float)c;
     }
 
-    CK_DEV void multiply(float acc[4], const uint32_t a[4], const uint32_t b[2], const shared &s,
-                         gemm_place at) {
+    CK_DEV void multiply(float acc[4], const uint32_t a[4], const uint32_t b[2], const scales &of,
+                         const shared &s, uint32_t step, uint32_t x) {
         int c[4] = {0, 0, 0, 0}, second[4] = {0, 0, 0, 0};
         if constexpr (weights::KIND == GEMM_TWO) {
             gemm_mma_half(c, a, b);
@@ -139,13 +148,13 @@ template <typename weights> struct gemm_codes {
         } else {
             gemm_mma(c, a, b);
         }
-        const gemm_pair d = pair_of(s.d[at.step], at.x);
+        const gemm_pair d = pair_of(s.d[step], x);
         gemm_pair sum = {0.0f, 0.0f};
-        if constexpr (weights::KIND == GEMM_MIN) sum = pair_of(s.sum[at.step], at.x);
+        if constexpr (weights::KIND == GEMM_MIN) sum = pair_of(s.sum[step], x);
 #pragma unroll
         for (uint32_t i = 0; i < 4; i++) {
-            const uint32_t w = at.w + i / 2 * 8;
-            const float v = scaled(s, at, w, c[i], second[i], i % 2 == 0 ? sum.x : sum.y);
+            const float v = scaled(of.scale[i / 2], of.other[i / 2], c[i], second[i],
+                                   i % 2 == 0 ? sum.x : sum.y);
             acc[i] = ck_fma(i % 2 == 0 ? d.x : d.y, v, acc[i]);
         }
     }

@@ -52,10 +52,10 @@ template <typename type> struct gemm_halves {
     CK_DEV uint32_t steps(uint32_t cols) { return (cols + COLS - 1) / COLS; }
     CK_DEV uint32_t granules(uint32_t cols) { return (cols + GRANULE - 1) / GRANULE; }
 
-    CK_DEV void begin(job &j, const k_gemv_args &a, uint32_t w_row, uint32_t x_row) {
-        j.w = planar_at(a.w, 0, (uint64_t)w_row * granules(a.w.cols) * 16);
-        j.x = (const uint8_t *)a.x + (uint64_t)x_row * a.w.cols * sizeof(float);
-        j.cols = a.w.cols;
+    CK_DEV void begin(job &j, const gemm_input &in, uint32_t w_row, uint32_t x_row) {
+        j.w = planar_at(in.w, 0, (uint64_t)w_row * granules(in.w.cols) * 16);
+        j.x = (const uint8_t *)in.x + (uint64_t)x_row * in.w.cols * sizeof(float);
+        j.cols = in.w.cols;
     }
 
     /* Rows of x are 16-aligned where cols is a multiple of 4. */
@@ -101,9 +101,15 @@ template <typename type> struct gemm_halves {
         }
     }
 
-    CK_DEV void multiply(float acc[4], const uint32_t a[4], const uint32_t b[2], const shared &s,
-                         gemm_place at) {
-        (void)s, (void)at;
+    typedef shared scales;
+    CK_DEV scales scales_of(const shared &s, uint32_t step, uint32_t w) {
+        (void)s, (void)step, (void)w;
+        return {0};
+    }
+
+    CK_DEV void multiply(float acc[4], const uint32_t a[4], const uint32_t b[2], const scales &of,
+                         const shared &s, uint32_t step, uint32_t x) {
+        (void)of, (void)s, (void)step, (void)x;
         type::mma(acc, a, b);
     }
 };

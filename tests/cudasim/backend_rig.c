@@ -69,6 +69,20 @@ const float *lab_step(lab *l, const lab_machine *m) {
     return result.fault == NULL ? result.hidden : NULL;
 }
 
+void lab_step_rows(const lab *l, const lab_machine *m, const bool *is_prompt, uint32_t first,
+                   uint32_t end, float *out) {
+    lab part = *l;
+    const size_t cols = krig_cols(l->p);
+    part.in.rows = part.in.taken_rows = end - first;
+    for (uint32_t i = 0; i < end - first; i++) {
+        part.in.tokens[i] = l->in.tokens[first + i];
+        part.in.pos[i] = l->in.pos[first + i];
+    }
+    part.in.prompt = is_prompt + first;
+    const float *got = lab_step(&part, m);
+    if (got != NULL) memcpy(out + first * cols, got, (end - first) * cols * sizeof *got);
+}
+
 void lab_close(lab_machine *m) {
     if (m->b != NULL) m->ops->close(m->b);
     *m = (lab_machine){0};

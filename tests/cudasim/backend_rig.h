@@ -47,6 +47,10 @@ typedef struct lab_machine {
 bool lab_open(const lab *l, const backend_ops *ops, lab_machine *out);
 /* One step with l->in; hidden rows [taken, cols], until the next; NULL after a failed CHECK. */
 const float *lab_step(lab *l, const lab_machine *m);
+/* A step of the batch's rows first .. end - 1 alone, is_prompt [rows of the batch] saying which are
+ * of prompts; their hidden rows go into `out` where they stand when there are all of them. */
+void lab_step_rows(const lab *l, const lab_machine *m, const bool *is_prompt, uint32_t first,
+                   uint32_t end, float *out);
 void lab_close(lab_machine *m);
 void lab_free(lab *l);
 

@@ -80,6 +80,7 @@ CK_DEV uint32_t ck_shfl_xor(uint32_t v, unsigned m) {
 CK_DEV float ck_shfl_xor_f(float v, unsigned m) { return ck_u2f(ck_shfl_xor(ck_f2u(v), m)); }
 CK_DEV float ck_shfl_f(float v, unsigned lane) { return ck_u2f(ck_shfl(ck_f2u(v), lane)); }
 CK_DEV uint32_t ck_ballot(bool p) { return sim_warp_ballot(p); }
+CK_DEV uint32_t ck_popc(uint32_t v) { return static_cast<uint32_t>(__builtin_popcount(v)); }
 
 /* --- global memory -------------------- */
 

@@ -124,6 +124,40 @@ uint64_t product_x_at(const product_x *x) {
     return rig_at(x->codes != NULL ? (void *)x->codes : x->values);
 }
 
+void product_x_spoil(ck_form form, product_x *x, uint32_t row, uint32_t cols) {
+    for (uint32_t c = 0; c < cols; c++) x->values[(size_t)row * cols + c] = NAN;
+    for (uint32_t b = 0; !product_is_float(form) && b < cols / PRODUCT_BLOCK; b++)
+        x->sums[(size_t)row * (cols / PRODUCT_BLOCK) + b].d = NAN;
+}
+
+/* --- on tensor cores -------------------- */
+
+bool product_has_gemm(int arch, const product_form *f) {
+    return f->form != CK_FORM_F32 && (f->form != CK_FORM_BF16 || arch >= 800);
+}
+
+float product_x_rounded(ck_form form, float x) {
+    if (form == CK_FORM_F16) return convert_f16_to_f32(convert_f32_to_f16(x));
+    return form == CK_FORM_BF16 ? convert_bf16_to_f32(convert_f32_to_bf16(x)) : x;
+}
+
+/* Bytes that the two threads of a row both ask for: scales of a block of Q4_K and Q5_K, fifth bits,
+ * upper pairs and the factor of Q6_K. */
+static uint64_t bytes_asked_again(ck_form form, uint64_t elements) {
+    if (form == CK_FORM_Q4_K) return elements / 256 * 16;
+    if (form == CK_FORM_Q5_K) return elements / 256 * 16 + elements / 64 * 8;
+    return form == CK_FORM_Q6_K ? elements / 64 * 16 + elements / 256 * 2 : 0;
+}
+
+uint64_t product_gemm_bytes(const product_weight *g) {
+    return product_weight_bytes(g) + bytes_asked_again(g->form, (uint64_t)g->w.rows * g->w.cols);
+}
+
+/* m16n8k16, but for codes with one scale: m16n8k32. */
+uint64_t product_gemm_k(ck_form form) {
+    return product_is_float(form) || form == CK_FORM_Q6_K ? 16 : 32;
+}
+
 /* --- truth -------------------- */
 
 /* Elements of w as the stored type has them, and x . w of one row each in double. */

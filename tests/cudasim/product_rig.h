@@ -61,6 +61,19 @@ product_x product_x_make(ck_form form, uint32_t rows, uint32_t cols);
 /* Two rows of 2048: all codes 127, all codes -127. */
 product_x product_x_extreme(ck_form form);
 uint64_t product_x_at(const product_x *x);
+/* A row that nobody may read becomes NaN. */
+void product_x_spoil(ck_form form, product_x *x, uint32_t row, uint32_t cols);
+
+/* --- on tensor cores -------------------- */
+
+/* Has this code path k_gemm_* and k_gemm_experts_* of the form? */
+bool product_has_gemm(int arch, const product_form *f);
+/* What they multiply with instead of x. */
+float product_x_rounded(ck_form form, float x);
+/* What they read of a matrix of whole tiles for a tile of x; columns that an MMA from code path 800
+ * on multiplies. */
+uint64_t product_gemm_bytes(const product_weight *g);
+uint64_t product_gemm_k(ck_form form);
 
 /* --- truth -------------------- */
 

@@ -35,18 +35,8 @@ static lab *products(dtype type, bool fast) {
     return l;
 }
 
-/* Rows first .. end - 1 of the lab's, into `out` where they stand when there are all of them. */
-static void run_rows(const lab *of, const lab_machine *m, uint32_t first, uint32_t end,
-                     float *out) {
-    lab l = *of;
-    l.in.rows = l.in.taken_rows = end - first;
-    for (uint32_t i = 0; i < end - first; i++) {
-        l.in.tokens[i] = of->in.tokens[first + i];
-        l.in.pos[i] = of->in.pos[first + i];
-    }
-    l.in.prompt = is_prompt + first;
-    const float *got = lab_step(&l, m);
-    if (got != NULL) memcpy(out + (size_t)first * COLS, got, (end - first) * COLS * sizeof *got);
+static void run_rows(lab *l, const lab_machine *m, uint32_t first, uint32_t end, float *out) {
+    lab_step_rows(l, m, is_prompt, first, end, out);
 }
 
 static void run_all(dtype type, bool fast, const backend_ops *ops, float *out, char *numerics) {

@@ -17,32 +17,16 @@
 
 enum { AROUND = 3 }; /* rows of x before and behind those that are multiplied */
 
-static bool has_kernel(int arch, const product_form *f) {
-    return f->form != CK_FORM_F32 && (f->form != CK_FORM_BF16 || arch >= 800);
-}
-
 static uint32_t tiles(uint32_t rows) { return (rows + CK_GEMM_TILE - 1) / CK_GEMM_TILE; }
 
 /* --- activations -------------------- */
-
-/* What the kernel multiplies with instead of x. */
-static float rounded(ck_form form, float x) {
-    if (form == CK_FORM_F16) return convert_f16_to_f32(convert_f32_to_f16(x));
-    return form == CK_FORM_BF16 ? convert_bf16_to_f32(convert_f32_to_bf16(x)) : x;
-}
-
-static void spoil(const product_form *f, product_x *x, uint32_t row, uint32_t cols) {
-    for (uint32_t c = 0; c < cols; c++) x->values[(size_t)row * cols + c] = NAN;
-    for (uint32_t b = 0; !product_is_float(f->form) && b < cols / PRODUCT_BLOCK; b++)
-        x->sums[(size_t)row * (cols / PRODUCT_BLOCK) + b].d = NAN;
-}
 
 /* `count` rows between AROUND rows of NaN on either side. */
 static product_x make_x(const product_form *f, uint32_t count, uint32_t cols) {
     product_x x = product_x_make(f->form, count + 2 * AROUND, cols);
     for (uint32_t i = 0; i < AROUND; i++) {
-        spoil(f, &x, i, cols);
-        spoil(f, &x, AROUND + count + i, cols);
+        product_x_spoil(f->form, &x, i, cols);
+        product_x_spoil(f->form, &x, AROUND + count + i, cols);
     }
     return x;
 }
@@ -125,8 +109,9 @@ static void check_rows(const product_form *f, const gemm_case *c, const product_
                                                         : (double)add[at];
             double sum = extra, all = fabs(extra);
             for (uint32_t k = 0; k < c->cols; k++) {
-                const double v = (double)w[(size_t)i * c->cols + k] *
-                                 (double)rounded(f->form, x->values[(size_t)r * c->cols + k]);
+                const double v =
+                    (double)w[(size_t)i * c->cols + k] *
+                    (double)product_x_rounded(f->form, x->values[(size_t)r * c->cols + k]);
                 sum += v;
                 all += fabs(v);
             }
@@ -161,7 +146,7 @@ static void check_form(const product_form *f) {
     for (uint32_t i = 0; i < 8; i++) {
         const uint32_t cols = counts[i] < 200 ? f->cols[i % cols_count] : f->cols[i % 2];
         const gemm_case c = {rows[i], cols, counts[i], (gemm_epilogue)(i % EPILOGUES), i % 3};
-        RIG_EACH(arch) if (has_kernel(arch, f)) check_gemm(arch, f, &c);
+        RIG_EACH(arch) if (product_has_gemm(arch, f)) check_gemm(arch, f, &c);
     }
     rig_done();
 }
@@ -198,7 +183,7 @@ static void check_bits(int arch, const product_form *f, uint32_t cols) {
 TEST(k_gemm_gives_a_row_the_same_bits_anywhere) {
     for (uint32_t i = 0; i < PRODUCT_FORMS; i++) {
         const product_form *f = &product_forms[i];
-        RIG_EACH(arch) if (has_kernel(arch, f)) check_bits(arch, f, f->cols[1]);
+        RIG_EACH(arch) if (product_has_gemm(arch, f)) check_bits(arch, f, f->cols[1]);
         rig_done();
     }
 }
@@ -264,7 +249,7 @@ TEST(k_gemms_are_the_products_one_after_the_other) {
     for (uint32_t i = 0; i < PRODUCT_FORMS; i++)
         for (size_t k = 0; k < 2; k++) {
             const product_form *f = &product_forms[i];
-            RIG_EACH(arch) if (has_kernel(arch, f)) check_together(arch, f, cases[k], 9);
+            RIG_EACH(arch) if (product_has_gemm(arch, f)) check_together(arch, f, cases[k], 9);
             rig_done();
         }
 }
@@ -296,14 +281,6 @@ TEST(k_gemm_f16_saturates_what_is_finite) {
 
 /* --- traffic -------------------- */
 
-/* Bytes that the two threads of a row both ask for: scales of a block of Q4_K and Q5_K, fifth bits,
- * upper pairs and the factor of Q6_K. */
-static uint64_t bytes_asked_again(ck_form form, uint64_t elements) {
-    if (form == CK_FORM_Q4_K) return elements / 256 * 16;
-    if (form == CK_FORM_Q5_K) return elements / 256 * 16 + elements / 64 * 8;
-    return form == CK_FORM_Q6_K ? elements / 64 * 16 + elements / 256 * 2 : 0;
-}
-
 TEST(k_gemm_reads_every_weight_once_for_a_tile_of_rows) {
     if (rig_is_card()) SKIP("a card does not count what it reads");
     static const uint32_t counts[] = {1, CK_GEMM_TILE, 2 * CK_GEMM_TILE};
@@ -317,12 +294,9 @@ TEST(k_gemm_reads_every_weight_once_for_a_tile_of_rows) {
             (void)run_gemm(900, f, &c, &g, &x, AROUND, AROUND + c.count, NULL, NULL);
             const sim_counters *n = rig_counters();
             const uint64_t elements = (uint64_t)ROWS * COLS, blocks = tiles(c.count);
-            CHECK_EQ(n->streamed_bytes,
-                     blocks * (product_weight_bytes(&g) + bytes_asked_again(f->form, elements)));
+            CHECK_EQ(n->streamed_bytes, blocks * product_gemm_bytes(&g));
             CHECK_EQ(n->store_bytes, (uint64_t)c.count * ROWS * sizeof(float));
-            /* m16n8k16, but for codes with one scale: m16n8k32 */
-            const uint64_t k_of = product_is_float(f->form) || f->form == CK_FORM_Q6_K ? 16 : 32;
-            CHECK_EQ(n->mma, blocks * CK_GEMM_TILE * elements / (16 * 8 * k_of));
+            CHECK_EQ(n->mma, blocks * CK_GEMM_TILE * elements / (16 * 8 * product_gemm_k(f->form)));
         }
     rig_done();
 }

@@ -1,14 +1,14 @@
-/* test_words.c - the words of ck.h that compute: halves, dp4a, 2^x, log2, 1/sqrt, 1/x.
+/* test_words.c - the words of ck.h that compute: halves, dp4a, 2^x, log2, 1/sqrt, 1/x, bits.
  *
- * Of the last four the executor gives what is nearest; a card is within two units in the last place
- * of it (PTX ISA, "ex2", "lg2", "rsqrt", "rcp"). */
+ * Of the floats that are no halves the executor gives what is nearest; a card is within two units
+ * in the last place of it (PTX ISA, "ex2", "lg2", "rsqrt", "rcp"). */
 #include <math.h>
 
 #include "cudasim/kernels_test.h"
 #include "cudasim/rig.h"
 #include "test.h"
 
-enum { THREADS = 256, BLOCKS = 256, HALVES = THREADS * BLOCKS, WORDS = 8 };
+enum { THREADS = 256, BLOCKS = 256, HALVES = THREADS * BLOCKS, WORDS = 9 };
 
 static float *run_words(const float *in) {
     float *out = rig_buffer((size_t)HALVES * WORDS * sizeof *out);
@@ -84,6 +84,12 @@ TEST(sim_words_float_becomes_the_nearest_half) {
     rig_done();
 }
 
+static uint32_t ones(uint32_t v) {
+    uint32_t n = 0;
+    for (; v != 0; v >>= 1) n += v & 1u;
+    return n;
+}
+
 static uint32_t dot4(uint32_t a, uint32_t b, uint32_t c) {
     for (int i = 0; i < 32; i += 8) c += (uint32_t)((int8_t)(a >> i) * (int8_t)(b >> i));
     return c;
@@ -92,12 +98,13 @@ static uint32_t dot4(uint32_t a, uint32_t b, uint32_t c) {
 TEST(sim_words_numbers_are_the_hosts) {
     const double near = rig_is_card() ? 0x1p-21 : 0x1p-23;
     const float *in = positive_numbers(), *out = run_words(in);
-    uint32_t wrong_dots = 0, rounded_reciprocals = 0;
+    uint32_t wrong_dots = 0, wrong_ones = 0, rounded_reciprocals = 0;
     double worst = 0;
     for (uint32_t i = 0; i < HALVES; i++) {
         const float *o = out + (size_t)WORDS * i;
         double x = (double)in[i];
         wrong_dots += word_bits(o[3]) != dot4(i * 0x9E3779B9u, i * 0x85EBCA6Bu, i);
+        wrong_ones += o[8] != (float)ones(i * 0x9E3779B9u);
         if (x < 100) worst = fmax(worst, fabs((double)o[4] / exp2(x) - 1));
         worst = fmax(worst, fabs((double)o[5] - log2(x)) / fmax(1, fabs(log2(x))));
         worst = fmax(worst, fabs((double)o[6] * sqrt(x) - 1));
@@ -108,6 +115,7 @@ TEST(sim_words_numbers_are_the_hosts) {
         worst = fmax(worst, fabs((double)o[7] * (double)as_bf16 - 1));
     }
     CHECK_EQ(wrong_dots, 0);
+    CHECK_EQ(wrong_ones, 0);
     if (!rig_is_card()) CHECK_EQ(rounded_reciprocals, 0);
     CHECK(worst < near);
     rig_done();

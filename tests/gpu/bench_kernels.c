@@ -1,4 +1,5 @@
-/* bench_kernels.c - what is measured: copies, launches, products, attention, norms, argmax.
+/* bench_kernels.c - what is measured: copies, launches, products, attention, norms, argmax;
+ * experts in bench_experts.c.
  *
  * Sizes are those of Llama 3 8B (Grattafiori et al. 2024): rows of 4096, feed-forward of 14336,
  * 128256 tokens, 32 heads of 128 over 8 heads of keys and values.  The data of a case is an arena
@@ -11,7 +12,8 @@
 #include "backend/cuda/cuda_planar.h"
 #include "base/num.h"
 #include "base/os.h"
-#include "gpu/bench.h"
+#include "gpu/bench_experts.h"
+#include "gpu/bench_forms.h"
 
 enum {
     DIM = 4096,
@@ -22,7 +24,6 @@ enum {
     HEAD_DIM = 128,
     PROMPT = 512
 };
-enum { SUMS_PER = 32 }; /* elements that share a ck_sums */
 
 /* n / scale, but not less than least. */
 static uint32_t scaled(const bench *b, uint32_t n, uint32_t least) {
@@ -112,29 +113,6 @@ static status bench_launches_alone(bench *b, error *err) {
 
 /* --- products -------------------- */
 
-/* Of about 2^-7: factors of blocks, one after the other; d and dmin, then twelve bytes of scales;
- * of ck_sums, d and then both sums. */
-static const bench_bits halves = {{0x83ff83ffu, 0x83ff83ffu, 0x83ff83ffu, 0x83ff83ffu},
-                                  {0x20002000u, 0x20002000u, 0x20002000u, 0x20002000u}};
-static const bench_bits scales = {{0x83ff83ffu, ~0u, ~0u, ~0u}, {0x20002000u, 0, 0, 0}};
-static const bench_bits sums_bits = {{0x007fffffu, ~0u, 0x007fffffu, ~0u},
-                                     {0x3c000000u, 0, 0x3c000000u, 0}};
-
-typedef struct gemv_form {
-    const char *name; /* in kernels' names */
-    ck_form form;
-    const bench_bits *planes[CK_PLANES_MAX];
-} gemv_form;
-
-static const gemv_form gemv_forms[] = {
-    {"f16", CK_FORM_F16, {&halves}},
-    {"q8_0", CK_FORM_Q8_0, {&bench_any, &bench_any, &halves}},
-    {"q4_0", CK_FORM_Q4_0, {&bench_any, &halves}},
-    {"q4_k", CK_FORM_Q4_K, {&bench_any, &bench_any, &scales}},
-    {"q5_k", CK_FORM_Q5_K, {&bench_any, &bench_any, &scales, &bench_any}},
-    {"q6_k", CK_FORM_Q6_K, {&bench_any, &bench_any, &bench_any, &bench_any, &halves}},
-};
-
 typedef struct gemv_work {
     card_kernel kernel;
     card_grid grid;
@@ -170,7 +148,7 @@ static void launch_halves(bench *b, void *work, uint32_t i) {
 }
 
 /* All copies of the weights, plane by plane. */
-static status take_weights(bench *b, const gemv_form *f, gemv_work *w,
+static status take_weights(bench *b, const bench_form *f, gemv_work *w,
                            const uint64_t offsets[CK_PLANES_MAX], error *err) {
     uint64_t at = 0;
     TRY(bench_reserve(b, w->copies * w->copy_bytes, &at, err));
@@ -183,22 +161,15 @@ static status take_weights(bench *b, const gemv_form *f, gemv_work *w,
     return OK;
 }
 
-static status take_input(bench *b, const gemv_form *f, gemv_work *w, uint32_t x_rows,
+static status take_input(bench *b, const bench_form *f, gemv_work *w, uint32_t x_rows,
                          uint64_t *bytes, error *err) {
-    const size_t n = (size_t)x_rows * w->args.w.cols, sums = n / SUMS_PER * sizeof(ck_sums);
     const uint32_t range[] = {0, x_rows}; /* of k_gemm_*; k_gemv_* count to its end */
     TRY(bench_put(b, range, sizeof range, &w->args.count, err));
     if (!w->of_prompt) w->args.count += sizeof range[0];
-    if (f->form == CK_FORM_F16) {
-        *bytes = n * sizeof(float);
-        return bench_take(b, *bytes, &bench_f32, &w->args.x, err);
-    }
-    *bytes = n + sums;
-    TRY(bench_take(b, n, &bench_any, &w->args.x, err));
-    return bench_take(b, sums, &sums_bits, &w->args.sums, err);
+    return bench_take_x(b, f, x_rows, w->args.w.cols, &w->args.x, &w->args.sums, bytes, err);
 }
 
-static status make_gemv(bench *b, const gemv_form *f, gemv_work *w, uint32_t x_rows, error *err) {
+static status make_gemv(bench *b, const bench_form *f, gemv_work *w, uint32_t x_rows, error *err) {
     uint64_t offsets[CK_PLANES_MAX], row[CK_PLANES_MAX], x_bytes = 0;
     const ck_matrix *m = &w->args.w;
     cuda_planar_row_bytes(f->form, m->cols, row);
@@ -219,7 +190,7 @@ static status make_gemv(bench *b, const gemv_form *f, gemv_work *w, uint32_t x_r
 }
 
 /* `c` has its names and how it is launched. */
-static status bench_product(bench *b, const gemv_form *f, bench_case *c, gemv_work *w,
+static status bench_product(bench *b, const bench_form *f, bench_case *c, gemv_work *w,
                             uint32_t x_rows, error *err) {
     if (!bench_wants(b, c->name)) return OK;
     w->args.out_stride = w->args.w.rows;
@@ -242,7 +213,7 @@ static status bench_product(bench *b, const gemv_form *f, bench_case *c, gemv_wo
     return bench_check_out(b, c->name, w->args.out, w->out_floats, err);
 }
 
-static status bench_gemv(bench *b, const gemv_form *f, uint32_t rows, uint32_t cols,
+static status bench_gemv(bench *b, const bench_form *f, uint32_t rows, uint32_t cols,
                          uint32_t x_rows, error *err) {
     char kernel[32];
     gemv_work w = {
@@ -255,7 +226,7 @@ static status bench_gemv(bench *b, const gemv_form *f, uint32_t rows, uint32_t c
     return bench_product(b, f, &c, &w, x_rows, err);
 }
 
-static status bench_halves(bench *b, const gemv_form *f, uint32_t rows, uint32_t cols,
+static status bench_halves(bench *b, const bench_form *f, uint32_t rows, uint32_t cols,
                            uint32_t x_rows, error *err) {
     char kernel[32];
     rows = scaled(b, rows, CK_GEMV_BLOCK_ROWS) / CK_GEMV_BLOCK_ROWS * CK_GEMV_BLOCK_ROWS;
@@ -267,7 +238,7 @@ static status bench_halves(bench *b, const gemv_form *f, uint32_t rows, uint32_t
 }
 
 /* Rows of a prompt, on tensor cores. */
-static status bench_gemm(bench *b, const gemv_form *f, uint32_t rows, uint32_t cols, error *err) {
+static status bench_gemm(bench *b, const bench_form *f, uint32_t rows, uint32_t cols, error *err) {
     char kernel[32];
     const uint32_t x_rows = scaled(b, PROMPT, CK_GEMM_TILE);
     gemv_work w = {
@@ -283,22 +254,22 @@ static status bench_gemm(bench *b, const gemv_form *f, uint32_t rows, uint32_t c
 }
 
 static status bench_gemms(bench *b, error *err) {
-    for (size_t f = 0; f < sizeof gemv_forms / sizeof gemv_forms[0]; f++) {
-        TRY(bench_gemm(b, &gemv_forms[f], DIM, DIM, err));
-        TRY(bench_gemm(b, &gemv_forms[f], FFN, DIM, err));
+    for (uint32_t f = 0; f < BENCH_FORMS; f++) {
+        TRY(bench_gemm(b, &bench_forms[f], DIM, DIM, err));
+        TRY(bench_gemm(b, &bench_forms[f], FFN, DIM, err));
     }
     return OK;
 }
 
 static status bench_gemvs(bench *b, error *err) {
     static const uint32_t shapes[][2] = {{DIM, DIM}, {DIM, FFN}, {FFN, DIM}, {TOKENS, DIM}};
-    for (size_t f = 0; f < sizeof gemv_forms / sizeof gemv_forms[0]; f++)
+    for (uint32_t f = 0; f < BENCH_FORMS; f++)
         for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++)
             for (uint32_t x_rows = 1; x_rows <= 4; x_rows += 3)
-                TRY(bench_gemv(b, &gemv_forms[f], shapes[s][0], shapes[s][1], x_rows, err));
-    for (size_t f = 0; f < sizeof gemv_forms / sizeof gemv_forms[0]; f++)
+                TRY(bench_gemv(b, &bench_forms[f], shapes[s][0], shapes[s][1], x_rows, err));
+    for (uint32_t f = 0; f < BENCH_FORMS; f++)
         for (uint32_t x_rows = 1; x_rows <= 4; x_rows += 3)
-            TRY(bench_halves(b, &gemv_forms[f], FFN, DIM, x_rows, err));
+            TRY(bench_halves(b, &bench_forms[f], FFN, DIM, x_rows, err));
     return OK;
 }
 
@@ -429,7 +400,7 @@ static status make_norm(bench *b, norm_work *w, uint32_t rows, error *err) {
     TRY(bench_take(b, n * sizeof(float), &bench_f32, &a->add, err));
     TRY(bench_take(b, DIM * sizeof(float), &bench_f32, &a->gain, err));
     TRY(bench_reserve(b, n, &a->codes, err));
-    TRY(bench_reserve(b, n / SUMS_PER * sizeof(ck_sums), &a->sums, err));
+    TRY(bench_reserve(b, n / BENCH_SUMS_PER * sizeof(ck_sums), &a->sums, err));
     a->sum = a->x;
     return bench_put(b, &rows, sizeof rows, &a->count, err);
 }
@@ -440,7 +411,7 @@ static status bench_norm(bench *b, uint32_t rows, error *err) {
         .args = {.cols = DIM, .group = DIM, .gain_len = DIM, .eps = 1e-5f, .in_shared = 1}};
     const uint64_t n = (uint64_t)rows * DIM;
     bench_case c = {.kernel = "k_norm",
-                    .bytes = n * (3 * sizeof(float) + 1) + n / SUMS_PER * sizeof(ck_sums) +
+                    .bytes = n * (3 * sizeof(float) + 1) + n / BENCH_SUMS_PER * sizeof(ck_sums) +
                              DIM * sizeof(float),
                     .launches = bench_launches(b, b->scale > 1 ? 1 : 64),
                     .work = &w,
@@ -509,6 +480,7 @@ status bench_kernels(bench *b, error *err) {
     TRY(bench_launches_alone(b, err));
     TRY(bench_gemvs(b, err));
     TRY(bench_gemms(b, err));
+    TRY(bench_experts(b, err));
     for (uint32_t tokens = 1024; tokens <= 32768; tokens *= tokens == 1024 ? 8 : 4)
         TRY(bench_attention(b, tokens, err));
     TRY(bench_norm(b, 1, err));

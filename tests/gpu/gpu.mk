@@ -39,7 +39,7 @@ $(GPU_B)/card_blobs.o: $(GPU_B)/card_blobs.c
 $(GPU_B)/check: $(B)/$(GPU_DIR)/check_main.o $(GPU_RIG) $(GPU_CARD)
 	@echo "  ld  $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
-$(GPU_B)/bench: $(foreach f,bench_main bench_kernels bench,$(B)/$(GPU_DIR)/$(f).o) $(GPU_CARD)
+$(GPU_B)/bench: $(foreach f,bench_main bench_kernels bench_experts bench_forms bench,$(B)/$(GPU_DIR)/$(f).o) $(GPU_CARD)
 	@echo "  ld  $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
 

@@ -12,7 +12,7 @@
  *   weights    planes of the matrices (cuda_planar.h), every distinct one once
  *   workspace  | values, as the program lays them out | codes | sums | rope tables |
  *              | descriptor | rules and changes of drawn rows | parts of argmax, of attention |
- *              | constants | matrices of experts |
+ *              | pairs of rows and experts, their tiles | constants | matrices of experts |
  *   kv, states as the engine asks for them
  *
  * Owner: the engine; calls from one thread at a time. */
@@ -93,6 +93,12 @@ typedef struct cuda_sample {
 } cuda_sample;
 _Static_assert(sizeof(sample_rule) == 48 && sizeof(sample_change) == 16, "kernel ABI");
 
+/* What k_group leaves of the experts that rows of prompts use: one place for all layers, each of
+ * which writes it anew.  Offsets into the workspace. */
+typedef struct cuda_groups {
+    uint64_t pairs_at, tiles_at, tiles_count_at;
+} cuda_groups;
+
 typedef struct cuda_layout {
     const program *p;     /* borrowed */
     cuda_weight *weights; /* owned; [weights_count] */
@@ -106,10 +112,11 @@ typedef struct cuda_layout {
     uint32_t ropes_count, ropes_cap;
     cuda_descriptor desc;
     cuda_sample sample;
-    uint64_t sample_at;                     /* into the workspace */
-    uint64_t codes_at, sums_at, desc_at;    /* into the workspace; that of values is 0 */
-    uint64_t parts_at;                      /* u64 [head, blocks of a row], of k_argmax */
-    uint64_t splits_at;                     /* what blocks of k_attention leave for the last */
+    uint64_t sample_at;                  /* into the workspace */
+    uint64_t codes_at, sums_at, desc_at; /* into the workspace; that of values is 0 */
+    uint64_t parts_at;                   /* u64 [head, blocks of a row], of k_argmax */
+    uint64_t splits_at;                  /* what blocks of k_attention leave for the last */
+    cuda_groups groups;
     uint64_t gated_codes_at, gated_sums_at; /* of one row: k_gemvt_* reads and writes codes */
     uint64_t tickets_at;                    /* u32 [tickets], 0 between launches: of k_gemvt_* */
     uint32_t tickets;
@@ -173,13 +180,15 @@ typedef enum cuda_grid {
 } cuda_grid;
 
 /* Steps that a launch is for: all; those of one row, which go on with what is the next launch for
- * others; those with a row of batch.best, of batch.samples. */
+ * others; those with a row of batch.best, of batch.samples; those with rows of prompts, one row of
+ * blocks whatever their number. */
 typedef enum cuda_when {
     CUDA_ALWAYS,
     CUDA_FOR_ONE_ROW,
     CUDA_FOR_MANY_ROWS,
     CUDA_WHEN_BEST,
-    CUDA_WHEN_SAMPLED
+    CUDA_WHEN_SAMPLED,
+    CUDA_WHEN_PROMPTS
 } cuda_when;
 
 /* Parts of the arguments that are known when the first batch comes, and may change with a batch. */
@@ -198,6 +207,7 @@ typedef struct cuda_launch_entry {
     uint32_t
         prompt_tiles; /* > 0: `prompt` with so many blocks along w computes the rows of prompts,
                               `kernel` and `many` those that were generated */
+    uint32_t prompt_experts; /* > 0: so many have these rows, per_row each, in tiles of k_group */
     uint32_t shared_bytes;
     uint32_t args_at, args_bytes; /* into cuda_lowered.args */
     cuda_patch patch;

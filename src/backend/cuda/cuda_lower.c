@@ -39,7 +39,7 @@ cu_ptr lower_count_runs(const lowering *w) {
 
 cu_ptr lower_count_generated(const lowering *w) {
     _Static_assert(offsetof(ck_counts, rows) == offsetof(ck_counts, generated) + sizeof(uint32_t),
-                   "k_gemm_* read both");
+                   "k_gemm_* and k_group read both");
     return lower_descriptor(w, w->l->desc.counts + offsetof(ck_counts, generated));
 }
 
@@ -135,7 +135,8 @@ void lower_covers(lowering *w, uint32_t op_idx) {
             w->out->op_launches[(size_t)one * w->p->ops_count + op_idx] = last;
 }
 
-/* Making codes helps the products behind it; what follows the kernel of an op helps, too. */
+/* Making codes helps the products behind it, and so does grouping pairs, which only steps with
+ * prompts do; what follows the kernel of an op helps, too. */
 static uint32_t main_launch(const cuda_lowered *l, uint32_t first, uint32_t one) {
     for (uint32_t i = first; i < l->count; i++)
         if (l->launches[i].kernel != CUDA_k_quantize && runs_for(&l->launches[i], one)) return i;
@@ -179,7 +180,8 @@ status cuda_lower(cuda_lowered *out, const cuda_layout *l, cuda_bases bases,
                   .bases = bases,
                   .prompts = prompts,
                   .codes_of = VALUE_NONE,
-                  .gated = VALUE_NONE};
+                  .gated = VALUE_NONE,
+                  .grouped = VALUE_NONE};
     *out = (cuda_lowered){0};
     w.done = mem_try_calloc(l->p->ops_count, sizeof *w.done);
     w.only_codes = mem_try_calloc(l->p->values_count, sizeof *w.only_codes);

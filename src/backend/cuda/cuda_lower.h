@@ -16,7 +16,8 @@
  *
  * In mode `fast` a product over all rows is two launches with the same arguments where the device
  * has a kernel for prompts: of the generated rows, and of those of prompts.  A step that has no
- * rows of one kind has no launch for it.
+ * rows of one kind has no launch for it.  So are the products of EXPERTS, ahead of which k_group
+ * sorts what the rows of prompts use: once for each ROUTE, as there is one place for its lists.
  *
  * A value is turned into codes once, however many products read it, as long as no other value was
  * in between: there is one place for codes, and one for a row of gates. */
@@ -39,6 +40,7 @@ typedef struct lowering {
     const cuda_device *prompts; /* whose kernels the rows of prompts get; NULL: those of all rows */
     value_id codes_of;          /* whose codes are in their place; VALUE_NONE */
     value_id gated;    /* whose codes of a step of one row are in the place for gates; VALUE_NONE */
+    value_id grouped;  /* the ROUTE whose pairs are in the place for those; VALUE_NONE */
     cuda_when when;    /* for launches that are emitted now */
     lower_state *done; /* owned; [ops] */
     bool *only_codes;  /* owned; [values] its f32 are never written */

@@ -168,19 +168,19 @@ static product_kernels kernels_together(ck_form form) {
 
 typedef struct prompt_kernels {
     bool there;
-    cuda_kernel_id one, together;
+    cuda_kernel_id one, together, experts;
 } prompt_kernels;
 
 /* Of F32 there is none, of BF16 on some code paths. */
 static prompt_kernels kernels_of_prompts(const lowering *w, ck_form form) {
     static const prompt_kernels all[CK_FORM_COUNT] = {
-        [CK_FORM_F16] = {true, CUDA_k_gemm_f16, CUDA_k_gemms_f16},
-        [CK_FORM_BF16] = {true, CUDA_k_gemm_bf16, CUDA_k_gemms_bf16},
-        [CK_FORM_Q8_0] = {true, CUDA_k_gemm_q8_0, CUDA_k_gemms_q8_0},
-        [CK_FORM_Q4_0] = {true, CUDA_k_gemm_q4_0, CUDA_k_gemms_q4_0},
-        [CK_FORM_Q4_K] = {true, CUDA_k_gemm_q4_k, CUDA_k_gemms_q4_k},
-        [CK_FORM_Q5_K] = {true, CUDA_k_gemm_q5_k, CUDA_k_gemms_q5_k},
-        [CK_FORM_Q6_K] = {true, CUDA_k_gemm_q6_k, CUDA_k_gemms_q6_k}};
+        [CK_FORM_F16] = {true, CUDA_k_gemm_f16, CUDA_k_gemms_f16, CUDA_k_gemm_experts_f16},
+        [CK_FORM_BF16] = {true, CUDA_k_gemm_bf16, CUDA_k_gemms_bf16, CUDA_k_gemm_experts_bf16},
+        [CK_FORM_Q8_0] = {true, CUDA_k_gemm_q8_0, CUDA_k_gemms_q8_0, CUDA_k_gemm_experts_q8_0},
+        [CK_FORM_Q4_0] = {true, CUDA_k_gemm_q4_0, CUDA_k_gemms_q4_0, CUDA_k_gemm_experts_q4_0},
+        [CK_FORM_Q4_K] = {true, CUDA_k_gemm_q4_k, CUDA_k_gemms_q4_k, CUDA_k_gemm_experts_q4_k},
+        [CK_FORM_Q5_K] = {true, CUDA_k_gemm_q5_k, CUDA_k_gemms_q5_k, CUDA_k_gemm_experts_q5_k},
+        [CK_FORM_Q6_K] = {true, CUDA_k_gemm_q6_k, CUDA_k_gemms_q6_k, CUDA_k_gemm_experts_q6_k}};
     prompt_kernels k = all[form];
     k.there = k.there && w->prompts->kernels[k.one].function != NULL;
     return k;
@@ -307,6 +307,54 @@ status lower_matmul(lowering *w, uint32_t op_idx, error *err) {
     return lower_emit_tail(w, op_idx, &tail, &e, a.of, err);
 }
 
+/* --- experts -------------------- */
+
+/* The pairs of the rows of prompts by expert, unless they lie there already. */
+static status emit_groups(lowering *w, uint32_t op_idx, error *err) {
+    const op *o = &w->p->ops[op_idx];
+    const cuda_groups *g = &w->l->groups;
+    const cu_ptr base = w->bases.workspace;
+    if (w->grouped == o->in[1]) return OK;
+    w->grouped = o->in[1];
+    k_group_args a = {.routed = lower_value(w, o->in[1]),
+                      .pairs = base + g->pairs_at,
+                      .tiles = base + g->tiles_at,
+                      .tiles_count = base + g->tiles_count_at,
+                      .count = lower_count_generated(w),
+                      .experts = o->experts.experts,
+                      .used = o->experts.used};
+    cuda_launch_entry e = {.kernel = CUDA_k_group,
+                           .many = CUDA_k_group,
+                           .grid = CUDA_GRID_ROWS_Y,
+                           .when = CUDA_WHEN_PROMPTS,
+                           .rows = ROWS_ALL,
+                           .width = o->experts.experts};
+    return LOWER_EMIT(w, &e, &a, err);
+}
+
+static k_experts_args experts_args(const lowering *w, uint32_t op_idx, operand in) {
+    const op *o = &w->p->ops[op_idx];
+    const op_experts *x = &o->experts;
+    const cuda_groups *g = &w->l->groups;
+    const cu_ptr base = w->bases.workspace;
+    const uint32_t rows = x->w[0].rows;
+    return (k_experts_args){.experts = base + cuda_matrices_at(w->l, op_idx),
+                            .routed = lower_value(w, o->in[1]),
+                            .x = in.x,
+                            .sums = in.sums,
+                            .bias = lower_floats(w, x->bias, (uint64_t)x->experts * rows),
+                            .out = lower_value(w, o->out),
+                            .count = has_prompts(w, op_idx) ? lower_count_generated(w)
+                                                            : lower_count(w, lower_rows(w, o)),
+                            .pairs = base + g->pairs_at,
+                            .tiles = base + g->tiles_at,
+                            .tiles_count = base + g->tiles_count_at,
+                            .w_rows = rows,
+                            .cols = x->w[0].cols,
+                            .used = x->used,
+                            .shared_in = x->shared_in};
+}
+
 status lower_experts(lowering *w, uint32_t op_idx, error *err) {
     static const cuda_kernel_id kernels[CK_FORM_COUNT] = {
         [CK_FORM_F32] = CUDA_k_experts_f32,   [CK_FORM_F16] = CUDA_k_experts_f16,
@@ -314,27 +362,22 @@ status lower_experts(lowering *w, uint32_t op_idx, error *err) {
         [CK_FORM_Q4_0] = CUDA_k_experts_q4_0, [CK_FORM_Q4_K] = CUDA_k_experts_q4_k,
         [CK_FORM_Q5_K] = CUDA_k_experts_q5_k, [CK_FORM_Q6_K] = CUDA_k_experts_q6_k};
     const op *o = &w->p->ops[op_idx];
-    const op_experts *x = &o->experts;
-    const uint32_t rows = x->w[0].rows;
+    const ck_form form = cuda_weight_of(w->l, op_idx)->form;
+    const uint32_t rows = o->experts.w[0].rows;
     operand in = {0};
     TRY(take_operand(w, op_idx, &in, err));
-    k_experts_args a = {.experts = w->bases.workspace + cuda_matrices_at(w->l, op_idx),
-                        .routed = lower_value(w, o->in[1]),
-                        .x = in.x,
-                        .sums = in.sums,
-                        .bias = lower_floats(w, x->bias, (uint64_t)x->experts * rows),
-                        .out = lower_value(w, o->out),
-                        .count = lower_count(w, lower_rows(w, o)),
-                        .w_rows = rows,
-                        .cols = x->w[0].cols,
-                        .used = x->used,
-                        .shared_in = x->shared_in};
-    cuda_kernel_id kernel = kernels[cuda_weight_of(w->l, op_idx)->form];
-    cuda_launch_entry e = {.kernel = kernel,
-                           .many = kernel,
+    k_experts_args a = experts_args(w, op_idx, in);
+    cuda_launch_entry e = {.kernel = kernels[form],
+                           .many = kernels[form],
                            .grid = CUDA_GRID_ROWS_Y,
                            .rows = lower_rows(w, o),
                            .width = lower_blocks(rows, CK_GEMV_BLOCK_ROWS),
-                           .per_row = x->used};
+                           .per_row = o->experts.used};
+    if (has_prompts(w, op_idx)) {
+        TRY(emit_groups(w, op_idx, err));
+        e.prompt = kernels_of_prompts(w, form).experts;
+        e.prompt_tiles = lower_blocks(rows, CK_GEMM_TILE);
+        e.prompt_experts = o->experts.experts;
+    }
     return LOWER_EMIT(w, &e, &a, err);
 }

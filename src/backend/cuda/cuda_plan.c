@@ -4,6 +4,7 @@
  * nothing is measured twice. */
 #include <inttypes.h>
 
+#include "backend/cuda/cuda_experts.h"
 #include "backend/cuda/cuda_internal.h"
 #include "base/alloc.h"
 #include "base/assert.h"
@@ -337,6 +338,22 @@ static uint64_t split_bytes(const cuda_layout *l) {
     return most;
 }
 
+/* Pairs and tiles of the experts that make the most of them. */
+static void lay_out_groups(cuda_layout *l, uint64_t *end) {
+    const program *p = l->p;
+    uint32_t pairs = 0, tiles = 0;
+    for (uint32_t i = 0; i < p->ops_count; i++) {
+        const op *o = &p->ops[i];
+        if (o->kind != OP_EXPERTS) continue;
+        const uint32_t most = p->max.rows * o->experts.used; /* check_op() has seen it */
+        pairs = num_max_u32(pairs, most);
+        tiles = num_max_u32(tiles, cuda_tiles_max(most, o->experts.experts));
+    }
+    l->groups.pairs_at = place(end, (uint64_t)pairs * sizeof(uint32_t));
+    l->groups.tiles_at = place(end, (uint64_t)tiles * sizeof(ck_tile));
+    l->groups.tiles_count_at = place(end, pairs > 0 ? sizeof(uint32_t) : 0);
+}
+
 static void lay_out_workspace(cuda_layout *l) {
     const program *p = l->p;
     uint64_t end = 0, codes = codes_bytes(l);
@@ -356,6 +373,7 @@ static void lay_out_workspace(cuda_layout *l) {
     l->sample_at = place(&end, l->sample.bytes);
     l->parts_at = place(&end, (uint64_t)p->max.head * cuda_argmax_blocks(p) * sizeof(uint64_t));
     l->splits_at = place(&end, split_bytes(l));
+    lay_out_groups(l, &end);
     for (uint32_t i = 0; i < l->constants_count; i++)
         l->constants[i].at = place(&end, l->constants[i].bytes);
     for (uint32_t i = 0; i < l->matrices_count; i++) {

@@ -10,6 +10,7 @@
  *
  * The first step of a size is launched one by one, too: what happens only once is not recorded, and
  * what happens only once is not worth recording. */
+#include "backend/cuda/cuda_experts.h"
 #include "backend/cuda/cuda_internal.h"
 #include "base/assert.h"
 #include "base/log.h"
@@ -22,6 +23,7 @@ static uint32_t rows_of(const cuda_launch_entry *e, const cuda_step_rows *rows) 
     if (e->grid == CUDA_GRID_RUNS_Y) return rows->runs;
     if (e->when == CUDA_WHEN_BEST && !rows->best) return 0;
     if (e->when == CUDA_WHEN_SAMPLED && !rows->sampled) return 0;
+    if (e->when == CUDA_WHEN_PROMPTS) return rows->of[e->rows] > rows->generated ? 1 : 0;
     if (e->prompt_tiles > 0) return rows->generated;
     if (e->grid == CUDA_GRID_SPLIT_Y) return rows->of[e->rows] + rows->further;
     return rows->of[e->rows];
@@ -47,8 +49,10 @@ static void launch_rows(backend *b, const cuda_launch_entry *e, uint32_t n) {
 }
 
 static void launch_prompts(backend *b, const cuda_launch_entry *e, uint32_t n) {
-    (void)cuda_launch(&b->dev, e->prompt, num_div_up_u32(n, CK_GEMM_TILE), e->prompt_tiles,
-                      CK_GEMM_THREADS, 0, b->lowered.args + e->args_at, e->args_bytes);
+    const uint32_t tiles = e->prompt_experts > 0 ? cuda_tiles_max(n * e->per_row, e->prompt_experts)
+                                                 : num_div_up_u32(n, CK_GEMM_TILE);
+    (void)cuda_launch(&b->dev, e->prompt, tiles, e->prompt_tiles, CK_GEMM_THREADS, 0,
+                      b->lowered.args + e->args_at, e->args_bytes);
 }
 
 static void launch(backend *b, const cuda_launch_entry *e, const cuda_step_rows *rows) {
