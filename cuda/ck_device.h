@@ -128,6 +128,21 @@ CK_DEV void ck_ldmatrix_x4(uint32_t r[4], const void *row) {
                  : "l"(row)
                  : "memory");
 }
+CK_DEV void ck_ldmatrix_x4_trans(uint32_t r[4], const void *row) {
+    asm volatile("{ .reg .u64 s; .reg .u32 at; cvta.to.shared.u64 s, %4; cvt.u32.u64 at, s; "
+                 "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [at]; }"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "l"(row)
+                 : "memory");
+}
+
+/* --- shared memory -------------------- */
+
+typedef struct alignas(16) ck_granule {
+    ck_u4 words;
+} ck_granule;
+CK_DEV ck_u4 ck_get16(const void *p) { return ((const ck_granule *)p)->words; }
+CK_DEV void ck_put16(void *p, ck_u4 v) { ((ck_granule *)p)->words = v; }
 
 /* --- global memory -------------------- */
 

@@ -15,8 +15,9 @@
  * norm; gate, up and their product; down, sum and the next norm.
  *
  * In mode `fast` a product over all rows is two launches with the same arguments where the device
- * has a kernel for prompts: of the generated rows, and of those of prompts.  A step that has no
- * rows of one kind has no launch for it.
+ * has a kernel for prompts: of the generated rows, and of those of prompts.  So is attention with
+ * heads of the dimensions that there are kernels for, unless the cache is of F32.  A step that has
+ * no rows of one kind has no launch for it.
  *
  * A value is turned into codes once, however many products read it, as long as no other value was
  * in between: there is one place for codes, and one for a row of gates. */

@@ -58,7 +58,7 @@ static ck_splits shared(const batch_run *runs, uint32_t count, uint32_t slots_ma
     const batch in = {
         .runs = runs, .runs_count = count, .rows = runs[count - 1].row0 + runs[count - 1].rows};
     ck_splits s;
-    cuda_attention_share(&in, slots_max, &s, slots);
+    cuda_attention_share(&in, in.rows, slots_max, &s, slots);
     uint32_t found = 0;
     for (uint32_t r = 0; r < in.rows; r++) {
         if (slots[r] == CK_SPLIT_NONE) continue;
