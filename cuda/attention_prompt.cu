@@ -110,7 +110,7 @@ CK_DEV void load_queries(prompt_queries<DIM> &q, const k_attention_args &a, cons
     }
 #pragma unroll
     for (uint32_t k = 0; k < prompt_queries<DIM>::FRAGMENTS; k++) {
-        if (k * STEP >= a.kv.key_dim) break;
+        if (k * STEP >= a.kv.key_dim) continue;
         const uint32_t words[4] = {
             load_pair(x[0] + k * STEP, there[0]), load_pair(x[1] + k * STEP, there[1]),
             load_pair(x[0] + k * STEP + 8, there[0]), load_pair(x[1] + k * STEP + 8, there[1])};
@@ -241,7 +241,7 @@ CK_DEV void write_query(const k_attention_args &a, const tile &t, uint32_t which
     const float share = share_of(a, t, which, sums.max[which], sums.sum[which]);
 #pragma unroll
     for (uint32_t n = 0; n < DIM / 8; n += 4) {
-        if (n * 8 >= a.kv.value_dim) break;
+        if (n * 8 >= a.kv.value_dim) continue;
         float x[8];
 #pragma unroll
         for (uint32_t i = 0; i < 8; i++)

@@ -238,7 +238,7 @@ CK_DEV void dot_keys(prompt_scores *out, const prompt_queries<DIM> &q, const cac
     *out = {};
 #pragma unroll
     for (uint32_t k = 0; k < prompt_queries<DIM>::FRAGMENTS; k++) {
-        if (k * STEP >= dim) break;
+        if (k * STEP >= dim) continue;
         uint32_t a[4];
         prompt_queries<DIM>::get(q, k, a);
 #pragma unroll
@@ -391,7 +391,7 @@ CK_DEV void add_values(prompt_sums<DIM> *sums, const prompt_weights &w, const ca
                        uint32_t dim) {
 #pragma unroll
     for (uint32_t n = 0; n < DIM / STEP; n++) {
-        if (n * STEP >= dim) break;
+        if (n * STEP >= dim) continue;
         float piece[2][4] = {};
 #pragma unroll
         for (uint32_t t = 0; t < PIECE / STEP; t++) {
@@ -445,7 +445,7 @@ CK_DEV void add_values_alone(prompt_sums<DIM> *sums, const prompt_weights &w, co
             own[i / 4][i % 4] = is_own[i % 2] ? w.a[i / 4][i % 4] : 0;
 #pragma unroll
         for (uint32_t n = 0; n < DIM / STEP; n++) {
-            if (n * STEP >= dim) break;
+            if (n * STEP >= dim) continue;
             float piece[2][4] = {};
             multiply_seen(piece, own, values, n, seen, first);
 #pragma unroll
