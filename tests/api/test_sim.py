@@ -378,6 +378,7 @@ def a_bench_has_each_op_in_one_kernel():
             helps = [row["bytes"] for row in table["kernels"] if row["task"] == "k_quantize"]
             equal(helps, [0], "bytes of a help")
         equal(fused_in(prompt, "k_rope_write"), [["ROPE", "ROPE", "KV_WRITE"]], "of many rows")
+        equal(fused_in(prompt, "k_prompt_attention_f16_d64"), [["ATTENTION"]], "of prompts")
         layer = [
             ["MATMUL", "ADD", "NORM"],
             ["MATMUL", "MATMUL", "ACT_MUL"],
