@@ -35,6 +35,8 @@
  *   int      ck_dp4a(uint32_t a, uint32_t b, int c)          four signed bytes each
  *   void     ck_mma_mMnNkK_TYPE(c, a, b)   c += a . b on tensor cores, see below
  *   void     ck_ldmatrix_x4(uint32_t r[4], const void *row)   see below
+ *   void     ck_ldmatrix_x4_trans(uint32_t r[4], const void *row)
+ *   ck_u4    ck_get16(const void *p);  void ck_put16(void *p, ck_u4 v)   shared memory, 16-aligned
  *   T        ck_ld<T>(const T *p);  void ck_st(T *p, T v)    global memory, T of 1, 2, 4 or 8 bytes
  *   ck_u4    ck_ldg16(const void *p)   16 bytes read once: not kept in L1
  *   ck_u2    ck_ldg8(const void *p), uint32_t ck_ldg4(const void *p), uint16_t ck_ldg2(..)   alike
@@ -62,7 +64,8 @@
  * c is int32 for s8 and exact, f32 for halves: exact products, sums in f32 whose order and rounding
  * are the card's.  m8n8k16_s8 and m16n8k8_f16 are on all cards, the others from CK_ARCH 800 on.
  * ck_ldmatrix_x4 reads four matrices of 8 rows of 16 bytes from shared memory: lane l names row
- * l % 8 of matrix l / 8, 16-aligned, and gets word q of row g of each.
+ * l % 8 of matrix l / 8, 16-aligned, and gets word q of row g of each; with _trans it gets halves
+ * g of the rows 2q and 2q + 1 instead.
  * Source: PTX ISA 7.4, 9.7.13.4 "Matrix multiply-accumulate operation using mma instruction",
  * figures "Fragment layout for ...", and 9.7.13.4.12 "ldmatrix".                               */
 

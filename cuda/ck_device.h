@@ -126,13 +126,34 @@ CK_DEV void ck_mma_m16n8k16_bf16(float c[4], const uint32_t a[4], const uint32_t
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 #endif
+/* Where it is within shared memory. */
+CK_DEV uint32_t ck_shared_at(const void *p) {
+#ifdef __CUDACC__
+    return (uint32_t)__cvta_generic_to_shared(p);
+#else
+    return (uint32_t)(uint64_t)(const __attribute__((address_space(3))) void *)p;
+#endif
+}
 CK_DEV void ck_ldmatrix_x4(uint32_t r[4], const void *row) {
-    asm volatile("{ .reg .u64 s; .reg .u32 at; cvta.to.shared.u64 s, %4; cvt.u32.u64 at, s; "
-                 "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [at]; }"
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "l"(row)
+                 : "r"(ck_shared_at(row))
                  : "memory");
 }
+CK_DEV void ck_ldmatrix_x4_trans(uint32_t r[4], const void *row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(ck_shared_at(row))
+                 : "memory");
+}
+
+/* --- shared memory -------------------- */
+
+typedef struct alignas(16) ck_granule {
+    ck_u4 words;
+} ck_granule;
+CK_DEV ck_u4 ck_get16(const void *p) { return ((const ck_granule *)p)->words; }
+CK_DEV void ck_put16(void *p, ck_u4 v) { ((ck_granule *)p)->words = v; }
 
 /* --- global memory -------------------- */
 

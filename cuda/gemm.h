@@ -20,8 +20,8 @@
  * beyond the columns are left out.
  *
  * Of experts a tile is up to CK_GEMM_TILE pairs of one of them, from anywhere in the step, as
- * k_group has sorted them.  Often they are few: then products that would be of rows that are not
- * there only are left out, 16 rows at a time.  All warps have the same rows of x, so what is
+ * k_group has sorted them.  Often they are few: then products all of whose rows of x are missing
+ * are left out, 16 rows at a time.  All warps have the same rows of x, so what is
  * left keeps all of them busy.  The bits are those of a product alone.
  *
  * A row in shared memory is four granules of 16 bytes.  Granule j of row r lies at place

@@ -4,21 +4,13 @@
  * ties to even.  Finite ones that F16 does not reach become its largest number.  cols may be
  * anything: rows of w are padded to granules, rows of x are not; what lies past the end is 0. */
 #include "gemm.h"
+#include "halves.h"
 #include "planar.h"
 
 struct gemm_type_f16 {
-    CK_DEV uint32_t rounded(float x) {
-        const uint32_t u = ck_f2u(x), magnitude = u & 0x7fffffffu;
-        const bool over = magnitude > 0x477fe000u && magnitude < 0x7f800000u; /* 65504 */
-        return ck_f2h(over ? ck_u2f((u & 0x80000000u) | 0x477fe000u) : x);
-    }
+    CK_DEV uint32_t rounded(float x) { return half_of(x); }
     CK_DEV void mma(float acc[4], const uint32_t a[4], const uint32_t b[2]) {
-#if CK_ARCH >= 800
-        ck_mma_m16n8k16_f16(acc, a, b);
-#else
-        ck_mma_m16n8k8_f16(acc, a, b);
-        ck_mma_m16n8k8_f16(acc, a + 2, b + 1);
-#endif
+        halves_mma(acc, a, b);
     }
 };
 

@@ -21,6 +21,12 @@ CK_DEV int quantize_code(float x, float inverse) {
     return (int)(ck_fma(x, inverse, shift) - shift);
 }
 
+CK_DEV bool quantize_is_zero(float amax) { return amax < 7.888609052e-31f; } /* 2^-100 */
+CK_DEV float quantize_d(float amax, bool broken) {
+    if (broken) return ck_bf2f(0x7fc0); /* NaN */
+    return quantize_is_zero(amax) ? 0.0f : amax / 127.0f;
+}
+
 /* All 32 lanes, N blocks: what they wait for, they wait for together. */
 template <uint32_t N> CK_DEV void quantize_warp(const float x[N], quantized q[N]) {
     float amax[N], magnitude[N];
@@ -41,10 +47,9 @@ template <uint32_t N> CK_DEV void quantize_warp(const float x[N], quantized q[N]
     int half[N];
 #pragma unroll
     for (uint32_t i = 0; i < N; i++) {
-        const bool zero = amax[i] < 7.888609052e-31f; /* 2^-100 */
+        const bool zero = quantize_is_zero(amax[i]);
         half[i] = q[i].code = zero ? 0 : quantize_code(x[i], 127.0f / amax[i]);
-        q[i].sums.d = zero ? 0.0f : amax[i] / 127.0f;
-        if (broken[i]) q[i].sums.d = ck_bf2f(0x7fc0); /* NaN */
+        q[i].sums.d = quantize_d(amax[i], broken[i]);
     }
 #pragma unroll
     for (uint32_t m = 8; m > 0; m >>= 1)
@@ -69,6 +74,40 @@ CK_DEV float quantize_store(float x, int8_t *codes, ck_sums *sums) {
     quantize_warp<1>(&x, &q);
     store_quantized(q, codes, sums);
     return ck_fma(-q.sums.d, (float)q.code, x);
+}
+
+/* One block of which 4 neighbouring lanes have 8 elements each, as tensor cores leave them: x[2 n]
+ * and x[2 n + 1] are its elements 8 n + 2 q and the next one, q = lane % 4.  The same bits as
+ * above.  All 32 lanes. */
+CK_DEV ck_sums quantize_quad(const float x[8], int code[8]) {
+    float amax = 0.0f;
+    uint32_t broken = 0;
+    int half[2] = {0, 0};
+#pragma unroll
+    for (uint32_t i = 0; i < 8; i++) {
+        const float magnitude = x[i] < 0.0f ? -x[i] : x[i];
+        broken |= !(magnitude <= 3.402823466e38f);
+        amax = magnitude > amax ? magnitude : amax;
+    }
+#pragma unroll
+    for (uint32_t m = 2; m > 0; m >>= 1) {
+        const float other = ck_shfl_xor_f(amax, m);
+        amax = other > amax ? other : amax;
+        broken |= ck_shfl_xor(broken, m);
+    }
+    if (broken) amax = 0.0f;
+    const bool zero = quantize_is_zero(amax);
+    const float inverse = 127.0f / amax;
+#pragma unroll
+    for (uint32_t i = 0; i < 8; i++) {
+        code[i] = zero ? 0 : quantize_code(x[i], inverse);
+        half[i / 4] += code[i];
+    }
+#pragma unroll
+    for (uint32_t m = 2; m > 0; m >>= 1)
+#pragma unroll
+        for (uint32_t i = 0; i < 2; i++) half[i] += (int)ck_shfl_xor((uint32_t)half[i], m);
+    return {quantize_d(amax, broken != 0), (int16_t)half[0], (int16_t)half[1]};
 }
 
 #endif

@@ -117,14 +117,14 @@ static void write_entry(const profile_table *t, const profile_entry *e) {
     if (r.limit != NULL)
         (void)snprintf(limit, sizeof limit, "%.1f%% %s", 100 * r.fraction, r.limit->name);
     const double mb = (double)(e->weight_bytes + e->value_bytes + e->cache_bytes) / 1e6;
-    printf("%-20.*s %5u %10.1f %5.1f%% %9.2f %9.1f %8.2f %9.1f  %-24s %.*s%s%.*s\n", STR(e->name),
+    printf("%-27.*s %5u %10.1f %5.1f%% %9.2f %9.1f %8.2f %9.1f  %-24s %.*s%s%.*s\n", STR(e->name),
            e->tasks, (double)e->ns / 1e3, percent(e->ns, t->ns), mb, (double)e->flops / 1e6,
            r.bytes_per_s / 1e9, r.ops_per_s / 1e9, limit, STR(e->kinds), e->what.n > 0 ? ": " : "",
            STR(e->what));
 }
 
 static void write_sum(const char *what, uint64_t ns, uint64_t whole_ns) {
-    printf("%-20s %5s %10.1f %5.1f%%\n", what, "", (double)ns / 1e3, percent(ns, whole_ns));
+    printf("%-27s %5s %10.1f %5.1f%%\n", what, "", (double)ns / 1e3, percent(ns, whole_ns));
 }
 
 static void write_table(const char *what, const profile_table *t) {
@@ -132,7 +132,7 @@ static void write_table(const char *what, const profile_table *t) {
     printf("\n%s step of %u row%s: %.3f ms, the median of %u steps\n", what, t->rows,
            t->rows == 1 ? "" : "s", (double)t->ns / 1e6, t->steps);
     for (uint32_t i = 0; i < t->places_count; i++) write_place(&t->places[i]);
-    printf("%-20s %5s %10s %6s %9s %9s %8s %9s  %-24s %s\n", "task", "n", "us", "step", "MB",
+    printf("%-27s %5s %10s %6s %9s %9s %8s %9s  %-24s %s\n", "task", "n", "us", "step", "MB",
            "Mflop", "GB/s", "Gflop/s", "of limit", "ops: weights");
     str entries = t->entries;
     profile_entry e;

@@ -22,7 +22,10 @@
  *                        another order of sums
  *   F32, F16, BF16       1e-6 (f32 accumulation), also of types that are stored as F16 there;
  *                        prompts in mode fast 1e-4 (activations in the type of the weights, but for
- *                        F32 and, on cards before 8.0, BF16) */
+ *                        F32 and, on cards before 8.0, BF16)
+ *   attention            1e-11 (f32 accumulation); prompts in mode fast 1e-6 (queries, keys, values
+ *                        and probabilities in f16) with a cache of F16 or Q8_0, where keys and
+ *                        values are whole 16 elements, 256 at most */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 

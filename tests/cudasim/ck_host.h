@@ -276,17 +276,43 @@ CK_DEV void ck_mma_m16n8k16_bf16(float c[4], const uint32_t a[4], const uint32_t
     ck_host_mma<float, ck_host_dot_halves<ck_bf2f>, 2, 2>(c, a, b);
 }
 #endif
-CK_DEV void ck_ldmatrix_x4(uint32_t r[4], const void *row) {
+/* The rows that the lanes name, as addresses. */
+CK_DEV const uint32_t *ck_host_rows(const void *row) {
     const uint64_t at = reinterpret_cast<uintptr_t>(row);
     if (at % 16 != 0) sim_fail_misaligned_row(row);
     const uint32_t words[2] = {static_cast<uint32_t>(at), static_cast<uint32_t>(at >> 32)};
     const uint32_t *all = sim_warp_gather(SIM_GATHER_LDMATRIX, words, 2);
+    if (__builtin_expect(sim_here.counting, 0) && sim_here.tid % SIM_WARP_LANES == 0)
+        sim_count_ldmatrix(all);
+    return all;
+}
+CK_DEV const uint16_t *ck_host_row(const uint32_t *all, unsigned i) {
+    const uint64_t of = all[i] | static_cast<uint64_t>(all[SIM_WARP_LANES + i]) << 32;
+    return reinterpret_cast<const uint16_t *>(static_cast<uintptr_t>(of));
+}
+CK_DEV void ck_ldmatrix_x4(uint32_t r[4], const void *row) {
+    const uint32_t *all = ck_host_rows(row);
     const unsigned g = sim_here.tid % SIM_WARP_LANES / 4, q = sim_here.tid % 4;
-    for (unsigned i = 0; i < 4; i++) {
-        const uint64_t of = all[8 * i + g] | static_cast<uint64_t>(all[SIM_WARP_LANES + 8 * i + g])
-                                                 << 32;
-        r[i] = reinterpret_cast<const uint32_t *>(static_cast<uintptr_t>(of))[q];
-    }
+    for (unsigned i = 0; i < 4; i++)
+        memcpy(&r[i], ck_host_row(all, 8 * i + g) + 2 * q, sizeof r[i]);
+}
+CK_DEV void ck_ldmatrix_x4_trans(uint32_t r[4], const void *row) {
+    const uint32_t *all = ck_host_rows(row);
+    const unsigned g = sim_here.tid % SIM_WARP_LANES / 4, q = sim_here.tid % 4;
+    for (unsigned i = 0; i < 4; i++)
+        r[i] = ck_host_row(all, 8 * i + 2 * q)[g] |
+               static_cast<uint32_t>(ck_host_row(all, 8 * i + 2 * q + 1)[g]) << 16;
+}
+
+/* --- shared memory, 16 bytes at a time: bank conflicts are counted -------------------- */
+
+CK_DEV ck_u4 ck_get16(const void *p) {
+    if (__builtin_expect(sim_here.counting, 0)) sim_shared_touch(p);
+    return *static_cast<const ck_u4 *>(p);
+}
+CK_DEV void ck_put16(void *p, ck_u4 v) {
+    if (__builtin_expect(sim_here.counting, 0)) sim_shared_touch(p);
+    *static_cast<ck_u4 *>(p) = v;
 }
 
 #endif

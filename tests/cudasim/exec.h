@@ -43,7 +43,8 @@ typedef struct sim_counters {
     uint64_t streamed_bytes;          /* of load_bytes, by ck_ldg*: weights */
     uint64_t load_sectors;            /* 32-byte sectors, per warp-wide request */
     uint64_t store_sectors;
-    uint64_t shared_conflicts; /* cycles that bank conflicts add, where shared memory is counted */
+    uint64_t shared_conflicts; /* cycles that bank conflicts add, of ck_get16, ck_put16 and
+                                  ck_ldmatrix_* */
     uint64_t barriers, warp_ops, dp4a, mma;
 } sim_counters;
 

@@ -217,12 +217,35 @@ TEST_MMA(m16n8k16_bf16, float, 16, 2)
 
 /* in: 32 rows of 4 words; out: 4 words for each lane.  Lane l names row n * l modulo 32, `mode`
  * bytes into it. */
-CK_KERNEL_OF(k_test_ldmatrix, k_test_args, 32) {
+struct ldmatrix_plain {
+    CK_DEV void load(uint32_t r[4], const void *row) { ck_ldmatrix_x4(r, row); }
+};
+struct ldmatrix_trans {
+    CK_DEV void load(uint32_t r[4], const void *row) { ck_ldmatrix_x4_trans(r, row); }
+};
+
+template <typename word> CK_DEV void test_ldmatrix(const k_test_args &a) {
     CK_SHARED(uint32_t, rows, 32 * 4 + 4);
     uint32_t r[4];
     for (uint32_t i = 0; i < 4; i++)
         rows[ck_lane() * 4 + i] = ck_ld((const uint32_t *)a.in + ck_lane() * 4 + i);
     ck_syncwarp();
-    ck_ldmatrix_x4(r, (const uint8_t *)rows + ck_lane() * a.n % 32 * 16 + a.mode);
+    word::load(r, (const uint8_t *)rows + ck_lane() * a.n % 32 * 16 + a.mode);
     for (uint32_t i = 0; i < 4; i++) ck_st((uint32_t *)a.out + ck_lane() * 4 + i, r[i]);
+}
+CK_KERNEL_OF(k_test_ldmatrix, k_test_args, 32) { test_ldmatrix<ldmatrix_plain>(a); }
+CK_KERNEL_OF(k_test_ldmatrix_trans, k_test_args, 32) { test_ldmatrix<ldmatrix_trans>(a); }
+
+/* Lane l has to do with granule n * l of 16 bytes of shared memory.  Mode 0 writes lane numbers, 1
+ * reads, 2 reads as rows of matrices; lanes from 8 on leave it out in mode 3, which reads. */
+CK_KERNEL_OF(k_test_granules, k_test_args, 32) {
+    CK_SHARED(uint32_t, rows, 32 * 8 * 4);
+    uint32_t r[4] = {}, *own = rows + ck_lane() * a.n * 4;
+    for (uint32_t i = ck_lane(); i < 32 * 8 * 4; i += 32) rows[i] = i / 4 / a.n;
+    ck_syncwarp();
+    if (a.mode == 0) ck_put16(own, {ck_lane(), ck_lane(), ck_lane(), ck_lane()});
+    if (a.mode == 2) ck_ldmatrix_x4(r, own);
+    if (a.mode == 1 || (a.mode == 3 && ck_lane() < 8)) r[0] = ck_get16(own).x;
+    ck_syncwarp();
+    ck_st((uint32_t *)a.out + ck_lane(), a.mode == 0 ? own[3] : r[0]);
 }

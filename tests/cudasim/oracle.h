@@ -11,7 +11,7 @@
 
 #include "backend/backend.h"
 
-enum { ORACLE_ROWS_MAX = 64, ORACLE_RUNS_MAX = 8 };
+enum { ORACLE_ROWS_MAX = 256, ORACLE_RUNS_MAX = 8 };
 
 void oracle_begin(uint32_t rows);
 program *oracle_program(void);

@@ -158,8 +158,8 @@ static void fill_ids(int32_t *ids, uint32_t count, uint32_t vocab) {
     for (uint32_t i = 0; i < count; i++) ids[i] = (int32_t)((i * 2654435761u >> 9) % vocab);
 }
 
-static engine_options options_on(const rig_engine *e) {
-    engine_options opt = rig_options(e, DTYPE_F16, 2 * CROWD);
+static engine_options options_on(const rig_engine *e, dtype kv_type) {
+    engine_options opt = rig_options(e, kv_type, 2 * CROWD);
     opt.rows_max = opt.taken_rows_max = 2 * CROWD;
     return opt;
 }
@@ -169,17 +169,22 @@ TEST(cuda_fast_prompts_of_models_are_near_the_reference) {
     static const struct {
         const char *path;
         double nmse_max;
-    } cases[] = {{"synth:tiny:f16", 1e-4},
-                 {"synth:tiny:q8_0", 1e-3},
-                 {"synth:tiny:q4_0", 1e-3},
-                 {"synth:small:q4_k_m", 1e-3}};
+        dtype kv_type;
+        const char *attention;
+    } cases[] = {{"synth:tiny:f16", 1e-4, DTYPE_F16, "k_prompt_attention_f16_d64"},
+                 {"synth:small:f16", 1e-3, DTYPE_Q8_0, "k_prompt_attention_q8_d64"},
+                 {"synth:tiny:q8_0", 1e-3, DTYPE_F16, "k_prompt_attention_f16_d64"},
+                 {"synth:tiny:q4_0", 1e-3, DTYPE_F16, "k_prompt_attention_f16_d64"},
+                 {"synth:small:q4_k_m", 1e-3, DTYPE_F16, "k_prompt_attention_f16_d64"}};
     HOST_MACHINE("t4");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         model *m = open_path(cases[i].path);
         if (m == NULL) continue;
         int32_t ids[TOKENS];
         fill_ids(ids, TOKENS, m->hparams.vocab);
-        engine_options fast = options_on(&on_cuda), ref = options_on(&rig_engines[0]);
+        engine_options fast = options_on(&on_cuda, cases[i].kv_type),
+                       ref = options_on(&rig_engines[0], cases[i].kv_type);
+        const uint64_t attentions = host.launches(cases[i].attention);
         fast.fast = true;
         float *got = rig_all_logits(m, &fast, ids, TOKENS, TOKENS);
         float *chunks = rig_all_logits(m, &fast, ids, TOKENS, 7);
@@ -189,6 +194,7 @@ TEST(cuda_fast_prompts_of_models_are_near_the_reference) {
         if (!(nmse <= cases[i].nmse_max)) (void)fprintf(stderr, "%s: %g\n", cases[i].path, nmse);
         CHECK(nmse <= cases[i].nmse_max);
         CHECK(memcmp(got, chunks, count * sizeof *got) == 0);
+        CHECK(host.launches(cases[i].attention) > attentions);
         free(got);
         free(chunks);
         free(want);
@@ -200,7 +206,7 @@ TEST(cuda_fast_prompts_of_models_are_near_the_reference) {
  * beside a prompt of CROWD tokens from its first generated one on. */
 static float *logits_of(const model *m, uint32_t prompt_count, bool crowd) {
     int32_t ids[TOKENS], others[CROWD];
-    engine_options opt = options_on(&on_cuda);
+    engine_options opt = options_on(&on_cuda, DTYPE_F16);
     engine *e = NULL;
     opt.fast = true;
     fill_ids(ids, TOKENS, m->hparams.vocab);

@@ -4,87 +4,18 @@
 #include <math.h>
 #include <string.h>
 
-#include "backend/cuda/cuda_attention.h"
-#include "backend/kv_q4.h"
-#include "backend/kv_q8.h"
 #include "base/num.h"
+#include "cudasim/attention_rig.h"
 #include "cudasim/oracle.h"
 #include "cudasim/quantized.h"
 #include "cudasim/rig.h"
-#include "tensor/convert.h"
 #include "test.h"
 
-#include "abi.h"
-
-enum { SEATS = 3, STRIDE = 20, BLOCKS = SEATS * STRIDE, LAYERS = 2, LAYER = 1 };
+enum { BLOCKS = ATTENTION_SEATS * ATTENTION_STRIDE, LAYER = ATTENTION_LAYER };
 enum { LONG_STRIDE = 70 }; /* of spans of several splits */
 
 /* Of outputs within -1..1 whose scores are up to about 10: 2^x and the sums are good to 1e-6. */
 static const double NEAR = 4e-6;
-
-typedef struct cache {
-    kv_layout layout;
-    void *blocks;
-    uint32_t *tables;
-    uint32_t stride; /* blocks of a seat */
-} cache;
-
-static cache make_cache_of(kv_layout layout, uint32_t stride) {
-    const uint32_t blocks = SEATS * stride;
-    layout.layers = LAYERS;
-    cache c = {layout, rig_buffer(kv_block_bytes(&layout) * blocks),
-               rig_buffer(blocks * sizeof(uint32_t)), stride};
-    for (uint32_t i = 0; i < blocks; i++) c.tables[i] = i * 17 % blocks; /* 17: prime to both */
-    return c;
-}
-static cache make_cache(kv_layout layout) { return make_cache_of(layout, STRIDE); }
-
-static kv_view view_of(const cache *c) {
-    return (kv_view){c->layout, c->blocks, c->tables, c->stride};
-}
-
-static ck_kv_type type_of(dtype type) {
-    if (type == DTYPE_Q8_0) return CK_KV_Q8;
-    if (type == DTYPE_Q4_0) return CK_KV_Q4;
-    return type == DTYPE_F16 ? CK_KV_F16 : CK_KV_F32;
-}
-
-static ck_kv kv_of(const cache *c) {
-    const kv_layout *l = &c->layout;
-    return (ck_kv){.blocks = rig_at(c->blocks) + LAYER * kv_layer_bytes(l),
-                   .tables = rig_at(c->tables),
-                   .block_bytes = kv_block_bytes(l),
-                   .table_stride = c->stride,
-                   .type = type_of(l->type),
-                   .kv_heads = l->kv_heads,
-                   .key_dim = l->key_dim,
-                   .value_dim = l->value_dim,
-                   .v_in_k = l->v_in_k};
-}
-
-/* Random rows for tokens 0 .. tokens - 1 of a seat. */
-static void fill_seat(const cache *c, uint32_t seat, uint32_t tokens) {
-    kv_view view = view_of(c);
-    for (uint32_t t = 0; t < tokens; t++)
-        for (uint32_t i = 0; i < 2 * c->layout.kv_heads; i++) {
-            kv_part part = (kv_part)(i % 2);
-            uint32_t n = kv_row_elems(&c->layout, (int)part);
-            void *head = kv_at(&view, seat, t / KV_BLOCK_TOKENS, LAYER, part, i / 2);
-            float x[CK_ATTENTION_DIM_MAX];
-            rig_fill(x, n, 1);
-            if (c->layout.type == DTYPE_Q8_0)
-                kv_q8_put(kv_q8_row_at(&c->layout, head, (int)part, t % KV_BLOCK_TOKENS), 0, x, n);
-            if (c->layout.type == DTYPE_Q4_0)
-                kv_q4_put(kv_q4_row_at(&c->layout, head, (int)part, t % KV_BLOCK_TOKENS), 0, x, n);
-            for (uint32_t e = 0; !kv_type_has_codes(c->layout.type) && e < n; e++) {
-                size_t at = (size_t)(t % KV_BLOCK_TOKENS) * n + e;
-                if (c->layout.type == DTYPE_F16)
-                    ((uint16_t *)head)[at] = convert_f32_to_f16(x[e]);
-                else
-                    ((float *)head)[at] = x[e];
-            }
-        }
-}
 
 /* --- writing -------------------- */
 
@@ -98,19 +29,20 @@ static void check_write(int arch, const write_case *w) {
     enum { ROWS = 6 };
     const kv_layout *l = &w->layout;
     uint32_t k_cols = w->k_dim * l->kv_heads, v_cols = w->v_dim * l->kv_heads;
-    cache got = make_cache(*l), want = make_cache(*l);
+    attention_cache got = attention_cache_make(*l, ATTENTION_STRIDE),
+                    want = attention_cache_make(*l, ATTENTION_STRIDE);
     float *k = rig_buffer(ROWS * k_cols * sizeof *k), *v = rig_buffer(ROWS * v_cols * sizeof *v);
     rig_fill(k, (size_t)ROWS * k_cols, 3);
     rig_fill(v, (size_t)ROWS * v_cols, 70000); /* some become infinite in f16 */
     oracle_begin(ROWS);
     oracle_runs(runs, 3);
     oracle_rows *rows = oracle_batch();
-    rows->in.kv = view_of(&want);
+    rows->in.kv = attention_cache_view(&want);
     pg_layer(oracle_program(), LAYER);
     value_id k_value = oracle_input(k, k_cols);
     pg_kv_write(oracle_program(), k_value, oracle_input(v, v_cols));
     (void)oracle_end(k_value);
-    k_kv_write_args a = {.kv = kv_of(&got),
+    k_kv_write_args a = {.kv = attention_cache_kv(&got),
                          .k = rig_at(k),
                          .v = rig_at(v),
                          .pos = rig_at(rig_copy(rows->pos, ROWS * sizeof *rows->pos)),
@@ -208,9 +140,10 @@ static float *turned(int arch, const turn_rig *t, const float *x, uint32_t float
 static void check_turn(int arch, const turn_case *c, uint32_t rows) {
     const turn_rig t = make_turn(c, rows);
     const kv_layout *l = &c->layout;
-    cache got = make_cache(*l), want = make_cache(*l);
+    attention_cache got = attention_cache_make(*l, ATTENTION_STRIDE),
+                    want = attention_cache_make(*l, ATTENTION_STRIDE);
     const float *want_q = turned(arch, &t, t.q, t.q_floats, c->q_heads);
-    k_kv_write_args write = {.kv = kv_of(&want),
+    k_kv_write_args write = {.kv = attention_cache_kv(&want),
                              .k = rig_at(turned(arch, &t, t.k, t.k_floats, l->kv_heads)),
                              .v = t.args.v,
                              .pos = t.args.pos,
@@ -221,7 +154,7 @@ static void check_turn(int arch, const turn_case *c, uint32_t rows) {
     rig_run(arch, "k_kv_write", &write, l->kv_heads, rows, 128, 0);
     float *q_out = c->in_place ? t.q : rig_buffer(t.q_floats * sizeof *q_out);
     k_rope_write_args a = t.args;
-    a.kv = kv_of(&got);
+    a.kv = attention_cache_kv(&got);
     a.q = c->q_heads > 0 ? rig_at(t.q) : 0;
     a.q_out = c->q_heads > 0 ? rig_at(q_out) : 0;
     rig_run(arch, "k_rope_write", &a, c->q_heads + l->kv_heads, rows + 2, 128, 0);
@@ -286,78 +219,13 @@ TEST(k_rope_write_is_both_turns_and_the_write) {
 
 /* --- attention -------------------- */
 
-typedef struct attention_case {
-    kv_layout layout;
-    uint32_t heads, window;
-    float softcap;
-    bool sinks, slopes, whole; /* whole: not causal */
-} attention_case;
-
 /* The sequences' lengths are below, at and above block borders, one of several rounds of blocks. */
 static const batch_run some_runs[] = {{0, 3, 2, 137}, {3, 1, 0, 0}, {4, 2, 1, 14}};
 static const batch_run whole_runs[] = {{0, 9, 1, 0}, {9, 1, 0, 0}, {10, 17, 2, 0}};
 enum { RUNS = 3 };
 
-typedef struct attention_rig {
-    cache cache;
-    uint32_t rows, shared_bytes;
-    float *q, *out, *sinks, *slopes;
-    ck_splits splits; /* as the arguments have it; 0 rows: they have none */
-    uint32_t *tickets;
-    k_attention_args args;
-} attention_rig;
-
-static uint32_t *seen_of(const attention_case *c, const oracle_rows *rows) {
-    uint32_t *seen = rig_buffer(rows->in.rows * sizeof *seen);
-    for (uint32_t r = 0; r < rows->in.rows; r++)
-        seen[r] = c->whole ? batch_seen_whole(&rows->in, r) : rows->pos[r] + 1;
-    return seen;
-}
-
-/* Fills the cache with what the runs see, and starts the oracle on it. */
-static attention_rig make_rig_of(const attention_case *c, const batch_run *runs, uint32_t stride) {
-    const kv_layout *l = &c->layout;
-    const cuda_attention_cut cut =
-        cuda_attention_cut_of(c->heads, l->kv_heads, l->key_dim, l->value_dim);
-    attention_rig a = {.cache = make_cache_of(*l, stride),
-                       .rows = runs[RUNS - 1].row0 + runs[RUNS - 1].rows,
-                       .shared_bytes = cut.shared_bytes};
-    for (uint32_t i = 0; i < RUNS; i++)
-        fill_seat(&a.cache, runs[i].seat, runs[i].pos0 + runs[i].rows);
-    size_t q_floats = (size_t)a.rows * c->heads * l->key_dim;
-    a.q = rig_buffer(q_floats * sizeof(float));
-    rig_fill(a.q, q_floats, 3);
-    a.out = rig_buffer((size_t)a.rows * c->heads * l->value_dim * sizeof(float));
-    a.sinks = rig_buffer(c->heads * sizeof(float));
-    a.slopes = rig_buffer(c->heads * sizeof(float));
-    rig_fill(a.sinks, c->heads, 4);
-    for (uint32_t h = 0; h < c->heads; h++) a.slopes[h] = exp2f(-(float)h - 2);
-
-    oracle_begin(a.rows);
-    oracle_runs(runs, RUNS);
-    oracle_rows *rows = oracle_batch();
-    rows->in.kv = view_of(&a.cache);
-    a.args = (k_attention_args){.kv = kv_of(&a.cache),
-                                .q = rig_at(a.q),
-                                .out = rig_at(a.out),
-                                .pos = rig_at(rig_copy(rows->pos, a.rows * 4)),
-                                .seats = rig_at(rig_copy(rows->seats, a.rows * 4)),
-                                .seen = rig_at(seen_of(c, rows)),
-                                .sinks = c->sinks ? rig_at(a.sinks) : 0,
-                                .slopes = c->slopes ? rig_at(a.slopes) : 0,
-                                .count = rig_count(a.rows),
-                                .heads = c->heads,
-                                .window = c->window,
-                                .scale = 1.5f / sqrtf((float)l->key_dim),
-                                .softcap = c->softcap,
-                                .per_block = cut.per_block,
-                                .groups = cut.groups,
-                                .splits_max = cut.splits_max};
-    return a;
-}
-
 static attention_rig make_rig(const attention_case *c) {
-    return make_rig_of(c, c->whole ? whole_runs : some_runs, STRIDE);
+    return attention_rig_make(c, c->whole ? whole_runs : some_runs, RUNS, ATTENTION_STRIDE);
 }
 
 /* The first rows, as many as can be, are shared by `blocks` each; their slots are not in order. */
@@ -382,22 +250,6 @@ static void share_rows(attention_rig *a, uint32_t blocks) {
     a->args.tickets = rig_at(a->tickets);
 }
 
-static const float *wanted(const attention_case *c, const attention_rig *a) {
-    op_attention attn = {.heads = c->heads,
-                         .kv_heads = c->layout.kv_heads,
-                         .key_dim = c->layout.key_dim,
-                         .value_dim = c->layout.value_dim,
-                         .scale = a->args.scale,
-                         .softcap = c->softcap,
-                         .window = c->window,
-                         .causal = !c->whole,
-                         .sinks = c->sinks ? a->sinks : NULL,
-                         .slopes = c->slopes ? a->slopes : NULL};
-    pg_layer(oracle_program(), LAYER);
-    value_id q = oracle_input(a->q, c->heads * c->layout.key_dim);
-    return oracle_end(pg_attention(oracle_program(), q, attn));
-}
-
 /* `more` rows of the grid are behind the last one. */
 static void run_rig(int arch, const attention_rig *a, uint32_t more) {
     const uint32_t rows = a->rows + cuda_attention_further(&a->splits) + more;
@@ -406,48 +258,40 @@ static void run_rig(int arch, const attention_rig *a, uint32_t more) {
     rig_run(arch, kernel, &a->args, a->args.groups, rows, 128, a->shared_bytes);
 }
 
-static size_t out_floats(const attention_case *c, const attention_rig *a) {
-    return (size_t)a->rows * c->heads * c->layout.value_dim;
-}
-
 static void check_attention(int arch, const attention_case *c) {
     attention_rig a = make_rig(c);
-    const float *want = wanted(c, &a);
+    const float *want = attention_rig_want(c, &a);
     run_rig(arch, &a, 1);
-    rig_near(a.out, want, out_floats(c, &a), NEAR);
+    rig_near(a.out, want, attention_rig_floats(c, &a), NEAR);
 }
-
-/* X(type, kv_heads, key_dim, value_dim, v_in_k) */
-#define LAYOUT(t, h, k, v, in) \
-    { .type = DTYPE_##t, .kv_heads = (h), .key_dim = (k), .value_dim = (v), .v_in_k = (in) }
 
 TEST(k_attention_of_heads_of_any_shape) {
     static const attention_case cases[] = {
-        {.layout = LAYOUT(F16, 1, 64, 64, false), .heads = 2},
-        {.layout = LAYOUT(F16, 2, 128, 128, false), .heads = 4},
-        {.layout = LAYOUT(F32, 1, 128, 128, false), .heads = 1},
-        {.layout = LAYOUT(F16, 1, 80, 96, false), .heads = 3},
-        {.layout = LAYOUT(F32, 1, 8, 256, false), .heads = 2},
-        {.layout = LAYOUT(F16, 1, 1, 1, false), .heads = 1},
-        {.layout = LAYOUT(F16, 2, 33, 31, false), .heads = 2},
-        {.layout = LAYOUT(F32, 1, 100, 257, false), .heads = 1},
-        {.layout = LAYOUT(Q8_0, 2, 32, 32, false), .heads = 4},
-        {.layout = LAYOUT(Q8_0, 1, 128, 128, false), .heads = 2},
-        {.layout = LAYOUT(Q8_0, 1, 96, 288, false), .heads = 1},
-        {.layout = LAYOUT(Q4_0, 2, 32, 32, false), .heads = 4},
-        {.layout = LAYOUT(Q4_0, 1, 128, 128, false), .heads = 2},
-        {.layout = LAYOUT(Q4_0, 1, 96, 288, false), .heads = 1},
-        {.layout = LAYOUT(Q4_0, 1, 64, 96, false), .heads = 7},
-        {.layout = LAYOUT(F16, 1, 96, 80, false), .heads = 3},
-        {.layout = LAYOUT(F32, 2, 16, 24, false), .heads = 10},
-        {.layout = LAYOUT(Q8_0, 1, 64, 96, false), .heads = 6},
-        {.layout = LAYOUT(F16, 1, 24, 128, false), .heads = 7},
-        {.layout = LAYOUT(F16, 1, 64, 64, false), .heads = 8},
-        {.layout = LAYOUT(F32, 1, 72, 40, false), .heads = 8},
-        {.layout = LAYOUT(Q8_0, 1, 32, 32, false), .heads = 8},
-        {.layout = LAYOUT(F16, 1, 16, 256, false), .heads = 5},
-        {.layout = LAYOUT(F16, 2, 8, 8, false), .heads = 22},
-        {.layout = LAYOUT(F16, 1, 20, 12, false), .heads = 3},
+        {.layout = KV_LAYOUT(F16, 1, 64, 64, false), .heads = 2},
+        {.layout = KV_LAYOUT(F16, 2, 128, 128, false), .heads = 4},
+        {.layout = KV_LAYOUT(F32, 1, 128, 128, false), .heads = 1},
+        {.layout = KV_LAYOUT(F16, 1, 80, 96, false), .heads = 3},
+        {.layout = KV_LAYOUT(F32, 1, 8, 256, false), .heads = 2},
+        {.layout = KV_LAYOUT(F16, 1, 1, 1, false), .heads = 1},
+        {.layout = KV_LAYOUT(F16, 2, 33, 31, false), .heads = 2},
+        {.layout = KV_LAYOUT(F32, 1, 100, 257, false), .heads = 1},
+        {.layout = KV_LAYOUT(Q8_0, 2, 32, 32, false), .heads = 4},
+        {.layout = KV_LAYOUT(Q8_0, 1, 128, 128, false), .heads = 2},
+        {.layout = KV_LAYOUT(Q8_0, 1, 96, 288, false), .heads = 1},
+        {.layout = KV_LAYOUT(Q4_0, 2, 32, 32, false), .heads = 4},
+        {.layout = KV_LAYOUT(Q4_0, 1, 128, 128, false), .heads = 2},
+        {.layout = KV_LAYOUT(Q4_0, 1, 96, 288, false), .heads = 1},
+        {.layout = KV_LAYOUT(Q4_0, 1, 64, 96, false), .heads = 7},
+        {.layout = KV_LAYOUT(F16, 1, 96, 80, false), .heads = 3},
+        {.layout = KV_LAYOUT(F32, 2, 16, 24, false), .heads = 10},
+        {.layout = KV_LAYOUT(Q8_0, 1, 64, 96, false), .heads = 6},
+        {.layout = KV_LAYOUT(F16, 1, 24, 128, false), .heads = 7},
+        {.layout = KV_LAYOUT(F16, 1, 64, 64, false), .heads = 8},
+        {.layout = KV_LAYOUT(F32, 1, 72, 40, false), .heads = 8},
+        {.layout = KV_LAYOUT(Q8_0, 1, 32, 32, false), .heads = 8},
+        {.layout = KV_LAYOUT(F16, 1, 16, 256, false), .heads = 5},
+        {.layout = KV_LAYOUT(F16, 2, 8, 8, false), .heads = 22},
+        {.layout = KV_LAYOUT(F16, 1, 20, 12, false), .heads = 3},
     };
     RIG_EACH(arch) {
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
@@ -458,12 +302,12 @@ TEST(k_attention_of_heads_of_any_shape) {
 
 TEST(k_attention_of_latent_heads_and_of_the_widest) {
     static const attention_case cases[] = {
-        {.layout = LAYOUT(F16, 1, 576, 512, true), .heads = 2},
-        {.layout = LAYOUT(F32, 1, 40, 33, true), .heads = 2},
-        {.layout = LAYOUT(Q8_0, 1, 576, 512, true), .heads = 2},
-        {.layout = LAYOUT(Q4_0, 1, 576, 512, true), .heads = 2},
-        {.layout = LAYOUT(F16, 1, 1024, 1024, false), .heads = 1},
-        {.layout = LAYOUT(F32, 1, 1023, 1021, false), .heads = 1},
+        {.layout = KV_LAYOUT(F16, 1, 576, 512, true), .heads = 2},
+        {.layout = KV_LAYOUT(F32, 1, 40, 33, true), .heads = 2},
+        {.layout = KV_LAYOUT(Q8_0, 1, 576, 512, true), .heads = 2},
+        {.layout = KV_LAYOUT(Q4_0, 1, 576, 512, true), .heads = 2},
+        {.layout = KV_LAYOUT(F16, 1, 1024, 1024, false), .heads = 1},
+        {.layout = KV_LAYOUT(F32, 1, 1023, 1021, false), .heads = 1},
     };
     RIG_EACH(arch) {
         if (rig_order() == SIM_DESCENDING) continue; /* large: two orders will do */
@@ -475,16 +319,16 @@ TEST(k_attention_of_latent_heads_and_of_the_widest) {
 
 TEST(k_attention_with_windows_caps_sinks_and_slopes) {
     static const attention_case cases[] = {
-        {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2, .window = 1},
-        {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2, .window = 20, .sinks = true},
-        {.layout = LAYOUT(F32, 2, 32, 24, false), .heads = 4, .window = 138, .slopes = true},
-        {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2, .softcap = 2.5f},
-        {.layout = LAYOUT(Q8_0, 1, 32, 32, false), .heads = 2, .window = 20, .sinks = true},
-        {.layout = LAYOUT(Q4_0, 1, 32, 32, false), .heads = 2, .window = 20, .sinks = true},
-        {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2, .sinks = true, .slopes = true},
-        {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2, .whole = true, .slopes = true},
-        {.layout = LAYOUT(F32, 1, 30, 32, false), .heads = 1, .whole = true, .window = 5},
-        {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2, .window = 4000000000u},
+        {.layout = KV_LAYOUT(F16, 1, 32, 32, false), .heads = 2, .window = 1},
+        {.layout = KV_LAYOUT(F16, 1, 32, 32, false), .heads = 2, .window = 20, .sinks = true},
+        {.layout = KV_LAYOUT(F32, 2, 32, 24, false), .heads = 4, .window = 138, .slopes = true},
+        {.layout = KV_LAYOUT(F16, 1, 32, 32, false), .heads = 2, .softcap = 2.5f},
+        {.layout = KV_LAYOUT(Q8_0, 1, 32, 32, false), .heads = 2, .window = 20, .sinks = true},
+        {.layout = KV_LAYOUT(Q4_0, 1, 32, 32, false), .heads = 2, .window = 20, .sinks = true},
+        {.layout = KV_LAYOUT(F16, 1, 32, 32, false), .heads = 2, .sinks = true, .slopes = true},
+        {.layout = KV_LAYOUT(F16, 1, 32, 32, false), .heads = 2, .whole = true, .slopes = true},
+        {.layout = KV_LAYOUT(F32, 1, 30, 32, false), .heads = 1, .whole = true, .window = 5},
+        {.layout = KV_LAYOUT(F16, 1, 32, 32, false), .heads = 2, .window = 4000000000u},
     };
     RIG_EACH(arch) {
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
@@ -496,14 +340,14 @@ TEST(k_attention_with_windows_caps_sinks_and_slopes) {
 /* As f32 and as codes; then as codes only. */
 TEST(k_attention_writes_the_codes_of_what_it_makes) {
     static const attention_case cases[] = {
-        {.layout = LAYOUT(F16, 1, 64, 64, false), .heads = 2},
-        {.layout = LAYOUT(F32, 1, 33, 32, false), .heads = 3, .window = 20},
-        {.layout = LAYOUT(F16, 2, 80, 96, false), .heads = 2},
-        {.layout = LAYOUT(Q8_0, 1, 64, 96, false), .heads = 2},
-        {.layout = LAYOUT(Q4_0, 1, 64, 96, false), .heads = 2},
-        {.layout = LAYOUT(F16, 1, 128, 128, false), .heads = 1, .sinks = true},
-        {.layout = LAYOUT(F32, 1, 8, 160, false), .heads = 2},
-        {.layout = LAYOUT(F16, 1, 16, 288, false), .heads = 1},
+        {.layout = KV_LAYOUT(F16, 1, 64, 64, false), .heads = 2},
+        {.layout = KV_LAYOUT(F32, 1, 33, 32, false), .heads = 3, .window = 20},
+        {.layout = KV_LAYOUT(F16, 2, 80, 96, false), .heads = 2},
+        {.layout = KV_LAYOUT(Q8_0, 1, 64, 96, false), .heads = 2},
+        {.layout = KV_LAYOUT(Q4_0, 1, 64, 96, false), .heads = 2},
+        {.layout = KV_LAYOUT(F16, 1, 128, 128, false), .heads = 1, .sinks = true},
+        {.layout = KV_LAYOUT(F32, 1, 8, 160, false), .heads = 2},
+        {.layout = KV_LAYOUT(F16, 1, 16, 288, false), .heads = 1},
     };
     RIG_EACH(arch) {
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -536,22 +380,22 @@ static const batch_run split_runs[][RUNS] = {
 
 TEST(k_attention_of_spans_around_the_borders_of_splits) {
     static const attention_case cases[] = {
-        {.layout = LAYOUT(F16, 1, 32, 32, false), .heads = 2},
-        {.layout = LAYOUT(F32, 1, 16, 136, false), .heads = 4, .sinks = true},
-        {.layout = LAYOUT(Q8_0, 1, 32, 32, false), .heads = 7, .slopes = true},
-        {.layout = LAYOUT(F16, 1, 10, 9, false), .heads = 1},
-        {.layout = LAYOUT(F16, 1, 16, 16, false), .heads = 1, .window = 257},
-        {.layout = LAYOUT(F16, 1, 16, 8, true), .heads = 3, .window = 600, .sinks = true},
+        {.layout = KV_LAYOUT(F16, 1, 32, 32, false), .heads = 2},
+        {.layout = KV_LAYOUT(F32, 1, 16, 136, false), .heads = 4, .sinks = true},
+        {.layout = KV_LAYOUT(Q8_0, 1, 32, 32, false), .heads = 7, .slopes = true},
+        {.layout = KV_LAYOUT(F16, 1, 10, 9, false), .heads = 1},
+        {.layout = KV_LAYOUT(F16, 1, 16, 16, false), .heads = 1, .window = 257},
+        {.layout = KV_LAYOUT(F16, 1, 16, 8, true), .heads = 3, .window = 600, .sinks = true},
     };
     RIG_EACH(arch) {
         if (rig_order() == SIM_DESCENDING) continue; /* large: two orders will do */
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
             for (size_t k = 0; k < sizeof split_runs / sizeof split_runs[0]; k++) {
-                attention_rig a = make_rig_of(&cases[i], split_runs[k], LONG_STRIDE);
-                const float *want = wanted(&cases[i], &a);
+                attention_rig a = attention_rig_make(&cases[i], split_runs[k], RUNS, LONG_STRIDE);
+                const float *want = attention_rig_want(&cases[i], &a);
                 share_rows(&a, 1 + (uint32_t)(i + k) % 5);
                 run_rig(arch, &a, 1);
-                rig_near(a.out, want, out_floats(&cases[i], &a), NEAR);
+                rig_near(a.out, want, attention_rig_floats(&cases[i], &a), NEAR);
             }
     }
     rig_done();
@@ -561,18 +405,18 @@ TEST(k_attention_of_spans_around_the_borders_of_splits) {
  * tickets are all given back.  Short spans are few splits of many blocks, too. */
 TEST(k_attention_gives_the_same_bits_however_many_blocks_share_a_row) {
     static const attention_case cases[] = {
-        {.layout = LAYOUT(F16, 2, 24, 40, false), .heads = 6, .sinks = true},
-        {.layout = LAYOUT(F32, 1, 16, 264, false), .heads = 2, .window = 700},
-        {.layout = LAYOUT(Q8_0, 1, 32, 32, false), .heads = 11},
-        {.layout = LAYOUT(Q4_0, 1, 32, 32, false), .heads = 5},
+        {.layout = KV_LAYOUT(F16, 2, 24, 40, false), .heads = 6, .sinks = true},
+        {.layout = KV_LAYOUT(F32, 1, 16, 264, false), .heads = 2, .window = 700},
+        {.layout = KV_LAYOUT(Q8_0, 1, 32, 32, false), .heads = 11},
+        {.layout = KV_LAYOUT(Q4_0, 1, 32, 32, false), .heads = 5},
     };
     static const uint32_t blocks[] = {1, 2, 7};
     static const uint32_t none[CK_SPLIT_ROWS_MAX * 16];
     RIG_EACH(arch) {
         if (rig_order() == SIM_DESCENDING) continue;
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-            attention_rig a = make_rig_of(&cases[i], split_runs[2], LONG_STRIDE);
-            const size_t bytes = out_floats(&cases[i], &a) * sizeof(float);
+            attention_rig a = attention_rig_make(&cases[i], split_runs[2], RUNS, LONG_STRIDE);
+            const size_t bytes = attention_rig_floats(&cases[i], &a) * sizeof(float);
             if (rig_order() == SIM_SHUFFLED) a.args.splits_max = 3;
             run_rig(arch, &a, 0);
             for (size_t k = 0; k < sizeof blocks / sizeof blocks[0]; k++) {
@@ -592,7 +436,7 @@ TEST(k_attention_gives_the_same_bits_however_many_blocks_share_a_row) {
 
 /* Every row of a batch once more, alone. */
 TEST(k_attention_gives_a_row_the_same_bits_in_every_batch) {
-    attention_case c = {.layout = LAYOUT(F16, 1, 48, 64, false), .heads = 2, .window = 100};
+    attention_case c = {.layout = KV_LAYOUT(F16, 1, 48, 64, false), .heads = 2, .window = 100};
     RIG_EACH(arch) {
         attention_rig a = make_rig(&c);
         run_rig(arch, &a, 0);
@@ -616,33 +460,28 @@ TEST(k_attention_gives_a_row_the_same_bits_in_every_batch) {
 
 /* --- what is no number -------------------- */
 
-static uint16_t *f16_row(const attention_rig *a, kv_part part, uint32_t seat, uint32_t t) {
-    const kv_view view = view_of(&a->cache);
-    uint16_t *head = kv_at(&view, seat, t / KV_BLOCK_TOKENS, LAYER, part, 0);
-    return head + t % KV_BLOCK_TOKENS * kv_row_elems(&a->cache.layout, (int)part);
-}
-
 /* Lanes beyond the end of a key, which is no multiple of what they read together, and tokens that
  * are not seen have neighbours that are infinite. */
 TEST(k_attention_keeps_infinities_where_they_are) {
     enum { MINUS = 0xfc00, PLUS = 0x7c00 };
-    static const attention_case c = {.layout = LAYOUT(F16, 1, 80, 48, false), .heads = 2};
+    static const attention_case c = {.layout = KV_LAYOUT(F16, 1, 80, 48, false), .heads = 2};
     RIG_EACH(arch) {
         attention_rig a = make_rig(&c);
         for (uint32_t i = 0; i < a.rows * c.heads; i++)
             for (uint32_t e = 72; e < 80; e++) a.q[i * 80 + e] = 0.5f;
-        for (uint32_t e = 72; e < 80; e++) f16_row(&a, KV_K, 2, 100)[e] = MINUS; /* weight 0 */
-        const float *want = wanted(&c, &a);
+        for (uint32_t e = 72; e < 80; e++)
+            attention_rig_f16_row(&a, KV_K, 2, 100)[e] = MINUS; /* weight 0 */
+        const float *want = attention_rig_want(&c, &a);
         run_rig(arch, &a, 0);
-        rig_near(a.out, want, out_floats(&c, &a), NEAR);
-        f16_row(&a, KV_V, 1, 15)[47] = PLUS; /* the last token of the last row */
+        rig_near(a.out, want, attention_rig_floats(&c, &a), NEAR);
+        attention_rig_f16_row(&a, KV_V, 1, 15)[47] = PLUS; /* the last token of the last row */
         run_rig(arch, &a, 0);
         float *last = a.out + (a.rows - 1) * c.heads * 48;
         for (uint32_t h = 0; h < c.heads; h++) {
             CHECK(isinf(last[h * 48 + 47]) && last[h * 48 + 47] > 0);
             last[h * 48 + 47] = want[((a.rows - 1) * c.heads + h) * 48 + 47];
         }
-        rig_near(a.out, want, out_floats(&c, &a), NEAR);
+        rig_near(a.out, want, attention_rig_floats(&c, &a), NEAR);
     }
     rig_done();
 }
@@ -655,17 +494,17 @@ enum { OTHER_SECTORS = 24 };
 TEST(k_attention_reads_keys_and_values_once_for_all_their_heads) {
     if (rig_is_card()) SKIP("a card does not count what it reads");
     static const attention_case cases[] = {
-        {.layout = LAYOUT(F16, 1, 128, 128, false), .heads = 1},
-        {.layout = LAYOUT(F16, 2, 128, 128, false), .heads = 4},
-        {.layout = LAYOUT(F16, 1, 64, 64, false), .heads = 4},
-        {.layout = LAYOUT(F16, 1, 128, 128, false), .heads = 8},
-        {.layout = LAYOUT(F16, 1, 80, 96, false), .heads = 7},
+        {.layout = KV_LAYOUT(F16, 1, 128, 128, false), .heads = 1},
+        {.layout = KV_LAYOUT(F16, 2, 128, 128, false), .heads = 4},
+        {.layout = KV_LAYOUT(F16, 1, 64, 64, false), .heads = 4},
+        {.layout = KV_LAYOUT(F16, 1, 128, 128, false), .heads = 8},
+        {.layout = KV_LAYOUT(F16, 1, 80, 96, false), .heads = 7},
     };
     static const batch_run runs[RUNS] = {{0, 1, 2, 767}, {1, 1, 0, 767}, {2, 1, 1, 767}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (uint32_t blocks = 1; blocks <= 3; blocks += 2) {
             const attention_case *c = &cases[i];
-            attention_rig a = make_rig_of(c, runs, LONG_STRIDE);
+            attention_rig a = attention_rig_make(c, runs, RUNS, LONG_STRIDE);
             share_rows(&a, blocks);
             run_rig(750, &a, 0);
             const sim_counters *n = rig_counters();

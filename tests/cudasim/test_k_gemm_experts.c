@@ -16,7 +16,7 @@
 #include "cudasim/rig.h"
 #include "test.h"
 
-enum { EXPERTS = 8, USED = 2, BEFORE = 3, SKIP = 16 };
+enum { EXPERTS = 8, USED = 2, BEFORE = 3, TOGETHER = 16 };
 
 /* Pairs of each expert. */
 static const uint32_t crowds[EXPERTS] = {0, 1, 17, 65, 33, 8, 0, 130};
@@ -222,7 +222,7 @@ static void check_traffic(const product_form *f, const uint32_t counts[EXPERTS])
     run_experts(900, f, &c, &k);
     for (uint32_t e = 0; e < EXPERTS; e++) {
         all += tiles(counts[e]);
-        products += (counts[e] + SKIP - 1) / SKIP * SKIP;
+        products += (counts[e] + TOGETHER - 1) / TOGETHER * TOGETHER;
     }
     const sim_counters *n = rig_counters();
     const uint64_t elements = (uint64_t)ROWS * COLS;

@@ -153,6 +153,45 @@ TEST(sim_ldmatrix_gives_each_lane_its_words) {
     rig_done();
 }
 
+/* Word q of row g is halves g of rows 2 q and 2 q + 1. */
+TEST(sim_ldmatrix_transposes) {
+    RIG_EACH(arch) {
+        uint16_t *in = rig_buffer(WORDS_MAX * 8 * sizeof *in);
+        uint32_t *out = rig_buffer(WORDS_MAX * 4 * sizeof *out), wrong = 0;
+        rig_fill_bytes(in, WORDS_MAX * 8 * sizeof *in);
+        k_test_args a = {.in = rig_at(in), .out = rig_at(out), .n = 13};
+        (void)rig_run(arch, "k_test_ldmatrix_trans", &a, 1, 1, 32, 0);
+        for (uint32_t lane = 0; lane < 32; lane++)
+            for (uint32_t i = 0; i < 4; i++) {
+                const uint32_t named = 8 * i + lane % 4 * 2, g = lane / 4;
+                const uint16_t *low = in + named * 13 % 32 * 8,
+                               *high = in + (named + 1) * 13 % 32 * 8;
+                wrong += out[lane * 4 + i] != (low[g] | (uint32_t)high[g] << 16);
+            }
+        CHECK_EQ(wrong, 0);
+    }
+    rig_done();
+}
+
+/* Of 8 lanes whose granules are `n` apart those that share a group of banks wait for each
+ * other. */
+TEST(sim_bank_conflicts_are_counted) {
+    static const struct {
+        uint32_t n, mode, conflicts;
+    } cases[] = {{1, 0, 0},     {1, 1, 0},     {1, 2, 0},     {3, 2, 0}, {2, 0, 4}, {2, 1, 4},
+                 {4, 2, 4 * 3}, {8, 0, 4 * 7}, {8, 2, 4 * 7}, {8, 3, 7}, {5, 3, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) RIG_EACH(arch) {
+            uint32_t *out = rig_buffer(32 * sizeof *out), wrong = 0;
+            k_test_args a = {.out = rig_at(out), .n = cases[i].n, .mode = cases[i].mode};
+            (void)rig_run(arch, "k_test_granules", &a, 1, 1, 32, 0);
+            for (uint32_t lane = 0; lane < 32 && cases[i].mode < 2; lane++)
+                wrong += out[lane] != lane;
+            CHECK_EQ(wrong, 0);
+            if (!rig_is_card()) CHECK_EQ(rig_counters()->shared_conflicts, cases[i].conflicts);
+        }
+    rig_done();
+}
+
 TEST(sim_ldmatrix_of_a_row_that_is_not_aligned_is_a_fault) {
     if (rig_is_card()) SKIP("a card would be lost");
     uint32_t *in = rig_buffer(WORDS_MAX * 4 * sizeof *in);

@@ -74,5 +74,7 @@ void bench_say_why(const char *name, const char *why);
 
 /* All of bench_kernels.c, in order. */
 NODISCARD status bench_kernels(bench *b, error *err);
+/* A part of it: bench_prompt.c. */
+NODISCARD status bench_prompt_attention(bench *b, error *err);
 
 #endif

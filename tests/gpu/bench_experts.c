@@ -22,7 +22,7 @@ typedef struct experts_shape {
 static const experts_shape mixtral = {8, 2, 14336, 4096}, qwen3 = {128, 8, 768, 2048};
 
 typedef struct experts_work {
-    card_kernel kernel;
+    card_kernel kernel, grouping;
     card_grid grid;
     k_experts_args args;
     k_group_args group;
@@ -31,15 +31,16 @@ typedef struct experts_work {
     size_t out_floats;
 } experts_work;
 
-static uint32_t scaled(const bench *b, uint32_t n, uint32_t least) {
+/* Never more than it is where nothing is scaled: few experts, narrow matrices. */
+static uint32_t scaled_within(const bench *b, uint32_t n, uint32_t least) {
     return num_max_u32(n / b->scale, num_min_u32(n, least));
 }
 
 static experts_work work_of(const bench *b, const experts_shape *s) {
-    experts_work w = {.rows = scaled(b, PROMPT, DRY_ROWS)};
-    w.group = (k_group_args){.experts = scaled(b, s->experts, DRY_EXPERTS), .used = s->used};
-    w.args = (k_experts_args){.w_rows = scaled(b, s->w_rows, CK_GEMM_TILE),
-                              .cols = scaled(b, s->cols, DRY_COLS),
+    experts_work w = {.rows = scaled_within(b, PROMPT, DRY_ROWS)};
+    w.group = (k_group_args){.experts = scaled_within(b, s->experts, DRY_EXPERTS), .used = s->used};
+    w.args = (k_experts_args){.w_rows = scaled_within(b, s->w_rows, CK_GEMM_TILE),
+                              .cols = scaled_within(b, s->cols, DRY_COLS),
                               .used = s->used,
                               .shared_in = 1};
     w.out_floats = (size_t)w.rows * s->used * w.args.w_rows;
@@ -52,14 +53,9 @@ static uint32_t pairs_of(const experts_work *w) { return w->rows * w->args.used;
 
 static void launch_group(bench *b, void *work, uint32_t i) {
     const experts_work *w = work;
-    card_kernel kernel;
     (void)i;
-    if (card_find(b->card, "k_group", &kernel, &b->card->dev.failure) != OK) {
-        b->card->dev.fault = CU_NOT_FOUND;
-        return;
-    }
-    card_launch(b->card, &kernel, (card_grid){w->group.experts, 1, GROUP_THREADS, 0}, &w->group,
-                sizeof w->group);
+    card_launch(b->card, &w->grouping, (card_grid){w->group.experts, 1, GROUP_THREADS, 0},
+                &w->group, sizeof w->group);
 }
 
 /* Neighbouring rows use different experts: 7 is prime to numbers of experts. */
@@ -78,6 +74,7 @@ static status put_routed(bench *b, const experts_work *w, uint64_t *out, error *
 static status make_group(bench *b, experts_work *w, error *err) {
     const uint32_t range[] = {0, w->rows}, pairs = pairs_of(w);
     k_group_args *g = &w->group;
+    TRY(card_find(b->card, "k_group", &w->grouping, err));
     TRY(put_routed(b, w, &g->routed, err));
     TRY(bench_put(b, range, sizeof range, &g->count, err));
     TRY(bench_reserve(b, pairs * sizeof(uint32_t), &g->pairs, err));

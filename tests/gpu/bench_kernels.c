@@ -305,7 +305,7 @@ static void share_attention(attention_work *w, uint32_t tokens, uint32_t *slot,
     const batch in = {.rows = 1, .runs = &run, .runs_count = 1};
     const cuda_attention_cut cut = cuda_attention_cut_of(HEADS, KV_HEADS, HEAD_DIM, HEAD_DIM);
     k_attention_args *a = &w->args;
-    cuda_attention_share(&in, 1, &w->splits, slot);
+    cuda_attention_share(&in, 1, 1, &w->splits, slot);
     a->per_block = cut.per_block;
     a->groups = cut.groups;
     a->splits_max = cut.splits_max;
@@ -483,6 +483,7 @@ status bench_kernels(bench *b, error *err) {
     TRY(bench_experts(b, err));
     for (uint32_t tokens = 1024; tokens <= 32768; tokens *= tokens == 1024 ? 8 : 4)
         TRY(bench_attention(b, tokens, err));
+    TRY(bench_prompt_attention(b, err));
     TRY(bench_norm(b, 1, err));
     TRY(bench_norm(b, 4, err));
     TRY(bench_argmax(b, 1, err));

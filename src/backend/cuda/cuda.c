@@ -148,7 +148,7 @@ static status cuda_memory(backend *b, size_t kv_bytes, size_t state_bytes, void 
 }
 
 static void cuda_report(const backend *b, backend_report *out) {
-    *out = (backend_report){.numerics = b->lowered.prompt_products > 0 ? "fast" : "exact",
+    *out = (backend_report){.numerics = cuda_lowered_has_prompts(&b->lowered) ? "fast" : "exact",
                             .tasks = b->lowered.count_for_one,
                             .ops_fused = b->lowered.ops_fused,
                             .ops_unfused = b->lowered.ops_unfused};

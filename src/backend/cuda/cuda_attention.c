@@ -77,16 +77,50 @@ uint64_t cuda_attention_parts_bytes(const cuda_attention_cut *cut, uint32_t valu
     return (uint64_t)rows * cut->groups * splits * cut->per_block * row * sizeof(float);
 }
 
+/* --- rows of prompts on tensor cores -------------------- */
+
+static const uint32_t prompt_dims[CUDA_PROMPT_WIDTHS] = {0, 64, 128, 256};
+
+cuda_prompt_width cuda_prompt_width_of(uint32_t key_dim, uint32_t value_dim) {
+    if (key_dim % CK_PROMPT_UNIT != 0 || value_dim % CK_PROMPT_UNIT != 0) return CUDA_PROMPT_NONE;
+    for (int w = CUDA_PROMPT_D64; w < CUDA_PROMPT_WIDTHS; w++)
+        if (num_max_u32(key_dim, value_dim) <= prompt_dims[w]) return (cuda_prompt_width)w;
+    return CUDA_PROMPT_NONE;
+}
+
+/* As memory_of() of attention_prompt.cu: rows of an odd number of 16 bytes. */
+static uint32_t prompt_tile_bytes(uint32_t dim) {
+    return CK_PROMPT_PIECE * (dim * 2 / 16 | 1u) * 16;
+}
+
+uint32_t cuda_prompt_shared_bytes(uint32_t key_dim, uint32_t value_dim, bool v_in_k) {
+    const bool widest = cuda_prompt_width_of(key_dim, value_dim) == CUDA_PROMPT_D256;
+    const uint32_t keys = prompt_tile_bytes(key_dim);
+    const uint32_t values = v_in_k ? 0 : prompt_tile_bytes(value_dim);
+    if (!widest) return keys + values;
+    return CK_PROMPT_QUERIES * prompt_dims[CUDA_PROMPT_D256] * 2 + num_max_u32(keys, values);
+}
+
+void cuda_prompt_name(const k_attention_args *a, char out[CUDA_ATTENTION_NAME_BYTES]) {
+    const uint32_t dim = prompt_dims[cuda_prompt_width_of(a->kv.key_dim, a->kv.value_dim)];
+    out[0] = '\0';
+    if ((a->kv.type != CK_KV_F16 && a->kv.type != CK_KV_Q8) || dim == 0) return;
+    (void)snprintf(out, CUDA_ATTENTION_NAME_BYTES, "k_prompt_attention_%s_d%u",
+                   a->kv.type == CK_KV_Q8 ? "q8" : "f16", dim);
+}
+
 /* --- the rows of a step -------------------- */
 
 static uint32_t tokens_of(const batch_run *r) { return r->pos0 + r->rows; }
 
 /* The run that sees most of those that have no slots yet, and fits; NULL: none has two splits. */
-static const batch_run *longest_run(const batch *in, const uint32_t *slots, uint32_t rows_max) {
+static const batch_run *longest_run(const batch *in, uint32_t rows, const uint32_t *slots,
+                                    uint32_t rows_max) {
     const batch_run *best = NULL;
     for (uint32_t i = 0; i < in->runs_count; i++) {
         const batch_run *r = &in->runs[i];
-        if (r->rows > rows_max || slots[r->row0] != CK_SPLIT_NONE) continue;
+        if (r->rows > rows_max || r->row0 + r->rows > rows) continue;
+        if (slots[r->row0] != CK_SPLIT_NONE) continue;
         if (tokens_of(r) <= CK_SPLIT_BLOCKS * CK_KV_BLOCK_TOKENS) continue;
         if (best == NULL || tokens_of(r) > tokens_of(best)) best = r;
     }
@@ -102,13 +136,14 @@ static uint32_t blocks_of(uint32_t rows, uint32_t tokens) {
     return num_div_up_u32(splits, num_max_u32(rounds, 1));
 }
 
-void cuda_attention_share(const batch *in, uint32_t slots_max, ck_splits *out, uint32_t *slots) {
+void cuda_attention_share(const batch *in, uint32_t rows, uint32_t slots_max, ck_splits *out,
+                          uint32_t *slots) {
     uint32_t longest = 0;
     ASSERT(slots_max <= CK_SPLIT_ROWS_MAX);
     *out = (ck_splits){.blocks = 1};
     for (uint32_t r = 0; r < in->rows; r++) slots[r] = CK_SPLIT_NONE;
     for (;;) {
-        const batch_run *run = longest_run(in, slots, slots_max - out->rows);
+        const batch_run *run = longest_run(in, rows, slots, slots_max - out->rows);
         if (run == NULL) break;
         longest = num_max_u32(longest, tokens_of(run));
         for (uint32_t r = run->row0; r < run->row0 + run->rows; r++) {

@@ -1,5 +1,5 @@
 /* cuda_attention.h - how the work of k_attention is cut into blocks: by its shape for good, by the
- * spans of its rows in each step.
+ * spans of its rows in each step; and that of k_prompt_attention.
  *
  * Pure functions.  A row's span of tokens is cut into splits, of which several blocks can compute
  * one each (flash decoding, Dao et al. 2023).  What is summed in which order follows from the span
@@ -47,15 +47,42 @@ uint64_t cuda_attention_parts_bytes(const cuda_attention_cut *cut, uint32_t valu
                                     uint32_t rows, uint32_t splits);
 
 /* The step's rows that several blocks share: those of the runs that see the most tokens, as far as
- * there are slots, and whole runs only.  A prompt's rows are blocks enough by themselves.
+ * there are slots, and whole runs among the first `rows` rows only.  A prompt's rows are blocks
+ * enough by themselves.
  * slots [in->rows] gets each row's index into out->row, or CK_SPLIT_NONE.
  * slots_max: at most CK_SPLIT_ROWS_MAX. */
-void cuda_attention_share(const batch *in, uint32_t slots_max, ck_splits *out, uint32_t *slots);
+void cuda_attention_share(const batch *in, uint32_t rows, uint32_t slots_max, ck_splits *out,
+                          uint32_t *slots);
 
 /* Blocks that a launch has along its rows beside one for each; more do no harm. */
 static inline uint32_t cuda_attention_further(const ck_splits *s) {
     return s->rows > 0 ? s->rows * (s->blocks - 1) : 0;
 }
 enum { CUDA_ATTENTION_FURTHER_MAX = 256 };
+
+/* --- rows of prompts on tensor cores -------------------- */
+
+/* The largest dimension that the kernel has room for: k_prompt_attention_TYPE_dD. */
+typedef enum cuda_prompt_width {
+    CUDA_PROMPT_NONE, /* there is none for these: k_attention computes all rows */
+    CUDA_PROMPT_D64,
+    CUDA_PROMPT_D128,
+    CUDA_PROMPT_D256,
+    CUDA_PROMPT_WIDTHS
+} cuda_prompt_width;
+
+cuda_prompt_width cuda_prompt_width_of(uint32_t key_dim, uint32_t value_dim);
+
+/* Dynamic shared memory of a block, for heads that there is a kernel for. */
+uint32_t cuda_prompt_shared_bytes(uint32_t key_dim, uint32_t value_dim, bool v_in_k);
+
+/* "k_prompt_attention_f16_d128"; "" where there is none, as with a cache of F32. */
+void cuda_prompt_name(const k_attention_args *a, char out[CUDA_ATTENTION_NAME_BYTES]);
+
+/* Tiles of so many rows of so many runs, at least as many as there are; group: query heads of a
+ * head of the cache. */
+static inline uint32_t cuda_prompt_tiles(uint32_t rows, uint32_t runs, uint32_t group) {
+    return rows * group / CK_PROMPT_QUERIES + runs;
+}
 
 #endif

@@ -205,9 +205,12 @@ typedef struct cuda_launch_entry {
     uint32_t per_row; /* blocks along rows for each of them: 1, or the used experts */
     cuda_kernel_id prompt;
     uint32_t
-        prompt_tiles; /* > 0: `prompt` with so many blocks along w computes the rows of prompts,
-                              `kernel` and `many` those that were generated */
+        prompt_tiles; /* > 0: `prompt` with so many blocks along w, or heads of the cache, computes
+                              the rows of prompts, `kernel` and `many` those that were generated */
     uint32_t prompt_experts; /* > 0: so many have these rows, per_row each, in tiles of k_group */
+    uint32_t prompt_queries; /* attention that has such a kernel for a cache of F16 and Q8: query
+                                heads of a head of the cache; else 0 */
+    uint32_t prompt_shared_bytes;
     uint32_t shared_bytes;
     uint32_t args_at, args_bytes; /* into cuda_lowered.args */
     cuda_patch patch;
@@ -225,8 +228,14 @@ struct cuda_lowered {
     uint8_t *args;          /* owned; [args_bytes] */
     size_t args_bytes, args_cap;
     uint32_t ops_fused, ops_unfused;
-    uint32_t prompt_products; /* launches with a kernel for prompts */
+    uint32_t prompt_products;   /* launches with a kernel for prompts: products, ... */
+    uint32_t prompt_attentions; /* ... attention, unless the cache is of F32 */
 };
+
+/* Are rows of prompts computed apart from those that were generated? */
+static inline bool cuda_lowered_has_prompts(const cuda_lowered *l) {
+    return l->prompt_products + l->prompt_attentions > 0;
+}
 
 /* Where the arenas begin; what batches bring is patched in later. */
 typedef struct cuda_bases {
@@ -294,10 +303,11 @@ step_result cuda_step(backend *b, const batch *in);
 typedef struct cuda_step_rows {
     uint32_t of[3]; /* row_set */
     uint32_t runs;
-    uint32_t further;   /* blocks of k_attention beside one for each row */
-    uint32_t generated; /* of all rows, those that are not of prompts */
-    bool best;          /* of some head rows only the best is wanted */
-    bool sampled;       /* of some a drawn token */
+    uint32_t prompt_runs; /* of them, those with rows of prompts */
+    uint32_t further;     /* blocks of k_attention beside one for each row */
+    uint32_t generated;   /* of all rows, those that are not of prompts */
+    bool best;            /* of some head rows only the best is wanted */
+    bool sampled;         /* of some a drawn token */
 } cuda_step_rows;
 
 /* Steps that have the same launches. */

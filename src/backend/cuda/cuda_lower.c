@@ -87,6 +87,7 @@ status lower_emit(lowering *w, const cuda_launch_entry *e, const void *args, siz
     if (entry->per_row == 0) entry->per_row = 1;
     if (entry->width == 0) entry->width = 1;
     out->prompt_products += entry->prompt_tiles > 0;
+    out->prompt_attentions += entry->prompt_queries > 0;
     entry->args_at = (uint32_t)out->args_bytes;
     entry->args_bytes = (uint32_t)args_bytes;
     memcpy(out->args + out->args_bytes, args, args_bytes);

@@ -15,9 +15,11 @@
  * norm; gate, up and their product; down, sum and the next norm.
  *
  * In mode `fast` a product over all rows is two launches with the same arguments where the device
- * has a kernel for prompts: of the generated rows, and of those of prompts.  A step that has no
- * rows of one kind has no launch for it.  So are the products of EXPERTS, ahead of which k_group
- * sorts what the rows of prompts use: once for each ROUTE, as there is one place for its lists.
+ * has a kernel for prompts: of the generated rows, and of those of prompts.  So is attention with
+ * heads of the dimensions that there are kernels for, where the cache is of F16 or Q8.  A step that
+ * has no rows of one kind has no launch for it.  So are the products of EXPERTS, ahead of which
+ * k_group sorts what the rows of prompts use: once for each ROUTE unless another one comes between,
+ * as there is one place for its lists.
  *
  * A value is turned into codes once, however many products read it, as long as no other value was
  * in between: there is one place for codes, and one for a row of gates. */

@@ -85,6 +85,12 @@ status lower_sample(lowering *w, error *err) {
 /* What the batch says of the cache is patched in by the step: args begin with the ck_kv. */
 _Static_assert(offsetof(k_attention_args, kv) == 0, "patch");
 
+/* Query heads of a head of the cache, where prompts have a kernel of their own; else 0. */
+static uint32_t prompt_queries(const lowering *w, const op_attention *t) {
+    const bool there = cuda_prompt_width_of(t->key_dim, t->value_dim) != CUDA_PROMPT_NONE;
+    return w->prompts != NULL && there ? t->heads / t->kv_heads : 0;
+}
+
 status lower_attention(lowering *w, uint32_t op_idx, error *err) {
     const op *o = &w->p->ops[op_idx];
     const op_attention *t = &o->attn;
@@ -115,12 +121,15 @@ status lower_attention(lowering *w, uint32_t op_idx, error *err) {
                           .per_block = cut.per_block,
                           .groups = cut.groups,
                           .splits_max = cut.splits_max,
-                          .parts_stride = cuda_attention_splits_room(w->p, &cut)};
+                          .parts_stride = cuda_attention_splits_room(w->p, &cut),
+                          .counts = lower_descriptor(w, d->counts),
+                          .runs = lower_descriptor(w, d->runs)};
     cuda_launch_entry e = {.kernel = CUDA_k_attention_f16_any, /* until the cache is known */
                            .many = CUDA_k_attention_f16_any,
                            .grid = CUDA_GRID_SPLIT_Y,
                            .rows = ROWS_ALL,
                            .width = cut.groups,
+                           .prompt_queries = prompt_queries(w, t),
                            .shared_bytes = cut.shared_bytes,
                            .patch = CUDA_PATCH_KV,
                            .layer = o->layer};

@@ -237,6 +237,7 @@ static status check_op(const program *p, const op *o, error *err) {
     case OP_ROUTE:
         return check_most(o, "experts", o->route.experts, CK_EXPERTS_MAX, (str){0}, err);
     case OP_EXPERTS:
+        TRY(check_most(o, "experts", o->experts.experts, CK_EXPERTS_MAX, (str){0}, err));
         return check_rows((uint64_t)p->max.rows * o->experts.used, "rows of used experts", err);
     default:
         return OK;

@@ -24,9 +24,8 @@ static uint32_t rows_of(const cuda_launch_entry *e, const cuda_step_rows *rows) 
     if (e->when == CUDA_WHEN_BEST && !rows->best) return 0;
     if (e->when == CUDA_WHEN_SAMPLED && !rows->sampled) return 0;
     if (e->when == CUDA_WHEN_PROMPTS) return rows->of[e->rows] > rows->generated ? 1 : 0;
-    if (e->prompt_tiles > 0) return rows->generated;
-    if (e->grid == CUDA_GRID_SPLIT_Y) return rows->of[e->rows] + rows->further;
-    return rows->of[e->rows];
+    const uint32_t n = e->prompt_tiles > 0 ? rows->generated : rows->of[e->rows];
+    return e->grid == CUDA_GRID_SPLIT_Y ? n + rows->further : n;
 }
 
 /* Is it one of the launches for such a number of rows?  A single row of a prompt has the launches
@@ -48,11 +47,12 @@ static void launch_rows(backend *b, const cuda_launch_entry *e, uint32_t n) {
                       b->lowered.args + e->args_at, e->args_bytes);
 }
 
-static void launch_prompts(backend *b, const cuda_launch_entry *e, uint32_t n) {
-    const uint32_t tiles = e->prompt_experts > 0 ? cuda_tiles_max(n * e->per_row, e->prompt_experts)
-                                                 : num_div_up_u32(n, CK_GEMM_TILE);
-    (void)cuda_launch(&b->dev, e->prompt, tiles, e->prompt_tiles, CK_GEMM_THREADS, 0,
-                      b->lowered.args + e->args_at, e->args_bytes);
+static void launch_prompts(backend *b, const cuda_launch_entry *e, uint32_t n, uint32_t runs) {
+    uint32_t x = num_div_up_u32(n, CK_GEMM_TILE);
+    if (e->prompt_experts > 0) x = cuda_tiles_max(n * e->per_row, e->prompt_experts);
+    if (e->prompt_queries > 0) x = cuda_prompt_tiles(n, runs, e->prompt_queries);
+    (void)cuda_launch(&b->dev, e->prompt, x, e->prompt_tiles, b->dev.kernels[e->prompt].threads_max,
+                      e->prompt_shared_bytes, b->lowered.args + e->args_at, e->args_bytes);
 }
 
 static void launch(backend *b, const cuda_launch_entry *e, const cuda_step_rows *rows) {
@@ -62,9 +62,12 @@ static void launch(backend *b, const cuda_launch_entry *e, const cuda_step_rows 
     const uint32_t idx = (uint32_t)(e - b->lowered.launches);
     const bool measured = b->profile.tasks != NULL;
     const cuda_kernel_id kernel = prompts > 0 ? e->prompt : n > 1 ? e->many : e->kernel;
-    if (measured) cuda_profile_before(&b->profile, &b->dev, idx, cuda_kernel_name(kernel));
+    if (measured) {
+        cuda_profile_before(&b->profile, &b->dev, idx, cuda_kernel_name(kernel));
+        b->profile.tasks[idx].halves = prompts > 0 && e->prompt_queries > 0;
+    }
     if (n > 0) launch_rows(b, e, n);
-    if (prompts > 0) launch_prompts(b, e, prompts);
+    if (prompts > 0) launch_prompts(b, e, prompts, rows->prompt_runs);
     if (measured) cuda_profile_after(&b->profile, &b->dev, idx);
 }
 
@@ -83,7 +86,7 @@ typedef struct graph_size {
 static cuda_graph *graph_for(backend *b, const cuda_step_rows *rows, graph_size *most) {
     const uint32_t n = rows->of[ROWS_ALL];
     const bool apart = b->dev.check_each_launch || b->profile.tasks != NULL;
-    const bool prompts = b->lowered.prompt_products > 0 && rows->generated < n;
+    const bool prompts = cuda_lowered_has_prompts(&b->lowered) && rows->generated < n;
     if (b->graphs.refused || apart || prompts || rows->runs != n) return NULL;
     uint32_t size = 0, span = 0;
     *most = (graph_size){.rows = 1};

@@ -44,6 +44,30 @@ static cuda_kernel_id attention_of(const k_attention_args *a) {
                   [cuda_attention_pack_of(a->per_block, a->kv.key_dim, a->kv.value_dim)];
 }
 
+/* CUDA_KERNEL_COUNT: there is none. */
+static cuda_kernel_id prompt_attention_of(const ck_kv *kv) {
+    static const cuda_kernel_id of_f16[CUDA_PROMPT_WIDTHS] = {
+        CUDA_KERNEL_COUNT, CUDA_k_prompt_attention_f16_d64, CUDA_k_prompt_attention_f16_d128,
+        CUDA_k_prompt_attention_f16_d256};
+    static const cuda_kernel_id of_q8[CUDA_PROMPT_WIDTHS] = {
+        CUDA_KERNEL_COUNT, CUDA_k_prompt_attention_q8_d64, CUDA_k_prompt_attention_q8_d128,
+        CUDA_k_prompt_attention_q8_d256};
+    const cuda_prompt_width width = cuda_prompt_width_of(kv->key_dim, kv->value_dim);
+    if (kv->type == CK_KV_F16) return of_f16[width];
+    return kv->type == CK_KV_Q8 ? of_q8[width] : CUDA_KERNEL_COUNT;
+}
+
+/* The rows of prompts have a launch of their own, or all rows have one. */
+static void patch_prompts(cuda_launch_entry *e, k_attention_args *a) {
+    const cuda_kernel_id kernel = prompt_attention_of(&a->kv);
+    const bool apart = e->prompt_queries > 0 && kernel != CUDA_KERNEL_COUNT;
+    e->prompt_tiles = apart ? a->kv.kv_heads : 0;
+    e->prompt = apart ? kernel : e->kernel;
+    e->prompt_shared_bytes =
+        apart ? cuda_prompt_shared_bytes(a->kv.key_dim, a->kv.value_dim, a->kv.v_in_k) : 0;
+    a->count = a->counts + (apart ? offsetof(ck_counts, generated) : offsetof(ck_counts, rows));
+}
+
 /* Args begin with the ck_kv, of which the tables are set already. */
 static void patch_kv(backend *b, cuda_launch_entry *e, const batch *in) {
     ck_kv *kv = (ck_kv *)(void *)(b->lowered.args + e->args_at);
@@ -52,8 +76,9 @@ static void patch_kv(backend *b, cuda_launch_entry *e, const batch *in) {
     kv->tables = old.tables;
     kv->table_stride = old.table_stride;
     if (e->kernel == CUDA_k_kv_write) e->width = in->kv.layout.kv_heads;
-    if (e->grid == CUDA_GRID_SPLIT_Y)
-        e->kernel = e->many = attention_of((const k_attention_args *)(const void *)kv);
+    if (e->grid != CUDA_GRID_SPLIT_Y) return;
+    e->kernel = e->many = attention_of((const k_attention_args *)(const void *)kv);
+    patch_prompts(e, (k_attention_args *)(void *)kv);
 }
 
 static void patch_state(backend *b, const cuda_launch_entry *e, const batch *in) {
@@ -117,22 +142,32 @@ static uint32_t generated_rows(const batch *in) {
     return n;
 }
 
+/* The first run that has rows of prompts; runs_count: none has. */
+static uint32_t first_prompt_run(const batch *in, uint32_t generated) {
+    uint32_t i = 0;
+    while (i < in->runs_count && in->runs[i].row0 + in->runs[i].rows <= generated) i++;
+    return i;
+}
+
 /* Fill it; returns how much of it there is to send. */
-static size_t describe(const backend *b, const batch *in) {
+static size_t describe(const backend *b, const batch *in, const cuda_step_rows *rows) {
     const cuda_descriptor *d = &b->layout.desc;
+    const uint32_t shared = b->lowered.prompt_attentions > 0 ? rows->generated : in->rows;
     ASSERT(in->runs_count <= d->sequences);
-    *(ck_counts *)desc_at(b, d->counts) = (ck_counts){.generated = generated_rows(in),
-                                                      .rows = in->rows,
-                                                      .taken = in->taken_rows,
-                                                      .head = in->head_rows,
-                                                      .runs = in->runs_count};
+    *(ck_counts *)desc_at(b, d->counts) =
+        (ck_counts){.generated = rows->generated,
+                    .rows = in->rows,
+                    .taken = in->taken_rows,
+                    .head = in->head_rows,
+                    .runs = in->runs_count,
+                    .prompt_run = in->runs_count - rows->prompt_runs};
     *(uint32_t *)desc_at(b, d->error) = 0;
     memcpy(desc_at(b, d->ids), in->tokens, in->rows * sizeof *in->tokens);
     memcpy(desc_at(b, d->pos), in->pos, in->rows * sizeof *in->pos);
     if (in->taken_rows > 0)
         memcpy(desc_at(b, d->taken), in->taken, in->taken_rows * sizeof *in->taken);
     if (in->head_rows > 0) memcpy(desc_at(b, d->head), in->head, in->head_rows * sizeof *in->head);
-    cuda_attention_share(in, d->split_rows, desc_at(b, d->splits), desc_at(b, d->slots));
+    cuda_attention_share(in, shared, d->split_rows, desc_at(b, d->splits), desc_at(b, d->slots));
     uint32_t blocks = 0;
     for (uint32_t i = 0; i < in->runs_count; i++) describe_run(b, in, i, &blocks);
     const size_t words = (size_t)(in->runs_count - 1) * d->table_stride + blocks;
@@ -227,15 +262,16 @@ static void fetch(backend *b, const batch *in, bool tokens) {
 /* Failures are kept by the device and come out at the end. */
 static status run(backend *b, const batch *in, error *err) {
     const cu_ptr desc = cuda_at(b, b->layout.desc_at);
-    const size_t desc_bytes = describe(b, in);
-    const ck_splits *splits = desc_at(b, b->layout.desc.splits);
-    const cuda_step_rows rows = {
+    const uint32_t generated = generated_rows(in);
+    cuda_step_rows rows = {
         .of = {[ROWS_ALL] = in->rows, [ROWS_TAKEN] = in->taken_rows, [ROWS_HEAD] = in->head_rows},
         .runs = in->runs_count,
-        .further = cuda_attention_further(splits),
-        .generated = generated_rows(in),
+        .prompt_runs = in->runs_count - first_prompt_run(in, generated),
+        .generated = generated,
         .best = in->best != NULL,
         .sampled = has_samples(in)};
+    const size_t desc_bytes = describe(b, in, &rows);
+    rows.further = cuda_attention_further(desc_at(b, b->layout.desc.splits));
     TRY(cuda_device_enter(&b->dev, err));
     patch(b, in);
     (void)cuda_copy_in(&b->dev, b->dev.compute, desc, b->desc.host, desc_bytes);

@@ -36,12 +36,15 @@ typedef enum sim_access {
     SIM_LOAD,
     SIM_LOAD_STREAMED, /* read once: weights */
     SIM_STORE,
-    SIM_ATOMIC
+    SIM_ATOMIC,
+    SIM_SHARED /* 16 bytes of shared memory, either way */
 } sim_access;
 
 /* Returns when the access is allowed; else the launch ends here.  Its return address tells the
  * accesses of a kernel apart, so it is called by inlined code only. */
 void sim_touch(const void *at, uint32_t bytes, sim_access access);
+/* 16 bytes of shared memory, while accesses are counted; by inlined code only, too. */
+void sim_shared_touch(const void *at);
 
 /* The block's array of this declaration: the same for all its threads. */
 void *sim_shared(const void *declaration, size_t bytes);
@@ -59,6 +62,8 @@ void sim_fail_misaligned_row(const void *row); /* of an ldmatrix: the launch end
 const uint32_t *sim_warp_gather(sim_gather what, const uint32_t *words, uint32_t count);
 void sim_fence(void);
 void sim_count_dp4a(void);
+/* Low words of the addresses [SIM_WARP_LANES] of the rows of four matrices. */
+void sim_count_ldmatrix(const uint32_t *rows);
 
 #ifdef __cplusplus
 }

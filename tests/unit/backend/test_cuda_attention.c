@@ -59,7 +59,7 @@ static ck_splits shared(const batch_run *runs, uint32_t count, uint32_t slots_ma
     const batch in = {
         .runs = runs, .runs_count = count, .rows = runs[count - 1].row0 + runs[count - 1].rows};
     ck_splits s;
-    cuda_attention_share(&in, slots_max, &s, slots);
+    cuda_attention_share(&in, in.rows, slots_max, &s, slots);
     uint32_t found = 0;
     for (uint32_t r = 0; r < in.rows; r++) {
         if (slots[r] == CK_SPLIT_NONE) continue;
@@ -94,4 +94,61 @@ TEST(cuda_attention_shares_the_longest_first) {
     CHECK_EQ(s.rows, 16);
     for (uint32_t i = 0; i < 16; i++) CHECK(runs[s.row[i]].pos0 >= 300 + 24 * 1000);
     CHECK_EQ(s.blocks, 16); /* 64 splits in four rounds */
+}
+
+/* --- rows of prompts on tensor cores -------------------- */
+
+/* Rows behind the first ones are somebody else's: no run is shared that has any of them. */
+TEST(cuda_attention_shares_only_rows_that_it_computes) {
+    const batch_run runs[] = {{0, 1, 0, 4095}, {1, 2, 1, 8000}, {3, 4, 2, 600}};
+    const batch in = {.runs = runs, .runs_count = 3, .rows = 7};
+    ck_splits s;
+    cuda_attention_share(&in, 2, 16, &s, slots);
+    CHECK_EQ(s.rows, 1);
+    CHECK_EQ(s.row[0], 0);
+    CHECK(slots[0] == 0 && slots[1] == CK_SPLIT_NONE && slots[6] == CK_SPLIT_NONE);
+    cuda_attention_share(&in, 0, 16, &s, slots);
+    CHECK(s.rows == 0 && cuda_attention_further(&s) == 0);
+}
+
+static const char *prompt_name(uint32_t type, uint32_t key_dim, uint32_t value_dim) {
+    static char name[CUDA_ATTENTION_NAME_BYTES];
+    const k_attention_args a = {.kv = {.type = type, .key_dim = key_dim, .value_dim = value_dim}};
+    cuda_prompt_name(&a, name);
+    return name;
+}
+
+TEST(cuda_prompt_attention_is_for_whole_units_up_to_256) {
+    CHECK_STR(prompt_name(CK_KV_F16, 64, 64), "k_prompt_attention_f16_d64");
+    CHECK_STR(prompt_name(CK_KV_F16, 16, 80), "k_prompt_attention_f16_d128");
+    CHECK_STR(prompt_name(CK_KV_Q8, 192, 128), "k_prompt_attention_q8_d256");
+    CHECK_STR(prompt_name(CK_KV_F16, 256, 256), "k_prompt_attention_f16_d256");
+    CHECK_STR(prompt_name(CK_KV_F16, 272, 64), "");
+    CHECK_STR(prompt_name(CK_KV_F16, 576, 512), "");
+    CHECK_STR(prompt_name(CK_KV_F16, 72, 64), "");
+    CHECK_STR(prompt_name(CK_KV_F16, 64, 40), "");
+    CHECK_STR(prompt_name(CK_KV_F32, 64, 64), "");
+}
+
+/* Of a T4: 64 KB, of which the kernel has some for itself. */
+TEST(cuda_prompt_attention_fits_into_the_smallest_shared_memory) {
+    enum { MOST = 64 * 1024 - 2048, OF_THREE = 64 * 1024 / 3 - 2048 };
+    for (uint32_t k = CK_PROMPT_UNIT; k <= 256; k += CK_PROMPT_UNIT)
+        for (uint32_t v = CK_PROMPT_UNIT; v <= 256; v += CK_PROMPT_UNIT) {
+            CHECK(cuda_prompt_shared_bytes(k, v, false) <= MOST);
+            if (v <= k) CHECK(cuda_prompt_shared_bytes(k, v, true) <= MOST);
+            if (k <= 128 && v <= 128) CHECK(cuda_prompt_shared_bytes(k, v, false) <= OF_THREE);
+        }
+}
+
+TEST(cuda_prompt_attention_has_blocks_for_all_tiles) {
+    static const uint32_t rows[] = {1, 2, 15, 16, 17, 63, 64, 65, 200};
+    for (uint32_t group = 1; group <= 80; group++)
+        for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+            for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
+                const uint32_t one = (rows[i] * group + CK_PROMPT_QUERIES - 1) / CK_PROMPT_QUERIES;
+                const uint32_t two = (rows[k] * group + CK_PROMPT_QUERIES - 1) / CK_PROMPT_QUERIES;
+                const uint32_t room = cuda_prompt_tiles(rows[i] + rows[k], 2, group);
+                CHECK(room >= one + two && room <= one + two + 2);
+            }
 }
