@@ -205,7 +205,7 @@ CK_DEV float share_of(const k_attention_args &a, const tile &t, uint32_t which, 
     const float sink = ck_mul(ck_ld((const float *)a.sinks + head_of(t, query)), 1.44269504f);
     const float most = ck_max(max, sink), base = most == -CK_INFINITY ? 0.0f : most;
     const float kept = ck_ex2(max - base);
-    return kept / ck_fma(sum, kept, ck_ex2(sink - base));
+    return kept / ck_fma(sum, kept, ck_mul(ck_ex2(sink - base), PROMPT_WEIGHT_MAX));
 }
 
 /* 32 columns from `column` on of one of the lane's queries: x [8] are those of this lane. */

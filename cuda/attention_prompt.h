@@ -8,7 +8,8 @@
  *            16, in f16 and in the fragments of `a`.  A lane has to do with two of them, g and
  *            g + 8 of the warp's, where g = lane / 4
  *   scores   queries . keys, in f32: of 8 tokens in each of PIECE / 8 fragments of `c`
- *   weights  2^(score - largest so far) rounded to f16, which lie in the lanes as fragments of `a`
+ *   weights  2^(15 + score - largest so far) rounded to f16, which lie in the lanes as fragments
+ *            of `a`; the 15 keep small ones from being subnormal, and the division takes them away
  *   values   weights . values, summed over the piece from 0 on and then added to what there is of
  *            the pieces before.  The sum of the weights is one more column, of ones, so that the
  *            same rounded weights are divided by
@@ -345,6 +346,9 @@ CK_DEV float row_max(const prompt_scores &x, uint32_t which, float max) {
     return max;
 }
 
+/* Of the largest score; what f16 has room for. */
+#define PROMPT_WEIGHT_MAX 32768.0f
+
 template <uint32_t DIM>
 CK_DEV void weigh(const prompt_scores &x, prompt_sums<DIM> *sums, prompt_weights *w) {
 #pragma unroll
@@ -355,7 +359,8 @@ CK_DEV void weigh(const prompt_scores &x, prompt_sums<DIM> *sums, prompt_weights
         sums->max[q] = max;
 #pragma unroll
         for (uint32_t n = 0; n < TOKEN_TILES; n++) {
-            const float low = ck_ex2(x.s[n][2 * q] - base), high = ck_ex2(x.s[n][2 * q + 1] - base);
+            const float low = ck_mul(ck_ex2(x.s[n][2 * q] - base), PROMPT_WEIGHT_MAX);
+            const float high = ck_mul(ck_ex2(x.s[n][2 * q + 1] - base), PROMPT_WEIGHT_MAX);
             w->a[n / 2][n % 2 * 2 + q] = ck_f2h(low) | (uint32_t)ck_f2h(high) << 16;
         }
     }

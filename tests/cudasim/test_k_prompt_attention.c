@@ -11,6 +11,7 @@
 #include "cudasim/oracle.h"
 #include "cudasim/quantized.h"
 #include "cudasim/rig.h"
+#include "tensor/convert.h"
 #include "test.h"
 
 /* backend.h; of f16 the rounding is 2^-12 at most, of queries, keys of Q8, and weights. */
@@ -127,6 +128,29 @@ TEST(k_prompt_attention_q8_of_heads_of_any_shape) {
         {.layout = KV_LAYOUT(Q8_0, 1, 192, 160, false), .heads = 3},
     };
     CHECK_CASES(cases);
+}
+
+/* The first key of many models draws all queries and has a value of nothing: what there is of a
+ * result comes from weights of e^-16. */
+TEST(k_prompt_attention_beside_a_key_that_takes_all) {
+    static const attention_case c = {.layout = KV_LAYOUT(F16, 1, 64, 64, false), .heads = 2};
+    const prompt_step *s = &steps[2];
+    RIG_EACH(arch) {
+        attention_rig a = make_rig(&c, s);
+        uint16_t *key = attention_rig_f16_row(&a, KV_K, s->runs[0].seat, 0);
+        uint16_t *none = attention_rig_f16_row(&a, KV_V, s->runs[0].seat, 0);
+        for (size_t i = 0; i < (size_t)a.rows * c.heads; i++)
+            for (size_t e = 0; e < 64; e++) a.q[i * 64 + e] = e % 3 == 0 ? -1 : 1;
+        for (size_t e = 0; e < 64; e++) {
+            key[e] = convert_f32_to_f16((e % 3 == 0 ? -1 : 1) * 16 / (64 * a.args.scale));
+            none[e] = 0;
+        }
+        const float *want = attention_rig_want(&c, &a);
+        run_step(arch, &a, s);
+        CHECK(fabsf(want[64 * 2 * 199]) < 1e-3f);
+        rig_close(a.out + 128, want + 128, attention_rig_floats(&c, &a) - 128, NMSE_MAX);
+    }
+    rig_done();
 }
 
 TEST(k_prompt_attention_of_values_within_keys) {

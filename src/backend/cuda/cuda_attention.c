@@ -113,13 +113,18 @@ void cuda_prompt_name(const k_attention_args *a, char out[CUDA_ATTENTION_NAME_BY
 
 static uint32_t tokens_of(const batch_run *r) { return r->pos0 + r->rows; }
 
+/* Of its rows those before row `end`: behind it prompts begin. */
+static uint32_t rows_within(const batch_run *r, uint32_t end) {
+    return num_min_u32(r->rows, end - r->row0);
+}
+
 /* The run that sees most of those that have no slots yet, and fits; NULL: none has two splits. */
 static const batch_run *longest_run(const batch *in, uint32_t rows, const uint32_t *slots,
                                     uint32_t rows_max) {
     const batch_run *best = NULL;
     for (uint32_t i = 0; i < in->runs_count; i++) {
         const batch_run *r = &in->runs[i];
-        if (r->rows > rows_max || r->row0 + r->rows > rows) continue;
+        if (r->row0 >= rows || rows_within(r, rows) > rows_max) continue;
         if (slots[r->row0] != CK_SPLIT_NONE) continue;
         if (tokens_of(r) <= CK_SPLIT_BLOCKS * CK_KV_BLOCK_TOKENS) continue;
         if (best == NULL || tokens_of(r) > tokens_of(best)) best = r;
@@ -146,7 +151,7 @@ void cuda_attention_share(const batch *in, uint32_t rows, uint32_t slots_max, ck
         const batch_run *run = longest_run(in, rows, slots, slots_max - out->rows);
         if (run == NULL) break;
         longest = num_max_u32(longest, tokens_of(run));
-        for (uint32_t r = run->row0; r < run->row0 + run->rows; r++) {
+        for (uint32_t r = run->row0; r < run->row0 + rows_within(run, rows); r++) {
             slots[r] = out->rows;
             out->row[out->rows++] = r;
         }

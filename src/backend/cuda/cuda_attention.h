@@ -47,8 +47,8 @@ uint64_t cuda_attention_parts_bytes(const cuda_attention_cut *cut, uint32_t valu
                                     uint32_t rows, uint32_t splits);
 
 /* The step's rows that several blocks share: those of the runs that see the most tokens, as far as
- * there are slots, and whole runs among the first `rows` rows only.  A prompt's rows are blocks
- * enough by themselves.
+ * there are slots, of each all that are among the first `rows` rows of the step.  A prompt's rows
+ * are blocks enough by themselves.
  * slots [in->rows] gets each row's index into out->row, or CK_SPLIT_NONE.
  * slots_max: at most CK_SPLIT_ROWS_MAX. */
 void cuda_attention_share(const batch *in, uint32_t rows, uint32_t slots_max, ck_splits *out,

@@ -98,15 +98,15 @@ TEST(cuda_attention_shares_the_longest_first) {
 
 /* --- rows of prompts on tensor cores -------------------- */
 
-/* Rows behind the first ones are somebody else's: no run is shared that has any of them. */
+/* Rows behind the first ones are somebody else's, also those of a run that began before. */
 TEST(cuda_attention_shares_only_rows_that_it_computes) {
     const batch_run runs[] = {{0, 1, 0, 4095}, {1, 2, 1, 8000}, {3, 4, 2, 600}};
     const batch in = {.runs = runs, .runs_count = 3, .rows = 7};
     ck_splits s;
     cuda_attention_share(&in, 2, 16, &s, slots);
-    CHECK_EQ(s.rows, 1);
-    CHECK_EQ(s.row[0], 0);
-    CHECK(slots[0] == 0 && slots[1] == CK_SPLIT_NONE && slots[6] == CK_SPLIT_NONE);
+    CHECK_EQ(s.rows, 2);
+    CHECK(s.row[0] == 1 && s.row[1] == 0 && slots[0] == 1 && slots[1] == 0);
+    for (uint32_t r = 2; r < 7; r++) CHECK_EQ(slots[r], CK_SPLIT_NONE);
     cuda_attention_share(&in, 0, 16, &s, slots);
     CHECK(s.rows == 0 && cuda_attention_further(&s) == 0);
 }
