@@ -87,8 +87,7 @@ status lora_args_use(const config *c, lora_use *out, error *err) {
     return OK;
 }
 
-status lora_args_load(const config *c, const engine *e, lora_table **out, lora_mix *mix,
-                      error *err) {
+status lora_args_load(const config *c, engine *e, lora_table **out, lora_mix *mix, error *err) {
     if (c->loras.count == 0) return OK;
     if (c->loras.count > LORA_PER_ROW_MAX)
         return error_set(err, ERR_LIMIT, "--lora: %u adapters at once, at most %d", c->loras.count,

@@ -28,7 +28,7 @@ NODISCARD status lora_args_use(const config *c, lora_use *out, error *err);
 
 /* Load them into a table of their own, in *mix with their scales; *out stays NULL when there is
  * none.  The caller destroys *out before the engine. */
-NODISCARD status lora_args_load(const config *c, const engine *e, lora_table **out, lora_mix *mix,
+NODISCARD status lora_args_load(const config *c, engine *e, lora_table **out, lora_mix *mix,
                                 error *err);
 
 #endif

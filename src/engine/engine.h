@@ -159,10 +159,15 @@ typedef struct lora_slot {
     uint32_t cols;
 } lora_slot;
 
-/* 0 unless lora_rank_max was set, and where the backend computes no adapters */
+/* 0 unless lora_rank_max was set */
 uint32_t engine_lora_slots(const engine *e);
 lora_slot engine_lora_slot(const engine *e, uint32_t slot);
 uint32_t engine_lora_rank_max(const engine *e);
+
+/* pairs [slots] that rows may name from here on, borrowed until they are dropped; between steps.
+ * A device copies them: ERR_NOMEM with what it needs and what may be taken. */
+NODISCARD status engine_adapter_add(engine *e, const lora_pair *pairs, error *err);
+void engine_adapter_drop(engine *e, const lora_pair *pairs);
 
 /* --- introspection -------------------- */
 

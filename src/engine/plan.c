@@ -61,17 +61,13 @@ static status plan_context(const model *m, const engine_options *opt, mem_plan *
     return OK;
 }
 
-uint32_t plan_lora_rank(const engine_options *opt) {
-    return opt->backend->no_adapters ? 0 : opt->lora_rank_max;
-}
-
 static program_limits limits_of(const engine_options *opt, const mem_plan *plan) {
     return (program_limits){.rows = opt->rows_max,
                             .taken = num_max_u32(opt->hidden_rows_max, opt->taken_rows_max),
                             .head = opt->taken_rows_max,
                             .ctx = plan->ctx_max,
                             .ctx_asked = num_max_u32(plan->ctx_max, opt->ctx_asked),
-                            .lora_rank = plan_lora_rank(opt),
+                            .lora_rank = opt->lora_rank_max,
                             .seats = opt->seats};
 }
 
