@@ -38,8 +38,8 @@ static value_id product(lab *l, value_id x, dtype type, uint32_t rows, const cha
     return pg_matmul(l->p, x, w, bias ? krig_vector(&l->weights, &l->random, rows) : NULL);
 }
 
-/* Three products side by side of which one cannot be adapted, gates, a sum with what was before, and
- * a norm behind it that nobody may make of a result that is not whole. */
+/* Three products side by side of which one cannot be adapted, gates, a sum with what was before,
+ * and a norm behind it that nobody may make of a result that is not whole. */
 static value_id layer(lab *l, dtype type) {
     program *p = l->p;
     value_id x = lab_input(l, COLS), n = krig_norm_rms(p, x, NULL);
@@ -133,7 +133,7 @@ TEST(cuda_adapters_of_every_type_on_weights_of_every_type) {
     check_layer(DTYPE_Q4_0, DTYPE_BF16, DTYPE_F16, 1, 1e-3);
 }
 
-/* A row among the taken ones has the adapter of its row in the batch, and so has one of the head. */
+/* A row among the taken ones has the adapter of its row in the batch, so has one of the head. */
 TEST(cuda_adapters_of_taken_and_head_rows) {
     enum { ROWS = 13 };
     HOST_MACHINE("t4");

@@ -12,8 +12,9 @@
  *
  *   weights    planes of the matrices (cuda_planar.h), every distinct one once
  *   workspace  | values, as the program lays them out | codes | sums | rope tables |
- *              | descriptor | rules and changes of drawn rows | uses of adapters | x . A^T |
- *              | parts of argmax, of attention | constants | matrices of experts |
+ *              | descriptor | rules and changes of drawn rows | uses of adapters |
+ *              | parts of argmax | parts of attention, or x . A^T of adapters |
+ *              | constants | matrices of experts |
  *   adapters   each its own, from when it is added until it is dropped
  *   kv, states as the engine asks for them
  *

@@ -367,9 +367,10 @@ static void lay_out_workspace(cuda_layout *l) {
     l->lora_at = place(&end, l->lora.bytes);
     if (l->lora.bytes > 0)
         l->lora_mid_stride = (uint64_t)p->max.rows * CK_LORA_USES_MAX * p->max.lora_rank;
-    l->lora_mid_at = place(&end, l->lora_mid_stride * CK_GEMVS_MAX * sizeof(float));
     l->parts_at = place(&end, (uint64_t)p->max.head * cuda_argmax_blocks(p) * sizeof(uint64_t));
-    l->splits_at = place(&end, split_bytes(l));
+    /* Parts of attention live as long as its launch, x . A^T as long as a product: never both. */
+    l->splits_at = l->lora_mid_at =
+        place(&end, num_max_u64(split_bytes(l), l->lora_mid_stride * CK_GEMVS_MAX * sizeof(float)));
     for (uint32_t i = 0; i < l->constants_count; i++)
         l->constants[i].at = place(&end, l->constants[i].bytes);
     for (uint32_t i = 0; i < l->matrices_count; i++) {
