@@ -84,6 +84,7 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .backend = device.backend,
         .device = device.device,
         .device_bytes_max = c->gpu_bytes_max,
+        .adapter_bytes = lora_args_bytes(c),
         .device_layers = c->gpu_layers,
         .no_graphs = !c->gpu_graphs,
         .may_split = device.preferred && c->gpu_layers == 0,

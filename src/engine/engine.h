@@ -35,6 +35,7 @@ typedef struct engine_options {
     uint64_t spoken_for_bytes; /* of the free memory, planned by others and not touched yet */
     const char *device;        /* for backends on a device (backend.h): which one; borrowed */
     uint64_t device_bytes_max; /* of its memory; 0: what is free */
+    uint64_t adapter_bytes;    /* of it, left for adapters that will be added */
     bool no_graphs;            /* of a GPU: every step is launched kernel by kernel */
     uint32_t device_layers;    /* of a device: the last so many, the others are the CPU's; 0: all */
     bool may_split;            /* as few as one layer when memory is short */

@@ -126,12 +126,17 @@ typedef struct planning {
     plan_shortage *lack;
 } planning;
 
+static uint64_t device_available(const planning *g) {
+    const uint64_t available = g->memory.available;
+    return available - num_min_u64(available, g->opt->adapter_bytes);
+}
+
 static place *add_place(planning *g, bool is_device, uint64_t layers) {
     kv_layout layout = plan_kv_layout(g->m, g->opt->kv_type);
     if (layout.layers > 0) layout.layers = (uint32_t)layers;
     place *p = &g->places[g->count++];
     *p = (place){.is_device = is_device,
-                 .available = is_device ? g->memory.available : os_memory_available(),
+                 .available = is_device ? device_available(g) : os_memory_available(),
                  .block = kv_block_bytes(&layout)};
     str_copy_c(p->name, sizeof p->name, is_device ? str_of(g->memory.device) : S("host memory"));
     return p;

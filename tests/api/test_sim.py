@@ -491,13 +491,24 @@ def an_adapter_without_room_beside_the_model_is_refused_with_both_numbers():
             equal(lora.goes_on(server, "p24"), lora.recorded("p24"), "text")
         equal(server.get("/lora-adapters").json, [], "the list")
     with Server("--lora", lora.adapter(), *tight, model=lora.mha(), env=on_gpu()) as server:
+        _, model = said_of(server)  # known beforehand: something else has less
+        check(model["backend"].startswith("cuda"), f"backend {model['backend']!r}")
+        check(model["reduced"] != [], "nothing was cut for it")
+        equal(lora.goes_on(server, "p24"), lora.recorded("p24", lora.WHOLE), "text")
+
+
+@test
+def an_adapter_that_the_gpu_cannot_take_after_all_sends_the_model_to_the_cpu():
+    fourth = {"call": "cuMemAlloc_v2", "at": 4, "result": 2}  # weights, workspace, cache; then it
+    env = on_gpu(broken(**fourth))
+    with Server("--lora", lora.adapter(), "--kv", "f32", model=lora.mha(), env=env) as server:
         _, model = said_of(server)
         check(model["backend"].startswith("cpu"), f"backend {model['backend']!r}")
-        check("the adapter needs" in model["fallback"], f"reason {model['fallback']!r}")
+        check("arena adapter" in model["fallback"], f"reason {model['fallback']!r}")
         equal(lora.goes_on(server, "p24"), lora.recorded("p24", lora.WHOLE), "text on the CPU")
     args = ("serve", "-m", lora.mha(), "--port", "0", "--gpu", "require", "--lora", lora.adapter())
-    done = gantry(*args, *tight, env=on_gpu())
-    check(done.code != 0 and "the adapter needs" in done.err, f"no numbers: {done.err!r}")
+    done = gantry(*args, env=env)
+    check(done.code != 0 and "arena adapter" in done.err, f"no reason: {done.err!r}")
 
 
 # --- what runs on a real card: tests/gpu --------------------------------------------------------

@@ -317,6 +317,30 @@ TEST(cuda_adapter_without_room_is_told_in_numbers) {
     CHECK_EQ(host.leaks(), 0);
 }
 
+/* Those that are known beforehand have their room: the cache is smaller by it. */
+TEST(cuda_plan_leaves_room_for_adapters_that_are_announced) {
+    HOST_MACHINE("t4");
+    engine_options opt = crowd_options(&on_cuda, false, false);
+    opt.ctx_max = 1024;
+    crowd *c = crowd_open("synth:small:q8_0", &opt);
+    if (c == NULL) return;
+    const mem_plan whole = *engine_mem_plan(c->e);
+    const uint64_t adapters = host.memory(0).asked_now - whole.device_bytes;
+    CHECK_EQ(whole.cuts.count, 0);
+    crowd_close(c);
+    opt.device_bytes_max = whole.device_bytes;
+    opt.adapter_bytes = adapters;
+    c = crowd_open("synth:small:q8_0", &opt);
+    if (c == NULL) return;
+    const mem_plan *less = engine_mem_plan(c->e);
+    CHECK(less->kv_cut && less->device_bytes <= whole.device_bytes - adapters);
+    CHECK_EQ(lora_table_count(c->t), CROWD_ADAPTERS);
+    CHECK(host.memory(0).asked_now <= whole.device_bytes);
+    crowd_run(c, SOME);
+    crowd_close(c);
+    CHECK_EQ(host.leaks(), 0);
+}
+
 /* The card's memory is gone, or that of the host which the card can read: nothing is left behind,
  * the others go on, and the next time it works. */
 TEST(cuda_adapter_that_cannot_be_copied_leaves_nothing) {
