@@ -3,11 +3,13 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "app/commands.h"
 #include "base/log.h"
+#include "base/os.h"
 
 /* Does it begin with a number, and is there nothing else? */
 static bool is_scale(const char *text, float *out) {
@@ -72,6 +74,24 @@ status lora_args_load_into(const config *c, lora_table *t, error *err) {
     return OK;
 }
 
+/* Of a GGUF file, or of the matrices in a PEFT directory. */
+static uint64_t file_bytes(const char *path) {
+    char inside[4200];
+    os_stamp stamp = {0};
+    (void)snprintf(inside, sizeof inside, "%s/adapter_model.safetensors", path);
+    if (os_file_stamp(inside, &stamp, NULL) == OK) return stamp.bytes;
+    return os_file_stamp(path, &stamp, NULL) == OK ? stamp.bytes : 0;
+}
+
+uint64_t lora_args_bytes(const config *c) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < c->loras.count; i++) {
+        lora_arg a;
+        if (lora_arg_parse(c->loras.items[i], &a, NULL) == OK) bytes += file_bytes(a.path);
+    }
+    return bytes + bytes / 8;
+}
+
 status lora_args_use(const config *c, lora_use *out, error *err) {
     *out = (lora_use){0};
     for (uint32_t i = 0; i < c->loras.count; i++) {
@@ -87,8 +107,7 @@ status lora_args_use(const config *c, lora_use *out, error *err) {
     return OK;
 }
 
-status lora_args_load(const config *c, const engine *e, lora_table **out, lora_mix *mix,
-                      error *err) {
+status lora_args_load(const config *c, engine *e, lora_table **out, lora_mix *mix, error *err) {
     if (c->loras.count == 0) return OK;
     if (c->loras.count > LORA_PER_ROW_MAX)
         return error_set(err, ERR_LIMIT, "--lora: %u adapters at once, at most %d", c->loras.count,

@@ -18,6 +18,10 @@ NODISCARD status lora_arg_parse(str text, lora_arg *out, error *err);
 /* All adapters of c->loras, numbered from 0; errors name the file. */
 NODISCARD status lora_args_load_into(const config *c, lora_table *t, error *err);
 
+/* About what they will take of a GPU's memory: that of their files, and an eighth for padding.  A
+ * file that is not there takes nothing; loading it says why. */
+uint64_t lora_args_bytes(const config *c);
+
 /* What a request to a stack with them has to say: their numbers, but for scales of 0. */
 typedef struct lora_use {
     uint32_t count;
@@ -28,7 +32,7 @@ NODISCARD status lora_args_use(const config *c, lora_use *out, error *err);
 
 /* Load them into a table of their own, in *mix with their scales; *out stays NULL when there is
  * none.  The caller destroys *out before the engine. */
-NODISCARD status lora_args_load(const config *c, const engine *e, lora_table **out, lora_mix *mix,
+NODISCARD status lora_args_load(const config *c, engine *e, lora_table **out, lora_mix *mix,
                                 error *err);
 
 #endif

@@ -86,6 +86,7 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .backend = device.backend,
         .device = device.device,
         .device_bytes_max = c->gpu_bytes_max,
+        .adapter_bytes = lora_args_bytes(c),
         .device_layers = c->gpu_layers,
         .no_graphs = !c->gpu_graphs,
         .may_split = device.preferred && c->gpu_layers == 0,
@@ -121,13 +122,8 @@ static status open_on_cpu(const config *c, const char *name, const model *m, eng
 
 status stack_engine_open(const config *c, const char *name, const model *m, engine_options *opt,
                          engine **out, error *why, error *err) {
-    device_choice device;
-    TRY(device_choose(c, &device, err));
     *why = (error){0};
-    if (device.preferred && device.backend->no_adapters && c->loras.count > 0)
-        (void)error_set(why, ERR_UNSUPPORTED, "adapters are computed on CPUs only");
-    else if (engine_open(out, m, opt, why) == OK)
-        return OK;
+    if (engine_open(out, m, opt, why) == OK) return OK;
     return open_on_cpu(c, name, m, opt, out, why, err);
 }
 
@@ -352,6 +348,13 @@ static status open_adapters(stack *s, error *err) {
     return lora_args_load_into(c, s->loras, err);
 }
 
+static void close_engine(stack *s) {
+    lora_table_destroy(s->loras);
+    engine_close(s->engine);
+    s->loras = NULL;
+    s->engine = NULL;
+}
+
 /* What the GPU that computes cannot be used for any more is computed on the CPU, or an error. */
 static status fall_back(stack *s, const error *why, error *err) {
     str_copy_c(s->desc.fallback, sizeof s->desc.fallback, str_of(why->msg));
@@ -365,6 +368,18 @@ static status open_on_device(stack *s, error *err) {
     return OK;
 }
 
+/* What the command line names may have no room beside the model on its GPU. */
+static status open_adapters_somewhere(stack *s, error *err) {
+    error why = {0};
+    const status st = open_adapters(s, &why);
+    if (st == OK) return OK;
+    if (st != ERR_NOMEM || !engine_mem_plan(s->engine)->on_device)
+        return error_set(err, st, "%s", why.msg);
+    close_engine(s);
+    TRY(fall_back(s, &why, err));
+    return open_adapters(s, err);
+}
+
 static status open_engine(stack *s, error *err) {
     TRY(step_to(s, LOAD_PHASE_HEADERS, 0, err));
     TRY(model_source_open(&s->model, s->c, s->path.p, err));
@@ -376,7 +391,7 @@ static status open_engine(stack *s, error *err) {
     TRY(step_to(s, LOAD_PHASE_MEMORY, AT_MEMORY, err));
     fit_options(s);
     TRY(open_on_device(s, err));
-    TRY(open_adapters(s, err));
+    TRY(open_adapters_somewhere(s, err));
     uint32_t ctx = engine_mem_plan(s->engine)->ctx_max;
     if (ctx < 2)
         return error_set(err, ERR_INVALID,
@@ -399,10 +414,7 @@ static status wake_engine(stack *s, error *err) {
     if (st == OK) return OK;
     const bool on_device = engine_mem_plan(s->engine)->on_device;
     if (st == ERR_CANCELED || !on_device) return error_set(err, st, "%s", why.msg);
-    lora_table_destroy(s->loras);
-    engine_close(s->engine);
-    s->loras = NULL;
-    s->engine = NULL;
+    close_engine(s);
     TRY(fall_back(s, &why, err));
     TRY(open_adapters(s, err));
     return load_weights(s, err);
@@ -609,8 +621,7 @@ void stack_close(stack *s) {
     engine_worker_destroy(s->worker);
     link_close(&s->front);
     link_close(&s->inner);
-    lora_table_destroy(s->loras);
-    engine_close(s->engine);
+    close_engine(s);
     chat_template_destroy(s->chat);
     buf_deinit(&s->frame);
     tok_destroy(s->tok);

@@ -25,7 +25,9 @@
  *                        F32 and, on cards before 8.0, BF16)
  *   attention            1e-11 (f32 accumulation); prompts in mode fast 1e-6 (queries, keys, values
  *                        and probabilities in f16) with a cache of F16 or Q8_0, where keys and
- *                        values are whole 16 elements, 256 at most */
+ *                        values are whole 16 elements, 256 at most
+ *   what adapters add    1e-11 (f32 activations and accumulation, matrices read exactly), also in
+ *                        prompts */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 
@@ -148,7 +150,6 @@ typedef struct backend_profile {
 
 typedef struct backend_ops {
     const char *name;
-    bool no_adapters;                /* programs are recorded with lora_rank 0 */
     bool samples;                    /* steps draw tokens: batch.samples */
     const struct backend_ops *split; /* the same with host_layers; NULL: all layers or none */
     /* For every type but the integers, which are no weights; and for packed matrices. */
@@ -166,6 +167,13 @@ typedef struct backend_ops {
     /* Make the copies of weights; `progress` may be NULL.  ERR_CANCELED when it says stop.  The
      * first step does it when nobody has. */
     NODISCARD status (*load)(backend *b, const backend_progress *progress, error *err);
+    /* An adapter that batches will name by this address: pairs [program.lora_slots], borrowed until
+     * it is dropped, of ranks up to program.max.lora_rank.  Between steps, before or after load().
+     * ERR_NOMEM with what it needs and what there is: all others stay as they are.  NULL: what
+     * pairs point to is read where it lies. */
+    NODISCARD status (*adapter_add)(backend *b, const lora_pair *pairs, error *err); /* optional */
+    /* With it or not at all; between steps. */
+    void (*adapter_drop)(backend *b, const lora_pair *pairs);
     /* Run the program once.  Allocates nothing. */
     step_result (*step)(backend *b, const batch *in);
     void (*report)(const backend *b, backend_report *out);

@@ -102,7 +102,7 @@ enum { LORA_PER_ROW_MAX = 8 };
 typedef struct lora_mix {
     uint32_t count;
     struct {
-        const lora_pair *pairs; /* [program.lora_slots] */
+        const lora_pair *pairs; /* [program.lora_slots]; see backend_ops.adapter_add */
         float scale;
     } uses[LORA_PER_ROW_MAX];
 } lora_mix;

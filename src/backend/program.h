@@ -209,7 +209,7 @@ typedef struct program {
     value_id logits; /* [head rows, vocab]; VALUE_NONE where the model has no head */
     size_t workspace_floats;
     size_t state_floats; /* of each sequence */
-    uint32_t lora_slots; /* adaptable weights */
+    uint32_t lora_slots; /* adaptable weights; of a part all those of the whole */
     uint32_t ops_cap, values_cap;
     weight **blocks; /* owned arrays behind op_experts.w */
     uint32_t blocks_count, blocks_cap;
@@ -226,8 +226,8 @@ void program_destroy(program *p);
 /* A program as two: `front` is all before the first op of `layer`, 0 < layer < program_layers(p),
  * and its hidden states are the rows that the rest reads: every step of it takes all rows.  `back`
  * is the rest: it begins with INPUT, its layers count from 0, and it has p's results.  States and
- * layers of the front come first.  Both borrow from p.  ERR_UNSUPPORTED: not just one value
- * crosses.  Without adapters. */
+ * layers of the front come first; what can be adapted keeps its slot.  Both borrow from p.
+ * ERR_UNSUPPORTED: not just one value crosses. */
 NODISCARD status program_cut(program **front, program **back, const program *p, uint32_t layer,
                              error *err);
 

@@ -86,6 +86,7 @@ static status make_front(program **out, const cut *c, error *err) {
     front->values_count = c->value;
     front->layer = front->ops[c->op - 1].layer;
     front->state_floats = c->state;
+    front->lora_slots = c->p->lora_slots;
     *out = front;
     return program_finish(front, pg_take_rows(front, c->crossing), VALUE_NONE, err);
 }
@@ -124,12 +125,13 @@ static status make_back(program **out, const cut *c, uint32_t layer, error *err)
     }
     for (uint32_t i = c->op; i < p->ops_count; i++) add_renumbered(back, c, i, layer);
     back->state_floats = p->state_floats - c->state;
+    back->lora_slots = p->lora_slots;
     *out = back;
     return program_finish(back, renumbered(c, p->hidden), renumbered(c, p->logits), err);
 }
 
 status program_cut(program **front, program **back, const program *p, uint32_t layer, error *err) {
-    ASSERT(layer > 0 && layer < program_layers(p) && p->lora_slots == 0);
+    ASSERT(layer > 0 && layer < program_layers(p));
     cut c;
     *front = *back = NULL;
     status st = find_cut(&c, p, layer, err);

@@ -148,8 +148,6 @@ status engine_open(engine **out, const model *m, const engine_options *opt, erro
     if (st == ERR_NOMEM && plan.on_device) st = open_with_less(&e, m, opt, &plan, &why);
     if (st != OK) return error_set(err, st, "%s", why.msg);
     plan_log_cuts(&e->plan);
-    if (opt->lora_rank_max > plan_lora_rank(opt))
-        log_info("engine", "adapters none: backend %s computes without them", opt->backend->name);
     *out = e;
     return OK;
 }
@@ -294,6 +292,17 @@ status engine_check(const engine *e, error *err) {
 
 const float *engine_hidden(const engine *e) { return e->hidden; }
 const int32_t *engine_best(const engine *e) { return e->best; }
+
+/* --- adapters -------------------- */
+
+status engine_adapter_add(engine *e, const lora_pair *pairs, error *err) {
+    if (e->ops->adapter_add == NULL) return OK;
+    return e->ops->adapter_add(e->backend, pairs, err);
+}
+
+void engine_adapter_drop(engine *e, const lora_pair *pairs) {
+    if (e->ops->adapter_drop != NULL) e->ops->adapter_drop(e->backend, pairs);
+}
 
 /* --- introspection -------------------- */
 

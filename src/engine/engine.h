@@ -35,6 +35,7 @@ typedef struct engine_options {
     uint64_t spoken_for_bytes; /* of the free memory, planned by others and not touched yet */
     const char *device;        /* for backends on a device (backend.h): which one; borrowed */
     uint64_t device_bytes_max; /* of its memory; 0: what is free */
+    uint64_t adapter_bytes;    /* of it, left for adapters that will be added */
     bool no_graphs;            /* of a GPU: every step is launched kernel by kernel */
     uint32_t device_layers;    /* of a device: the last so many, the others are the CPU's; 0: all */
     bool may_split;            /* as few as one layer when memory is short */
@@ -159,10 +160,15 @@ typedef struct lora_slot {
     uint32_t cols;
 } lora_slot;
 
-/* 0 unless lora_rank_max was set, and where the backend computes no adapters */
+/* 0 unless lora_rank_max was set */
 uint32_t engine_lora_slots(const engine *e);
 lora_slot engine_lora_slot(const engine *e, uint32_t slot);
 uint32_t engine_lora_rank_max(const engine *e);
+
+/* pairs [slots] that rows may name from here on, borrowed until they are dropped; between steps.
+ * A device copies them: ERR_NOMEM with what it needs and what may be taken. */
+NODISCARD status engine_adapter_add(engine *e, const lora_pair *pairs, error *err);
+void engine_adapter_drop(engine *e, const lora_pair *pairs);
 
 /* --- introspection -------------------- */
 

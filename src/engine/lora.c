@@ -15,18 +15,19 @@ typedef struct place {
     uint32_t uses;
     adapter *file;    /* owned */
     lora_pair *pairs; /* owned; [slots] */
+    bool added;       /* the engine knows them */
 } place;
 
 struct lora_table {
-    const engine *e; /* borrowed */
-    place *places;   /* owned; [places_count] */
+    engine *e;     /* borrowed */
+    place *places; /* owned; [places_count] */
     uint32_t places_count;
     uint32_t slots;
 };
 
 /* --- life cycle -------------------- */
 
-status lora_table_create(lora_table **out, const engine *e, uint32_t adapters_max, error *err) {
+status lora_table_create(lora_table **out, engine *e, uint32_t adapters_max, error *err) {
     lora_table *t = mem_try_calloc(1, sizeof *t);
     place *places = mem_try_calloc(adapters_max, sizeof *places);
     if (t == NULL || places == NULL) {
@@ -40,7 +41,8 @@ status lora_table_create(lora_table **out, const engine *e, uint32_t adapters_ma
     return OK;
 }
 
-static void place_clear(place *p) {
+static void place_clear(const lora_table *t, place *p) {
+    if (p->added) engine_adapter_drop(t->e, p->pairs);
     adapter_close(p->file);
     mem_free(p->pairs);
     *p = (place){0};
@@ -48,7 +50,7 @@ static void place_clear(place *p) {
 
 void lora_table_destroy(lora_table *t) {
     if (t == NULL) return;
-    for (uint32_t i = 0; i < t->places_count; i++) place_clear(&t->places[i]);
+    for (uint32_t i = 0; i < t->places_count; i++) place_clear(t, &t->places[i]);
     mem_free(t->places);
     mem_free(t);
 }
@@ -127,10 +129,6 @@ static status bind_pair(const lora_table *t, const adapter_pair *p, lora_pair *p
 
 static status bind(const lora_table *t, place *p, error *err) {
     uint32_t rank = adapter_rank(p->file), most = engine_lora_rank_max(t->e);
-    if (engine_mem_plan(t->e)->on_device && most == 0)
-        return error_set(err, ERR_UNSUPPORTED,
-                         "lora: products with adapters are computed on CPUs only: start with "
-                         "--gpu off");
     if (rank > most)
         return error_set(
             err, ERR_LIMIT,
@@ -163,8 +161,10 @@ status lora_table_load(lora_table *t, uint32_t number, const char *path, lora_re
                          t->places_count, t->places_count);
     status st = adapter_open(&loaded.file, engine_model(t->e), path, err);
     if (st == OK) st = bind(t, &loaded, err);
+    if (st == OK) st = engine_adapter_add(t->e, loaded.pairs, err);
+    loaded.added = st == OK;
     if (st != OK) {
-        place_clear(&loaded);
+        place_clear(t, &loaded);
         return st;
     }
     *p = loaded;
@@ -184,7 +184,7 @@ status lora_table_unload(lora_table *t, uint32_t number, error *err) {
     if (p->uses > 0)
         p->state = PLACE_LEAVING;
     else
-        place_clear(p);
+        place_clear(t, p);
     return OK;
 }
 
@@ -206,7 +206,7 @@ static void give_one(lora_table *t, const lora_pair *pairs) {
         if (p->state == PLACE_FREE || p->pairs != pairs) continue;
         ASSERT(p->uses > 0);
         p->uses--;
-        if (p->uses == 0 && p->state == PLACE_LEAVING) place_clear(p);
+        if (p->uses == 0 && p->state == PLACE_LEAVING) place_clear(t, p);
         return;
     }
     ASSERT(!"a use of an adapter that is not in the table");

@@ -1,8 +1,9 @@
 /* lora.h - low-rank adapters, bound to the weights of one engine.
  *
  * An adapter is read from its file (model/adapter.h), checked against every matrix it changes, and
- * used in place.  Requests name adapters by number; each use holds the adapter until it is given
- * back, so unloading one never takes weights away from a sequence that runs.
+ * used in place, or copied to the device that computes.  Requests name adapters by number; each use
+ * holds the adapter until it is given back, so unloading one never takes weights away from a
+ * sequence that runs.
  * Owner: the engine worker; engine thread only. */
 #ifndef ENGINE_LORA_H
 #define ENGINE_LORA_H
@@ -19,14 +20,14 @@ typedef struct lora_report {
 } lora_report;
 
 /* `e` is borrowed and must outlive the table. */
-NODISCARD status lora_table_create(lora_table **out, const engine *e, uint32_t adapters_max,
-                                   error *err);
+NODISCARD status lora_table_create(lora_table **out, engine *e, uint32_t adapters_max, error *err);
 void lora_table_destroy(lora_table *t);
 
 /* A GGUF adapter file or a PEFT directory (adapter_config.json, adapter_model.safetensors).
  * ERR_INVALID when the number is in use, ERR_LIMIT when the table is full or a rank is larger than
  * the engine planned for, ERR_FORMAT naming the tensor and both numbers when a shape does not
- * match the model's, ERR_UNSUPPORTED when it changes something that cannot be adapted. */
+ * match the model's, ERR_UNSUPPORTED when it changes something that cannot be adapted, ERR_NOMEM
+ * when the device has no room for it. */
 NODISCARD status lora_table_load(lora_table *t, uint32_t number, const char *path, lora_report *out,
                                  error *err);
 /* Not found any more from here on; its memory goes with its last use. */

@@ -61,17 +61,13 @@ static status plan_context(const model *m, const engine_options *opt, mem_plan *
     return OK;
 }
 
-uint32_t plan_lora_rank(const engine_options *opt) {
-    return opt->backend->no_adapters ? 0 : opt->lora_rank_max;
-}
-
 static program_limits limits_of(const engine_options *opt, const mem_plan *plan) {
     return (program_limits){.rows = opt->rows_max,
                             .taken = num_max_u32(opt->hidden_rows_max, opt->taken_rows_max),
                             .head = opt->taken_rows_max,
                             .ctx = plan->ctx_max,
                             .ctx_asked = num_max_u32(plan->ctx_max, opt->ctx_asked),
-                            .lora_rank = plan_lora_rank(opt),
+                            .lora_rank = opt->lora_rank_max,
                             .seats = opt->seats};
 }
 
@@ -130,12 +126,17 @@ typedef struct planning {
     plan_shortage *lack;
 } planning;
 
+static uint64_t device_available(const planning *g) {
+    const uint64_t available = g->memory.available;
+    return available - num_min_u64(available, g->opt->adapter_bytes);
+}
+
 static place *add_place(planning *g, bool is_device, uint64_t layers) {
     kv_layout layout = plan_kv_layout(g->m, g->opt->kv_type);
     if (layout.layers > 0) layout.layers = (uint32_t)layers;
     place *p = &g->places[g->count++];
     *p = (place){.is_device = is_device,
-                 .available = is_device ? g->memory.available : os_memory_available(),
+                 .available = is_device ? device_available(g) : os_memory_available(),
                  .block = kv_block_bytes(&layout)};
     str_copy_c(p->name, sizeof p->name, is_device ? str_of(g->memory.device) : S("host memory"));
     return p;

@@ -21,7 +21,6 @@ typedef struct plan_shortage {
 kv_layout plan_kv_layout(const model *m, dtype kv_type);
 /* Can that be Q8_0 and Q4_0? */
 bool plan_has_kv_groups(const model *m);
-uint32_t plan_lora_rank(const engine_options *opt); /* 0 where the backend has no adapters */
 /* The backend of the options, or the one that gives the first layers to the host. */
 const backend_ops *plan_backend(const model *m, const engine_options *opt);
 backend_options plan_backend_options(const model *m, const engine_options *opt);

@@ -43,7 +43,7 @@ RACING = ("lora", "embeddings", "server", "stream", "load", "lifecycle", "chat",
 
 # Tests of the server that are run once more with its models on the software GPU, where there is one:
 # not those that generate much, for it is slow.
-ON_GPU = ("server", "chat", "tools")
+ON_GPU = ("server", "chat", "tools", "lora")
 
 
 def models_are_computed_on_the_gpu():

@@ -18,6 +18,7 @@ import gguf
 import harness
 import oracle
 import roofline
+import test_lora as lora
 import test_models as models
 from harness import Server, check, equal, gantry, shared_path, test
 from test_gpu import machine, needs_kernels
@@ -452,6 +453,65 @@ def a_limit_of_our_own_is_kept():
         check(0 < model["device_bytes"] <= 64 << 20, f"{model['device_bytes']} bytes")
 
 
+# --- adapters: test_lora runs as a whole on the GPU; here is what is special there ----------------
+
+
+@test
+def adapters_are_computed_on_the_gpu():
+    """Alone, beside one another and without any, whatever layers the GPU has."""
+    for layers, parts in ((("--gpu", "require"), 1), (("--gpu-layers", "1"), 2)):
+        flags = ("--lora", "r8=" + lora.adapter() + ":0", "--kv", "f32", *layers)
+        with Server(*flags, model=lora.mha(), env=on_gpu()) as server:
+            _, model = said_of(server)
+            backend = model["backend"]
+            check(backend.startswith("cuda"), f"backend {backend!r}")
+            equal(len(backend.split(" + ")), parts, f"places of {backend!r}")
+            equal(model["fallback"], None, "reason for a fallback")
+            ways = [({}, None), ({"model": "r8"}, lora.WHOLE), ({"lora": [{"id": 0}]}, lora.WHOLE)]
+
+            def ask(i, server=server, ways=ways):
+                fields, tag = ways[i % 3]
+                equal(lora.goes_on(server, "p24", **fields), lora.recorded("p24", tag), f"{fields}")
+
+            harness.in_parallel([lambda i=i: ask(i) for i in range(6)])
+            reply = server.complete("a", model="r8", max_tokens=2)
+            check(reply["timings"]["backend"].startswith("cuda"), f"timings {reply['timings']}")
+
+
+@test
+def an_adapter_without_room_beside_the_model_is_refused_with_both_numbers():
+    flags = ("--kv", "f32", "--kv-bytes-max", "2MiB", "--parallel", "2")
+    with Server("--gpu", "require", *flags, model=lora.mha(), env=on_gpu()) as server:
+        taken = said_of(server)[1]["device_bytes"]
+    tight = ("--gpu-bytes-max", str(taken), *flags)
+    with Server("--gpu", "require", *tight, model=lora.mha(), env=on_gpu()) as server:
+        equal(said_of(server)[1]["device_bytes"], taken, "bytes on the device")
+        for _ in range(2):
+            reply = lora.load(server, "r8", lora.adapter(), 503)
+            reply.error(503, "out_of_memory", "the adapter needs", "MiB may be taken of GPU 0")
+            equal(lora.goes_on(server, "p24"), lora.recorded("p24"), "text")
+        equal(server.get("/lora-adapters").json, [], "the list")
+    with Server("--lora", lora.adapter(), *tight, model=lora.mha(), env=on_gpu()) as server:
+        _, model = said_of(server)  # known beforehand: something else has less
+        check(model["backend"].startswith("cuda"), f"backend {model['backend']!r}")
+        check(model["reduced"] != [], "nothing was cut for it")
+        equal(lora.goes_on(server, "p24"), lora.recorded("p24", lora.WHOLE), "text")
+
+
+@test
+def an_adapter_that_the_gpu_cannot_take_after_all_sends_the_model_to_the_cpu():
+    fourth = {"call": "cuMemAlloc_v2", "at": 4, "result": 2}  # weights, workspace, cache; then it
+    env = on_gpu(broken(**fourth))
+    with Server("--lora", lora.adapter(), "--kv", "f32", model=lora.mha(), env=env) as server:
+        _, model = said_of(server)
+        check(model["backend"].startswith("cpu"), f"backend {model['backend']!r}")
+        check("arena adapter" in model["fallback"], f"reason {model['fallback']!r}")
+        equal(lora.goes_on(server, "p24"), lora.recorded("p24", lora.WHOLE), "text on the CPU")
+    args = ("serve", "-m", lora.mha(), "--port", "0", "--gpu", "require", "--lora", lora.adapter())
+    done = gantry(*args, env=env)
+    check(done.code != 0 and "arena adapter" in done.err, f"no reason: {done.err!r}")
+
+
 # --- what runs on a real card: tests/gpu --------------------------------------------------------
 
 
@@ -639,7 +699,7 @@ def a_card_with_room_for_all_cuts_nothing():
 
 @test
 def a_step_has_fewer_rows_when_memory_is_short():
-    flags = ("--ctx", "1536", "--parallel", "2")
+    flags = ("--ctx", "1536", "--parallel", "2", "--lora-rank-max", "0")
     cards = (("synth:small:q8_0", 6, (256,), 4), ("synth:tiny:q8_0", 1, (128, 256), 60))
     for path, mib, rows, words in cards:
         with Server("--gpu", "require", *flags, model=path, env=on_gpu(card(mib))) as server:
@@ -658,10 +718,11 @@ def a_context_that_nobody_asked_for_is_cut_when_memory_is_short():
         check(cut_of(server, "kv_tokens") is not None, "32 sequences have room all the same")
         equal(said_of(server)[1]["ctx"], 32768, "context in /health")
         equal(cut_of(server, "step_tokens"), None, "rows")
-    with Server("--gpu", "require", "--parallel", "2", model=path, env=on_gpu(card(12))) as server:
+    flags = ("--parallel", "2", "--lora-rank-max", "0")  # which would want some of these few MiB
+    with Server("--gpu", "require", *flags, model=path, env=on_gpu(card(12))) as server:
         equal(cut_of(server, "ctx"), (65536, 8192), "context on a smaller card")
         equal(cut_of(server, "step_tokens"), (512, 128), "rows on a smaller card")
-        answers_as_usual(server, path, "--ctx", "8192", "--parallel", "2")
+        answers_as_usual(server, path, "--ctx", "8192", *flags)
 
 
 @test
@@ -706,7 +767,8 @@ def a_ladder_that_ends_says_how_far_it_went():
 def memory_that_is_gone_when_it_is_taken_leads_to_a_smaller_plan():
     faults = [{"call": "cuMemAlloc_v2", "at": at, "result": 2} for at in (3, 6)]
     env = on_gpu({"gpus": [{"preset": "t4"}], "faults": faults})
-    with Server("--gpu", "require", "--parallel", "2", env=env) as server:
+    flags = ("--parallel", "2", "--lora-rank-max", "0")  # so that the cache is what can shrink
+    with Server("--gpu", "require", *flags, env=env) as server:
         equal(server.stderr.count("planned anew with"), 2, "plans after a failure")
         check(cut_of(server, "kv_tokens") is not None, "nothing was cut")
         greedy(server, "a")

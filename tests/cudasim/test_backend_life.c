@@ -421,15 +421,24 @@ TEST(cuda_says_why_there_is_no_gpu) {
     model_close(m);
 }
 
-TEST(cuda_computes_without_adapters) {
+/* Their middles are in the workspace; a model that is to have none takes what it took before. */
+TEST(cuda_plans_for_adapters_only_where_they_may_come) {
     HOST_MACHINE("t4");
     model *m = tiny("synth:tiny:q8_0");
     engine *e = NULL;
+    mem_plan none, some;
     engine_options opt = small_options();
+    CHECK_EQ(engine_plan(m, &opt, &none, NULL), OK);
     opt.lora_rank_max = 16;
+    CHECK_EQ(engine_plan(m, &opt, &some, NULL), OK);
+    const uint64_t middles = (uint64_t)3 * opt.rows_max * LORA_PER_ROW_MAX * 16 * sizeof(float);
+    CHECK(some.workspace_bytes > none.workspace_bytes);
+    CHECK(some.workspace_bytes >= middles);
+    CHECK(some.workspace_bytes <= none.workspace_bytes + middles + opt.rows_max * 256 + 4096);
     CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
-    CHECK_EQ(engine_lora_slots(e), 0);
-    CHECK_EQ(engine_lora_rank_max(e), 0);
+    CHECK(engine_lora_slots(e) > 0);
+    CHECK_EQ(engine_lora_rank_max(e), 16);
+    CHECK_EQ(host.memory(0).asked_now, some.device_bytes);
     engine_close(e);
     model_close(m);
 }

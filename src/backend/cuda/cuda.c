@@ -42,8 +42,8 @@ static uint64_t available_of(uint64_t free_bytes, const backend_options *opt) {
 /* --- planning -------------------- */
 
 static uint64_t pinned_bytes(const cuda_layout *l) {
-    return l->desc.bytes + l->sample.bytes + l->input_bytes + l->answer_bytes + l->hidden_bytes +
-           l->logits_bytes;
+    return l->desc.bytes + l->sample.bytes + l->lora.bytes + l->input_bytes + l->answer_bytes +
+           l->hidden_bytes + l->logits_bytes;
 }
 
 static status plan_with(cuda_probe_report *report, const program *p, const backend_options *opt,
@@ -82,12 +82,14 @@ static void cuda_close(backend *b) {
     if (b->dev.context != NULL) (void)!cuda_device_enter(&b->dev, &ignored);
     cuda_graphs_drop(b);
     cuda_profile_deinit(&b->profile, &b->dev);
+    cuda_adapters_close(b);
     cuda_pinned_close(&b->desc);
     cuda_pinned_close(&b->input);
     cuda_pinned_close(&b->hidden);
     cuda_pinned_close(&b->logits);
     cuda_pinned_close(&b->answer);
     cuda_pinned_close(&b->sample);
+    cuda_pinned_close(&b->lora);
     cuda_arena_close(&b->weights);
     cuda_arena_close(&b->workspace);
     cuda_arena_close(&b->kv);
@@ -95,6 +97,7 @@ static void cuda_close(backend *b) {
     cuda_device_close(&b->dev);
     cuda_lowered_deinit(&b->lowered);
     cuda_layout_deinit(&b->layout);
+    mem_free(b->row_mixes);
     mem_free(b);
 }
 
@@ -103,9 +106,18 @@ static status open_pinned(backend *b, error *err) {
     TRY(cuda_pinned_open(&b->desc, &b->dev, (size_t)l->desc.bytes, err));
     TRY(cuda_pinned_open(&b->answer, &b->dev, (size_t)l->answer_bytes, err));
     if (l->sample.bytes > 0) TRY(cuda_pinned_open(&b->sample, &b->dev, l->sample.bytes, err));
+    if (l->lora.bytes > 0) TRY(cuda_pinned_open(&b->lora, &b->dev, (size_t)l->lora.bytes, err));
     if (l->input_bytes > 0) TRY(cuda_pinned_open(&b->input, &b->dev, (size_t)l->input_bytes, err));
     TRY(cuda_pinned_open(&b->hidden, &b->dev, num_max_u64(l->hidden_bytes, 1), err));
     return cuda_pinned_open(&b->logits, &b->dev, num_max_u64(l->logits_bytes, 1), err);
+}
+
+static status open_row_mixes(backend *b, error *err) {
+    const uint32_t rows = b->p->max.rows;
+    if (b->layout.lora.bytes == 0) return OK;
+    b->row_mixes = mem_try_calloc(rows, sizeof *b->row_mixes);
+    if (b->row_mixes != NULL) return OK;
+    return error_set(err, ERR_NOMEM, "cuda: no memory for %u rows", rows);
 }
 
 static status open_parts(backend *b, const backend_options *opt, error *err) {
@@ -118,6 +130,7 @@ static status open_parts(backend *b, const backend_options *opt, error *err) {
     TRY(cuda_arena_open(&b->workspace, &b->dev, "workspace", (size_t)b->layout.workspace_bytes,
                         err));
     TRY(open_pinned(b, err));
+    TRY(open_row_mixes(b, err));
     const cuda_bases bases = {.weights = b->weights.base, .workspace = b->workspace.base};
     return cuda_lower(&b->lowered, &b->layout, bases, opt->fast ? &b->dev : NULL, err);
 }
@@ -127,6 +140,7 @@ static status cuda_open(backend **out, const program *p, const backend_options *
     if (b == NULL) return error_set(err, ERR_NOMEM, "cuda: no memory");
     b->p = p;
     b->graphs.refused = opt->no_graphs;
+    b->device_bytes_max = opt->device_bytes_max;
     status st = open_parts(b, opt, err);
     if (st != OK) {
         cuda_close(b);
@@ -173,7 +187,6 @@ static uint32_t cuda_profiled(const backend *b, backend_profile out[BACKEND_PART
 
 const backend_ops backend_cuda = {
     .name = "cuda",
-    .no_adapters = true,
     .samples = true,
     .split = &backend_split,
     .path = cuda_path,
@@ -182,6 +195,8 @@ const backend_ops backend_cuda = {
     .open = cuda_open,
     .memory = cuda_memory,
     .load = cuda_load,
+    .adapter_add = cuda_adapter_add,
+    .adapter_drop = cuda_adapter_drop,
     .step = cuda_step,
     .report = cuda_report,
     .profile = cuda_profile_switch,

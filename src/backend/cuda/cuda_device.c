@@ -160,6 +160,12 @@ status cuda_device_enter(cuda_device *dev, error *err) {
 
 void cuda_device_freeze(cuda_device *dev) { dev->frozen = true; }
 
+bool cuda_device_thaw(cuda_device *dev) {
+    const bool was = dev->frozen;
+    dev->frozen = false;
+    return was;
+}
+
 status cuda_device_memory(cuda_device *dev, uint64_t *free_bytes, uint64_t *total_bytes,
                           error *err) {
     size_t left = 0, all = 0;

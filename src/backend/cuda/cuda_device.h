@@ -80,6 +80,8 @@ NODISCARD status cuda_device_enter(cuda_device *dev, error *err);
 
 /* From now on an allocation in this layer is a bug: it asserts.  Closing thaws. */
 void cuda_device_freeze(cuda_device *dev);
+/* Between steps, for what comes and goes while an engine runs; returns what it was. */
+bool cuda_device_thaw(cuda_device *dev);
 
 NODISCARD status cuda_device_memory(cuda_device *dev, uint64_t *free_bytes, uint64_t *total_bytes,
                                     error *err);

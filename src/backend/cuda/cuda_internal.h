@@ -4,6 +4,7 @@
  *   cuda_lower*.c   the program's ops as launches of kernels, with addresses
  *   cuda_load.c     weights and constants on their way there
  *   cuda_step.c     a step: one upload, the launches, what is wanted of the results
+ *   cuda_adapter.c  adapters on their way there and back, and what a step says of them
  *   cuda_queue.c    the launches, one by one or as a graph
  *   cuda_profile.c  the time of each launch
  *
@@ -11,8 +12,10 @@
  *
  *   weights    planes of the matrices (cuda_planar.h), every distinct one once
  *   workspace  | values, as the program lays them out | codes | sums | rope tables |
- *              | descriptor | rules and changes of drawn rows | parts of argmax, of attention |
+ *              | descriptor | rules and changes of drawn rows | uses of adapters |
+ *              | parts of argmax | parts of attention, or x . A^T of adapters |
  *              | pairs of rows and experts, their tiles | constants | matrices of experts |
+ *   adapters   each its own, from when it is added until it is dropped
  *   kv, states as the engine asks for them
  *
  * Owner: the engine; calls from one thread at a time. */
@@ -99,6 +102,15 @@ typedef struct cuda_groups {
     uint64_t pairs_at, tiles_at, tiles_count_at;
 } cuda_groups;
 
+/* Which rows of a step use which adapters, sent in steps that have such rows: offsets as above. */
+typedef struct cuda_lora {
+    uint64_t counts;      /* u32 [3] segments, by row_set */
+    uint64_t segments[3]; /* ck_lora_segment [rows of the set], by row_set */
+    uint64_t mixes;       /* ck_lora_mix [rows]; last: only what is used is sent */
+    uint64_t bytes;       /* 0 where nothing can be adapted */
+} cuda_lora;
+_Static_assert((int)CK_LORA_USES_MAX == (int)LORA_PER_ROW_MAX, "kernel ABI");
+
 typedef struct cuda_layout {
     const program *p;     /* borrowed */
     cuda_weight *weights; /* owned; [weights_count] */
@@ -112,7 +124,10 @@ typedef struct cuda_layout {
     uint32_t ropes_count, ropes_cap;
     cuda_descriptor desc;
     cuda_sample sample;
+    cuda_lora lora;
     uint64_t sample_at;                  /* into the workspace */
+    uint64_t lora_at, lora_mid_at;       /* into the workspace */
+    uint64_t lora_mid_stride;            /* floats of x . A^T of one product, of all rows */
     uint64_t codes_at, sums_at, desc_at; /* into the workspace; that of values is 0 */
     uint64_t parts_at;                   /* u64 [head, blocks of a row], of k_argmax */
     uint64_t splits_at;                  /* what blocks of k_attention leave for the last */
@@ -173,10 +188,11 @@ static inline uint32_t cuda_argmax_blocks(const program *p) {
 
 /* What a step decides of a grid. */
 typedef enum cuda_grid {
-    CUDA_GRID_ROWS_X, /* (rows, 1) */
-    CUDA_GRID_ROWS_Y, /* (width, rows) */
-    CUDA_GRID_RUNS_Y, /* (width, runs) */
-    CUDA_GRID_SPLIT_Y /* (width, rows, and the further blocks of those that are shared) */
+    CUDA_GRID_ROWS_X,     /* (rows, 1) */
+    CUDA_GRID_ROWS_Y,     /* (width, rows) */
+    CUDA_GRID_RUNS_Y,     /* (width, runs) */
+    CUDA_GRID_SEGMENTS_Y, /* (width, segments of rows that have adapters) */
+    CUDA_GRID_SPLIT_Y     /* (width, rows, and the further blocks of those that are shared) */
 } cuda_grid;
 
 /* Steps that a launch is for: all; those of one row, which go on with what is the next launch for
@@ -219,12 +235,15 @@ typedef struct cuda_launch_entry {
 
 static const uint32_t CUDA_NO_LAUNCH = UINT32_MAX;
 
+/* Launches of steps in which no row has adapters, then those of steps in which some have. */
 struct cuda_lowered {
     cuda_launch_entry *launches; /* owned; [count] */
     uint32_t count, cap;
-    uint32_t count_for_one; /* of them in a step of one row, without those behind the logits */
-    uint32_t *op_launches;  /* owned; [2, ops_count] the launch that computes it in steps of many
-                               rows, and of one; or CUDA_NO_LAUNCH */
+    uint32_t plain_count;   /* of the first kind */
+    uint32_t count_for_one; /* of these in a step of one row, without those behind the logits */
+    uint32_t *op_launches;  /* owned; [op_maps, ops_count] the launch that computes it in steps of
+                               many rows, and of one; or CUDA_NO_LAUNCH */
+    uint32_t op_maps;       /* 2, or with launches for adapters 4 */
     uint8_t *args;          /* owned; [args_bytes] */
     size_t args_bytes, args_cap;
     uint32_t ops_fused, ops_unfused;
@@ -253,7 +272,7 @@ void cuda_lowered_deinit(cuda_lowered *l); /* harmless when zeroed */
 enum {
     CUDA_GRAPH_SIZES = 7, /* up to 1, 2, 4 ... 64 rows */
     CUDA_GRAPH_SPANS = 5, /* up to 0, 4, 16, 64, 256 further blocks of k_attention */
-    CUDA_GRAPH_KINDS = 4, /* cuda_graph_kind() */
+    CUDA_GRAPH_KINDS = 8, /* cuda_graph_kind() */
 };
 
 typedef struct cuda_graph {
@@ -268,6 +287,13 @@ typedef struct cuda_graphs {
 
 /* --- the instance -------------------- */
 
+/* An adapter that is there: ck_lora_pair [lora_slots], then matrices, as one allocation. */
+typedef struct cuda_adapter {
+    const lora_pair *pairs; /* borrowed; by which batches name it */
+    cuda_arena memory;
+    struct cuda_adapter *next; /* owned */
+} cuda_adapter;
+
 struct backend {
     const program *p;         /* borrowed */
     cuda_probe_report report; /* has the driver's functions */
@@ -279,6 +305,10 @@ struct backend {
     cuda_pinned desc, input, hidden, logits;
     cuda_pinned answer; /* u32: the error, then the best ids [head] */
     cuda_pinned sample;
+    cuda_pinned lora;
+    uint32_t *row_mixes;    /* owned; [rows] the mix of each row of a step; NULL without adapters */
+    cuda_adapter *adapters; /* owned */
+    uint64_t device_bytes_max; /* 0: what is free */
     bool loaded;
     kv_layout kv_layout; /* what the launches are patched for */
     const void *kv_blocks;
@@ -308,12 +338,23 @@ typedef struct cuda_step_rows {
     uint32_t generated;   /* of all rows, those that are not of prompts */
     bool best;            /* of some head rows only the best is wanted */
     bool sampled;         /* of some a drawn token */
+    bool adapted;         /* some rows have adapters ... */
+    uint32_t segments[3]; /* ... and these are so many pieces of each row_set */
 } cuda_step_rows;
 
 /* Steps that have the same launches. */
 static inline uint32_t cuda_graph_kind(const cuda_step_rows *rows) {
-    return (rows->best ? 1 : 0) + (rows->sampled ? 2 : 0);
+    return (rows->best ? 1 : 0) + (rows->sampled ? 2 : 0) + (rows->adapted ? 4 : 0);
 }
+
+/* cuda_adapter.c: see backend_ops. */
+NODISCARD status cuda_adapter_add(backend *b, const lora_pair *pairs, error *err);
+void cuda_adapter_drop(backend *b, const lora_pair *pairs);
+void cuda_adapters_close(backend *b); /* all of them */
+/* Has any row of this batch an adapter? */
+bool cuda_has_adapters(const backend *b, const batch *in);
+/* Queues what launches read of them, and counts the segments. */
+void cuda_send_adapters(backend *b, const batch *in, uint32_t segments[3]);
 
 /* cuda_queue.c.  Failures are the device's. */
 void cuda_queue_launches(backend *b, const cuda_step_rows *rows);

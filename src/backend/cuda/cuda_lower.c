@@ -83,7 +83,11 @@ status lower_emit(lowering *w, const cuda_launch_entry *e, const void *args, siz
     cuda_launch_entry *entry = &out->launches[out->count++];
     *entry = *e;
     if (w->when != CUDA_ALWAYS) entry->when = w->when;
-    if (entry->when == CUDA_ALWAYS || entry->when == CUDA_FOR_ONE_ROW) out->count_for_one++;
+    if (!w->adapters) {
+        const bool one = entry->when == CUDA_ALWAYS || entry->when == CUDA_FOR_ONE_ROW;
+        out->count_for_one += one;
+        out->plain_count = out->count;
+    }
     if (entry->per_row == 0) entry->per_row = 1;
     if (entry->width == 0) entry->width = 1;
     out->prompt_products += entry->prompt_tiles > 0;
@@ -129,18 +133,25 @@ static bool runs_for(const cuda_launch_entry *e, uint32_t one) {
     return e->when == CUDA_ALWAYS || e->when == (one ? CUDA_FOR_ONE_ROW : CUDA_FOR_MANY_ROWS);
 }
 
+/* [ops] of this list. */
+static uint32_t *op_launches(const lowering *w, uint32_t one) {
+    return w->out->op_launches + (size_t)((w->adapters ? 2 : 0) + one) * w->p->ops_count;
+}
+
 void lower_covers(lowering *w, uint32_t op_idx) {
     const uint32_t last = w->out->count - 1;
     for (uint32_t one = 0; one < 2; one++)
-        if (runs_for(&w->out->launches[last], one))
-            w->out->op_launches[(size_t)one * w->p->ops_count + op_idx] = last;
+        if (runs_for(&w->out->launches[last], one)) op_launches(w, one)[op_idx] = last;
 }
 
-/* Making codes helps the products behind it, and so does grouping pairs, which only steps with
- * prompts do; what follows the kernel of an op helps, too. */
+/* Making codes, or x . A^T, helps the products behind it, and so does grouping pairs, which only
+ * steps with prompts do; what follows the kernel of an op helps, too. */
 static uint32_t main_launch(const cuda_lowered *l, uint32_t first, uint32_t one) {
-    for (uint32_t i = first; i < l->count; i++)
-        if (l->launches[i].kernel != CUDA_k_quantize && runs_for(&l->launches[i], one)) return i;
+    for (uint32_t i = first; i < l->count; i++) {
+        const cuda_kernel_id kernel = l->launches[i].kernel;
+        if (kernel == CUDA_k_quantize || kernel == CUDA_k_lora_shrink) continue;
+        if (runs_for(&l->launches[i], one)) return i;
+    }
     return CUDA_NO_LAUNCH;
 }
 
@@ -149,7 +160,7 @@ static uint32_t main_launch(const cuda_lowered *l, uint32_t first, uint32_t one)
 static void note_launches(lowering *w, uint32_t op_idx, uint32_t first) {
     const uint32_t end = num_min_u32(op_idx + BACKEND_TASK_OPS_MAX, w->p->ops_count);
     for (uint32_t one = 0; one < 2; one++) {
-        uint32_t *of = w->out->op_launches + (size_t)one * w->p->ops_count;
+        uint32_t *of = op_launches(w, one);
         const uint32_t idx = main_launch(w->out, first, one);
         if (of[op_idx] == CUDA_NO_LAUNCH) of[op_idx] = idx;
         for (uint32_t i = op_idx + 1; i < end; i++)
@@ -157,40 +168,46 @@ static void note_launches(lowering *w, uint32_t op_idx, uint32_t first) {
     }
 }
 
+/* A list from its beginning. */
 static status lower_ops(lowering *w, error *err) {
+    w->codes_of = w->gated = w->grouped = VALUE_NONE;
+    w->when = CUDA_ALWAYS;
+    memset(w->done, 0, w->p->ops_count * sizeof *w->done);
+    memset(w->only_codes, 0, w->p->values_count * sizeof *w->only_codes);
     for (uint32_t i = 0; i < w->l->ropes_count; i++) TRY(lower_rope_table(w, &w->l->ropes[i], err));
-    for (uint32_t i = 0; i < 2 * w->p->ops_count; i++) w->out->op_launches[i] = CUDA_NO_LAUNCH;
     for (uint32_t i = 0; i < w->p->ops_count; i++) {
         const uint32_t first = w->out->count;
-        if (w->done[i] == LOWER_FUSED) w->out->ops_fused++;
+        if (w->done[i] == LOWER_FUSED && !w->adapters) w->out->ops_fused++;
         if (w->done[i] != LOWER_TODO) continue;
         TRY(lower_kinds[w->p->ops[i].kind](w, i, err));
         note_launches(w, i, first);
     }
     TRY(lower_argmax(w, err));
-    TRY(lower_sample(w, err));
-    w->out->ops_unfused = w->p->ops_count - w->out->ops_fused;
-    return OK;
+    return lower_sample(w, err);
+}
+
+static status lower_lists(lowering *w, error *err) {
+    cuda_lowered *out = w->out;
+    for (uint32_t i = 0; i < out->op_maps * w->p->ops_count; i++)
+        out->op_launches[i] = CUDA_NO_LAUNCH;
+    TRY(lower_ops(w, err));
+    out->ops_unfused = w->p->ops_count - out->ops_fused;
+    w->adapters = w->l->lora.bytes > 0;
+    return w->adapters ? lower_ops(w, err) : OK;
 }
 
 status cuda_lower(cuda_lowered *out, const cuda_layout *l, cuda_bases bases,
                   const cuda_device *prompts, error *err) {
-    lowering w = {.out = out,
-                  .l = l,
-                  .p = l->p,
-                  .bases = bases,
-                  .prompts = prompts,
-                  .codes_of = VALUE_NONE,
-                  .gated = VALUE_NONE,
-                  .grouped = VALUE_NONE};
-    *out = (cuda_lowered){0};
+    lowering w = {.out = out, .l = l, .p = l->p, .bases = bases, .prompts = prompts};
+    *out = (cuda_lowered){.op_maps = l->lora.bytes > 0 ? 4 : 2};
     w.done = mem_try_calloc(l->p->ops_count, sizeof *w.done);
     w.only_codes = mem_try_calloc(l->p->values_count, sizeof *w.only_codes);
-    out->op_launches = mem_try_calloc((size_t)2 * l->p->ops_count, sizeof *out->op_launches);
+    out->op_launches =
+        mem_try_calloc((size_t)out->op_maps * l->p->ops_count, sizeof *out->op_launches);
     status st = OK;
     if (w.done == NULL || w.only_codes == NULL || out->op_launches == NULL)
         st = error_set(err, ERR_NOMEM, "cuda: no memory for %u ops", l->p->ops_count);
-    if (st == OK) st = lower_ops(&w, err);
+    if (st == OK) st = lower_lists(&w, err);
     if (st != OK) cuda_lowered_deinit(out);
     mem_free(w.done);
     mem_free(w.only_codes);

@@ -21,6 +21,11 @@
  * k_group sorts what the rows of prompts use: once for each ROUTE unless another one comes between,
  * as there is one place for its lists.
  *
+ * Where products may be adapted there is a second list, for steps in which rows have adapters: no
+ * product goes on with what comes behind it, those that can be adapted have two launches more
+ * (cuda_lower_adapter.c), and what they read is there as f32.  The first list is as if there were
+ * none.
+ *
  * A value is turned into codes once, however many products read it, as long as no other value was
  * in between: there is one place for codes, and one for a row of gates. */
 #ifndef BACKEND_CUDA_LOWER_H
@@ -44,6 +49,7 @@ typedef struct lowering {
     value_id gated;    /* whose codes of a step of one row are in the place for gates; VALUE_NONE */
     value_id grouped;  /* the ROUTE whose pairs are in the place for those; VALUE_NONE */
     cuda_when when;    /* for launches that are emitted now */
+    bool adapters;     /* they are those of the second list */
     lower_state *done; /* owned; [ops] */
     bool *only_codes;  /* owned; [values] its f32 are never written */
 } lowering;
@@ -120,6 +126,14 @@ bool lower_find_tail(const lowering *w, uint32_t op_idx, uint32_t count, const o
  * one.  `e` has the width of the products from op_idx on. */
 status lower_emit_tail(lowering *w, uint32_t op_idx, const lower_tail *tail,
                        const cuda_launch_entry *e, const k_gemv_args of[CK_GEMVS_MAX], error *err);
+
+/* --- cuda_lower_adapter.c: around products that can be adapted --- */
+/* In this list, can the op be? */
+bool lower_adapts(const lowering *w, uint32_t op_idx);
+/* Of the `count` products from op_idx on, which read one value and may be none that can: before
+ * they are emitted, and behind them.  `add`, of a single one: as whose result it was written. */
+status lower_shrink(lowering *w, uint32_t op_idx, uint32_t count, error *err);
+status lower_expand(lowering *w, uint32_t op_idx, uint32_t count, const op *add, error *err);
 
 /* --- cuda_lower_products.c: with what is fused --- */
 lower_fn lower_norm, lower_add, lower_matmul, lower_experts;

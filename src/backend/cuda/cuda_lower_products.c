@@ -290,13 +290,15 @@ status lower_matmul(lowering *w, uint32_t op_idx, error *err) {
     operand in = {0};
     lower_tail tail;
     k_gemvs_args a;
+    TRY(lower_shrink(w, op_idx, count, err));
     TRY(take_operand(w, op_idx, &in, err));
-    const bool goes_on = lower_find_tail(w, op_idx, count, add, &tail);
+    const bool goes_on = !w->adapters && lower_find_tail(w, op_idx, count, add, &tail);
     const bool twice = goes_on || in.one_x != in.x;
     cuda_launch_entry e = describe_products(w, op_idx, count, in, add, &a);
     e.when = twice ? CUDA_FOR_MANY_ROWS : CUDA_ALWAYS;
     TRY(emit_products(w, &e, &a, count, err));
-    if (!twice) return OK;
+    if (!twice) return lower_expand(w, op_idx, count, add, err);
+    ASSERT(!w->adapters); /* nobody has left codes of one row elsewhere */
     for (uint32_t i = 0; i < count; i++) {
         a.of[i].x = in.one_x;
         a.of[i].sums = in.one_sums;

@@ -13,7 +13,7 @@ bool lower_reads_codes(const lowering *w, uint32_t op_idx) {
 
 static bool reads_floats(const lowering *w, uint32_t op_idx, value_id v) {
     const op *o = &w->p->ops[op_idx];
-    const uint32_t first = lower_reads_codes(w, op_idx) ? 1 : 0;
+    const uint32_t first = lower_reads_codes(w, op_idx) && !lower_adapts(w, op_idx) ? 1 : 0;
     for (uint32_t i = first; i < OP_INPUTS_MAX; i++)
         if (o->in[i] == v) return true;
     return false;

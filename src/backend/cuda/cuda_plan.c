@@ -225,9 +225,6 @@ static status check_most(const op *o, const char *what, uint64_t have, uint64_t 
 }
 
 static status check_op(const program *p, const op *o, error *err) {
-    if (o->lora_slot != LORA_SLOT_NONE)
-        return error_set(err, ERR_UNSUPPORTED, "cuda: '%.*s' is to be adapted, which CPUs do only",
-                         STR(o->w.name));
     switch (o->kind) {
     case OP_ATTENTION:
         TRY(check_most(o, "elements of a key", o->attn.key_dim, CK_ATTENTION_DIM_MAX, (str){0},
@@ -289,6 +286,18 @@ static void lay_out_sample(cuda_sample *s, const program *p) {
     s->changes_max = (uint32_t)num_min_u64(most, SAMPLE_STEP_CHANGES_MAX);
     s->rules = place(&end, (uint64_t)p->max.head * sizeof(sample_rule));
     s->changes = place(&end, (uint64_t)s->changes_max * sizeof(sample_change));
+    s->bytes = end;
+}
+
+/* Each row may be a segment of its own, with a mix of its own. */
+static void lay_out_lora(cuda_lora *s, const program *p) {
+    if (p->lora_slots == 0) return;
+    const uint64_t rows = p->max.rows;
+    uint64_t end = 0;
+    s->counts = place(&end, sizeof(uint32_t) * 3);
+    for (row_set set = ROWS_ALL; set <= ROWS_HEAD; set++)
+        s->segments[set] = place(&end, program_rows_max(p, set) * sizeof(ck_lora_segment));
+    s->mixes = place(&end, rows * sizeof(ck_lora_mix));
     s->bytes = end;
 }
 
@@ -372,8 +381,14 @@ static void lay_out_workspace(cuda_layout *l) {
     l->desc_at = place(&end, l->desc.bytes);
     lay_out_sample(&l->sample, p);
     l->sample_at = place(&end, l->sample.bytes);
+    lay_out_lora(&l->lora, p);
+    l->lora_at = place(&end, l->lora.bytes);
+    if (l->lora.bytes > 0)
+        l->lora_mid_stride = (uint64_t)p->max.rows * CK_LORA_USES_MAX * p->max.lora_rank;
     l->parts_at = place(&end, (uint64_t)p->max.head * cuda_argmax_blocks(p) * sizeof(uint64_t));
-    l->splits_at = place(&end, split_bytes(l));
+    /* Parts of attention live as long as its launch, x . A^T as long as a product: never both. */
+    l->splits_at = l->lora_mid_at =
+        place(&end, num_max_u64(split_bytes(l), l->lora_mid_stride * CK_GEMVS_MAX * sizeof(float)));
     lay_out_groups(l, &end);
     for (uint32_t i = 0; i < l->constants_count; i++)
         l->constants[i].at = place(&end, l->constants[i].bytes);

@@ -57,7 +57,7 @@ static void describe_tasks(cuda_profile *f, const program *p, const cuda_lowered
     for (uint32_t i = 0; i < l->count; i++)
         f->tasks[i].name = cuda_kernel_name(l->launches[i].kernel);
     f->tasks[copy].name = "copy to the device";
-    for (uint32_t i = 0; i < 2 * p->ops_count; i++) {
+    for (uint32_t i = 0; i < l->op_maps * p->ops_count; i++) {
         const uint32_t idx = l->op_launches[i] == CUDA_NO_LAUNCH ? copy : l->op_launches[i];
         backend_task *t = &f->tasks[idx];
         const uint32_t op_idx = i % p->ops_count;

@@ -4,7 +4,7 @@
  * descriptor counts end at once (abi.h).  So what was recorded with grids for N rows does every
  * step of up to N: a graph is made once for each power of two, and nothing in it is ever updated.
  * The blocks that share long spans are counted by the descriptor as well: once for each power of
- * four.
+ * four.  Steps in which rows have adapters have a list of their own, and so graphs of their own.
  * Steps in which each row is another sequence's are played, which is what generating is made of;
  * those with prompts are launched one by one, they are long enough for it not to matter.
  *
@@ -21,6 +21,7 @@
 /* Along which the grid of a launch goes. */
 static uint32_t rows_of(const cuda_launch_entry *e, const cuda_step_rows *rows) {
     if (e->grid == CUDA_GRID_RUNS_Y) return rows->runs;
+    if (e->grid == CUDA_GRID_SEGMENTS_Y) return rows->segments[e->rows];
     if (e->when == CUDA_WHEN_BEST && !rows->best) return 0;
     if (e->when == CUDA_WHEN_SAMPLED && !rows->sampled) return 0;
     if (e->when == CUDA_WHEN_PROMPTS) return rows->of[e->rows] > rows->generated ? 1 : 0;
@@ -71,8 +72,12 @@ static void launch(backend *b, const cuda_launch_entry *e, const cuda_step_rows 
     if (measured) cuda_profile_after(&b->profile, &b->dev, idx);
 }
 
+/* One of the two lists. */
 static void launch_all(backend *b, const cuda_step_rows *rows) {
-    for (uint32_t i = 0; i < b->lowered.count; i++) launch(b, &b->lowered.launches[i], rows);
+    const cuda_lowered *l = &b->lowered;
+    const uint32_t end = rows->adapted ? l->count : l->plain_count;
+    for (uint32_t i = rows->adapted ? l->plain_count : 0; i < end; i++)
+        launch(b, &l->launches[i], rows);
 }
 
 /* --- graphs -------------------- */
@@ -124,14 +129,19 @@ static cu_result record(backend *b, const cuda_step_rows *rows, cu_graph *out, c
 
 static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, graph_size size) {
     const cu_driver *d = b->dev.driver;
-    const cuda_step_rows most = {.of = {[ROWS_ALL] = num_min_u32(size.rows, b->p->max.rows),
-                                        [ROWS_TAKEN] = num_min_u32(size.rows, b->p->max.taken),
-                                        [ROWS_HEAD] = num_min_u32(size.rows, b->p->max.head)},
-                                 .runs = num_min_u32(size.rows, b->layout.desc.sequences),
-                                 .further = size.further,
-                                 .generated = num_min_u32(size.rows, b->p->max.rows),
-                                 .best = rows->best,
-                                 .sampled = rows->sampled};
+    const cuda_step_rows most = {
+        .of = {[ROWS_ALL] = num_min_u32(size.rows, b->p->max.rows),
+               [ROWS_TAKEN] = num_min_u32(size.rows, b->p->max.taken),
+               [ROWS_HEAD] = num_min_u32(size.rows, b->p->max.head)},
+        .runs = num_min_u32(size.rows, b->layout.desc.sequences),
+        .further = size.further,
+        .generated = num_min_u32(size.rows, b->p->max.rows),
+        .best = rows->best,
+        .sampled = rows->sampled,
+        .adapted = rows->adapted,
+        .segments = {[ROWS_ALL] = num_min_u32(size.rows, b->p->max.rows),
+                     [ROWS_TAKEN] = num_min_u32(size.rows, b->p->max.taken),
+                     [ROWS_HEAD] = num_min_u32(size.rows, b->p->max.head)}};
     cu_graph graph = NULL;
     const char *call = NULL;
     cu_result code = record(b, &most, &graph, &call);
@@ -145,9 +155,10 @@ static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, graph_si
         refuse(b, code, call);
         return;
     }
-    log_debug("cuda", "graph for up to %u rows and %u further blocks of spans%s%s", size.rows,
+    log_debug("cuda", "graph for up to %u rows and %u further blocks of spans%s%s%s", size.rows,
               size.further, rows->best ? ", of which the best token is found" : "",
-              rows->sampled ? ", of which a token is drawn" : "");
+              rows->sampled ? ", of which a token is drawn" : "",
+              rows->adapted ? ", with adapters" : "");
 }
 
 /* False: the driver would not, and nothing has run.  A graph may take its memory as late as now. */

@@ -1,6 +1,6 @@
-/* cuda_step.c - a step: what the batch says goes up in one copy, and what tokens are drawn by in
- * another where any are; the launches follow (cuda_queue.c), results come down, and one look at the
- * end tells whether all went well.
+/* cuda_step.c - a step: what the batch says goes up in one copy, what tokens are drawn by in
+ * another where any are, and which adapters rows use in a third; the launches follow
+ * (cuda_queue.c), results come down, and one look at the end tells whether all went well.
  *
  * Every launch has the same arguments in every step but for the memory that batches bring, which
  * changes rarely; how many rows there are, and where those of prompts begin, is in the descriptor
@@ -269,13 +269,15 @@ static status run(backend *b, const batch *in, error *err) {
         .prompt_runs = in->runs_count - first_prompt_run(in, generated),
         .generated = generated,
         .best = in->best != NULL,
-        .sampled = has_samples(in)};
+        .sampled = has_samples(in),
+        .adapted = cuda_has_adapters(b, in)};
     const size_t desc_bytes = describe(b, in, &rows);
     rows.further = cuda_attention_further(desc_at(b, b->layout.desc.splits));
     TRY(cuda_device_enter(&b->dev, err));
     patch(b, in);
     (void)cuda_copy_in(&b->dev, b->dev.compute, desc, b->desc.host, desc_bytes);
     if (rows.sampled) send_samples(b, in);
+    if (rows.adapted) cuda_send_adapters(b, in, rows.segments);
     send_input(b, in);
     cuda_queue_launches(b, &rows);
     fetch(b, in, rows.best || rows.sampled);

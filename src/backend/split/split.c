@@ -169,6 +169,25 @@ static status split_load(backend *b, const backend_progress *progress, error *er
     return OK;
 }
 
+/* --- adapters: both parts have the slots of the whole program -------------------- */
+
+static status split_adapter_add(backend *b, const lora_pair *pairs, error *err) {
+    for (int i = 0; i < PART_COUNT; i++) {
+        const status st =
+            kinds[i]->adapter_add != NULL ? kinds[i]->adapter_add(b->of[i].b, pairs, err) : OK;
+        if (st == OK) continue;
+        while (--i >= 0)
+            if (kinds[i]->adapter_drop != NULL) kinds[i]->adapter_drop(b->of[i].b, pairs);
+        return st;
+    }
+    return OK;
+}
+
+static void split_adapter_drop(backend *b, const lora_pair *pairs) {
+    for (int i = 0; i < PART_COUNT; i++)
+        if (kinds[i]->adapter_drop != NULL) kinds[i]->adapter_drop(b->of[i].b, pairs);
+}
+
 /* --- the step -------------------- */
 
 static batch batch_of(const backend *b, int part, const batch *in) {
@@ -223,7 +242,6 @@ static backend_path split_path(dtype t) { return backend_cuda.path(t); }
 
 const backend_ops backend_split = {
     .name = "cuda + cpu",
-    .no_adapters = true,
     .samples = true,
     .path = split_path,
     .packed_path = BACKEND_PATH_CONVERTED,
@@ -231,6 +249,8 @@ const backend_ops backend_split = {
     .open = split_open,
     .memory = split_memory,
     .load = split_load,
+    .adapter_add = split_adapter_add,
+    .adapter_drop = split_adapter_drop,
     .step = split_step,
     .report = split_report,
     .profile = split_profile,

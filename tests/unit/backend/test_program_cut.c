@@ -105,6 +105,35 @@ TEST(program_cut_counts_bytes_of_either_part) {
     program_destroy(p);
 }
 
+/* So one list of an adapter's matrices does for both. */
+TEST(program_cut_keeps_the_slots_of_what_can_be_adapted) {
+    uint32_t found[LAYERS] = {0};
+    program *p = refrig_program(), *parts[2] = {NULL, NULL};
+    value_id x = refrig_input(p, 0, COLS);
+    for (uint32_t i = 0; i < LAYERS; i++) {
+        pg_layer(p, i);
+        weight w = refrig_table(i + 1, COLS, COLS);
+        w.name = S("adaptable");
+        x = pg_matmul(p, linear(p, x, i + 1, COLS), w, NULL);
+    }
+    refrig_finish(p, x);
+    CHECK_EQ(p->lora_slots, LAYERS);
+    CHECK_EQ(program_cut(&parts[0], &parts[1], p, 3, NULL), OK);
+    for (int k = 0; k < 2; k++) {
+        CHECK_EQ(parts[k]->lora_slots, LAYERS);
+        CHECK_EQ(parts[k]->max.lora_rank, p->max.lora_rank);
+        for (uint32_t i = 0; i < parts[k]->ops_count; i++) {
+            const op *o = &parts[k]->ops[i];
+            if (o->lora_slot == LORA_SLOT_NONE) continue;
+            CHECK_EQ(o->lora_slot, o->layer + (k == 1 ? 3 : 0));
+            found[o->lora_slot]++;
+        }
+        program_destroy(parts[k]);
+    }
+    for (uint32_t i = 0; i < LAYERS; i++) CHECK_EQ(found[i], 1);
+    program_destroy(p);
+}
+
 TEST(program_cut_refuses_where_more_than_one_value_crosses) {
     error err = {0};
     program *p = refrig_program(), *front = NULL, *back = NULL;
