@@ -37,6 +37,7 @@ status evaluation_engine(evaluation *e, const config *c, uint32_t ctx_tokens, ui
     /* the numbers are those of the model as it is served, however short the text is */
     opt.ctx_asked = c->ctx_tokens != 0 ? c->ctx_tokens : e->model->hparams.ctx_train;
     opt.rows_max = opt.taken_rows_max = opt.hidden_rows_max = rows_max;
+    opt.adapter_bytes = lora_args_bytes(c, e->model, &opt);
     TRY(engine_open(&e->engine, e->model, &opt, err));
     e->rows = mem_try_calloc(rows_max, sizeof *e->rows);
     if (e->rows == NULL) return error_set(err, ERR_NOMEM, "no memory for %u rows", rows_max);

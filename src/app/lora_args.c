@@ -9,7 +9,6 @@
 
 #include "app/commands.h"
 #include "base/log.h"
-#include "base/os.h"
 
 /* Does it begin with a number, and is there nothing else? */
 static bool is_scale(const char *text, float *out) {
@@ -74,22 +73,15 @@ status lora_args_load_into(const config *c, lora_table *t, error *err) {
     return OK;
 }
 
-/* Of a GGUF file, or of the matrices in a PEFT directory. */
-static uint64_t file_bytes(const char *path) {
-    char inside[4200];
-    os_stamp stamp = {0};
-    (void)snprintf(inside, sizeof inside, "%s/adapter_model.safetensors", path);
-    if (os_file_stamp(inside, &stamp, NULL) == OK) return stamp.bytes;
-    return os_file_stamp(path, &stamp, NULL) == OK ? stamp.bytes : 0;
-}
-
-uint64_t lora_args_bytes(const config *c) {
-    uint64_t bytes = 0;
+uint64_t lora_args_bytes(const config *c, const model *m, const engine_options *opt) {
+    uint64_t all = 0;
     for (uint32_t i = 0; i < c->loras.count; i++) {
         lora_arg a;
-        if (lora_arg_parse(c->loras.items[i], &a, NULL) == OK) bytes += file_bytes(a.path);
+        uint64_t bytes = 0;
+        if (lora_arg_parse(c->loras.items[i], &a, NULL) != OK) continue;
+        if (lora_device_bytes(m, opt, a.path, &bytes, NULL) == OK) all += bytes;
     }
-    return bytes + bytes / 8;
+    return all;
 }
 
 status lora_args_use(const config *c, lora_use *out, error *err) {

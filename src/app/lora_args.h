@@ -18,9 +18,9 @@ NODISCARD status lora_arg_parse(str text, lora_arg *out, error *err);
 /* All adapters of c->loras, numbered from 0; errors name the file. */
 NODISCARD status lora_args_load_into(const config *c, lora_table *t, error *err);
 
-/* About what they will take of a GPU's memory: that of their files, and an eighth for padding.  A
- * file that is not there takes nothing; loading it says why. */
-uint64_t lora_args_bytes(const config *c);
+/* What they will take of a GPU's memory beside `m` with these options.  One that cannot be loaded
+ * takes nothing; loading it says why. */
+uint64_t lora_args_bytes(const config *c, const model *m, const engine_options *opt);
 
 /* What a request to a stack with them has to say: their numbers, but for scales of 0. */
 typedef struct lora_use {

@@ -86,7 +86,6 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .backend = device.backend,
         .device = device.device,
         .device_bytes_max = c->gpu_bytes_max,
-        .adapter_bytes = lora_args_bytes(c),
         .device_layers = c->gpu_layers,
         .no_graphs = !c->gpu_graphs,
         .may_split = device.preferred && c->gpu_layers == 0,
@@ -123,6 +122,7 @@ static status open_on_cpu(const config *c, const char *name, const model *m, eng
 status stack_engine_open(const config *c, const char *name, const model *m, engine_options *opt,
                          engine **out, error *why, error *err) {
     *why = (error){0};
+    opt->adapter_bytes = lora_args_bytes(c, m, opt);
     if (engine_open(out, m, opt, why) == OK) return OK;
     return open_on_cpu(c, name, m, opt, out, why, err);
 }
@@ -368,13 +368,13 @@ static status open_on_device(stack *s, error *err) {
     return OK;
 }
 
-/* What the command line names may have no room beside the model on its GPU. */
+/* What the command line names may have no room beside the model on its GPU, or the GPU may fail. */
 static status open_adapters_somewhere(stack *s, error *err) {
     error why = {0};
     const status st = open_adapters(s, &why);
     if (st == OK) return OK;
-    if (st != ERR_NOMEM || !engine_mem_plan(s->engine)->on_device)
-        return error_set(err, st, "%s", why.msg);
+    const bool of_gpu = st == ERR_NOMEM || st == ERR_DEVICE; /* and not of the file */
+    if (!of_gpu || !engine_mem_plan(s->engine)->on_device) return error_set(err, st, "%s", why.msg);
     close_engine(s);
     TRY(fall_back(s, &why, err));
     return open_adapters(s, err);

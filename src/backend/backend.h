@@ -57,6 +57,7 @@ typedef struct backend_options {
     bool fast;          /* mode `fast` for the rows of prompts, where the backend has one */
     const char *device; /* a GPU by number or UUID; NULL: the first that can be used; borrowed */
     uint64_t device_bytes_max; /* of its memory we may take this much; 0: what is free */
+    uint64_t adapter_bytes;    /* of it, left for adapters added before the first step */
     uint32_t host_layers;      /* backend_split: the first so many layers are the CPU's, 1.. */
     bool no_graphs;            /* of a GPU: every step is launched kernel by kernel */
 } backend_options;
@@ -167,6 +168,8 @@ typedef struct backend_ops {
     /* Make the copies of weights; `progress` may be NULL.  ERR_CANCELED when it says stop.  The
      * first step does it when nobody has. */
     NODISCARD status (*load)(backend *b, const backend_progress *progress, error *err);
+    /* What adding such pairs takes of a device's memory, for whoever plans; NULL: nothing. */
+    uint64_t (*adapter_bytes)(const program *p, const lora_pair *pairs); /* optional */
     /* An adapter that batches will name by this address: pairs [program.lora_slots], borrowed until
      * it is dropped, of ranks up to program.max.lora_rank.  Between steps, before or after load().
      * ERR_NOMEM with what it needs and what there is: all others stay as they are.  NULL: what

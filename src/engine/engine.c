@@ -128,7 +128,7 @@ static status open_with_less(engine **out, const model *m, const engine_options 
     status st = before.code;
     for (int i = 0; i < TRIES && st == ERR_NOMEM && tried->on_device; i++) {
         before = *err;
-        within.device_bytes_max = next_limit(tried);
+        within.device_bytes_max = next_limit(tried) + opt->adapter_bytes;
         log_warn("engine", "%s: planned anew with %.1f MiB of %s at most", before.msg,
                  (double)within.device_bytes_max / (1024.0 * 1024.0), tried->device);
         st = open_planned(out, m, &within, tried, err);

@@ -46,7 +46,7 @@ typedef struct mem_shortage {
     const char *what; /* static; NULL: nothing was short */
     uint64_t needed_bytes;
     uint64_t available_bytes;
-    char where[64]; /* the device's name, or "host memory" */
+    char where[128]; /* the device's name and what is left out there, or "host memory" */
 } mem_shortage;
 
 /* What the engine does without for want of memory, and what it lacked last. */

@@ -30,6 +30,10 @@ void lora_table_destroy(lora_table *t);
  * when the device has no room for it. */
 NODISCARD status lora_table_load(lora_table *t, uint32_t number, const char *path, lora_report *out,
                                  error *err);
+/* What that adapter will take of the memory of the device of these options, to the byte where one
+ * device has all layers, at most that where it has some; 0 on CPUs.  Errors as above. */
+NODISCARD status lora_device_bytes(const model *m, const engine_options *opt, const char *path,
+                                   uint64_t *bytes, error *err);
 /* Not found any more from here on; its memory goes with its last use. */
 NODISCARD status lora_table_unload(lora_table *t, uint32_t number, error *err);
 

@@ -1,6 +1,8 @@
 /* plan.c - how much memory an engine needs, and whether there is as much: see plan_internal.h. */
 #include "engine/plan_internal.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -97,6 +99,7 @@ backend_options plan_backend_options(const model *m, const engine_options *opt) 
                              .device = opt->device,
                              .device_bytes_max = opt->device_bytes_max,
                              .no_graphs = opt->no_graphs,
+                             .adapter_bytes = opt->adapter_bytes,
                              .host_layers = host_layers(m, opt)};
 }
 
@@ -168,11 +171,26 @@ static uint64_t memory_left(const planning *g, const place *p) {
     return p->available > needed ? p->available - needed : 0;
 }
 
+typedef struct beside {
+    char text[64];
+} beside;
+
+/* What of a device's memory is not the plan's, for messages; "" when all of it is. */
+static beside beside_adapters(const planning *g, const place *p) {
+    const uint64_t bytes = p->is_device ? g->opt->adapter_bytes : 0;
+    beside b = {.text = ""};
+    if (bytes > 0)
+        (void)snprintf(b.text, sizeof b.text, " beside %" PRIu64 " bytes for adapters of --lora",
+                       bytes);
+    return b;
+}
+
 static void lacks(const planning *g, const place *p, const char *what, uint64_t needed_bytes,
                   uint64_t available_bytes) {
     g->lack->why = (mem_shortage){
         .what = what, .needed_bytes = needed_bytes, .available_bytes = available_bytes};
-    str_copy_c(g->lack->why.where, sizeof g->lack->why.where, str_of(p->name));
+    (void)snprintf(g->lack->why.where, sizeof g->lack->why.where, "%s%s", p->name,
+                   beside_adapters(g, p).text);
     g->lack->of_device = p->is_device;
     g->lack->can_shrink = true;
 }
@@ -198,9 +216,9 @@ static status check_device(const planning *g, const place *p, error *err) {
     g->lack->can_shrink = p->weights < p->available;
     return error_set(err, ERR_NOMEM,
                      "engine: the weights need %llu bytes and the steps %llu, %llu may be taken of "
-                     "%s: take a smaller model or type, fewer --step-tokens-max, or --gpu off",
+                     "%s%s: take a smaller model or type, fewer --step-tokens-max, or --gpu off",
                      (unsigned long long)p->weights, (unsigned long long)p->workspace,
-                     (unsigned long long)p->available, p->name);
+                     (unsigned long long)p->available, p->name, beside_adapters(g, p).text);
 }
 
 /* Pinned memory is there at once, and stays. */
@@ -227,8 +245,9 @@ static status check_states(const planning *g, const place *p, error *err) {
     if (countable && p->is_device) lacks(g, p, "states of sequences", bytes, available);
     return error_set(err, ERR_NOMEM,
                      "engine: the states of %u sequences need %llu bytes each, %llu bytes "
-                     "are free: run fewer sequences at a time",
-                     seats, (unsigned long long)p->state, (unsigned long long)available);
+                     "are free%s: run fewer sequences at a time",
+                     seats, (unsigned long long)p->state, (unsigned long long)available,
+                     beside_adapters(g, p).text);
 }
 
 static status check_place(const planning *g, const place *p, error *err) {
@@ -286,9 +305,10 @@ static status plan_kv(const planning *g, error *err) {
         lacks(g, scarce, "the KV cache of one sequence", seat_blocks * cost, affordable * cost);
         g->lack->ctx_fits = (uint32_t)blocks * KV_BLOCK_TOKENS;
         return error_set(err, ERR_NOMEM,
-                         "kv: one sequence of %u tokens needs %llu bytes, %llu may be used: %s",
+                         "kv: one sequence of %u tokens needs %llu bytes, %llu may be used%s: %s",
                          plan->ctx_max, (unsigned long long)(seat_blocks * cost),
-                         (unsigned long long)(affordable * cost), help);
+                         (unsigned long long)(affordable * cost), beside_adapters(g, scarce).text,
+                         help);
     }
     plan->kv_blocks = (uint32_t)blocks;
     plan->kv_cut = blocks < wanted;

@@ -500,16 +500,18 @@ def an_adapter_without_room_beside_the_model_is_refused_with_both_numbers():
 
 @test
 def an_adapter_that_the_gpu_cannot_take_after_all_sends_the_model_to_the_cpu():
-    fourth = {"call": "cuMemAlloc_v2", "at": 4, "result": 2}  # weights, workspace, cache; then it
-    env = on_gpu(broken(**fourth))
-    with Server("--lora", lora.adapter(), "--kv", "f32", model=lora.mha(), env=env) as server:
-        _, model = said_of(server)
-        check(model["backend"].startswith("cpu"), f"backend {model['backend']!r}")
-        check("arena adapter" in model["fallback"], f"reason {model['fallback']!r}")
-        equal(lora.goes_on(server, "p24"), lora.recorded("p24", lora.WHOLE), "text on the CPU")
-    args = ("serve", "-m", lora.mha(), "--port", "0", "--gpu", "require", "--lora", lora.adapter())
-    done = gantry(*args, env=env)
-    check(done.code != 0 and "arena adapter" in done.err, f"no reason: {done.err!r}")
+    flags = ("--lora", lora.adapter())
+    for result, reason in ((2, "arena adapter"), (719, "cuMemAlloc_v2")):  # no memory, a lost GPU
+        fourth = {"call": "cuMemAlloc_v2", "at": 4, "result": result}  # weights, workspace, cache
+        env = on_gpu(broken(**fourth))
+        with Server(*flags, "--kv", "f32", model=lora.mha(), env=env) as server:
+            _, model = said_of(server)
+            check(model["backend"].startswith("cpu"), f"backend {model['backend']!r}")
+            check(reason in model["fallback"], f"reason {model['fallback']!r}")
+            equal(lora.goes_on(server, "p24"), lora.recorded("p24", lora.WHOLE), "text on the CPU")
+        args = ("serve", "-m", lora.mha(), "--port", "0", "--gpu", "require", *flags)
+        done = gantry(*args, env=env)
+        check(done.code != 0 and reason in done.err, f"no reason: {done.err!r}")
 
 
 # --- what runs on a real card: tests/gpu --------------------------------------------------------

@@ -2,7 +2,8 @@
  *
  * The driver is found when the program runs (cu_driver.h), so this is part of every binary; where
  * there is no usable GPU plan() says why.  All memory is taken when an instance opens and when the
- * engine asks for its KV cache; once the weights are there nothing is allocated any more. */
+ * engine asks for its KV cache, but for that of adapters, which come and go between steps
+ * (cuda_adapter.c). */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -141,6 +142,7 @@ static status cuda_open(backend **out, const program *p, const backend_options *
     b->p = p;
     b->graphs.refused = opt->no_graphs;
     b->device_bytes_max = opt->device_bytes_max;
+    b->adapter_bytes = opt->adapter_bytes;
     status st = open_parts(b, opt, err);
     if (st != OK) {
         cuda_close(b);
@@ -195,6 +197,7 @@ const backend_ops backend_cuda = {
     .open = cuda_open,
     .memory = cuda_memory,
     .load = cuda_load,
+    .adapter_bytes = cuda_adapter_bytes,
     .adapter_add = cuda_adapter_add,
     .adapter_drop = cuda_adapter_drop,
     .step = cuda_step,

@@ -39,36 +39,70 @@ static const lora_pair *pair_of(const lora_pair *pairs, const op *o) {
     return &pairs[o->lora_slot];
 }
 
-static uint64_t bytes_of(const program *p, const lora_pair *pairs) {
+/* The parts of a fused matrix have one A: the first op that has it, `idx` where there is none. */
+static uint32_t first_with_a(const program *p, const lora_pair *pairs, uint32_t idx) {
+    const weight *a = &pairs[p->ops[idx].lora_slot].a;
+    for (uint32_t i = 0; i < idx; i++) {
+        const lora_pair *pair = pair_of(pairs, &p->ops[i]);
+        if (pair != NULL && pair->a.data == a->data && pair->a.rows == a->rows &&
+            pair->a.cols == a->cols && pair->a.type == a->type)
+            return i;
+    }
+    return idx;
+}
+
+uint64_t cuda_adapter_bytes(const program *p, const lora_pair *pairs) {
     uint64_t bytes = cuda_arena_cost(p->lora_slots * sizeof(ck_lora_pair));
     for (uint32_t i = 0; i < p->ops_count; i++) {
         const lora_pair *pair = pair_of(pairs, &p->ops[i]);
-        if (pair != NULL) bytes += cost_of(&pair->a) + cost_of(&pair->b);
+        if (pair == NULL) continue;
+        bytes += cost_of(&pair->b);
+        if (first_with_a(p, pairs, i) == i) bytes += cost_of(&pair->a);
     }
     return bytes;
 }
 
-static uint64_t taken_bytes(const backend *b) {
-    uint64_t bytes = b->weights.bytes + b->workspace.bytes + b->kv.bytes + b->states.bytes;
+static uint64_t taken_by_adapters(const backend *b) {
+    uint64_t bytes = 0;
     for (const cuda_adapter *a = b->adapters; a != NULL; a = a->next) bytes += a->memory.bytes;
     return bytes;
 }
 
-static double mib(uint64_t bytes) { return (double)bytes / (1024.0 * 1024.0); }
+static uint64_t taken_bytes(const backend *b) {
+    return b->weights.bytes + b->workspace.bytes + b->kv.bytes + b->states.bytes +
+           taken_by_adapters(b);
+}
+
+/* What the plan left room for is taken beside what it left to the driver, which may have less free
+ * by now: only others must leave some. */
+static uint64_t left_bytes(const backend *b, uint64_t bytes) {
+    return taken_by_adapters(b) + bytes <= b->adapter_bytes ? 0 : LEFT_BYTES_MIN;
+}
+
+static status no_room(const backend *b, uint64_t bytes, uint64_t room, const char *limit,
+                      error *err) {
+    return error_set(err, ERR_NOMEM,
+                     "cuda: the adapter needs %.1f MiB, %.1f MiB may be taken of GPU %d '%s' "
+                     "beside the model: %s",
+                     cuda_mib(bytes), cuda_mib(room), b->dev.ordinal, b->dev.name, limit);
+}
 
 static status check_room(backend *b, uint64_t bytes, error *err) {
     uint64_t free_bytes = 0, total_bytes = 0;
     TRY(cuda_device_memory(&b->dev, &free_bytes, &total_bytes, err));
-    uint64_t room = free_bytes - num_min_u64(free_bytes, LEFT_BYTES_MIN);
+    const uint64_t room = free_bytes - num_min_u64(free_bytes, left_bytes(b, bytes));
+    uint64_t allowed = UINT64_MAX;
     if (b->device_bytes_max != 0)
-        room = num_min_u64(room,
-                           b->device_bytes_max - num_min_u64(b->device_bytes_max, taken_bytes(b)));
-    if (bytes <= room) return OK;
-    return error_set(
-        err, ERR_NOMEM,
-        "cuda: the adapter needs %.1f MiB, %.1f MiB may be taken of GPU %d '%s' beside "
-        "the model: a lower --kv-bytes-max leaves more",
-        mib(bytes), mib(room), b->dev.ordinal, b->dev.name);
+        allowed = b->device_bytes_max - num_min_u64(b->device_bytes_max, taken_bytes(b));
+    if (allowed < room && bytes > allowed)
+        return no_room(b, bytes, allowed,
+                       "that is --gpu-bytes-max; a higher one, or a lower --kv-bytes-max, leaves "
+                       "more",
+                       err);
+    if (bytes > room)
+        return no_room(b, bytes, room,
+                       "that is what the card has free; a lower --kv-bytes-max leaves more", err);
+    return OK;
 }
 
 /* --- there -------------------- */
@@ -99,6 +133,18 @@ static status send_matrix(sending *s, const weight *w, uint32_t *form, uint64_t 
     return OK;
 }
 
+/* Or that of an op before it, which is there by now. */
+static status send_a(sending *s, const program *p, const lora_pair *pairs, uint32_t idx,
+                     error *err) {
+    const uint32_t slot = p->ops[idx].lora_slot, first = first_with_a(p, pairs, idx);
+    ck_lora_pair *to = &s->table[slot];
+    if (first == idx) return send_matrix(s, &pairs[slot].a, &to->a_form, &to->a, err);
+    const ck_lora_pair *sent = &s->table[p->ops[first].lora_slot];
+    to->a_form = sent->a_form;
+    to->a = sent->a;
+    return OK;
+}
+
 static status send_pairs(sending *s, const program *p, const lora_pair *pairs, error *err) {
     for (uint32_t i = 0; i < p->ops_count; i++) {
         const lora_pair *pair = pair_of(pairs, &p->ops[i]);
@@ -108,7 +154,7 @@ static status send_pairs(sending *s, const program *p, const lora_pair *pairs, e
         ck_lora_pair *to = &s->table[p->ops[i].lora_slot];
         to->rank = pair->a.rows;
         to->scale = pair->scale;
-        TRY(send_matrix(s, &pair->a, &to->a_form, &to->a, err));
+        TRY(send_a(s, p, pairs, i, err));
         TRY(send_matrix(s, &pair->b, &to->b_form, &to->b, err));
     }
     return OK;
@@ -155,7 +201,7 @@ static status send_adapter(backend *b, cuda_adapter *a, error *err) {
 }
 
 static status open_adapter(backend *b, cuda_adapter *a, error *err) {
-    const uint64_t bytes = bytes_of(b->p, a->pairs);
+    const uint64_t bytes = cuda_adapter_bytes(b->p, a->pairs);
     TRY(cuda_device_enter(&b->dev, err));
     TRY(check_room(b, bytes, err));
     TRY(cuda_arena_open(&a->memory, &b->dev, "adapter", (size_t)bytes, err));

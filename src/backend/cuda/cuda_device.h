@@ -59,7 +59,7 @@ typedef struct cuda_device {
     cu_module modules[CUDA_MODULES_MAX];
     cuda_kernel kernels[CUDA_KERNEL_COUNT];
 
-    bool frozen;             /* nothing is allocated any more */
+    bool frozen;             /* allocating asserts */
     bool check_each_launch;  /* for finding bugs: cuda_launch() waits, so the kernel is known */
     const char *last_launch; /* name of the kernel queued last; NULL: none */
     cu_result fault;         /* code of the first failure; 0: none */
@@ -78,7 +78,8 @@ void cuda_device_close(cuda_device *dev);
 /* Makes the GPU current on the calling thread. */
 NODISCARD status cuda_device_enter(cuda_device *dev, error *err);
 
-/* From now on an allocation in this layer is a bug: it asserts.  Closing thaws. */
+/* From now on an allocation in this layer is a bug, unless thawed for it: it asserts.  Closing
+ * thaws. */
 void cuda_device_freeze(cuda_device *dev);
 /* Between steps, for what comes and goes while an engine runs; returns what it was. */
 bool cuda_device_thaw(cuda_device *dev);

@@ -309,6 +309,7 @@ struct backend {
     uint32_t *row_mixes;    /* owned; [rows] the mix of each row of a step; NULL without adapters */
     cuda_adapter *adapters; /* owned */
     uint64_t device_bytes_max; /* 0: what is free */
+    uint64_t adapter_bytes;    /* of adapters that the plan left room for */
     bool loaded;
     kv_layout kv_layout; /* what the launches are patched for */
     const void *kv_blocks;
@@ -348,6 +349,7 @@ static inline uint32_t cuda_graph_kind(const cuda_step_rows *rows) {
 }
 
 /* cuda_adapter.c: see backend_ops. */
+uint64_t cuda_adapter_bytes(const program *p, const lora_pair *pairs);
 NODISCARD status cuda_adapter_add(backend *b, const lora_pair *pairs, error *err);
 void cuda_adapter_drop(backend *b, const lora_pair *pairs);
 void cuda_adapters_close(backend *b); /* all of them */

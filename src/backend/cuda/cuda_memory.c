@@ -5,14 +5,15 @@
 #include "base/assert.h"
 #include "base/num.h"
 
-static double mib(uint64_t bytes) { return (double)bytes / (1024.0 * 1024.0); }
+double cuda_mib(uint64_t bytes) { return (double)bytes / (1024.0 * 1024.0); }
 
 static status out_of_memory(cuda_device *dev, const char *name, size_t bytes, error *err) {
     uint64_t free_bytes = 0, total_bytes = 0;
     TRY(cuda_device_memory(dev, &free_bytes, &total_bytes, err));
     return error_set(err, ERR_NOMEM,
                      "cuda: arena %s: %.1f MiB asked for, %.1f of %.1f MiB free on GPU %d '%s'",
-                     name, mib(bytes), mib(free_bytes), mib(total_bytes), dev->ordinal, dev->name);
+                     name, cuda_mib(bytes), cuda_mib(free_bytes), cuda_mib(total_bytes),
+                     dev->ordinal, dev->name);
 }
 
 status cuda_arena_open(cuda_arena *out, cuda_device *dev, const char *name, size_t bytes,

@@ -1,4 +1,6 @@
-/* cuda_memory.h - memory of a GPU: few large arenas, each one allocation, none after loading.
+/* cuda_memory.h - memory of a GPU: few large arenas, each one allocation.
+ *
+ * After loading there are no new ones but those of adapters, between steps.
  *
  * Owner and thread: those of the device.  All is freed before the device is closed. */
 #ifndef BACKEND_CUDA_CUDA_MEMORY_H
@@ -30,6 +32,8 @@ NODISCARD status cuda_arena_take(cuda_arena *a, size_t bytes, cu_ptr *out, error
 
 /* What cuda_arena_take() of `bytes` uses up: for whoever plans the size of an arena. */
 size_t cuda_arena_cost(size_t bytes);
+
+double cuda_mib(uint64_t bytes); /* for messages */
 
 /* Forget what was taken; the memory stays. */
 void cuda_arena_reset(cuda_arena *a);

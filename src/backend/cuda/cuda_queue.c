@@ -129,19 +129,14 @@ static cu_result record(backend *b, const cuda_step_rows *rows, cu_graph *out, c
 
 static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, graph_size size) {
     const cu_driver *d = b->dev.driver;
-    const cuda_step_rows most = {
-        .of = {[ROWS_ALL] = num_min_u32(size.rows, b->p->max.rows),
-               [ROWS_TAKEN] = num_min_u32(size.rows, b->p->max.taken),
-               [ROWS_HEAD] = num_min_u32(size.rows, b->p->max.head)},
-        .runs = num_min_u32(size.rows, b->layout.desc.sequences),
-        .further = size.further,
-        .generated = num_min_u32(size.rows, b->p->max.rows),
-        .best = rows->best,
-        .sampled = rows->sampled,
-        .adapted = rows->adapted,
-        .segments = {[ROWS_ALL] = num_min_u32(size.rows, b->p->max.rows),
-                     [ROWS_TAKEN] = num_min_u32(size.rows, b->p->max.taken),
-                     [ROWS_HEAD] = num_min_u32(size.rows, b->p->max.head)}};
+    cuda_step_rows most = {.runs = num_min_u32(size.rows, b->layout.desc.sequences),
+                           .further = size.further,
+                           .generated = num_min_u32(size.rows, b->p->max.rows),
+                           .best = rows->best,
+                           .sampled = rows->sampled,
+                           .adapted = rows->adapted};
+    for (row_set set = ROWS_ALL; set <= ROWS_HEAD; set++)
+        most.of[set] = most.segments[set] = num_min_u32(size.rows, program_rows_max(b->p, set));
     cu_graph graph = NULL;
     const char *call = NULL;
     cu_result code = record(b, &most, &graph, &call);

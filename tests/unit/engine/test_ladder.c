@@ -315,6 +315,31 @@ TEST(ladder_refuses_with_the_numbers_of_its_end) {
     end(m);
 }
 
+/* What is left to adapters is no part of what may be taken, and messages say so. */
+TEST(ladder_says_what_is_left_to_adapters) {
+    model *m = tiny_of_long_context();
+    error err = {0};
+    mem_plan plan;
+    engine_options opt = lowerable(100000, 1000);
+    opt.adapter_bytes = 300;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+    CHECK_HAS(err.msg, "99700 may be taken of Made-Up 1 beside 300 bytes for adapters of --lora");
+    opt = lowerable(1000 + 512000 + 30100 + 300, 1000);
+    opt.ctx_max = 100;
+    opt.adapter_bytes = 300;
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    CHECK_STR(plan.cuts.list[0].name, "step_tokens");
+    CHECK_STR(plan.cuts.list[0].why.where, "Made-Up 1 beside 300 bytes for adapters of --lora");
+    CHECK_STR(plan.device, "Made-Up 1");
+    opt = lowerable(1000 + 512000 + 30100 + 300, 1000);
+    opt.ctx_max = 100;
+    opt.rows_min = 0;
+    opt.adapter_bytes = 300;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+    CHECK_HAS(err.msg, "may be used beside 300 bytes for adapters of --lora: lower --ctx");
+    end(m);
+}
+
 /* The whole of a text is one step: its rows are its context's. */
 TEST(ladder_lowers_the_rows_of_encoders_with_their_context) {
     model *m = tiny_of_long_context();
