@@ -1,6 +1,7 @@
 /* plan.c - how much memory an engine needs, and whether there is as much: see plan_internal.h. */
 #include "engine/plan_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -8,9 +9,9 @@
 #include "base/os.h"
 #include "engine/forward.h"
 
-/* Of the memory that is free, the KV cache gets at most this much.  A device's is ours alone, and
- * what its driver needs has been left out before. */
-static const double kv_memory_share = 0.8, kv_device_share = 0.95;
+/* Of the memory that is free, the KV cache gets at most this much; of a device's
+ * PLAN_KV_DEVICE_FRACTION, which is ours alone: what its driver needs has been left out before. */
+static const double kv_memory_share = 0.8;
 
 kv_layout plan_kv_layout(const model *m, dtype kv_type) {
     const model_hparams *h = &m->hparams;
@@ -75,90 +76,56 @@ static program_limits limits_of(const engine_options *opt, const mem_plan *plan)
                             .seats = opt->seats};
 }
 
-/* Layers that the host computes all the same. */
-static uint32_t host_layers(const model *m, const engine_options *opt) {
-    const uint32_t all = m->hparams.layers;
-    const bool can = opt->backend->split != NULL && opt->device_layers != 0;
-    return can && opt->device_layers < all ? all - opt->device_layers : 0;
-}
-
-const backend_ops *plan_backend(const model *m, const engine_options *opt) {
-    return host_layers(m, opt) > 0 ? opt->backend->split : opt->backend;
-}
-
-/* What is f32 to the last tensor was asked to be exact: there `fast` has nothing to round. */
-static bool is_f32(const model *m) {
-    const gguf *g = model_gguf(m);
-    for (uint32_t i = 0; i < gguf_tensor_count(g); i++)
-        if (gguf_tensor_get(g, i)->type != DTYPE_F32) return false;
-    return true;
-}
-
-backend_options plan_backend_options(const model *m, const engine_options *opt) {
-    return (backend_options){.threads = opt->threads,
-                             .isa_cap = opt->isa_cap,
-                             .fast = opt->fast && !is_f32(m),
-                             .device = opt->device,
-                             .device_bytes_max = opt->device_bytes_max,
-                             .no_graphs = opt->no_graphs,
-                             .host_layers = host_layers(m, opt)};
-}
-
 /* --- what there is, and what is needed of it -------------------- */
 
-/* A memory that layers live in, with what they need of it.  There is one, or the device's and the
- * host's. */
+/* A memory that layers live in, with what they need of it: the host's, a device's, or both and
+ * those of further devices. */
 typedef struct place {
     bool is_device;
     char name[64];
+    uint32_t layers;
     uint64_t available;
     uint64_t weights, repacked, workspace;
     uint64_t state; /* of a sequence */
     uint64_t block; /* of the KV cache; 0: there is none */
 } place;
 
-enum { PLACES_MAX = 2 };
-
 typedef struct planning {
     const model *m;
     const engine_options *opt;
     const program *p;
-    backend_memory memory;
-    place places[PLACES_MAX];
-    int count;
+    backend_memory parts[BACKEND_PARTS_MAX];
+    place places[BACKEND_PARTS_MAX]; /* of the parts */
+    uint32_t count;
     mem_plan *plan;
+    plan_known *known;
     plan_shortage *lack;
 } planning;
 
-static place *add_place(planning *g, bool is_device, uint64_t layers) {
-    kv_layout layout = plan_kv_layout(g->m, g->opt->kv_type);
-    if (layout.layers > 0) layout.layers = (uint32_t)layers;
-    place *p = &g->places[g->count++];
-    *p = (place){.is_device = is_device,
-                 .available = is_device ? g->memory.available : os_memory_available(),
-                 .block = kv_block_bytes(&layout)};
-    str_copy_c(p->name, sizeof p->name, is_device ? str_of(g->memory.device) : S("host memory"));
-    return p;
+/* Several devices may have one name. */
+static void name_place(place *p, const planning *g, const backend_memory *part) {
+    const bool several = g->plan->devices_count > 1;
+    if (!part->on_device)
+        str_copy_c(p->name, sizeof p->name, S("host memory"));
+    else if (several)
+        (void)snprintf(p->name, sizeof p->name, "GPU %d '%.48s'", part->ordinal, part->device);
+    else
+        str_copy_c(p->name, sizeof p->name, str_of(part->device));
 }
 
-static void find_places(planning *g) {
-    const backend_memory *memory = &g->memory;
-    const uint32_t layers = g->m->hparams.layers;
-    uint64_t state = 0;
-    if (!num_mul_u64(&state, g->p->state_floats, sizeof(float))) state = UINT64_MAX;
-    place *first = add_place(g, memory->on_device, layers - memory->host_layers);
-    first->workspace = memory->workspace;
-    first->repacked = memory->repacked;
-    first->state = state - memory->host_states;
-    first->weights = memory->weights;
-    if (!memory->on_device)
-        first->weights = g->m->weight_bytes - num_min_u64(g->m->weight_bytes, memory->replaced);
-    if (memory->host_layers == 0) return;
-    place *host = add_place(g, false, memory->host_layers);
-    host->workspace = memory->host_workspace;
-    host->repacked = memory->host_repacked;
-    host->weights = memory->host_weights;
-    host->state = memory->host_states;
+static void find_place(const planning *g, const backend_memory *part, place *out) {
+    kv_layout layout = plan_kv_layout(g->m, g->opt->kv_type);
+    if (layout.layers > 0) layout.layers = part->layers;
+    *out = (place){.is_device = part->on_device,
+                   .layers = part->layers,
+                   .available = part->on_device ? part->available : os_memory_available(),
+                   .weights = part->weights,
+                   .repacked = part->repacked,
+                   .workspace = part->workspace,
+                   .state = part->states,
+                   .block = kv_block_bytes(&layout)};
+    if (!part->on_device) out->weights = part->stored - num_min_u64(part->stored, part->replaced);
+    name_place(out, g, part);
 }
 
 /* What is left for the KV cache. */
@@ -202,17 +169,24 @@ static status check_device(const planning *g, const place *p, error *err) {
                      (unsigned long long)p->available, p->name);
 }
 
+static uint64_t pinned_bytes(const planning *g) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < g->count; i++) bytes += g->parts[i].pinned;
+    return bytes;
+}
+
 /* Pinned memory is there at once, and stays. */
 static status check_pinned(const planning *g, error *err) {
     const place host = {.name = "host memory"};
     const uint64_t available = os_memory_available();
-    if (g->memory.pinned <= available) return OK;
-    lacks(g, &host, "pinned memory", g->memory.pinned, available);
+    const uint64_t pinned = pinned_bytes(g);
+    if (pinned <= available) return OK;
+    lacks(g, &host, "pinned memory", pinned, available);
     return error_set(
         err, ERR_NOMEM,
         "engine: steps need %llu bytes of pinned memory, %llu are free: lower --ctx or "
         "--step-tokens-max",
-        (unsigned long long)g->memory.pinned, (unsigned long long)available);
+        (unsigned long long)pinned, (unsigned long long)available);
 }
 
 /* On a device a smaller workspace makes room for them. */
@@ -246,7 +220,7 @@ static uint64_t blocks_of(const planning *g, const place *p) {
     const engine_options *opt = g->opt;
     uint64_t left = memory_left(g, p);
     if (p->is_device) {
-        const uint64_t share = (uint64_t)((double)left * kv_device_share);
+        const uint64_t share = (uint64_t)((double)left * PLAN_KV_DEVICE_FRACTION);
         return (opt->kv_bytes_max != 0 ? left : share) / block_cost(p);
     }
     if (opt->kv_bytes_max != 0) return UINT64_MAX;
@@ -258,7 +232,7 @@ static uint64_t blocks_of(const planning *g, const place *p) {
 static uint64_t blocks_affordable(const planning *g, const place **scarce) {
     uint64_t most = UINT64_MAX, all = 0;
     *scarce = &g->places[0];
-    for (int i = 0; i < g->count; i++) {
+    for (uint32_t i = 0; i < g->count; i++) {
         const uint64_t blocks = blocks_of(g, &g->places[i]);
         all += block_cost(&g->places[i]);
         if (blocks >= most) continue;
@@ -278,16 +252,18 @@ static status plan_kv(const planning *g, error *err) {
     const uint64_t affordable = blocks_affordable(g, &scarce);
     const uint64_t blocks = num_min_u64(wanted, affordable);
     const uint64_t cost = block_cost(scarce);
+    const bool several = plan->devices_count > 1;
     if (blocks < seat_blocks) {
-        const char *help = g->memory.on_device
+        const char *help = scarce->is_device
                                ? "lower --ctx, take a smaller model or type, or --gpu off"
                                : "lower --ctx, or raise --kv-bytes-max or memory";
         lacks(g, scarce, "the KV cache of one sequence", seat_blocks * cost, affordable * cost);
         g->lack->ctx_fits = (uint32_t)blocks * KV_BLOCK_TOKENS;
         return error_set(err, ERR_NOMEM,
-                         "kv: one sequence of %u tokens needs %llu bytes, %llu may be used: %s",
+                         "kv: one sequence of %u tokens needs %llu bytes, %llu may be used%s%s: %s",
                          plan->ctx_max, (unsigned long long)(seat_blocks * cost),
-                         (unsigned long long)(affordable * cost), help);
+                         (unsigned long long)(affordable * cost), several ? " of " : "",
+                         several ? scarce->name : "", help);
     }
     plan->kv_blocks = (uint32_t)blocks;
     plan->kv_cut = blocks < wanted;
@@ -302,10 +278,26 @@ static status plan_kv(const planning *g, error *err) {
 
 /* --- the whole -------------------- */
 
+static void add_device(mem_plan *plan, const planning *g, uint32_t idx, uint64_t bytes) {
+    const place *p = &g->places[idx];
+    mem_device *d = &plan->devices[idx + plan->devices_count - g->count];
+    plan->on_device = true;
+    plan->device_weights_bytes += p->weights;
+    plan->device_bytes += bytes;
+    plan->device_layers += p->layers;
+    plan->pinned_bytes += g->parts[idx].pinned;
+    d->layers = p->layers;
+    d->bytes = bytes;
+    d->weights_bytes = p->weights;
+    memcpy(d->place, p->name, sizeof d->place);
+    memcpy(d->name, g->parts[idx].device, sizeof d->name);
+}
+
 /* Of what is the host's only weights and their copies are in memory from the beginning. */
 static void add_up(const planning *g) {
     mem_plan *plan = g->plan;
-    for (int i = 0; i < g->count; i++) {
+    if (g->parts[g->count - 1].on_device) plan->devices_count = num_max_u32(plan->devices_count, 1);
+    for (uint32_t i = 0; i < g->count; i++) {
         const place *p = &g->places[i];
         const uint64_t kv = plan->kv_blocks * p->block, states = p->state * plan->seats;
         plan->weights_bytes += p->weights;
@@ -313,32 +305,26 @@ static void add_up(const planning *g) {
         plan->workspace_bytes += p->workspace;
         plan->kv_bytes += kv;
         plan->state_bytes += states;
-        if (!p->is_device) {
+        if (p->is_device)
+            add_device(plan, g, i, p->weights + p->workspace + states + kv);
+        else
             plan->untouched_bytes += kv + states + p->workspace;
-            continue;
-        }
-        plan->on_device = true;
-        plan->device_weights_bytes = p->weights;
-        plan->device_bytes = p->weights + p->workspace + states + kv;
-        plan->device_layers = g->m->hparams.layers - g->memory.host_layers;
-        plan->pinned_bytes = g->memory.pinned;
-        memcpy(plan->device, p->name, sizeof plan->device);
     }
+    mem_devices_text(plan, plan->device);
 }
 
 static status plan_memory(planning *g, error *err) {
-    const backend_options bopt = plan_backend_options(g->m, g->opt);
-    TRY(plan_backend(g->m, g->opt)->plan(g->p, &bopt, &g->memory, err));
-    find_places(g);
-    for (int i = 0; i < g->count; i++) TRY(check_place(g, &g->places[i], err));
+    TRY(plan_parts(g->m, g->opt, g->p, g->plan, g->known, g->parts, &g->count, err));
+    for (uint32_t i = 0; i < g->count; i++) find_place(g, &g->parts[i], &g->places[i]);
+    for (uint32_t i = 0; i < g->count; i++) TRY(check_place(g, &g->places[i], err));
     TRY(check_pinned(g, err));
     TRY(plan_kv(g, err));
     add_up(g);
     return OK;
 }
 
-status plan_once(const model *m, const engine_options *opt, mem_plan *plan, program **p,
-                 plan_shortage *lack, error *err) {
+status plan_once(const model *m, const engine_options *opt, plan_known *known, mem_plan *plan,
+                 program **p, plan_shortage *lack, error *err) {
     program *recorded = NULL;
     *plan = (mem_plan){.seats = opt->seats, .rows_max = opt->rows_max, .kv_type = opt->kv_type};
     *lack = (plan_shortage){.ctx_fits = UINT32_MAX};
@@ -346,7 +332,7 @@ status plan_once(const model *m, const engine_options *opt, mem_plan *plan, prog
     TRY(plan_context(m, opt, plan, err));
     const program_limits limits = limits_of(opt, plan);
     TRY(forward_record(&recorded, m, &limits, err));
-    planning g = {.m = m, .opt = opt, .p = recorded, .plan = plan, .lack = lack};
+    planning g = {.m = m, .opt = opt, .p = recorded, .plan = plan, .known = known, .lack = lack};
     status st = plan_memory(&g, err);
     if (st != OK) {
         program_destroy(recorded);

@@ -1,7 +1,9 @@
 /* plan_internal.h - what plan.c, ladder.c and engine.c share.
  *
- *   plan.c     the memory of one set of options: the numbers, and whether they fit
- *   ladder.c   which options that is, when memory is short
+ *   plan.c         the memory of one set of options: the numbers, and whether they fit
+ *   plan_parts.c   the places that layers are in, and what the backend needs of each
+ *   share.c        which layers those of several devices are
+ *   ladder.c       which options that is, when memory is short
  *
  * Nothing here takes memory of a device; heap only for the recorded program. */
 #ifndef ENGINE_PLAN_INTERNAL_H
@@ -22,14 +24,57 @@ kv_layout plan_kv_layout(const model *m, dtype kv_type);
 /* Can that be Q8_0? */
 bool plan_has_kv_q8(const model *m);
 uint32_t plan_lora_rank(const engine_options *opt); /* 0 where the backend has no adapters */
-/* The backend of the options, or the one that gives the first layers to the host. */
+
+/* --- places -------------------- */
+
+/* Of what is free on a device beside everything else, the KV cache gets at most this much. */
+#define PLAN_KV_DEVICE_FRACTION 0.95
+
+/* What may be taken of each of several devices, asked once for all plans that are made of it. */
+typedef struct plan_known {
+    uint64_t available[BACKEND_DEVICES_MAX]; /* 0: not asked yet */
+} plan_known;
+
+/* Of the options' devices the first so many are used: devices_min, but no more than have layers. */
+uint32_t plan_devices_used(const model *m, const engine_options *opt);
+/* The backend of the options, or the one that computes in several places. */
 const backend_ops *plan_backend(const model *m, const engine_options *opt);
-backend_options plan_backend_options(const model *m, const engine_options *opt);
+/* With the layers of devices that the plan has. */
+backend_options plan_backend_options(const model *m, const engine_options *opt,
+                                     const mem_plan *plan);
+/* What each place needs, the host first, and the layers of plan->devices. */
+NODISCARD status plan_parts(const model *m, const engine_options *opt, const program *p,
+                            mem_plan *plan, plan_known *known,
+                            backend_memory parts[BACKEND_PARTS_MAX], uint32_t *count, error *err);
+
+/* --- layers of several devices -------------------- */
+
+typedef struct share_device {
+    uint64_t available; /* bytes that may be taken */
+    uint64_t workspace; /* of them by steps */
+    uint32_t layers;    /* what it gets */
+} share_device;
+
+typedef struct share_task {
+    const uint64_t *layer_bytes; /* [layers] of weights and states; with the last one the head's */
+    uint32_t layers;             /* at least one for each device */
+    uint64_t kv_layer_bytes;     /* of a block, on every layer */
+    double kv_fraction;          /* of what is left for them, blocks may take so much */
+    uint64_t blocks_min;         /* what a plan must have ... */
+    uint64_t blocks_max;         /* ... and what it can use */
+    uint32_t count;
+    share_device devices[BACKEND_DEVICES_MAX];
+} share_task;
+
+/* Fills the layers of the devices. */
+void share_layers(share_task *t);
+
+/* --- plans -------------------- */
 
 /* The plan and the program it stands on, which becomes the caller's.  ERR_NOMEM: *lack says how
  * much is missing. */
-NODISCARD status plan_once(const model *m, const engine_options *opt, mem_plan *plan, program **p,
-                           plan_shortage *lack, error *err);
+NODISCARD status plan_once(const model *m, const engine_options *opt, plan_known *known,
+                           mem_plan *plan, program **p, plan_shortage *lack, error *err);
 
 /* The same with what `asked` may be lowered to; *got is what the plan is made of. */
 NODISCARD status plan_down(const model *m, const engine_options *asked, engine_options *got,

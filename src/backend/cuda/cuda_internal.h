@@ -5,6 +5,7 @@
  *   cuda_load.c     weights and constants on their way there
  *   cuda_step.c     a step: one upload, the launches, what is wanted of the results
  *   cuda_queue.c    the launches, one by one or as a graph
+ *   cuda_peer.c     rows that another GPU has left
  *   cuda_profile.c  the time of each launch
  *
  * Memory of an instance, each part one allocation for as long as it lives:
@@ -261,7 +262,10 @@ struct backend {
     cuda_pinned answer; /* u32: the error, then the best ids [head] */
     cuda_pinned sample;
     bool loaded;
-    kv_layout kv_layout; /* what the launches are patched for */
+    struct backend *source; /* borrowed; whose hidden states op INPUT takes; NULL: the host's */
+    bool is_direct;         /* from its memory to ours, which no host sees */
+    bool keeps_hidden;      /* somebody takes ours so: they do not come to the host */
+    kv_layout kv_layout;    /* what the launches are patched for */
     const void *kv_blocks;
     const float *state_memory;
     bool patched;
@@ -276,6 +280,11 @@ static inline cu_ptr cuda_at(const backend *b, uint64_t offset) {
 
 /* cuda_load.c */
 NODISCARD status cuda_load(backend *b, const backend_progress *progress, error *err);
+
+/* cuda_peer.c */
+NODISCARD status cuda_link(backend *b, backend *from, error *err);
+/* Queue the copy of what op INPUT takes in a step. */
+void cuda_take_input(backend *b, const batch *in, size_t bytes);
 
 /* cuda_step.c */
 step_result cuda_step(backend *b, const batch *in);

@@ -1,8 +1,8 @@
 /* test_ladder.c - what an engine does without when memory is short (src/engine/ladder.c).
  *
- * The machine is made up: a device of `device.available` bytes on which weights take 1000, each row
- * of a step device.row_bytes and each token of context device.ctx_bytes, and opening fails as often
- * as a test says.  It computes as the CPU backend does.  The tiny model keeps 256 bytes of a token,
+ * The machine is made up: devices of `device.available` bytes on which weights take 1000, those of a
+ * layer 400 of them, each row of a step device.row_bytes and each token of context
+ * device.ctx_bytes, and opening fails as often as a test says.  It computes as the CPU backend does.  The tiny model keeps 256 bytes of a token,
  * 4096 of a block. */
 #include <stdlib.h>
 
@@ -14,27 +14,33 @@
 enum { WEIGHTS_BYTES = 1000, LAYER_BYTES = 400, TOKEN_BYTES = 256, CTX_TRAIN = 4096 };
 
 static struct {
-    uint64_t available; /* now */
-    uint64_t later;     /* from the first open on; 0: as much */
+    uint64_t available; /* now; device "1" has: */
+    uint64_t second;
+    uint64_t later; /* from the first open on; 0: as much */
     uint32_t row_bytes;
     uint32_t ctx_bytes;
     int opens_fail;
     status failure;
     int plans, opens; /* calls */
+    int asked;        /* plans that did not know what is free */
 } device;
 
 static status device_plan(const program *p, const backend_options *opt, backend_memory *out,
                           error *err) {
     (void)err;
     const uint64_t most = opt->device_bytes_max;
+    const bool second = opt->device != NULL && strcmp(opt->device, "1") == 0;
     device.plans++;
+    device.asked += opt->device_available == 0;
     *out = (backend_memory){.on_device = true,
-                            .weights = WEIGHTS_BYTES,
-                            .host_layers = opt->host_layers,
+                            .weights = (uint64_t)program_layers(p) * LAYER_BYTES,
                             .workspace = (size_t)p->max.rows * device.row_bytes +
                                          (size_t)p->max.ctx * device.ctx_bytes,
-                            .available = device.available};
+                            .available = second ? device.second : device.available,
+                            .ordinal = second};
+    if (p->logits != VALUE_NONE) out->weights += WEIGHTS_BYTES - 2 * LAYER_BYTES;
     if (most != 0 && most < out->available) out->available = most;
+    if (opt->device_available != 0) out->available = opt->device_available;
     str_copy_c(out->device, sizeof out->device, S("Made-Up 1"));
     return OK;
 }
@@ -47,11 +53,25 @@ static status device_open(backend **out, const program *p, const backend_options
     return backend_cpu.open(out, p, opt, err);
 }
 
-/* Of a layer on the host the device has no weights. */
-static status split_plan(const program *p, const backend_options *opt, backend_memory *out,
-                         error *err) {
-    TRY(device_plan(p, opt, out, err));
-    out->weights -= (uint64_t)opt->host_layers * LAYER_BYTES;
+/* Of a layer on the host the devices have no weights. */
+static status split_plan(const program *p, const backend_options *opt,
+                         backend_memory out[BACKEND_PARTS_MAX], uint32_t *count, error *err) {
+    uint32_t first = opt->host_layers;
+    *count = 0;
+    if (first > 0) out[(*count)++] = (backend_memory){.layers = first};
+    for (uint32_t d = 0; d < opt->shares_count; d++) {
+        const backend_share *share = &opt->shares[d];
+        backend_options alone = *opt;
+        program *part = NULL;
+        alone.device = share->device;
+        alone.device_available = share->available;
+        alone.device_bytes_max = share->bytes_max;
+        TRY(program_cut(&part, p, first, first + share->layers, err));
+        TRY(device_plan(part, &alone, &out[*count], err));
+        out[(*count)++].layers = share->layers;
+        first += share->layers;
+        program_destroy(part);
+    }
     return OK;
 }
 
@@ -63,11 +83,14 @@ static engine_options lowerable(uint64_t available, uint32_t row_bytes) {
     made_up.plan = device_plan;
     made_up.open = device_open;
     made_up_split = made_up;
-    made_up_split.plan = split_plan;
+    made_up_split.plan = NULL;
+    made_up_split.plan_parts = split_plan;
     made_up.split = &made_up_split;
     device.available = available;
     device.row_bytes = row_bytes;
-    device.later = device.ctx_bytes = 0;
+    device.later = device.second = 0;
+    device.ctx_bytes = 0;
+    device.asked = 0;
     device.opens_fail = device.plans = device.opens = 0;
     device.failure = ERR_NOMEM;
     engine_options opt = rig_options(&rig_engines[1], DTYPE_F16, 0);
@@ -102,7 +125,7 @@ static void check_cuts_at(const model *m, const engine_options *opt, const char 
         (void)fprintf(stderr, "line %d: '%s', want '%s' (%s)\n", line, got, want, err.msg);
     CHECK_STR(got, want);
     CHECK(st == OK || st == ERR_NOMEM);
-    CHECK(st != OK || plan.device_bytes <= device.available);
+    CHECK(st != OK || plan.device_bytes <= device.available + device.second);
 }
 #define check_cuts(m, opt, want) check_cuts_at((m), (opt), (want), __LINE__)
 
@@ -254,6 +277,127 @@ TEST(ladder_splits_as_it_is_told) {
     end(m);
 }
 
+/* --- several devices -------------------- */
+
+/* Two, of which one is used as long as it is enough. */
+static engine_options lowerable_on_two(uint64_t first, uint64_t second, uint32_t row_bytes) {
+    engine_options opt = lowerable(first, row_bytes);
+    device.second = second;
+    opt.devices[0] = "0";
+    opt.devices[1] = "1";
+    opt.devices_count = 2;
+    opt.devices_min = 1;
+    opt.ctx_max = 100;
+    return opt;
+}
+
+/* A layer on each: half of the cache, a sequence of which takes 7 blocks in 15100 bytes. */
+TEST(ladder_takes_a_second_device_when_nothing_else_helps) {
+    static const struct {
+        uint64_t first, second;
+        const char *cuts;
+    } cases[] = {
+        {1000 + 128000 + 30200, 1 << 30, "step_tokens 512 -> 128, kv_tokens 896 -> 112"},
+        {1000 + 128000 + 30100, 1 << 30,
+         "step_tokens 512 -> 128, gpus 1 -> 2, kv_tokens 896 -> 224"},
+        {1000 + 128000 + 15200, 600 + 128000 + 15200,
+         "step_tokens 512 -> 128, gpus 1 -> 2, kv_tokens 896 -> 112"},
+        {1000 + 128000 + 15200, 600 + 128000 + 15000, "error"},
+    };
+    model *m = tiny_of_long_context();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        engine_options opt = lowerable_on_two(cases[i].first, cases[i].second, 1000);
+        check_cuts(m, &opt, cases[i].cuts);
+    }
+    engine_options opt = lowerable_on_two(20000, 1 << 30, 1); /* all rows come back */
+    check_cuts(m, &opt, "gpus 1 -> 2, kv_tokens 896 -> 128");
+    end(m);
+}
+
+TEST(ladder_gives_layers_to_the_host_when_all_devices_are_too_small) {
+    model *m = tiny_of_long_context();
+    engine_options opt = lowerable_on_two(600 + 128000 + 15200, 400 + 100000, 1000);
+    mem_plan plan;
+    error err = {0};
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+    CHECK_HAS(err.msg, "that is after step_tokens 512 -> 128, gpus 1 -> 2");
+    opt.may_split = true; /* one layer has one device */
+    check_cuts(m, &opt, "step_tokens 512 -> 128, gpu_layers 2 -> 1, kv_tokens 896 -> 112");
+    end(m);
+}
+
+TEST(ladder_uses_the_devices_that_were_named) {
+    model *m = tiny_of_long_context();
+    mem_plan plan;
+    char text[MEM_DEVICES_TEXT_BYTES];
+    engine_options opt = lowerable_on_two(10 << 20, 10 << 20, 10);
+    opt.devices_min = 2;
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    CHECK(plan.on_device && plan.cuts.count == 0 && plan.device_layers == 2);
+    CHECK_EQ(plan.devices_count, 2);
+    CHECK(plan.devices[0].layers == 1 && plan.devices[1].layers == 1);
+    CHECK_EQ(plan.devices[0].weights_bytes, LAYER_BYTES);
+    CHECK_EQ(plan.devices[1].weights_bytes, WEIGHTS_BYTES - LAYER_BYTES);
+    CHECK_EQ(plan.devices[0].bytes + plan.devices[1].bytes, plan.device_bytes);
+    CHECK_EQ(plan.device_weights_bytes, WEIGHTS_BYTES);
+    CHECK_STR(plan.devices[1].place, "GPU 1 'Made-Up 1'");
+    CHECK_STR(plan.device, "Made-Up 1 x2");
+    plan.devices[1].name[0] = 'N';
+    mem_devices_text(&plan, text);
+    CHECK_STR(text, "Made-Up 1, Nade-Up 1");
+    opt.device_layers = 1; /* one layer is for one device, and the host has the other */
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    CHECK(plan.devices_count == 1 && plan.device_layers == 1);
+    end(m);
+}
+
+TEST(ladder_names_the_device_that_is_too_small) {
+    model *m = tiny_of_long_context();
+    mem_plan plan;
+    error err = {0};
+    engine_options opt = lowerable_on_two(10 << 20, 500, 10);
+    opt.devices_min = 2;
+    opt.rows_min = 0;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+    CHECK_HAS(err.msg, "the weights need 600 bytes and the steps 5120, 500 may be taken of "
+                       "GPU 1 'Made-Up 1'");
+    opt = lowerable_on_two(10 << 20, 600 + 5120 + 10000, 10);
+    opt.devices_min = 2;
+    opt.rows_min = 0;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+    CHECK_HAS(err.msg, "one sequence of 100 tokens needs 14336 bytes, 8192 may be used of GPU 1 "
+                       "'Made-Up 1'");
+    end(m);
+}
+
+/* Each of them once for all plans of a ladder: that takes a context there. */
+TEST(ladder_asks_each_of_several_devices_once) {
+    model *m = tiny_of_long_context();
+    engine_options opt = lowerable_on_two(1000 + 128000 + 15200, 600 + 128000 + 15200, 1000);
+    opt.devices_min = 2;
+    check_cuts(m, &opt, "step_tokens 512 -> 128, kv_tokens 896 -> 112");
+    CHECK(device.plans > 10);
+    CHECK_EQ(device.asked, 2);
+    end(m);
+}
+
+/* What is given up is each device's own. */
+TEST(ladder_plans_anew_for_several_devices) {
+    model *m = tiny_of_long_context();
+    engine *e = NULL;
+    engine_options opt = lowerable_on_two(1 << 20, 2 << 20, 1000);
+    opt.devices_min = 2;
+    made_up_split.open = device_open;
+    device.opens_fail = 1;
+    CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+    const mem_plan *plan = engine_mem_plan(e);
+    CHECK_EQ(device.opens, 2);
+    CHECK_EQ(plan->rows_max, 256);
+    CHECK(plan->devices[0].available < 1 << 20 && plan->devices[1].available < 1 << 20);
+    engine_close(e);
+    end(m);
+}
+
 /* Heads of 32 elements: 1024 bytes of a token as f16, 544 in 8 bits. */
 TEST(ladder_takes_8_bits_for_a_context_that_was_asked_for) {
     static const struct {
@@ -349,12 +493,13 @@ TEST(ladder_text_holds_the_largest_numbers) {
     const mem_cuts cuts = {.list = {{.name = "step_tokens", .from = UINT32_MAX, .to = UINT32_MAX},
                                     {.name = "ctx", .from = UINT32_MAX, .to = UINT32_MAX},
                                     {.name = "kv_bits", .from = 32, .to = 8},
+                                    {.name = "gpus", .from = UINT32_MAX, .to = UINT32_MAX},
                                     {.name = "gpu_layers", .from = UINT32_MAX, .to = UINT32_MAX},
                                     {.name = "kv_tokens", .from = UINT64_MAX, .to = UINT64_MAX}},
-                           .count = 5};
+                           .count = 6};
     mem_cuts_text(&cuts, text);
     CHECK_HAS(text, "gpu_layers 4294967295 -> 4294967295, kv_tokens 18446744073709551615 -> 1844");
-    CHECK_EQ(strlen(text), 175);
+    CHECK_EQ(strlen(text), 207);
     mem_cuts_text(&(mem_cuts){.count = 0}, text);
     CHECK_STR(text, "");
 }

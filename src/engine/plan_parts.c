@@ -1,0 +1,234 @@
+/* plan_parts.c - the places that compute a model's layers, and what each of them needs of its
+ * memory: the host alone, a device alone, or some layers on the host and on one device or more.
+ *
+ * Several devices are weighed before they are loaded: each layer as a program of its own says what
+ * its weights take, share.c gives every device a run of layers, and the backend says what that
+ * needs.  Workspaces depend a little on the runs, and runs on workspaces: a few rounds agree. */
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/num.h"
+#include "engine/plan_internal.h"
+
+enum { ROUNDS = 4 };
+
+/* --- which places -------------------- */
+
+/* Layers that the host computes all the same. */
+static uint32_t host_layers(const model *m, const engine_options *opt) {
+    const uint32_t all = m->hparams.layers;
+    const bool can = opt->backend->split != NULL && opt->device_layers != 0;
+    return can && opt->device_layers < all ? all - opt->device_layers : 0;
+}
+
+static uint32_t layers_on_devices(const model *m, const engine_options *opt) {
+    return m->hparams.layers - host_layers(m, opt);
+}
+
+uint32_t plan_devices_used(const model *m, const engine_options *opt) {
+    if (opt->backend->split == NULL) return 1;
+    return num_min_u32(num_max_u32(opt->devices_min, 1), layers_on_devices(m, opt));
+}
+
+static bool is_split(const model *m, const engine_options *opt) {
+    return host_layers(m, opt) > 0 || plan_devices_used(m, opt) > 1;
+}
+
+const backend_ops *plan_backend(const model *m, const engine_options *opt) {
+    return is_split(m, opt) ? opt->backend->split : opt->backend;
+}
+
+/* --- options of a backend -------------------- */
+
+/* What is f32 to the last tensor was asked to be exact: there `fast` has nothing to round. */
+static bool is_f32(const model *m) {
+    const gguf *g = model_gguf(m);
+    for (uint32_t i = 0; i < gguf_tensor_count(g); i++)
+        if (gguf_tensor_get(g, i)->type != DTYPE_F32) return false;
+    return true;
+}
+
+static const char *device_id(const engine_options *opt, uint32_t d) {
+    return opt->devices_count > 0 ? opt->devices[d] : opt->device;
+}
+
+static uint64_t device_limit(const engine_options *opt, uint32_t d) {
+    const uint64_t own = opt->devices_bytes_max[d];
+    return own != 0 ? own : opt->device_bytes_max;
+}
+
+/* Of all layers in one place. */
+static backend_options options_of(const model *m, const engine_options *opt) {
+    return (backend_options){.threads = opt->threads,
+                             .isa_cap = opt->isa_cap,
+                             .fast = opt->fast && !is_f32(m),
+                             .device = device_id(opt, 0),
+                             .device_bytes_max = device_limit(opt, 0),
+                             .no_graphs = opt->no_graphs};
+}
+
+backend_options plan_backend_options(const model *m, const engine_options *opt,
+                                     const mem_plan *plan) {
+    backend_options b = options_of(m, opt);
+    if (!is_split(m, opt)) return b;
+    b.host_layers = host_layers(m, opt);
+    b.shares_count = plan->devices_count;
+    for (uint32_t d = 0; d < plan->devices_count; d++)
+        b.shares[d] = (backend_share){.device = device_id(opt, d),
+                                      .layers = plan->devices[d].layers,
+                                      .available = plan->devices[d].available,
+                                      .bytes_max = device_limit(opt, d)};
+    return b;
+}
+
+/* --- several devices -------------------- */
+
+typedef struct weighing {
+    const model *m;
+    const engine_options *opt;
+    const program *p;
+    mem_plan *plan;
+    plan_known *known;
+    uint64_t *layer_bytes; /* owned; [layers on devices] */
+    share_task task;
+} weighing;
+
+/* A layer alone on device d. */
+static status plan_layer(const weighing *w, uint32_t layer, uint32_t d, backend_memory *out,
+                         size_t *state_floats, error *err) {
+    program *part = NULL;
+    backend_options bopt = options_of(w->m, w->opt);
+    bopt.device = device_id(w->opt, d);
+    bopt.device_bytes_max = device_limit(w->opt, d);
+    bopt.device_available = w->known->available[d];
+    TRY(program_cut(&part, w->p, layer, layer + 1, err));
+    const status st = w->opt->backend->plan(part, &bopt, out, err);
+    *state_floats = part->state_floats;
+    program_destroy(part);
+    return st;
+}
+
+/* Asked once for all plans that are made of it: to ask takes a context on the device. */
+static status ask_devices(const weighing *w, error *err) {
+    for (uint32_t d = 0; d < w->task.count; d++) {
+        backend_memory memory;
+        size_t floats = 0;
+        if (w->known->available[d] != 0) continue;
+        TRY(plan_layer(w, w->m->hparams.layers - 1, d, &memory, &floats, err));
+        w->known->available[d] = num_max_u64(memory.available, 1);
+    }
+    return OK;
+}
+
+/* A layer's weights and states; the largest workspace is a guess of each device's. */
+static status weigh_layers(weighing *w, error *err) {
+    const uint32_t first = w->m->hparams.layers - w->task.layers;
+    uint64_t workspace = 0;
+    for (uint32_t i = 0; i < w->task.layers; i++) {
+        backend_memory memory;
+        size_t floats = 0;
+        uint64_t states = 0;
+        TRY(plan_layer(w, first + i, 0, &memory, &floats, err));
+        if (!num_mul_u64(&states, floats, sizeof(float) * (uint64_t)w->opt->seats))
+            states = UINT32_MAX; /* too many for any device; which one is said by its plan */
+        w->layer_bytes[i] = memory.weights + states;
+        const bool last = i + 1 == w->task.layers;
+        if (!last) workspace = num_max_u64(workspace, memory.workspace);
+        if (last) w->task.devices[w->task.count - 1].workspace = memory.workspace;
+    }
+    for (uint32_t d = 0; d + 1 < w->task.count; d++) w->task.devices[d].workspace = workspace;
+    return OK;
+}
+
+static void describe_task(weighing *w) {
+    const engine_options *opt = w->opt;
+    const kv_layout layout = plan_kv_layout(w->m, opt->kv_type);
+    const uint64_t seat_blocks = kv_blocks_for(w->plan->ctx_max),
+                   block_bytes = kv_block_bytes(&layout);
+    share_task *t = &w->task;
+    t->layers = layers_on_devices(w->m, opt);
+    t->count = plan_devices_used(w->m, opt);
+    t->kv_layer_bytes = layout.layers > 0 ? kv_layer_bytes(&layout) : 0;
+    t->kv_fraction = opt->kv_bytes_max != 0 ? 1 : PLAN_KV_DEVICE_FRACTION;
+    t->blocks_min = seat_blocks;
+    t->blocks_max = seat_blocks * opt->seats;
+    if (opt->kv_bytes_max != 0 && block_bytes > 0)
+        t->blocks_max = num_min_u64(t->blocks_max, opt->kv_bytes_max / block_bytes);
+    t->blocks_min = num_min_u64(t->blocks_min, t->blocks_max);
+}
+
+static void note_shares(const weighing *w) {
+    w->plan->devices_count = w->task.count;
+    for (uint32_t d = 0; d < w->task.count; d++)
+        w->plan->devices[d] =
+            (mem_device){.layers = w->task.devices[d].layers, .available = w->known->available[d]};
+}
+
+/* Did a device turn out to need more for its steps than was thought? */
+static bool learn_workspaces(weighing *w, const backend_memory *devices) {
+    bool more = false;
+    for (uint32_t d = 0; d < w->task.count; d++) {
+        share_device *known = &w->task.devices[d];
+        more = more || devices[d].workspace > known->workspace;
+        known->workspace = num_max_u64(known->workspace, devices[d].workspace);
+    }
+    return more;
+}
+
+static status share(weighing *w, backend_memory parts[BACKEND_PARTS_MAX], uint32_t *count,
+                    error *err) {
+    TRY(ask_devices(w, err));
+    for (uint32_t d = 0; d < w->task.count; d++)
+        w->task.devices[d].available = w->known->available[d];
+    TRY(weigh_layers(w, err));
+    bool more = true;
+    for (int round = 0; more && round < ROUNDS; round++) {
+        share_layers(&w->task);
+        note_shares(w);
+        const backend_options bopt = plan_backend_options(w->m, w->opt, w->plan);
+        TRY(w->opt->backend->split->plan_parts(w->p, &bopt, parts, count, err));
+        more = learn_workspaces(w, parts + (*count - w->task.count));
+    }
+    return OK;
+}
+
+static status plan_shared(weighing *w, backend_memory parts[BACKEND_PARTS_MAX], uint32_t *count,
+                          error *err) {
+    describe_task(w);
+    w->layer_bytes = mem_try_calloc(w->task.layers, sizeof *w->layer_bytes);
+    if (w->layer_bytes == NULL)
+        return error_set(err, ERR_NOMEM, "engine: no memory to weigh %u layers", w->task.layers);
+    w->task.layer_bytes = w->layer_bytes;
+    const status st = share(w, parts, count, err);
+    mem_free(w->layer_bytes);
+    return st;
+}
+
+/* --- the parts -------------------- */
+
+/* All layers in one place. */
+static status plan_whole(const model *m, const engine_options *opt, const program *p,
+                         backend_memory *out, error *err) {
+    const backend_options bopt = options_of(m, opt);
+    TRY(opt->backend->plan(p, &bopt, out, err));
+    out->layers = m->hparams.layers;
+    out->stored = m->weight_bytes;
+    if (!num_mul_u64(&out->states, p->state_floats, sizeof(float))) out->states = UINT64_MAX;
+    return OK;
+}
+
+status plan_parts(const model *m, const engine_options *opt, const program *p, mem_plan *plan,
+                  plan_known *known, backend_memory parts[BACKEND_PARTS_MAX], uint32_t *count,
+                  error *err) {
+    *count = 1;
+    if (!is_split(m, opt)) return plan_whole(m, opt, p, &parts[0], err);
+    if (plan_devices_used(m, opt) > 1) {
+        weighing w = {.m = m, .opt = opt, .p = p, .plan = plan, .known = known};
+        return plan_shared(&w, parts, count, err);
+    }
+    plan->devices_count = 1;
+    plan->devices[0].layers = layers_on_devices(m, opt);
+    const backend_options bopt = plan_backend_options(m, opt, plan);
+    return opt->backend->split->plan_parts(p, &bopt, parts, count, err);
+}
