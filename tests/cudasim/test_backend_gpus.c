@@ -361,7 +361,10 @@ TEST(gpus_of_a_ladder_compute) {
     model *m = opened("synth:deep:q8_0");
     int32_t ids[TOKENS];
     engine_options opt = limited(m, 5, 2), one = options_of(1);
+    mem_plan plan;
     opt.seats = one.seats;
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    CHECK_EQ(plan.devices_count, 2);
     fill_ids(ids, m->hparams.vocab);
     log_set_level(LOG_ERROR);
     float *got = rig_all_logits(m, &opt, ids, TOKENS, 5);
