@@ -87,6 +87,7 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .device_bytes_max = c->gpu_bytes_max,
         .device_layers = c->gpu_layers,
         .no_graphs = !c->gpu_graphs,
+        .no_peers = !c->gpu_peers,
         .may_split = device.preferred && c->gpu_layers == 0,
         .threads = c->threads != 0 ? c->threads : os_cpu_count(),
         .isa_cap = isas[c->cpu_isa],

@@ -64,6 +64,7 @@ typedef struct backend_options {
     uint64_t device_bytes_max; /* of its memory we may take this much; 0: what is free */
     uint64_t device_available; /* what plan() said of it before (backend_memory); 0: it asks */
     bool no_graphs;            /* of a GPU: every step is launched kernel by kernel */
+    bool no_peers;             /* link() finds no shorter way */
     /* backend_split: the first so many layers are the CPU's, the next ones those of the first
      * share, and so on.  All of them together are the program's. */
     uint32_t host_layers; /* 0: none */

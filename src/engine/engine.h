@@ -36,6 +36,7 @@ typedef struct engine_options {
     const char *device;        /* for backends on a device (backend.h): which one; borrowed */
     uint64_t device_bytes_max; /* of its memory, of each one's; 0: what is free */
     bool no_graphs;            /* of a GPU: every step is launched kernel by kernel */
+    bool no_peers;             /* rows go from GPU to GPU by the host's memory */
     uint32_t device_layers;    /* on devices: the last so many, the others are the CPU's; 0: all */
     bool may_split;            /* as few as one layer when memory is short */
     /* Instead of `device` several, of which the first has the first layers: */

@@ -12,17 +12,18 @@
  * Rows come first, because fewer of them cost time, while a shorter context takes something away;
  * how far the context has to go is guessed from what the cache of one sequence may have beside the
  * workspace, which becomes smaller with it.  Further devices are taken where the model would not
- * fit otherwise, for they might do something else meanwhile.  Layers come last, because each of them makes every
- * token slower: the device keeps as many as fit beside the lowest of the other rungs.  Then up: a
- * rung may have gone down in vain before a later one helped, and the context too far; they come
- * back as far as there is room.  So the layers of the device are the most that are possible, then
- * the context is the longest, and then the rows are the most.
+ * fit otherwise, for they might do something else meanwhile.  Layers come last, because each of
+ * them makes every token slower: devices keep as many as fit beside the lowest of the other rungs.
+ * Then up: a rung may have gone down in vain before a later one helped, and the context too far;
+ * they come back as far as there is room.  So the layers on devices are the most that are possible,
+ * then the context is the longest, and then the rows are the most.
  *
- * Every plan is a whole one of what is free at the time, made before anything is taken.  A KV cache
- * that holds less than all sequences at once is no rung: each plan has as much of it as there is
- * room for.  An encoder reads a text in one step: its rows are its context's, and go with it. */
+ * Every plan is a whole one of what is free at the time (on several devices: when the first one was
+ * made), made before anything is taken.  A KV cache that holds less than all sequences at once is
+ * no rung: each plan has as much of it as there is room for.  An encoder reads a text in one step: its rows are its context's, and go with it. */
 #include <stdio.h>
 
+#include "base/alloc.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "engine/plan_internal.h"
@@ -291,27 +292,33 @@ static status refuse(const ladder *l, const error *why, error *err) {
     return error_set(err, why->code, "%s; that is after %s", why->msg, text);
 }
 
+static status down_and_up(ladder *l, engine_options *got, mem_plan *plan, program **p, error *err) {
+    plan_shortage lack;
+    error why = {0};
+    status st = plan_at(l, plan, p, &lack, &why);
+    while (st == ERR_NOMEM && lack.can_shrink && go_down(l, &lack))
+        st = plan_at(l, plan, p, &lack, &why);
+    if (st == ERR_NOMEM && lack.of_device && !is_at_end(l, RUNG_GPUS))
+        st = take_devices(l, plan, p, &lack, &why);
+    if (st == ERR_NOMEM && lack.of_device && !is_at_end(l, RUNG_LAYERS))
+        st = split(l, plan, p, &lack, &why);
+    if (st != OK) return refuse(l, &why, err);
+    if (plan->devices_count > 0) l->at[RUNG_GPUS] = plan->devices_count; /* each has a layer */
+    const int low = lowest(l); /* in single steps, but for the context */
+    if (low == RUNG_CTX) climb(l, RUNG_CTX, plan, p);
+    for (int i = low - 1; i >= 0; i--)
+        if (i != RUNG_GPUS) go_up(l, (rung_id)i, plan, p);
+    add_cuts(l, &plan->cuts);
+    *got = options_at(l);
+    return OK;
+}
+
 status plan_down(const model *m, const engine_options *asked, engine_options *got, mem_plan *plan,
                  program **p, error *err) {
     ladder l = ladder_of(m, asked);
-    plan_shortage lack;
-    error why = {0};
-    status st = plan_at(&l, plan, p, &lack, &why);
-    while (st == ERR_NOMEM && lack.can_shrink && go_down(&l, &lack))
-        st = plan_at(&l, plan, p, &lack, &why);
-    if (st == ERR_NOMEM && lack.of_device && !is_at_end(&l, RUNG_GPUS))
-        st = take_devices(&l, plan, p, &lack, &why);
-    if (st == ERR_NOMEM && lack.of_device && !is_at_end(&l, RUNG_LAYERS))
-        st = split(&l, plan, p, &lack, &why);
-    if (st != OK) return refuse(&l, &why, err);
-    if (plan->devices_count > 0) l.at[RUNG_GPUS] = plan->devices_count; /* each has a layer */
-    const int low = lowest(&l); /* in single steps, but for the context */
-    if (low == RUNG_CTX) climb(&l, RUNG_CTX, plan, p);
-    for (int i = low - 1; i >= 0; i--)
-        if (i != RUNG_GPUS) go_up(&l, (rung_id)i, plan, p);
-    add_cuts(&l, &plan->cuts);
-    *got = options_at(&l);
-    return OK;
+    const status st = down_and_up(&l, got, plan, p, err);
+    mem_free(l.known.layer_bytes);
+    return st;
 }
 
 /* --- telling -------------------- */

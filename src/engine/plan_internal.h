@@ -30,9 +30,10 @@ uint32_t plan_lora_rank(const engine_options *opt); /* 0 where the backend has n
 /* Of what is free on a device beside everything else, the KV cache gets at most this much. */
 #define PLAN_KV_DEVICE_FRACTION 0.95
 
-/* What may be taken of each of several devices, asked once for all plans that are made of it. */
+/* What plans with several devices have in common, found out by the first one. */
 typedef struct plan_known {
-    uint64_t available[BACKEND_DEVICES_MAX]; /* 0: not asked yet */
+    uint64_t available[BACKEND_DEVICES_MAX]; /* what may be taken of each; 0: not asked yet */
+    uint64_t *layer_bytes; /* owned; [layers] weights and states of each; NULL: not weighed yet */
 } plan_known;
 
 /* Of the options' devices the first so many are used: devices_min, but no more than have layers. */
@@ -56,7 +57,7 @@ typedef struct share_device {
 } share_device;
 
 typedef struct share_task {
-    const uint64_t *layer_bytes; /* [layers] of weights and states; with the last one the head's */
+    const uint64_t *layer_bytes; /* [layers] of weights and states, on a device */
     uint32_t layers;             /* at least one for each device */
     uint64_t kv_layer_bytes;     /* of a block, on every layer */
     double kv_fraction;          /* of what is left for them, blocks may take so much */

@@ -1,11 +1,9 @@
 /* plan_parts.c - the places that compute a model's layers, and what each of them needs of its
  * memory: the host alone, a device alone, or some layers on the host and on one device or more.
  *
- * Several devices are weighed before they are loaded: each layer as a program of its own says what
- * its weights take, share.c gives every device a run of layers, and the backend says what that
- * needs.  Workspaces depend a little on the runs, and runs on workspaces: a few rounds agree. */
-#include <stdio.h>
-
+ * Layers are weighed before they are given away: each as a program of its own says what its weights
+ * take of a device, share.c gives every device a run of layers, and the backend says what steps
+ * need there.  Workspaces depend a little on runs, and runs on workspaces: a few rounds agree. */
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/num.h"
@@ -65,7 +63,8 @@ static backend_options options_of(const model *m, const engine_options *opt) {
                              .fast = opt->fast && !is_f32(m),
                              .device = device_id(opt, 0),
                              .device_bytes_max = device_limit(opt, 0),
-                             .no_graphs = opt->no_graphs};
+                             .no_graphs = opt->no_graphs,
+                             .no_peers = opt->no_peers};
 }
 
 backend_options plan_backend_options(const model *m, const engine_options *opt,
@@ -90,13 +89,12 @@ typedef struct weighing {
     const program *p;
     mem_plan *plan;
     plan_known *known;
-    uint64_t *layer_bytes; /* owned; [layers on devices] */
     share_task task;
 } weighing;
 
-/* A layer alone on device d. */
+/* A layer alone on device d, and bytes of all sequences' states of it. */
 static status plan_layer(const weighing *w, uint32_t layer, uint32_t d, backend_memory *out,
-                         size_t *state_floats, error *err) {
+                         uint64_t *states, error *err) {
     program *part = NULL;
     backend_options bopt = options_of(w->m, w->opt);
     bopt.device = device_id(w->opt, d);
@@ -104,41 +102,43 @@ static status plan_layer(const weighing *w, uint32_t layer, uint32_t d, backend_
     bopt.device_available = w->known->available[d];
     TRY(program_cut(&part, w->p, layer, layer + 1, err));
     const status st = w->opt->backend->plan(part, &bopt, out, err);
-    *state_floats = part->state_floats;
+    if (!num_mul_u64(states, part->state_floats, sizeof(float) * (uint64_t)w->opt->seats))
+        *states = UINT32_MAX; /* too many for any device: their plan will say it */
     program_destroy(part);
     return st;
 }
 
-/* Asked once for all plans that are made of it: to ask takes a context on the device. */
+/* To ask takes a context on the device. */
 static status ask_devices(const weighing *w, error *err) {
     for (uint32_t d = 0; d < w->task.count; d++) {
         backend_memory memory;
-        size_t floats = 0;
+        uint64_t states = 0;
         if (w->known->available[d] != 0) continue;
-        TRY(plan_layer(w, w->m->hparams.layers - 1, d, &memory, &floats, err));
+        TRY(plan_layer(w, w->m->hparams.layers - 1, d, &memory, &states, err));
         w->known->available[d] = num_max_u64(memory.available, 1);
     }
     return OK;
 }
 
-/* A layer's weights and states; the largest workspace is a guess of each device's. */
-static status weigh_layers(weighing *w, error *err) {
-    const uint32_t first = w->m->hparams.layers - w->task.layers;
-    uint64_t workspace = 0;
-    for (uint32_t i = 0; i < w->task.layers; i++) {
-        backend_memory memory;
-        size_t floats = 0;
+/* Weights are the same on every device. */
+static status weigh_layers(const weighing *w, error *err) {
+    const uint32_t layers = w->m->hparams.layers;
+    if (w->known->layer_bytes != NULL) return OK;
+    uint64_t *bytes = mem_try_calloc(layers, sizeof *bytes);
+    if (bytes == NULL)
+        return error_set(err, ERR_NOMEM, "engine: no memory to weigh %u layers", layers);
+    status st = OK;
+    for (uint32_t i = 0; st == OK && i < layers; i++) {
+        backend_memory memory = {0};
         uint64_t states = 0;
-        TRY(plan_layer(w, first + i, 0, &memory, &floats, err));
-        if (!num_mul_u64(&states, floats, sizeof(float) * (uint64_t)w->opt->seats))
-            states = UINT32_MAX; /* too many for any device; which one is said by its plan */
-        w->layer_bytes[i] = memory.weights + states;
-        const bool last = i + 1 == w->task.layers;
-        if (!last) workspace = num_max_u64(workspace, memory.workspace);
-        if (last) w->task.devices[w->task.count - 1].workspace = memory.workspace;
+        st = plan_layer(w, i, 0, &memory, &states, err);
+        bytes[i] = memory.weights + states;
     }
-    for (uint32_t d = 0; d + 1 < w->task.count; d++) w->task.devices[d].workspace = workspace;
-    return OK;
+    if (st == OK)
+        w->known->layer_bytes = bytes;
+    else
+        mem_free(bytes);
+    return st;
 }
 
 static void describe_task(weighing *w) {
@@ -151,11 +151,10 @@ static void describe_task(weighing *w) {
     t->count = plan_devices_used(w->m, opt);
     t->kv_layer_bytes = layout.layers > 0 ? kv_layer_bytes(&layout) : 0;
     t->kv_fraction = opt->kv_bytes_max != 0 ? 1 : PLAN_KV_DEVICE_FRACTION;
-    t->blocks_min = seat_blocks;
     t->blocks_max = seat_blocks * opt->seats;
     if (opt->kv_bytes_max != 0 && block_bytes > 0)
         t->blocks_max = num_min_u64(t->blocks_max, opt->kv_bytes_max / block_bytes);
-    t->blocks_min = num_min_u64(t->blocks_min, t->blocks_max);
+    t->blocks_min = num_min_u64(seat_blocks, t->blocks_max);
 }
 
 static void note_shares(const weighing *w) {
@@ -176,12 +175,14 @@ static bool learn_workspaces(weighing *w, const backend_memory *devices) {
     return more;
 }
 
-static status share(weighing *w, backend_memory parts[BACKEND_PARTS_MAX], uint32_t *count,
-                    error *err) {
+static status plan_shared(weighing *w, backend_memory parts[BACKEND_PARTS_MAX], uint32_t *count,
+                          error *err) {
+    describe_task(w);
     TRY(ask_devices(w, err));
+    TRY(weigh_layers(w, err));
+    w->task.layer_bytes = w->known->layer_bytes + (w->m->hparams.layers - w->task.layers);
     for (uint32_t d = 0; d < w->task.count; d++)
         w->task.devices[d].available = w->known->available[d];
-    TRY(weigh_layers(w, err));
     bool more = true;
     for (int round = 0; more && round < ROUNDS; round++) {
         share_layers(&w->task);
@@ -191,18 +192,6 @@ static status share(weighing *w, backend_memory parts[BACKEND_PARTS_MAX], uint32
         more = learn_workspaces(w, parts + (*count - w->task.count));
     }
     return OK;
-}
-
-static status plan_shared(weighing *w, backend_memory parts[BACKEND_PARTS_MAX], uint32_t *count,
-                          error *err) {
-    describe_task(w);
-    w->layer_bytes = mem_try_calloc(w->task.layers, sizeof *w->layer_bytes);
-    if (w->layer_bytes == NULL)
-        return error_set(err, ERR_NOMEM, "engine: no memory to weigh %u layers", w->task.layers);
-    w->task.layer_bytes = w->layer_bytes;
-    const status st = share(w, parts, count, err);
-    mem_free(w->layer_bytes);
-    return st;
 }
 
 /* --- the parts -------------------- */

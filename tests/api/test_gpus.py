@@ -132,11 +132,13 @@ def rows_go_straight_where_that_works_and_by_the_host_where_not():
     want = text_of_one()
     for more, words in (
         ({"p2p": WAYS}, "rows go straight from GPU "),
+        ({"p2p": WAYS}, "by host memory: as asked"),
         ({}, "by host memory: the driver allows no access of one to the other"),
         ({"p2p": WAYS, "p2p_corrupts": True}, "by host memory: byte "),
     ):
         env = on_gpu({"gpus": [{}, {}, {}], **more})
-        _, said, text, log = serve(env, "--device", "all")
+        flags = ("--no-gpu-peers",) if "asked" in words else ()
+        _, said, text, log = serve(env, "--device", "all", *flags)
         equal(log.count(words), 2, f"lines that say {words!r}")
         equal(("WARN cuda rows" in log), "p2p_corrupts" in more, "a warning")
         equal(said["backend"], "cuda sm_75 x3", "backend")

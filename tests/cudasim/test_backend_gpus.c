@@ -216,6 +216,17 @@ TEST(gpus_use_the_ways_that_there_are) {
     model_close(m);
 }
 
+TEST(gpus_use_no_way_when_told_so) {
+    HOST_MACHINE(WITH_WAYS);
+    model *m = opened("synth:deep:q8_0");
+    engine_options opt = options_of(3);
+    opt.no_peers = true;
+    check_bits(m, "without ways that there are", &opt);
+    CHECK_EQ(peer_copies(), 0);
+    CHECK_EQ(host.calls("cuCtxEnablePeerAccess"), 0);
+    model_close(m);
+}
+
 TEST(gpus_do_without_a_way_that_the_driver_refuses) {
     static const char *const calls[] = {"cuDeviceCanAccessPeer", "cuCtxEnablePeerAccess",
                                         "cuMemcpyPeerAsync"};

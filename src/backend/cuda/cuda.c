@@ -136,6 +136,7 @@ static status cuda_open(backend **out, const program *p, const backend_options *
     if (b == NULL) return error_set(err, ERR_NOMEM, "cuda: no memory");
     b->p = p;
     b->graphs.refused = opt->no_graphs;
+    b->no_peers = opt->no_peers;
     status st = open_parts(b, opt, err);
     if (st != OK) {
         cuda_close(b);

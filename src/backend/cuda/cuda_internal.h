@@ -263,7 +263,8 @@ struct backend {
     cuda_pinned sample;
     bool loaded;
     struct backend *source; /* borrowed; whose hidden states op INPUT takes; NULL: the host's */
-    bool is_direct;         /* from its memory to ours, which no host sees */
+    bool no_peers;          /* by way of the host always, ... */
+    bool is_direct;         /* ... or else from its memory to ours, which no host sees */
     bool keeps_hidden;      /* somebody takes ours so: they do not come to the host */
     kv_layout kv_layout;    /* what the launches are patched for */
     const void *kv_blocks;

@@ -35,6 +35,10 @@ static bool open_way(backend *b, char why[WHY_BYTES]) {
     const cu_driver *d = b->dev.driver;
     const cuda_device *from = &b->source->dev;
     int can = 0;
+    if (b->no_peers) {
+        (void)snprintf(why, WHY_BYTES, "as asked");
+        return false;
+    }
     if (d->can_access_peer == NULL || d->enable_peer == NULL || d->copy_peer == NULL) {
         (void)snprintf(why, WHY_BYTES, "this driver has no copies between GPUs");
         return false;
@@ -130,7 +134,8 @@ status cuda_link(backend *b, backend *from, error *err) {
 void cuda_take_input(backend *b, const batch *in, size_t bytes) {
     cuda_device *dev = &b->dev;
     if (b->is_direct) {
-        (void)cuda_note(dev, copy_from_source(b, bytes), "cuMemcpyPeerAsync");
+        if (dev->fault == CU_SUCCESS)
+            (void)cuda_note(dev, copy_from_source(b, bytes), "cuMemcpyPeerAsync");
         return;
     }
     const void *rows = in->input; /* another GPU's are in pinned memory, where they stay so long */

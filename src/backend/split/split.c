@@ -1,4 +1,4 @@
-/* split.c - a program in several places: its first layers on the CPU, the others on one GPU or more.
+/* split.c - a program in several places: first layers on the CPU, the others on one GPU or more.
  *
  *   batch -> [ cpu: embed, layers 0 .. a - 1 ] -- rows -> [ cuda: layers a .. b - 1 ] -- rows ->
  *                                     ... -- rows -> [ cuda: layers .., head ] -> result
