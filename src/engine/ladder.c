@@ -20,7 +20,8 @@
  *
  * Every plan is a whole one of what is free at the time (on several devices: when the first one was
  * made), made before anything is taken.  A KV cache that holds less than all sequences at once is
- * no rung: each plan has as much of it as there is room for.  An encoder reads a text in one step: its rows are its context's, and go with it. */
+ * no rung: each plan has as much of it as there is room for.  An encoder reads a text in one step:
+ * its rows are its context's, and go with it. */
 #include <stdio.h>
 
 #include "base/alloc.h"

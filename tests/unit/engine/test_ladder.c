@@ -2,8 +2,8 @@
  *
  * The machine is made up: devices of `device.available` bytes on which weights take 1000, those of
  * a layer 400 of them, each row of a step device.row_bytes and each token of context
- * device.ctx_bytes, and opening fails as often as a test says.  It computes as the CPU backend does.
- * The tiny model keeps 256 bytes of a token, 4096 of a block. */
+ * device.ctx_bytes, and opening fails as often as a test says.  It computes as the CPU backend
+ * does.  The tiny model keeps 256 bytes of a token, 4096 of a block. */
 #include <stdlib.h>
 
 #include "base/alloc.h"
