@@ -159,8 +159,8 @@ static void log_devices(const engine *e) {
         first += of->layers;
     }
     if (p->on_device && p->devices_count < e->opt.devices_min)
-        log_warn("engine", "%u GPUs were asked for, %u have one of %u layers at least",
-                 e->opt.devices_min, p->devices_count, p->device_layers);
+        log_warn("engine", "%u GPUs were asked for, and %u used: there are no more layers for them",
+                 e->opt.devices_min, p->devices_count);
 }
 
 status engine_open(engine **out, const model *m, const engine_options *opt, error *err) {

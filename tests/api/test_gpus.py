@@ -183,7 +183,7 @@ def layers_that_were_asked_for_are_those_of_all_gpus():
     check(said["backend"].startswith("cuda sm_75 x2 + cpu "), f"backend {said['backend']!r}")
     _, said, _, log = serve(on_gpu("t4,t4"), "--device", "0,1", "--gpu-layers", "1")
     equal((said["gpu_layers"], said["device"]), (1, "Tesla T4"), "a layer and its GPU")
-    check("2 GPUs were asked for, 1 have one of 1 layers at least" in log, "not said")
+    check("2 GPUs were asked for, and 1 used: there are no more layers" in log, "not said")
 
 
 # --- figures -----------------------------------------------------------------------------------

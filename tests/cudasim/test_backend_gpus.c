@@ -10,7 +10,7 @@
 #include "engine/engine_rig.h"
 #include "golden_paths.h"
 
-enum { TOKENS = 12, GPUS_MAX = 4 };
+enum { TOKENS = 12, GPUS_MAX = 4 /* of most tests */ };
 
 static const rig_engine on_cuda = {"cuda", &backend_cuda, 2, CPU_ISA_AUTO};
 
@@ -22,7 +22,7 @@ static const rig_engine on_cuda = {"cuda", &backend_cuda, 2, CPU_ISA_AUTO};
 #define WITH_WRONG     "{" FOUR "," WAY_TO_ALL ",\"p2p_corrupts\":true}"
 #define WITH_FIRST_WAY "{" FOUR ",\"p2p\":[[0,1]]}"
 
-static const char *const numbers[GPUS_MAX] = {"0", "1", "2", "3"};
+static const char *const numbers[BACKEND_DEVICES_MAX] = {"0", "1", "2", "3", "4", "5", "6", "7"};
 
 /* The first `count` GPUs, all of which are used. */
 static engine_options options_of(uint32_t count) {
@@ -80,6 +80,20 @@ TEST(gpus_give_the_bits_of_one) {
     }
     CHECK_EQ(peer_copies(), 0);
     CHECK(host.calls("cuGraphLaunch") > 0);
+    model_close(m);
+}
+
+/* A layer on each. */
+TEST(gpus_may_be_eight) {
+    HOST_MACHINE("{\"gpus\":[{},{},{},{},{},{},{},{}],\"p2p\":[[0,1],[2,3],[4,5],[6,7]]}");
+    model *m = opened("synth:deep:q8_0");
+    mem_plan plan;
+    const engine_options opt = options_of(8);
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    CHECK_EQ(plan.devices_count, 8);
+    for (uint32_t i = 0; i < 8; i++) CHECK_EQ(plan.devices[i].layers, 1);
+    check_bits(m, "eight", &opt);
+    CHECK_EQ(peer_copies(), 4 * (2 * 3 + TOKENS + 1));
     model_close(m);
 }
 

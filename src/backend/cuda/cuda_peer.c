@@ -94,9 +94,12 @@ static size_t first_difference(const void *a, const void *b, size_t bytes) {
     return i;
 }
 
-/* As many bytes as a step can have, some times; *why stays empty where all of them arrive. */
+/* As many bytes as a step can have, some times; *why stays empty where all of them arrive.  Copies
+ * that never end would be found here: then this is the last line of the log. */
 static status test_way(backend *b, char why[WHY_BYTES], error *err) {
     const size_t bytes = (size_t)b->layout.input_bytes;
+    log_info("cuda", "test of copies from GPU %d to GPU %d (--no-gpu-peers does without them)",
+             b->source->dev.ordinal, b->dev.ordinal);
     ASSERT(b->source->layout.hidden_bytes == bytes);
     for (uint32_t round = 0; round < ROUNDS && why[0] == '\0'; round++) {
         TRY(write_pattern(b->source, bytes, round, err));
