@@ -228,11 +228,12 @@ static uint64_t blocks_of(const planning *g, const place *p) {
     return (uint64_t)((double)left * kv_memory_share) / block_cost(p);
 }
 
-/* The blocks that there is room for, and the place that has no room for more. */
+/* The blocks that there is room for, and the place that has no room for more; of two that are as
+ * short a device, which can be given fewer layers. */
 static uint64_t blocks_affordable(const planning *g, const place **scarce) {
     uint64_t most = UINT64_MAX, all = 0;
-    *scarce = &g->places[0];
-    for (uint32_t i = 0; i < g->count; i++) {
+    *scarce = &g->places[g->count - 1];
+    for (uint32_t i = g->count; i-- > 0;) {
         const uint64_t blocks = blocks_of(g, &g->places[i]);
         all += block_cost(&g->places[i]);
         if (blocks >= most) continue;
@@ -316,7 +317,7 @@ static void add_up(const planning *g) {
 static status plan_memory(planning *g, error *err) {
     TRY(plan_parts(g->m, g->opt, g->p, g->plan, g->known, g->parts, &g->count, err));
     for (uint32_t i = 0; i < g->count; i++) find_place(g, &g->parts[i], &g->places[i]);
-    for (uint32_t i = 0; i < g->count; i++) TRY(check_place(g, &g->places[i], err));
+    for (uint32_t i = g->count; i-- > 0;) TRY(check_place(g, &g->places[i], err)); /* host last */
     TRY(check_pinned(g, err));
     TRY(plan_kv(g, err));
     add_up(g);
