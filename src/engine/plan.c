@@ -105,10 +105,12 @@ typedef struct planning {
 /* Several devices may have one name. */
 static void name_place(place *p, const planning *g, const backend_memory *part) {
     const bool several = g->plan->devices_count > 1;
+    char device[49];
+    str_copy_c(device, sizeof device, str_of(part->device));
     if (!part->on_device)
         str_copy_c(p->name, sizeof p->name, S("host memory"));
     else if (several)
-        (void)snprintf(p->name, sizeof p->name, "GPU %d '%.48s'", part->ordinal, part->device);
+        (void)snprintf(p->name, sizeof p->name, "GPU %d '%s'", part->ordinal, device);
     else
         str_copy_c(p->name, sizeof p->name, str_of(part->device));
 }
