@@ -118,8 +118,9 @@ static uint64_t lower_limits(engine_options *opt, const mem_plan *tried) {
     for (uint32_t d = 0; d < tried->devices_count; d++) {
         const mem_device *of = &tried->devices[d];
         const uint64_t rest = of->bytes - of->weights_bytes;
-        opt->devices_bytes_max[d] = num_max_u64(of->weights_bytes + rest - rest / 4, 1);
-        all += opt->devices_bytes_max[d];
+        const uint64_t most = num_max_u64(of->weights_bytes + rest - rest / 4, 1);
+        opt->devices_bytes_max[of->index] = most;
+        all += most;
     }
     return all;
 }

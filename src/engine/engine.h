@@ -41,7 +41,8 @@ typedef struct engine_options {
     bool may_split;            /* as few as one layer when memory is short */
     /* Instead of `device` several, of which the first has the first layers: */
     uint32_t devices_count; /* 0: `device` alone */
-    uint32_t devices_min;   /* this many are used, and the others when memory is short */
+    uint32_t devices_min;   /* the first so many are used, and when memory is short the others,
+                               those with most of it free first; 0: 1 */
     const char *devices[BACKEND_DEVICES_MAX];        /* borrowed */
     uint64_t devices_bytes_max[BACKEND_DEVICES_MAX]; /* of each; 0: device_bytes_max */
 } engine_options;
@@ -75,6 +76,7 @@ void mem_cuts_text(const mem_cuts *c, char out[MEM_CUTS_TEXT_BYTES]);
 typedef struct mem_device {
     char name[64];
     char place[64]; /* the same in messages: with its number where there are several */
+    uint32_t index; /* of the options' devices */
     uint32_t layers;
     uint64_t bytes;
     uint64_t weights_bytes; /* of them */

@@ -4,7 +4,7 @@
  *   step_tokens   half the rows of a step  rows_min, and a row for each seat
  *   ctx           half the context         ctx_min; only where no context was asked for
  *   kv_bits       keys and values in 8     Q8_0, where kv_may_be_q8 and the heads allow it
- *   gpus          one device more          all that there are; as few as possible
+ *   gpus          one device more          all that have room; as few as possible
  *   gpu_layers    the first layers, which  1, of a device and where may_split says so
  *                 the host computes
  *
@@ -12,8 +12,10 @@
  * Rows come first, because fewer of them cost time, while a shorter context takes something away;
  * how far the context has to go is guessed from what the cache of one sequence may have beside the
  * workspace, which becomes smaller with it.  Further devices are taken where the model would not
- * fit otherwise, for they might do something else meanwhile.  Layers come last, because each of
- * them makes every token slower: devices keep as many as fit beside the lowest of the other rungs.
+ * fit otherwise, for they might do something else meanwhile; those that nobody named come in the
+ * order of what is free on them, and what one of them fails with is no failure of the plan.  Layers
+ * come last, because each of them makes every token slower: devices keep as many as fit beside the
+ * lowest of the other rungs, and of all numbers of devices it is the one that keeps most.
  * Then up: a rung may have gone down in vain before a later one helped, and the context too far;
  * they come back as far as there is room.  So the layers on devices are the most that are possible,
  * then the context is the longest, and then the rows are the most.
@@ -23,8 +25,10 @@
  * no rung: each plan has as much of it as there is room for.  An encoder reads a text in one step:
  * its rows are its context's, and go with it. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/alloc.h"
+#include "base/assert.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "engine/plan_internal.h"
@@ -137,7 +141,7 @@ typedef struct ladder {
 } ladder;
 
 static ladder ladder_of(const model *m, const engine_options *asked) {
-    ladder l = {.m = m, .asked = asked};
+    ladder l = {.m = m, .asked = asked, .known = plan_known_of(asked)};
     for (int i = 0; i < RUNG_COUNT; i++) {
         l.top[i] = l.at[i] = rungs[i].top(m, asked);
         l.end[i] = rungs[i].end(m, asked);
@@ -197,40 +201,72 @@ static void go_to_ends(ladder *l, const plan_shortage *lack) {
     }
 }
 
-/* One device more, and another one, until there is room for all layers. */
-static status take_devices(ladder *l, mem_plan *plan, program **p, plan_shortage *lack,
-                           error *err) {
-    status st = ERR_NOMEM;
-    go_to_ends(l, lack);
-    l->why[RUNG_GPUS] = lack->why;
-    while (st == ERR_NOMEM && lack->of_device && !is_at_end(l, RUNG_GPUS)) {
-        l->at[RUNG_GPUS]++;
-        st = plan_at(l, plan, p, lack, err);
-    }
-    return st;
+static void tell_unused(const ladder *l, const error *why) {
+    log_warn("engine", "%u GPUs are used and not %u: %s", l->at[RUNG_GPUS] - 1, l->at[RUNG_GPUS],
+             why->msg);
 }
 
-/* The most layers that fit into the devices beside the lowest of the other rungs, found by halving
- * what is between too few and too many.  *lack is what the plan with all of them lacked; without
- * one that fits, what the last one did. */
-static status split(ladder *l, mem_plan *plan, program **p, plan_shortage *lack, error *err) {
-    uint32_t fits = 0, low = l->end[RUNG_LAYERS], high = l->at[RUNG_LAYERS] - 1;
+/* Which of the devices that were not named are worth a try; false: none. */
+static bool find_devices(ladder *l) {
+    const engine_options opt = options_at(l);
+    error why = {0};
+    if (plan_order(l->m, &opt, &l->known, &why) != OK) {
+        log_warn("engine", "no further GPU is used: %s", why.msg);
+        l->known.usable = l->at[RUNG_GPUS];
+    }
+    l->end[RUNG_GPUS] = num_min_u32(l->end[RUNG_GPUS], l->known.usable);
+    return !is_at_end(l, RUNG_GPUS);
+}
+
+/* One device more, and another one, until there is room for all layers.  One that is of no use
+ * leaves all as it was before it: what was lacking is lacking still. */
+static status take_devices(ladder *l, mem_plan *plan, program **p, plan_shortage *lack,
+                           error *err) {
+    uint32_t before[RUNG_COUNT];
     status st = ERR_NOMEM;
+    memcpy(before, l->at, sizeof before);
     go_to_ends(l, lack);
-    l->why[RUNG_LAYERS] = lack->why;
+    l->why[RUNG_GPUS] = lack->why;
+    bool more = find_devices(l);
+    while (more) {
+        plan_shortage further = {0};
+        error why = {0};
+        l->at[RUNG_GPUS]++;
+        st = plan_at(l, plan, p, &further, &why);
+        if (st == OK) return OK;
+        if (st != ERR_NOMEM || !further.of_device) {
+            tell_unused(l, &why);
+            l->end[RUNG_GPUS] = --l->at[RUNG_GPUS];
+            break;
+        }
+        *lack = further;
+        *err = why;
+        memcpy(before, l->at, sizeof before);
+        more = !is_at_end(l, RUNG_GPUS);
+    }
+    memcpy(l->at, before, sizeof before);
+    return ERR_NOMEM;
+}
+
+/* More layers than *fits that have room on so many devices, the most of them, found by halving what
+ * is between too few and too many; then *fits, the plan and the program are those.  ERR_NOMEM:
+ * there are none, *lack is what the last plan did. */
+static status most_layers(ladder *l, uint32_t high, uint32_t *fits, mem_plan *plan, program **p,
+                          plan_shortage *lack, error *err) {
+    uint32_t low = num_max_u32(l->end[RUNG_LAYERS], *fits + 1);
+    status st = ERR_NOMEM;
     while (low <= high) {
         mem_plan tried;
         program *recorded = NULL;
         const uint32_t at = l->at[RUNG_LAYERS] = low + (high - low) / 2;
         const status ended = plan_at(l, &tried, &recorded, lack, err);
         if (ended == OK) {
-            program_destroy(fits > 0 ? *p : NULL);
+            program_destroy(*fits > 0 ? *p : NULL);
             *p = recorded;
             *plan = tried;
-            fits = at;
+            *fits = at;
             st = OK;
         } else if (ended != ERR_NOMEM) {
-            if (fits > 0) program_destroy(*p);
             return ended;
         }
         if (ended == OK || !lack->of_device)
@@ -238,8 +274,29 @@ static status split(ladder *l, mem_plan *plan, program **p, plan_shortage *lack,
         else
             high = at - 1;
     }
-    if (fits > 0) l->at[RUNG_LAYERS] = fits;
     return st;
+}
+
+/* The most layers that fit into the devices beside the lowest of the other rungs.  A weak device
+ * may cost more layers than it takes, for each has to have one and the last one has the head: so
+ * fewer devices are tried as well, down to those that were named, and as few as keep most. *lack is
+ * what the plan with all layers lacked. */
+static status split(ladder *l, mem_plan *plan, program **p, plan_shortage *lack, error *err) {
+    const uint32_t most = l->at[RUNG_LAYERS] - 1, least = l->top[RUNG_GPUS];
+    uint32_t layers = 0, devices = 0;
+    status st = ERR_NOMEM;
+    go_to_ends(l, lack);
+    l->why[RUNG_LAYERS] = lack->why;
+    for (uint32_t n = l->at[RUNG_GPUS]; n >= least; n--) {
+        l->at[RUNG_GPUS] = n;
+        st = most_layers(l, most, &layers, plan, p, lack, err);
+        if (st == OK) devices = n;
+        if (st != OK && st != ERR_NOMEM && n > least) tell_unused(l, err);
+    }
+    if (layers == 0) return st;
+    l->at[RUNG_LAYERS] = layers;
+    l->at[RUNG_GPUS] = devices;
+    return OK;
 }
 
 /* Is a plan possible with so much of this rung?  Then it replaces the one there is. */
@@ -293,6 +350,13 @@ static status refuse(const ladder *l, const error *why, error *err) {
     return error_set(err, why->code, "%s; that is after %s", why->msg, text);
 }
 
+/* Each that is used has a layer. */
+static void count_devices(ladder *l, const mem_plan *plan) {
+    if (plan->devices_count == 0) return;
+    l->at[RUNG_GPUS] = plan->devices_count;
+    if (l->at[RUNG_GPUS] < l->top[RUNG_GPUS]) l->why[RUNG_GPUS] = l->why[RUNG_LAYERS];
+}
+
 static status down_and_up(ladder *l, engine_options *got, mem_plan *plan, program **p, error *err) {
     plan_shortage lack;
     error why = {0};
@@ -304,7 +368,7 @@ static status down_and_up(ladder *l, engine_options *got, mem_plan *plan, progra
     if (st == ERR_NOMEM && lack.of_device && !is_at_end(l, RUNG_LAYERS))
         st = split(l, plan, p, &lack, &why);
     if (st != OK) return refuse(l, &why, err);
-    if (plan->devices_count > 0) l->at[RUNG_GPUS] = plan->devices_count; /* each has a layer */
+    count_devices(l, plan);
     const int low = lowest(l); /* in single steps, but for the context */
     if (low == RUNG_CTX) climb(l, RUNG_CTX, plan, p);
     for (int i = low - 1; i >= 0; i--)
@@ -316,6 +380,8 @@ static status down_and_up(ladder *l, engine_options *got, mem_plan *plan, progra
 
 status plan_down(const model *m, const engine_options *asked, engine_options *got, mem_plan *plan,
                  program **p, error *err) {
+    ASSERT(asked->devices_count <= BACKEND_DEVICES_MAX &&
+           asked->devices_min <= num_max_u32(asked->devices_count, 1));
     ladder l = ladder_of(m, asked);
     const status st = down_and_up(&l, got, plan, p, err);
     mem_free(l.known.layer_bytes);

@@ -230,48 +230,68 @@ static uint64_t blocks_of(const planning *g, const place *p) {
     return (uint64_t)((double)left * kv_memory_share) / block_cost(p);
 }
 
-/* The blocks that there is room for, and the place that has no room for more; of two that are as
- * short a device, which can be given fewer layers. */
-static uint64_t blocks_affordable(const planning *g, const place **scarce) {
-    uint64_t most = UINT64_MAX, all = 0;
-    *scarce = &g->places[g->count - 1];
+/* The blocks that there may be, and what allows no more of them. */
+typedef struct kv_limit {
+    uint64_t blocks;
+    const place *scarce; /* the place that has no room; NULL: it is the option */
+    uint64_t cost;       /* of a block there, or in all places */
+    uint64_t bytes;      /* that there may be of them */
+} kv_limit;
+
+/* Of two places that are as short it is a device, which can be given fewer layers. */
+static kv_limit limit_of_kv(const planning *g) {
+    kv_limit l = {.blocks = UINT64_MAX, .scarce = &g->places[g->count - 1]};
+    const uint64_t asked = g->opt->kv_bytes_max;
+    uint64_t all = 0;
     for (uint32_t i = g->count; i-- > 0;) {
         const uint64_t blocks = blocks_of(g, &g->places[i]);
         all += block_cost(&g->places[i]);
-        if (blocks >= most) continue;
-        most = blocks;
-        *scarce = &g->places[i];
+        if (blocks >= l.blocks) continue;
+        l.blocks = blocks;
+        l.scarce = &g->places[i];
     }
     ASSERT(all > 0); /* there is a place */
-    return g->opt->kv_bytes_max != 0 ? num_min_u64(most, g->opt->kv_bytes_max / all) : most;
+    if (asked != 0 && asked / all <= l.blocks)
+        return (kv_limit){.blocks = asked / all, .cost = all, .bytes = asked};
+    l.cost = block_cost(l.scarce);
+    l.bytes = l.blocks * l.cost;
+    return l;
+}
+
+static void lacks_kv(const planning *g, const kv_limit *l, const char *what, uint64_t blocks) {
+    const place option = {.name = "--kv-bytes-max"};
+    lacks(g, l->scarce != NULL ? l->scarce : &option, what, blocks * l->cost, l->bytes);
+}
+
+static status refuse_kv(const planning *g, const kv_limit *l, uint64_t seat_blocks, error *err) {
+    const place *p = l->scarce;
+    const unsigned long long needed = seat_blocks * l->cost, allowed = l->bytes;
+    lacks_kv(g, l, "the KV cache of one sequence", seat_blocks);
+    g->lack->ctx_fits = (uint32_t)l->blocks * KV_BLOCK_TOKENS;
+    if (p == NULL)
+        return error_set(err, ERR_NOMEM,
+                         "kv: one sequence of %u tokens needs %llu bytes, %llu are allowed: raise "
+                         "--kv-bytes-max, or lower --ctx",
+                         g->plan->ctx_max, needed, allowed);
+    return error_set(
+        err, ERR_NOMEM, "kv: one sequence of %u tokens needs %llu bytes, %llu may be used%s%s: %s",
+        g->plan->ctx_max, needed, allowed, p->is_device ? " of " : "", p->is_device ? p->name : "",
+        p->is_device ? "lower --ctx, take a smaller model or type, or --gpu off"
+                     : "lower --ctx, or free memory");
 }
 
 /* One sequence has to fit, and as many of the others as do. */
 static status plan_kv(const planning *g, error *err) {
     mem_plan *plan = g->plan;
-    const place *scarce = NULL;
     const uint64_t seat_blocks = kv_blocks_for(plan->ctx_max);
     const uint64_t wanted = num_min_u64(seat_blocks * plan->seats, UINT32_MAX);
-    const uint64_t affordable = blocks_affordable(g, &scarce);
-    const uint64_t blocks = num_min_u64(wanted, affordable);
-    const uint64_t cost = block_cost(scarce);
-    const bool several = plan->devices_count > 1;
-    if (blocks < seat_blocks) {
-        const char *help = scarce->is_device
-                               ? "lower --ctx, take a smaller model or type, or --gpu off"
-                               : "lower --ctx, or raise --kv-bytes-max or memory";
-        lacks(g, scarce, "the KV cache of one sequence", seat_blocks * cost, affordable * cost);
-        g->lack->ctx_fits = (uint32_t)blocks * KV_BLOCK_TOKENS;
-        return error_set(err, ERR_NOMEM,
-                         "kv: one sequence of %u tokens needs %llu bytes, %llu may be used%s%s: %s",
-                         plan->ctx_max, (unsigned long long)(seat_blocks * cost),
-                         (unsigned long long)(affordable * cost), several ? " of " : "",
-                         several ? scarce->name : "", help);
-    }
+    const kv_limit limit = limit_of_kv(g);
+    const uint64_t blocks = num_min_u64(wanted, limit.blocks);
+    if (blocks < seat_blocks) return refuse_kv(g, &limit, seat_blocks, err);
     plan->kv_blocks = (uint32_t)blocks;
     plan->kv_cut = blocks < wanted;
     if (!plan->kv_cut) return OK;
-    lacks(g, scarce, "the KV cache", wanted * cost, affordable * cost);
+    lacks_kv(g, &limit, "the KV cache", wanted);
     plan->cuts.list[plan->cuts.count++] = (mem_cut){.name = "kv_tokens",
                                                     .from = wanted * KV_BLOCK_TOKENS,
                                                     .to = blocks * KV_BLOCK_TOKENS,
@@ -326,15 +346,30 @@ static status plan_memory(planning *g, error *err) {
     return OK;
 }
 
-status plan_once(const model *m, const engine_options *opt, plan_known *known, mem_plan *plan,
-                 program **p, plan_shortage *lack, error *err) {
-    program *recorded = NULL;
+/* A plan of nothing but its context, and the program. */
+static status begin_plan(const model *m, const engine_options *opt, mem_plan *plan, program **p,
+                         error *err) {
     *plan = (mem_plan){.seats = opt->seats, .rows_max = opt->rows_max, .kv_type = opt->kv_type};
-    *lack = (plan_shortage){.ctx_fits = UINT32_MAX};
     TRY(check_kv_type(m, opt, err));
     TRY(plan_context(m, opt, plan, err));
     const program_limits limits = limits_of(opt, plan);
-    TRY(forward_record(&recorded, m, &limits, err));
+    return forward_record(p, m, &limits, err);
+}
+
+status plan_order(const model *m, const engine_options *opt, plan_known *known, error *err) {
+    program *p = NULL;
+    mem_plan plan;
+    TRY(begin_plan(m, opt, &plan, &p, err));
+    const status st = plan_parts_order(m, opt, p, &plan, known, err);
+    program_destroy(p);
+    return st;
+}
+
+status plan_once(const model *m, const engine_options *opt, plan_known *known, mem_plan *plan,
+                 program **p, plan_shortage *lack, error *err) {
+    program *recorded = NULL;
+    *lack = (plan_shortage){.ctx_fits = UINT32_MAX};
+    TRY(begin_plan(m, opt, plan, &recorded, err));
     planning g = {.m = m, .opt = opt, .p = recorded, .plan = plan, .known = known, .lack = lack};
     status st = plan_memory(&g, err);
     if (st != OK) {

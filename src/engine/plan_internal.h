@@ -30,13 +30,18 @@ uint32_t plan_lora_rank(const engine_options *opt); /* 0 where the backend has n
 /* Of what is free on a device beside everything else, the KV cache gets at most this much. */
 #define PLAN_KV_DEVICE_FRACTION 0.95
 
-/* What plans with several devices have in common, found out by the first one. */
+/* What plans with several devices have in common, found out by the first one.  Devices stand under
+ * their index in the options. */
 typedef struct plan_known {
+    uint32_t order[BACKEND_DEVICES_MAX];     /* which are taken first, [usable] */
+    uint32_t usable;                         /* 1 where the options have no list */
     uint64_t available[BACKEND_DEVICES_MAX]; /* what may be taken of each; 0: not asked yet */
     uint64_t *layer_bytes; /* owned; [layers] weights and states of each; NULL: not weighed yet */
 } plan_known;
 
-/* Of the options' devices the first so many are used: devices_min, but no more than have layers. */
+/* All devices, in the order of the options. */
+plan_known plan_known_of(const engine_options *opt);
+/* Of known->order the first so many are used: devices_min, but no more than have layers. */
 uint32_t plan_devices_used(const model *m, const engine_options *opt);
 /* The backend of the options, or the one that computes in several places. */
 const backend_ops *plan_backend(const model *m, const engine_options *opt);
@@ -47,6 +52,12 @@ backend_options plan_backend_options(const model *m, const engine_options *opt,
 NODISCARD status plan_parts(const model *m, const engine_options *opt, const program *p,
                             mem_plan *plan, plan_known *known,
                             backend_memory parts[BACKEND_PARTS_MAX], uint32_t *count, error *err);
+
+/* Orders the devices behind the first devices_min by what is free on them, and leaves those out
+ * that cannot be asked, or have no room for one layer with its share of a sequence's KV cache and
+ * of a step: a line of the log for each.  p is recorded with opt; the plan has its context. */
+NODISCARD status plan_parts_order(const model *m, const engine_options *opt, const program *p,
+                                  mem_plan *plan, plan_known *known, error *err);
 
 /* --- layers of several devices -------------------- */
 
@@ -77,7 +88,11 @@ void share_layers(share_task *t);
 NODISCARD status plan_once(const model *m, const engine_options *opt, plan_known *known,
                            mem_plan *plan, program **p, plan_shortage *lack, error *err);
 
-/* The same with what `asked` may be lowered to; *got is what the plan is made of. */
+/* plan_parts_order() with a program of these options. */
+NODISCARD status plan_order(const model *m, const engine_options *opt, plan_known *known,
+                            error *err);
+
+/* plan_once() with what `asked` may be lowered to; *got is what the plan is made of. */
 NODISCARD status plan_down(const model *m, const engine_options *asked, engine_options *got,
                            mem_plan *plan, program **p, error *err);
 

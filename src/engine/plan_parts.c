@@ -6,6 +6,7 @@
  * need there.  Workspaces depend a little on runs, and runs on workspaces: a few rounds agree. */
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "engine/plan_internal.h"
 
@@ -22,6 +23,12 @@ static uint32_t host_layers(const model *m, const engine_options *opt) {
 
 static uint32_t layers_on_devices(const model *m, const engine_options *opt) {
     return m->hparams.layers - host_layers(m, opt);
+}
+
+plan_known plan_known_of(const engine_options *opt) {
+    plan_known known = {.usable = num_max_u32(opt->devices_count, 1)};
+    for (uint32_t i = 0; i < known.usable; i++) known.order[i] = i;
+    return known;
 }
 
 uint32_t plan_devices_used(const model *m, const engine_options *opt) {
@@ -73,11 +80,13 @@ backend_options plan_backend_options(const model *m, const engine_options *opt,
     if (!is_split(m, opt)) return b;
     b.host_layers = host_layers(m, opt);
     b.shares_count = plan->devices_count;
-    for (uint32_t d = 0; d < plan->devices_count; d++)
-        b.shares[d] = (backend_share){.device = device_id(opt, d),
-                                      .layers = plan->devices[d].layers,
-                                      .available = plan->devices[d].available,
-                                      .bytes_max = device_limit(opt, d)};
+    for (uint32_t i = 0; i < plan->devices_count; i++) {
+        const mem_device *d = &plan->devices[i];
+        b.shares[i] = (backend_share){.device = device_id(opt, d->index),
+                                      .layers = d->layers,
+                                      .available = d->available,
+                                      .bytes_max = device_limit(opt, d->index)};
+    }
     return b;
 }
 
@@ -92,9 +101,9 @@ typedef struct weighing {
     share_task task;
 } weighing;
 
-/* A layer alone on device d, and bytes of all sequences' states of it. */
+/* A layer alone on the options' device d. */
 static status plan_layer(const weighing *w, uint32_t layer, uint32_t d, backend_memory *out,
-                         uint64_t *states, error *err) {
+                         error *err) {
     program *part = NULL;
     backend_options bopt = options_of(w->m, w->opt);
     bopt.device = device_id(w->opt, d);
@@ -102,21 +111,31 @@ static status plan_layer(const weighing *w, uint32_t layer, uint32_t d, backend_
     bopt.device_available = w->known->available[d];
     TRY(program_cut(&part, w->p, layer, layer + 1, err));
     const status st = w->opt->backend->plan(part, &bopt, out, err);
-    if (!num_mul_u64(states, part->state_floats, sizeof(float) * (uint64_t)w->opt->seats))
-        *states = UINT32_MAX; /* too many for any device: their plan will say it */
+    if (!num_mul_u64(&out->states, part->state_floats, sizeof(float))) out->states = UINT64_MAX;
     program_destroy(part);
     return st;
 }
 
+/* Weights, and all sequences' states; what cannot be counted is too much for any device: the plan
+ * will say it. */
+static uint64_t fixed_bytes(const weighing *w, const backend_memory *layer) {
+    uint64_t states = 0, sum = 0;
+    const bool countable = num_mul_u64(&states, layer->states, w->opt->seats) &&
+                           num_add_u64(&sum, layer->weights, states);
+    return countable ? sum : UINT64_MAX;
+}
+
 /* To ask takes a context on the device. */
+static status ask_device(const weighing *w, uint32_t d, error *err) {
+    backend_memory memory;
+    if (w->known->available[d] != 0) return OK;
+    TRY(plan_layer(w, w->m->hparams.layers - 1, d, &memory, err));
+    w->known->available[d] = num_max_u64(memory.available, 1);
+    return OK;
+}
+
 static status ask_devices(const weighing *w, error *err) {
-    for (uint32_t d = 0; d < w->task.count; d++) {
-        backend_memory memory;
-        uint64_t states = 0;
-        if (w->known->available[d] != 0) continue;
-        TRY(plan_layer(w, w->m->hparams.layers - 1, d, &memory, &states, err));
-        w->known->available[d] = num_max_u64(memory.available, 1);
-    }
+    for (uint32_t i = 0; i < w->task.count; i++) TRY(ask_device(w, w->known->order[i], err));
     return OK;
 }
 
@@ -130,9 +149,8 @@ static status weigh_layers(const weighing *w, error *err) {
     status st = OK;
     for (uint32_t i = 0; st == OK && i < layers; i++) {
         backend_memory memory = {0};
-        uint64_t states = 0;
-        st = plan_layer(w, i, 0, &memory, &states, err);
-        bytes[i] = memory.weights + states;
+        st = plan_layer(w, i, w->known->order[0], &memory, err);
+        bytes[i] = fixed_bytes(w, &memory);
     }
     if (st == OK)
         w->known->layer_bytes = bytes;
@@ -159,9 +177,11 @@ static void describe_task(weighing *w) {
 
 static void note_shares(const weighing *w) {
     w->plan->devices_count = w->task.count;
-    for (uint32_t d = 0; d < w->task.count; d++)
-        w->plan->devices[d] =
-            (mem_device){.layers = w->task.devices[d].layers, .available = w->known->available[d]};
+    for (uint32_t i = 0; i < w->task.count; i++) {
+        const uint32_t d = w->known->order[i];
+        w->plan->devices[i] = (mem_device){
+            .index = d, .layers = w->task.devices[i].layers, .available = w->known->available[d]};
+    }
 }
 
 /* Did a device turn out to need more for its steps than was thought? */
@@ -181,8 +201,8 @@ static status plan_shared(weighing *w, backend_memory parts[BACKEND_PARTS_MAX], 
     TRY(ask_devices(w, err));
     TRY(weigh_layers(w, err));
     w->task.layer_bytes = w->known->layer_bytes + (w->m->hparams.layers - w->task.layers);
-    for (uint32_t d = 0; d < w->task.count; d++)
-        w->task.devices[d].available = w->known->available[d];
+    for (uint32_t i = 0; i < w->task.count; i++)
+        w->task.devices[i].available = w->known->available[w->known->order[i]];
     bool more = true;
     for (int round = 0; more && round < ROUNDS; round++) {
         share_layers(&w->task);
@@ -191,6 +211,69 @@ static status plan_shared(weighing *w, backend_memory parts[BACKEND_PARTS_MAX], 
         TRY(w->opt->backend->split->plan_parts(w->p, &bopt, parts, count, err));
         more = learn_workspaces(w, parts + (*count - w->task.count));
     }
+    return OK;
+}
+
+/* --- devices that were not named -------------------- */
+
+static uint32_t smallest_layer(const weighing *w) {
+    const uint64_t *bytes = w->known->layer_bytes;
+    uint32_t least = 0;
+    for (uint32_t i = 1; i < w->m->hparams.layers; i++)
+        if (bytes[i] < bytes[least]) least = i;
+    return least;
+}
+
+/* Of a device with this layer alone, one sequence's blocks included. */
+static uint64_t bytes_of_least(const weighing *w, const backend_memory *layer) {
+    const share_task *t = &w->task;
+    const double kv = (double)t->blocks_min * (double)t->kv_layer_bytes / t->kv_fraction;
+    uint64_t sum = 0;
+    const bool countable =
+        kv < 1e18 && num_add_u64(&sum, fixed_bytes(w, layer), layer->workspace + (uint64_t)kv);
+    return countable ? sum : UINT64_MAX;
+}
+
+/* A line of the log where there is none. */
+static bool has_room(const weighing *w, uint32_t layer, uint32_t d) {
+    backend_memory memory = {0};
+    error why = {0};
+    if (plan_layer(w, layer, d, &memory, &why) != OK) {
+        log_warn("engine", "a further GPU is not used: %s", why.msg);
+        return false;
+    }
+    const uint64_t needed = bytes_of_least(w, &memory);
+    w->known->available[d] = num_max_u64(memory.available, 1);
+    if (needed <= memory.available) return true;
+    log_info("engine",
+             "GPU %d '%s' is not used: one layer needs %.1f MiB there with its share of steps and "
+             "of the KV cache, %.1f MiB may be taken",
+             memory.ordinal, memory.device, (double)needed / (1024.0 * 1024.0),
+             (double)memory.available / (1024.0 * 1024.0));
+    return false;
+}
+
+/* Behind those that have more, and among equals behind those that came before. */
+static void add_by_room(plan_known *known, uint32_t first, uint32_t d) {
+    uint32_t at = known->usable++;
+    while (at > first && known->available[known->order[at - 1]] < known->available[d]) {
+        known->order[at] = known->order[at - 1];
+        at--;
+    }
+    known->order[at] = d;
+}
+
+status plan_parts_order(const model *m, const engine_options *opt, const program *p, mem_plan *plan,
+                        plan_known *known, error *err) {
+    weighing w = {.m = m, .opt = opt, .p = p, .plan = plan, .known = known};
+    const uint32_t first = num_max_u32(opt->devices_min, 1);
+    describe_task(&w);
+    TRY(ask_devices(&w, err));
+    TRY(weigh_layers(&w, err));
+    const uint32_t layer = smallest_layer(&w);
+    known->usable = first;
+    for (uint32_t d = first; d < opt->devices_count; d++)
+        if (has_room(&w, layer, d)) add_by_room(known, first, d);
     return OK;
 }
 

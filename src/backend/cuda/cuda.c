@@ -42,8 +42,13 @@ static uint64_t available_of(uint64_t free_bytes, const backend_options *opt) {
 static status ask_available(const cuda_probe_report *report, const cuda_device_info *info,
                             const backend_options *opt, uint64_t *out, error *err) {
     size_t free_bytes = 0;
-    TRY(cu_check(&report->driver, cuda_free_bytes(&report->driver, info->ordinal, &free_bytes),
-                 "cuMemGetInfo_v2", err));
+    error why = {0};
+    const status st =
+        cu_check(&report->driver, cuda_free_bytes(&report->driver, info->ordinal, &free_bytes),
+                 "cuMemGetInfo_v2", &why);
+    if (st != OK)
+        return error_set(err, st, "cuda: GPU %d '%s' cannot be asked what is free: %s",
+                         info->ordinal, info->name, why.msg);
     *out = available_of(free_bytes, opt);
     return OK;
 }

@@ -161,8 +161,21 @@ static status choose_all(const cuda_probe_report *report, uint32_t most,
                      most);
 }
 
-static status add_choice(const cuda_probe_report *report, str selector, uint32_t most,
-                         const cuda_device_info **out, uint32_t *count, error *err) {
+static str without_spaces(str s) {
+    while (s.n > 0 && s.p[0] == ' ') s = str_skip(s, 1);
+    while (s.n > 0 && s.p[s.n - 1] == ' ') s.n--;
+    return s;
+}
+
+static uint32_t count_entries(str list) {
+    uint32_t count = 1;
+    for (size_t i = 0; i < list.n; i++) count += list.p[i] == ',';
+    return count;
+}
+
+/* Of a list of `named` entries. */
+static status add_choice(const cuda_probe_report *report, str selector, uint32_t named,
+                         uint32_t most, const cuda_device_info **out, uint32_t *count, error *err) {
     char one[128];
     const cuda_device_info *found = NULL;
     if (selector.n == 0 || selector.n >= sizeof one)
@@ -177,7 +190,8 @@ static status add_choice(const cuda_probe_report *report, str selector, uint32_t
             return error_set(err, ERR_INVALID, "cuda: GPU %d '%s' is named twice", found->ordinal,
                              found->name);
     if (*count == most)
-        return error_set(err, ERR_LIMIT, "cuda: more than %u GPUs for a model", most);
+        return error_set(err, ERR_LIMIT, "cuda: %u GPUs are named, a model takes %u at most", named,
+                         most);
     out[(*count)++] = found;
     return OK;
 }
@@ -191,11 +205,13 @@ status cuda_choose_list(const cuda_probe_report *report, const char *selectors, 
         *count = 1;
         return cuda_choose(report, selectors, &out[0], err);
     }
+    const uint32_t named = count_entries(left);
     for (bool more = true; more;) {
         const char *comma = memchr(left.p, ',', left.n);
         const size_t n = comma != NULL ? (size_t)(comma - left.p) : left.n;
         more = comma != NULL;
-        TRY(add_choice(report, (str){left.p, n}, most, out, count, err));
+        const str one = without_spaces((str){left.p, n});
+        TRY(add_choice(report, one, named, most, out, count, err));
         left = str_skip(left, n + more);
     }
     return OK;

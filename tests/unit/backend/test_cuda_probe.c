@@ -361,11 +361,9 @@ TEST(cuda_choose_list_takes_some_and_all) {
         const char *selectors;
         uint32_t count;
         int ordinals[3];
-    } cases[] = {{"0", 1, {0}},
-                 {"2,0", 2, {2, 0}},
-                 {"b2,GPU-a1,0000:00:04.0", 3, {2, 1, 0}},
-                 {"auto", 1, {1}},
-                 {"all", 3, {1, 2, 0}}};
+    } cases[] = {{"0", 1, {0}},         {"2,0", 2, {2, 0}},
+                 {" 2, 0 ", 2, {2, 0}}, {"b2,GPU-a1,0000:00:04.0", 3, {2, 1, 0}},
+                 {"auto", 1, {1}},      {"all", 3, {1, 2, 0}}};
     const cuda_device_info *found[4];
     uint32_t count = 0;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -389,7 +387,8 @@ TEST(cuda_choose_list_says_which_entry_is_wrong) {
                  {"0,,1", ERR_INVALID, "entry 2 of a list of GPUs has 0 bytes, want 1 to 127"},
                  {"0,1,", ERR_INVALID, "entry 3 of a list of GPUs has 0 bytes"},
                  {"0,3", ERR_UNSUPPORTED, "compute capability 6.5"},
-                 {"0,1,2", ERR_LIMIT, "more than 2 GPUs for a model"},
+                 {"0,1,2", ERR_LIMIT, "3 GPUs are named, a model takes 2 at most"},
+                 {"0, ", ERR_INVALID, "entry 2 of a list of GPUs has 0 bytes"},
                  {"all", ERR_LIMIT, "3 GPUs can be used, a model takes 2 at most: name them"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const cuda_device_info *found[2];

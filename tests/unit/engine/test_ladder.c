@@ -14,8 +14,10 @@
 enum { WEIGHTS_BYTES = 1000, LAYER_BYTES = 400, TOKEN_BYTES = 256, CTX_TRAIN = 4096 };
 
 static struct {
-    uint64_t available; /* now; device "1" has: */
-    uint64_t second;
+    uint64_t available; /* now; devices "1" and "2" have: */
+    uint64_t second, third;
+    status refusal; /* of device "1", which cannot be asked, or once it was asked: */
+    bool refuses_later;
     uint64_t later; /* from the first open on; 0: as much */
     uint32_t row_bytes;
     uint32_t ctx_bytes;
@@ -27,17 +29,20 @@ static struct {
 
 static status device_plan(const program *p, const backend_options *opt, backend_memory *out,
                           error *err) {
-    (void)err;
+    const uint64_t have[] = {device.available, device.second, device.third};
     const uint64_t most = opt->device_bytes_max;
-    const bool second = opt->device != NULL && strcmp(opt->device, "1") == 0;
+    const int number = opt->device != NULL ? opt->device[0] - '0' : 0;
+    const bool asks = opt->device_available == 0;
+    if (number == 1 && device.refusal != OK && asks != device.refuses_later)
+        return error_set(err, device.refusal, "GPU 1 'Made-Up 1' is somebody else's");
     device.plans++;
     device.asked += opt->device_available == 0;
     *out = (backend_memory){.on_device = true,
                             .weights = (uint64_t)program_layers(p) * LAYER_BYTES,
                             .workspace = (size_t)p->max.rows * device.row_bytes +
                                          (size_t)p->max.ctx * device.ctx_bytes,
-                            .available = second ? device.second : device.available,
-                            .ordinal = second};
+                            .available = have[number],
+                            .ordinal = number};
     if (p->logits != VALUE_NONE) out->weights += WEIGHTS_BYTES - 2 * LAYER_BYTES;
     if (most != 0 && most < out->available) out->available = most;
     if (opt->device_available != 0) out->available = opt->device_available;
@@ -67,10 +72,11 @@ static status split_plan(const program *p, const backend_options *opt,
         alone.device_available = share->available;
         alone.device_bytes_max = share->bytes_max;
         TRY(program_cut(&part, p, first, first + share->layers, err));
-        TRY(device_plan(part, &alone, &out[*count], err));
+        const status st = device_plan(part, &alone, &out[*count], err);
+        program_destroy(part);
+        if (st != OK) return st;
         out[(*count)++].layers = share->layers;
         first += share->layers;
-        program_destroy(part);
     }
     return OK;
 }
@@ -88,7 +94,9 @@ static engine_options lowerable(uint64_t available, uint32_t row_bytes) {
     made_up.split = &made_up_split;
     device.available = available;
     device.row_bytes = row_bytes;
-    device.later = device.second = 0;
+    device.later = device.second = device.third = 0;
+    device.refusal = OK;
+    device.refuses_later = false;
     device.ctx_bytes = 0;
     device.asked = 0;
     device.opens_fail = device.plans = device.opens = 0;
@@ -125,7 +133,7 @@ static void check_cuts_at(const model *m, const engine_options *opt, const char 
         (void)fprintf(stderr, "line %d: '%s', want '%s' (%s)\n", line, got, want, err.msg);
     CHECK_STR(got, want);
     CHECK(st == OK || st == ERR_NOMEM);
-    CHECK(st != OK || plan.device_bytes <= device.available + device.second);
+    CHECK(st != OK || plan.device_bytes <= device.available + device.second + device.third);
 }
 #define check_cuts(m, opt, want) check_cuts_at((m), (opt), (want), __LINE__)
 
@@ -320,8 +328,10 @@ TEST(ladder_gives_layers_to_the_host_when_all_devices_are_too_small) {
     mem_plan plan;
     error err = {0};
     CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
-    CHECK_HAS(err.msg, "that is after step_tokens 512 -> 128, gpus 1 -> 2");
-    opt.may_split = true; /* one layer has one device */
+    CHECK_HAS(err.msg, "12288 may be used of Made-Up 1: lower --ctx");
+    CHECK_HAS(err.msg, "that is after step_tokens 512 -> 128");
+    CHECK(strstr(err.msg, "gpus") == NULL); /* no layer has room on the second one */
+    opt.may_split = true;
     check_cuts(m, &opt, "step_tokens 512 -> 128, gpu_layers 2 -> 1, kv_tokens 896 -> 112");
     end(m);
 }
@@ -367,6 +377,141 @@ TEST(ladder_names_the_device_that_is_too_small) {
     CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
     CHECK_HAS(err.msg, "one sequence of 100 tokens needs 14336 bytes, 8192 may be used of GPU 1 "
                        "'Made-Up 1'");
+    end(m);
+}
+
+/* Eight layers of 64 kB each with a sequence's keys and values, on the host where nothing else is
+ * said. */
+static model *deep(void) {
+    model *m = NULL;
+    CHECK_EQ(model_open(&m, "synth:deep:q8_0", NULL), OK);
+    log_set_level(LOG_OFF);
+    return m;
+}
+
+/* One row of one sequence of 16 tokens: a block on each layer. */
+static engine_options three_devices(uint64_t first, uint64_t second, uint64_t third) {
+    engine_options opt = lowerable_on_two(first, second, 1);
+    device.third = third;
+    opt.devices[2] = "2";
+    opt.devices_count = 3;
+    opt.rows_max = opt.taken_rows_max = opt.hidden_rows_max = opt.seats = 1;
+    opt.rows_min = 0;
+    opt.ctx_max = 16;
+    return opt;
+}
+
+/* Bytes of so many of the last layers with their blocks, or of layers in the middle. */
+static uint64_t bytes_of(const model *m, uint32_t layers, bool head) {
+    const uint64_t block = m->hparams.kv_heads * m->hparams.head_dim * 2 * 16 * sizeof(uint16_t);
+    const uint64_t fixed = layers * (uint64_t)LAYER_BYTES + 1;
+    return fixed + (head ? WEIGHTS_BYTES - 2 * LAYER_BYTES : 0) + layers * block * 100 / 95 + 10;
+}
+
+/* What a full or a weak device leaves to the first one alone is not lost. */
+TEST(ladder_keeps_the_layers_of_the_first_device_beside_a_useless_one) {
+    model *m = deep();
+    const uint64_t five = bytes_of(m, 5, true);
+    const uint64_t seconds[] = {0, 100, bytes_of(m, 1, false)};
+    for (size_t i = 0; i < 3; i++) {
+        mem_plan plan;
+        engine_options opt = three_devices(five, seconds[i], 1);
+        opt.may_split = true;
+        check_cuts(m, &opt, "gpu_layers 8 -> 5");
+        CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+        CHECK(plan.devices_count == 1 && plan.device_layers == 5);
+        opt.may_split = false;
+        check_cuts(m, &opt, "error");
+    }
+    engine_options opt = three_devices(five, bytes_of(m, 2, true), 100);
+    opt.may_split = true; /* one that helps is kept */
+    check_cuts(m, &opt, "gpus 1 -> 2, gpu_layers 8 -> 7");
+    end(m);
+}
+
+TEST(ladder_passes_a_full_device_over) {
+    model *m = deep();
+    mem_plan plan;
+    const uint64_t five = bytes_of(m, 5, true), three = bytes_of(m, 3, true);
+    engine_options opt = three_devices(five, 100, three);
+    check_cuts(m, &opt, "gpus 1 -> 2");
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    CHECK_STR(plan.devices[1].place, "GPU 2 'Made-Up 1'");
+    CHECK(plan.devices[0].layers == 5 && plan.devices[1].layers == 3);
+    opt.devices_min = 2; /* named, it is used */
+    check_cuts(m, &opt, "error");
+    end(m);
+}
+
+/* Of two that have room the one with more of it. */
+TEST(ladder_takes_the_device_with_most_free_memory_first) {
+    model *m = deep();
+    mem_plan plan;
+    const uint64_t five = bytes_of(m, 5, true), three = bytes_of(m, 3, true);
+    engine_options opt = three_devices(five, bytes_of(m, 1, true), three);
+    check_cuts(m, &opt, "gpus 1 -> 2");
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    CHECK_STR(plan.devices[1].place, "GPU 2 'Made-Up 1'");
+    opt = three_devices(five, three, three); /* as they stand where it is as much */
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    CHECK(plan.devices_count == 2);
+    CHECK_STR(plan.devices[1].place, "GPU 1 'Made-Up 1'");
+    end(m);
+}
+
+/* What is given up is that device's, wherever it stands in the plan. */
+TEST(ladder_plans_anew_for_the_devices_that_it_chose) {
+    model *m = deep();
+    engine *e = NULL;
+    engine_options opt = three_devices(bytes_of(m, 5, true), 100, 1 << 24);
+    opt.seats = opt.rows_max = 8; /* which a smaller cache lets wait */
+    made_up_split.open = device_open;
+    device.opens_fail = 1;
+    CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+    const mem_plan *plan = engine_mem_plan(e);
+    CHECK(device.opens == 2 && plan->devices_count == 2);
+    CHECK_STR(plan->devices[1].place, "GPU 2 'Made-Up 1'");
+    CHECK(plan->devices[1].available < 1 << 23);
+    engine_close(e);
+    end(m);
+}
+
+/* Another program has it for itself, or there is no room for a context. */
+TEST(ladder_uses_no_device_that_cannot_be_asked) {
+    static const status refusals[] = {ERR_DEVICE, ERR_NOMEM, ERR_UNSUPPORTED};
+    model *m = deep();
+    const uint64_t five = bytes_of(m, 5, true), three = bytes_of(m, 3, true);
+    for (size_t i = 0; i < 6; i++) {
+        mem_plan plan;
+        error err = {0};
+        engine_options opt = three_devices(five, 1 << 24, 100);
+        device.refusal = refusals[i / 2];
+        device.refuses_later = i % 2 == 1; /* at first it seemed to work */
+        CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+        CHECK_HAS(err.msg, "may be used");
+        CHECK(strstr(err.msg, "somebody else's") == NULL && strstr(err.msg, "gpus") == NULL);
+        opt.may_split = true;
+        check_cuts(m, &opt, "gpu_layers 8 -> 5");
+        if (device.refuses_later) continue;
+        device.third = three;
+        check_cuts(m, &opt, "gpus 1 -> 2");
+        opt.devices_min = 2;
+        CHECK_EQ(engine_plan(m, &opt, &plan, &err), device.refusal); /* it was named */
+        CHECK_HAS(err.msg, "somebody else's");
+    }
+    end(m);
+}
+
+/* More devices than layers: why is what took the layers away. */
+TEST(ladder_says_why_there_are_fewer_devices_than_were_named) {
+    model *m = deep();
+    mem_plan plan;
+    engine_options opt = three_devices(bytes_of(m, 1, false), bytes_of(m, 1, true), 1);
+    opt.devices_min = 3;
+    opt.may_split = true;
+    check_cuts(m, &opt, "gpus 3 -> 2, gpu_layers 8 -> 2");
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    for (uint32_t i = 0; i < plan.cuts.count; i++) CHECK(plan.cuts.list[i].why.what != NULL);
     end(m);
 }
 
@@ -504,6 +649,27 @@ TEST(ladder_text_holds_the_largest_numbers) {
     CHECK_STR(text, "");
 }
 
+/* An option is no device's fault, and no device or layer less helps. */
+TEST(ladder_blames_the_limit_that_was_asked_for) {
+    model *m = tiny_of_long_context();
+    mem_plan plan;
+    error err = {0};
+    engine_options opt = lowerable_on_two(10 << 20, 10 << 20, 10);
+    opt.may_split = true;
+    opt.kv_bytes_max = 100 * TOKEN_BYTES;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+    CHECK_HAS(err.msg, "kv: one sequence of 100 tokens needs 28672 bytes, 25600 are allowed: raise "
+                       "--kv-bytes-max, or lower --ctx");
+    CHECK(strstr(err.msg, "gpus") == NULL && strstr(err.msg, "gpu_layers") == NULL);
+    opt.devices_min = 2;
+    opt.kv_bytes_max = 200 * TOKEN_BYTES;
+    check_cuts(m, &opt, "kv_tokens 896 -> 192");
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    CHECK_STR(plan.cuts.list[0].why.where, "--kv-bytes-max");
+    CHECK_EQ(plan.cuts.list[0].why.available_bytes, 200 * TOKEN_BYTES);
+    end(m);
+}
+
 /* --- opening -------------------- */
 
 /* Rows whose logits or hidden states are wanted are no more than there are rows. */
@@ -615,7 +781,7 @@ TEST(ladder_is_the_same_for_host_memory) {
     CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
     mem_cuts_text(&plan.cuts, text);
     CHECK_STR(text, "ctx 4096 -> 256, kv_tokens 2048 -> 288");
-    CHECK_STR(plan.cuts.list[0].why.where, "host memory");
+    CHECK_STR(plan.cuts.list[0].why.where, "--kv-bytes-max");
     CHECK(plan.kv_cut && plan.rows_max == 512);
     end(m);
 }
