@@ -381,25 +381,37 @@ TEST(gpus_are_taken_as_few_as_are_needed) {
     model_close(m);
 }
 
-/* No room for a context on the second one. */
+/* The first is asked by the plan that is too large, and by those of several; then the second. */
+static void refuse_context(uint64_t at, int result) {
+    host.fault_add("cuDevicePrimaryCtxRetain", NULL, at, result);
+}
+
+/* Another program has it for itself, or a context has no room there. */
 TEST(gpus_that_cannot_be_asked_are_not_used) {
-    HOST_MACHINE("{\"gpus\":[" MIB(256, "") "," MIB(4, "") "," MIB(256, "") "]}");
+    static const int results[] = {CU_DEVICE_UNAVAILABLE, CU_OUT_OF_MEMORY};
+    HOST_MACHINE(WITHOUT_WAYS);
     model *m = opened("synth:deep:q8_0");
-    mem_plan plan;
-    error err = {0};
-    engine_options opt = limited(m, 5, 3);
     log_set_level(LOG_OFF);
-    check_cuts(m, &opt, "gpus 1 -> 2");
-    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
-    CHECK_STR(plan.devices[1].place, "GPU 2 'Tesla T4'");
-    opt.devices_count = 2;
-    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
-    CHECK_HAS(err.msg, "of Tesla T4"); /* the first one is what is too small */
-    opt.may_split = true;
-    check_cuts(m, &opt, "gpu_layers 8 -> 5");
-    opt.devices_min = 2; /* named, it is an error */
-    CHECK(engine_plan(m, &opt, &plan, &err) != OK);
-    CHECK_HAS(err.msg, "GPU 1 'Tesla T4' cannot be asked what is free");
+    for (size_t i = 0; i < 2; i++) {
+        mem_plan plan;
+        error err = {0};
+        engine_options opt = limited(m, 5, 3);
+        refuse_context(3, results[i]);
+        CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+        CHECK_EQ(plan.devices_count, 2);
+        CHECK_STR(plan.devices[1].place, "GPU 2 'Tesla T4'");
+        opt.devices_count = 2;
+        refuse_context(3, results[i]);
+        CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+        CHECK_HAS(err.msg, "of Tesla T4"); /* the first one is what is too small */
+        opt.may_split = true;
+        refuse_context(3, results[i]);
+        check_cuts(m, &opt, "gpu_layers 8 -> 5");
+        opt.devices_min = 2; /* named, it is an error */
+        refuse_context(2, results[i]);
+        CHECK(engine_plan(m, &opt, &plan, &err) != OK);
+        CHECK_HAS(err.msg, "GPU 1 'Tesla T4' cannot be asked what is free");
+    }
     log_set_level(LOG_INFO);
     model_close(m);
     CHECK_EQ(host.leaks(), 0);
