@@ -177,6 +177,17 @@ def a_model_larger_than_all_gpus_takes_the_cpu_as_well():
 
 
 @test
+def a_gpu_without_room_for_a_layer_costs_nothing():
+    alone = serve(on_gpu(cards(12)))[1]
+    check(re.fullmatch(r"gpu_layers 8 -> [2-7]", alone["reduced"][-1]), f"{alone['reduced']}")
+    _, said, _, log = serve(on_gpu(cards(12, 1)))
+    equal(said["reduced"], alone["reduced"], "what was cut beside a full GPU")
+    equal(said["device"], "Tesla T4", "device")
+    check(re.search(r"GPU 1 'Tesla T4' is not used: one layer needs [\d.]+ MiB there .*, "
+                    r"1\.0 MiB may be taken", log), "the log does not say why")
+
+
+@test
 def layers_that_were_asked_for_are_those_of_all_gpus():
     _, said, _, _ = serve(on_gpu("t4,t4"), "--device", "0,1", "--gpu-layers", "5")
     equal((said["gpu_layers"], said["device"]), (5, "Tesla T4 x2"), "layers and GPUs")
