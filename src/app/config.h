@@ -116,9 +116,10 @@ typedef struct config {
     uint32_t threads;    /* 0: all cores we may use */
     config_gpu gpu;
     uint32_t gpu_layers;    /* 0: all, or what fits */
-    str device;             /* --device; empty: the first usable one */
+    str device;             /* --device; empty: the usable one with most memory, or more */
     uint64_t gpu_bytes_max; /* 0: what is free */
     bool gpu_graphs;
+    bool gpu_peers;
     bool gpu_monitor;
     config_backend backend;
     config_numerics numerics;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "backend/cuda/cuda_probe.h"
+#include "base/num.h"
 
 static cuda_probe_report machine;
 static pthread_once_t machine_once = PTHREAD_ONCE_INIT;
@@ -46,20 +47,43 @@ static void use_cpu(const config *c, device_choice *out, const char *why) {
     (void)snprintf(out->note, sizeof out->note, "none used: %.600s", why);
 }
 
-static void use_gpu(const config *c, const cuda_device_info *d, device_choice *out) {
+/* "Tesla T4 (device 0, sm_75 cubin), and 3 more GPUs for models that are larger" */
+static void note_gpus(const cuda_device_info *const *of, device_choice *out) {
+    const uint32_t spare = out->devices_count - out->devices_min;
+    size_t n = 0;
+    for (uint32_t i = 0; i < out->devices_min; i++)
+        n += (size_t)snprintf(out->note + n, sizeof out->note - n, "%s%.48s (device %d, %s)",
+                              i > 0 ? ", " : "", of[i]->name, of[i]->ordinal, of[i]->image);
+    if (spare > 0)
+        (void)snprintf(out->note + n, sizeof out->note - n,
+                       ", and %u more GPU%s for models that are larger", spare,
+                       spare > 1 ? "s" : "");
+}
+
+/* Those that were named compute together; of those that there are the first one, while a model
+ * fits on it. */
+static void use_gpus(const config *c, const cuda_device_info *const *of, uint32_t count,
+                     device_choice *out) {
+    const bool named = c->device.n > 0;
     *out = (device_choice){.backend = backend_find("cuda"),
-                           .device = d->uuid,
-                           .preferred = c->gpu == CONFIG_GPU_PREFER && c->device.n == 0 &&
+                           .devices_count = count,
+                           .devices_min = named ? count : 1,
+                           .preferred = c->gpu == CONFIG_GPU_PREFER && !named &&
                                         c->backend != CONFIG_BACKEND_CUDA};
-    (void)snprintf(out->note, sizeof out->note, "%.90s (device %d, %s)", d->name, d->ordinal,
-                   d->image);
+    for (uint32_t i = 0; i < count; i++) out->devices[i] = of[i]->uuid;
+    _Static_assert(sizeof out->note > BACKEND_DEVICES_MAX * (48 + 20 + sizeof of[0]->image),
+                   "all of them fit");
+    note_gpus(of, out);
 }
 
 /* Why there is nothing to choose from, or nothing that was asked for. */
-static status find(const config *c, const cuda_device_info **out, error *err) {
-    if (machine.usable_count == 0 && c->device.n == 0)
+static status find(const config *c, const cuda_device_info **out, uint32_t *count, error *err) {
+    if (c->device.n > 0)
+        return cuda_choose_list(&machine, c->device.p, BACKEND_DEVICES_MAX, out, count, err);
+    if (machine.usable_count == 0)
         return error_set(err, ERR_DEVICE, "%s; %s", machine.why, machine.fix);
-    return cuda_choose(&machine, c->device.n > 0 ? c->device.p : NULL, out, err);
+    *count = num_min_u32(cuda_usable(&machine, BACKEND_DEVICES_MAX, out), BACKEND_DEVICES_MAX);
+    return OK;
 }
 
 status device_choose(const config *c, device_choice *out, error *err) {
@@ -79,10 +103,11 @@ status device_choose(const config *c, device_choice *out, error *err) {
         return OK;
     }
     (void)pthread_once(&machine_once, look);
-    const cuda_device_info *device = NULL;
+    const cuda_device_info *found[BACKEND_DEVICES_MAX];
+    uint32_t count = 0;
     error why = {0};
-    if (find(c, &device, &why) == OK) {
-        use_gpu(c, device, out);
+    if (find(c, found, &count, &why) == OK) {
+        use_gpus(c, found, count, out);
         return OK;
     }
     if (required) return error_set(err, why.code, "a GPU is required: %s", why.msg);

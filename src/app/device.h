@@ -11,9 +11,11 @@
 
 typedef struct device_choice {
     const backend_ops *backend;
-    const char *device; /* of backend_options: a GPU's UUID, static; NULL for others */
-    bool preferred;     /* a GPU is used because there is one: the CPU would do, too */
-    char note[768];     /* one line: "Tesla T4 (device 0, sm_75 cubin)", or "none used: WHY; FIX" */
+    uint32_t devices_count; /* GPUs that may be used; 0 for other backends */
+    uint32_t devices_min;   /* of them used; the others where the model is larger than these */
+    const char *devices[BACKEND_DEVICES_MAX]; /* UUIDs, static */
+    bool preferred; /* a GPU is used because there is one: the CPU would do, too */
+    char note[768]; /* one line: "Tesla T4 (device 0, sm_75 cubin)", or "none used: WHY; FIX" */
 } device_choice;
 
 /* The machine is looked at once per process.  Main thread, or the loader's. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "app/doctor_internal.h"
+#include "backend/backend.h"
 #include "backend/cuda/cuda_host.h"
 
 /* Bits of throttle reasons that mean trouble: slowed down by hardware, for heat or for power. */
@@ -124,17 +125,28 @@ static void check_gpu(doctor *d, uint32_t i) {
 
 /* --- what was asked for -------------------- */
 
+/* "Tesla T4, NVIDIA A10" */
+static status name_chosen(const doctor *d, char *out, size_t out_bytes, error *err) {
+    const cuda_device_info *of[BACKEND_DEVICES_MAX];
+    uint32_t count = 0;
+    size_t n = 0;
+    TRY(cuda_choose_list(&d->gpus.cuda, d->c->device.p, BACKEND_DEVICES_MAX, of, &count, err));
+    for (uint32_t i = 0; i < count && n < out_bytes; i++)
+        n += (size_t)snprintf(out + n, out_bytes - n, "%s%.64s", i > 0 ? ", " : "", of[i]->name);
+    return OK;
+}
+
 static void check_wish(doctor *d) {
     const config *c = d->c;
-    const cuda_device_info *chosen = NULL;
     error err = {0};
-    if (c->device.n > 0 && cuda_choose(&d->gpus.cuda, c->device.p, &chosen, &err) != OK) {
+    char chosen[256] = "";
+    if (c->device.n > 0 && name_chosen(d, chosen, sizeof chosen, &err) != OK) {
         doctor_say(d, "wish", DOCTOR_FAIL, "--device %.64s: %s", c->device.p, err.msg);
         doctor_fix(d, "%s",
                    d->gpus.cuda.usable_count > 0 ? "choose one that gantry gpus lists"
                                                  : d->gpus.cuda.fix);
-    } else if (chosen != NULL) {
-        doctor_say(d, "wish", DOCTOR_OK, "--device %.64s is %s", c->device.p, chosen->name);
+    } else if (chosen[0] != '\0') {
+        doctor_say(d, "wish", DOCTOR_OK, "--device %.64s is %s", c->device.p, chosen);
     } else if (c->gpu == CONFIG_GPU_REQUIRE && d->gpus.cuda.usable_count == 0) {
         doctor_say(d, "wish", DOCTOR_FAIL, "--gpu require: no GPU can be used: %s",
                    d->gpus.cuda.why);

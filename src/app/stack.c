@@ -84,10 +84,12 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
     *out = (engine_options){
         .spoken_for_bytes = out->spoken_for_bytes,
         .backend = device.backend,
-        .device = device.device,
+        .devices_count = device.devices_count,
+        .devices_min = device.devices_min,
         .device_bytes_max = c->gpu_bytes_max,
         .device_layers = c->gpu_layers,
         .no_graphs = !c->gpu_graphs,
+        .no_peers = !c->gpu_peers,
         .may_split = device.preferred && c->gpu_layers == 0,
         .threads = c->threads != 0 ? c->threads : os_cpu_count(),
         .isa_cap = isas[c->cpu_isa],
@@ -103,6 +105,7 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .lora_rank_max = c->cmd == COMMAND_SERVE || c->loras.count > 0 ? c->lora_rank_max : 0,
         .kv_bytes_max = c->kv_bytes_max,
     };
+    memcpy(out->devices, device.devices, sizeof out->devices);
     return OK;
 }
 
@@ -221,6 +224,8 @@ static void describe(stack *s, const engine_options *opt) {
     str_copy_c(d->license, sizeof d->license, str_of(s->model->license));
     str_copy_c(d->arch, sizeof d->arch, str_of(h->arch));
     str_copy_c(d->backend, sizeof d->backend, str_of(report.what));
+    _Static_assert(sizeof d->device >= MEM_DEVICES_TEXT_BYTES, "all names fit");
+    _Static_assert(sizeof d->backend >= BACKEND_WHAT_BYTES, "all backends fit");
     str_copy_c(d->device, sizeof d->device, str_of(plan->device));
     _Static_assert(sizeof d->reduced >= MEM_CUTS_TEXT_BYTES, "all cuts fit");
     mem_cuts_text(&plan->cuts, d->reduced);

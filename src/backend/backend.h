@@ -51,6 +51,16 @@ typedef enum cpu_isa {
     CPU_ISA_NEON
 } cpu_isa;
 
+enum { BACKEND_DEVICES_MAX = 8, BACKEND_PARTS_MAX = 1 + BACKEND_DEVICES_MAX };
+
+/* What one of several devices computes. */
+typedef struct backend_share {
+    const char *device; /* as in backend_options; borrowed */
+    uint32_t layers;    /* 1.. */
+    uint64_t available; /* likewise */
+    uint64_t bytes_max;
+} backend_share;
+
 typedef struct backend_options {
     uint32_t threads;   /* >= 1, the calling thread included */
     cpu_isa isa_cap;    /* the cpu backend uses the best class up to this one */
@@ -58,8 +68,14 @@ typedef struct backend_options {
     const char *device; /* a GPU by number or UUID; NULL: the first that can be used; borrowed */
     uint64_t device_bytes_max; /* of its memory we may take this much; 0: what is free */
     uint64_t adapter_bytes;    /* of it, left for adapters added before the first step */
-    uint32_t host_layers;      /* backend_split: the first so many layers are the CPU's, 1.. */
+    uint64_t device_available; /* what plan() said of it before (backend_memory); 0: it asks */
     bool no_graphs;            /* of a GPU: every step is launched kernel by kernel */
+    bool no_peers;             /* link() finds no shorter way */
+    /* backend_split: the first so many layers are the CPU's, the next ones those of the first
+     * share, and so on.  All of them together are the program's. */
+    uint32_t host_layers; /* 0: none */
+    uint32_t shares_count;
+    backend_share shares[BACKEND_DEVICES_MAX];
 } backend_options;
 
 /* How products with weights of a type are computed: from the stored form, from a copy that is
@@ -77,15 +93,18 @@ typedef enum backend_path {
 /* "native", "repacked", "rows dequantized to f32", "planar rows", "converted" */
 const char *backend_path_name(backend_path path);
 
+enum { BACKEND_WHAT_BYTES = 96 };
+
 typedef struct backend_report {
-    char what[32];        /* "cpu avx2", "ref" */
-    const char *numerics; /* "exact" or "fast" */
-    uint32_t tasks;       /* parallel phases per step */
-    uint32_t ops_fused;   /* primitives that run inside another one's phase */
+    char what[BACKEND_WHAT_BYTES]; /* "cpu avx2", "cuda sm_75 x2 + cpu avx2" */
+    const char *numerics;          /* "exact" or "fast" */
+    uint32_t tasks;                /* parallel phases per step */
+    uint32_t ops_fused;            /* primitives that run inside another one's phase */
     uint32_t ops_unfused;
 } backend_report;
 
-/* Bytes of an instance besides the weights as they are stored, and the KV cache. */
+/* Bytes of an instance, or of a part of it, besides the weights as they are stored, and the KV
+ * cache. */
 typedef struct backend_memory {
     size_t workspace;
     size_t repacked;    /* copies of weights on the host */
@@ -95,11 +114,11 @@ typedef struct backend_memory {
     uint64_t available; /* on_device: what all of them may take together */
     uint64_t pinned;    /* on_device: of the host's memory, for what goes there and comes back */
     char device[64];    /* on_device: its name */
-    uint32_t host_layers;    /* on_device: layers that are computed on the host all the same, ... */
-    uint64_t host_weights;   /* ... bytes of their weights that are read there as stored, ... */
-    uint64_t host_workspace; /* ... of the rest that this takes ... */
-    uint64_t host_repacked;
-    uint64_t host_states; /* ... and of the states of a sequence, which are not the device's */
+    int ordinal;        /* on_device: its number, which devices of one name are told apart by */
+    /* Of a part: */
+    uint32_t layers; /* that it computes */
+    uint64_t stored; /* bytes of its weights as they are stored */
+    uint64_t states; /* of a sequence */
 } backend_memory;
 
 /* How far a long operation has come; false: stop.  Called on the caller's thread. */
@@ -119,7 +138,7 @@ typedef struct step_result {
                             never steps again: it can only be closed; the backend's */
 } step_result;
 
-enum { BACKEND_TASK_OPS_MAX = 8, BACKEND_PARTS_MAX = 2, BACKEND_LIMIT_NAME_BYTES = 32 };
+enum { BACKEND_TASK_OPS_MAX = 8, BACKEND_LIMIT_NAME_BYTES = 32 };
 
 /* What a step does at a time: a phase of the CPU, a kernel of a device. */
 typedef struct backend_task {
@@ -152,13 +171,18 @@ typedef struct backend_profile {
 typedef struct backend_ops {
     const char *name;
     bool samples;                    /* steps draw tokens: batch.samples */
-    const struct backend_ops *split; /* the same with host_layers; NULL: all layers or none */
+    const struct backend_ops *split; /* the same with host_layers and shares; NULL: all in one */
     /* For every type but the integers, which are no weights; and for packed matrices. */
     backend_path (*path)(dtype t);
     backend_path packed_path;
     /* open() takes exactly these. */
     NODISCARD status (*plan)(const program *p, const backend_options *opt, backend_memory *out,
                              error *err);
+    /* Instead of it, where each part has a memory of its own: *count of them, in the order of
+     * their layers. */
+    NODISCARD status (*plan_parts)(const program *p, const backend_options *opt,
+                                   backend_memory out[BACKEND_PARTS_MAX], uint32_t *count,
+                                   error *err);
     NODISCARD status (*open)(backend **out, const program *p, const backend_options *opt,
                              error *err);
     /* What the kv.blocks and states of batches point to: addresses of the backend's own kind, freed
@@ -177,6 +201,11 @@ typedef struct backend_ops {
     NODISCARD status (*adapter_add)(backend *b, const lora_pair *pairs, error *err); /* optional */
     /* With it or not at all; between steps. */
     void (*adapter_drop)(backend *b, const lora_pair *pairs);
+    /* What op INPUT takes are the hidden states of `from`, another instance of this kind, in each
+     * step the last ones that it has computed: they may take a shorter way, and then `from` has
+     * none for the host.  `from` outlives the steps of b.  Once, before the first step.  Optional.
+     * Errors are the device's: where there is no shorter way the rows come as ever. */
+    NODISCARD status (*link)(backend *b, backend *from, error *err);
     /* Run the program once.  Allocates nothing. */
     step_result (*step)(backend *b, const batch *in);
     void (*report)(const backend *b, backend_report *out);
@@ -192,7 +221,7 @@ typedef struct backend_ops {
 extern const backend_ops backend_ref;   /* scalar, double accumulation: the oracle of the rest */
 extern const backend_ops backend_cpu;   /* best instruction set at run time, thread pool */
 extern const backend_ops backend_cuda;  /* one NVIDIA GPU; plan() says why there is none to use */
-extern const backend_ops backend_split; /* cpu, then cuda: see backend/split/split.c */
+extern const backend_ops backend_split; /* cpu, GPUs or both in turn: backend/split/split.c */
 
 /* By name ("ref", "cpu", "cuda"); NULL when there is none of that name. */
 const backend_ops *backend_find(const char *name);

@@ -223,12 +223,13 @@ NODISCARD status program_create(program **out, const program_limits *max, error 
 NODISCARD status program_finish(program *p, value_id hidden, value_id logits, error *err);
 void program_destroy(program *p);
 
-/* A program as two: `front` is all before the first op of `layer`, 0 < layer < program_layers(p),
- * and its hidden states are the rows that the rest reads: every step of it takes all rows.  `back`
- * is the rest: it begins with INPUT, its layers count from 0, and it has p's results.  States and
- * layers of the front come first; what can be adapted keeps its slot.  Both borrow from p.
- * ERR_UNSUPPORTED: not just one value crosses. */
-NODISCARD status program_cut(program **front, program **back, const program *p, uint32_t layer,
+/* Layers first .. end - 1 of a program as one of its own, first < end <= program_layers(p); its
+ * layers count from 0.  With layer 0 comes what is before all layers, with the last one what is
+ * behind them, and p's results.  One that does not begin p begins with INPUT; one that does not end
+ * it has the rows that go on as its hidden states: every step of it takes all rows.  *out borrows
+ * from p.  States of a part are a run of p's; what can be adapted keeps its slot.  ERR_UNSUPPORTED:
+ * not just one value crosses. */
+NODISCARD status program_cut(program **out, const program *p, uint32_t first, uint32_t end,
                              error *err);
 
 /* Layers that its ops belong to. */

@@ -1,7 +1,7 @@
-/* program_cut.c - one program as two, to be computed in two places.
+/* program_cut.c - some layers of a program as one of its own, to be computed in a place of its own.
  *
- *   | embed, layers 0 .. n - 1 | layers n .., head |
- *     front ......... TAKE_ROWS  INPUT ........ back
+ *   | embed, layers 0 .. a - 1 | layers a .. b - 1       | layers b .., head |
+ *     .............. TAKE_ROWS   INPUT ....... TAKE_ROWS   INPUT ...........
  *
  * Ops and values are recorded in one order, so each part is a run of both, renumbered. */
 #include <string.h>
@@ -10,13 +10,20 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 
+/* Before the first op of a layer, or behind the last op of all. */
 typedef struct cut {
-    const program *p;
-    uint32_t op;       /* the first one of the back */
-    uint32_t value;    /* the first one that the back makes */
-    value_id crossing; /* the one that the front makes and the back reads */
-    size_t state;      /* floats of a sequence's state that are the front's */
+    uint32_t op;       /* the first one behind it */
+    uint32_t value;    /* the first one that is made behind it */
+    value_id crossing; /* the one that is made before and read behind; VALUE_NONE at either end */
+    size_t state;      /* floats of a sequence's state that belong to what is before it */
 } cut;
+
+typedef struct part {
+    const program *whole; /* borrowed */
+    program *p;
+    cut from, to;
+    uint32_t layer; /* the first one */
+} part;
 
 /* --- where -------------------- */
 
@@ -40,14 +47,18 @@ static size_t state_before(const program *p, uint32_t op_idx) {
 
 static status find_cut(cut *c, const program *p, uint32_t layer, error *err) {
     uint32_t crossings = 0;
-    *c = (cut){.p = p};
-    while (p->ops[c->op].layer < layer) c->op++;
-    for (; c->value < p->values_count && p->values[c->value].op_def < c->op; c->value++) {
+    *c = (cut){.crossing = VALUE_NONE};
+    if (layer == 0) return OK;
+    while (c->op < p->ops_count && p->ops[c->op].layer < layer) c->op++;
+    c->state = state_before(p, c->op);
+    c->value = p->values_count;
+    if (c->op == p->ops_count) return OK;
+    for (c->value = 0; c->value < p->values_count && p->values[c->value].op_def < c->op;
+         c->value++) {
         if (p->values[c->value].op_end < c->op) continue;
         c->crossing = (value_id)c->value;
         crossings++;
     }
-    c->state = state_before(p, c->op);
     if (crossings == 1 && p->values[c->crossing].rows == ROWS_ALL) return OK;
     return error_set(err, ERR_UNSUPPORTED,
                      "program: %u values reach from layer %u into layer %u, want 1: it cannot be "
@@ -55,91 +66,93 @@ static status find_cut(cut *c, const program *p, uint32_t layer, error *err) {
                      crossings, layer - 1, layer);
 }
 
-/* --- the parts -------------------- */
+/* --- the part -------------------- */
 
-static status create_part(program **out, const program_limits *max, uint32_t ops, uint32_t values,
-                          error *err) {
-    program *p = NULL;
-    TRY(program_create(&p, max, err));
-    p->ops_cap = ops;
-    p->values_cap = values;
-    p->ops = mem_try_calloc(ops, sizeof *p->ops);
-    p->values = mem_try_calloc(values, sizeof *p->values);
-    if (p->ops == NULL || p->values == NULL) {
-        program_destroy(p);
-        return error_set(err, ERR_NOMEM, "program: no memory for a part of %u ops", ops);
+static bool begins_program(const part *a) { return a->from.crossing == VALUE_NONE; }
+static bool ends_program(const part *a) { return a->to.crossing == VALUE_NONE; }
+
+/* Room for what is copied, INPUT and TAKE_ROWS. */
+static status create_part(part *a, error *err) {
+    program_limits max = a->whole->max;
+    const uint32_t ops = a->to.op - a->from.op + 2, values = a->to.value - a->from.value + 2;
+    if (!ends_program(a)) {
+        max.taken = max.rows;
+        max.head = 0;
     }
-    *out = p;
-    return OK;
+    TRY(program_create(&a->p, &max, err));
+    a->p->ops_cap = ops;
+    a->p->values_cap = values;
+    a->p->ops = mem_try_calloc(ops, sizeof *a->p->ops);
+    a->p->values = mem_try_calloc(values, sizeof *a->p->values);
+    if (a->p->ops != NULL && a->p->values != NULL) return OK;
+    return error_set(err, ERR_NOMEM, "program: no memory for a part of %u ops", ops);
 }
 
-/* All rows are taken, in their order. */
-static status make_front(program **out, const cut *c, error *err) {
-    program_limits max = c->p->max;
-    program *front = NULL;
-    max.taken = max.rows;
-    max.head = 0;
-    TRY(create_part(&front, &max, c->op + 1, c->value + 1, err));
-    memcpy(front->ops, c->p->ops, c->op * sizeof *front->ops);
-    memcpy(front->values, c->p->values, c->value * sizeof *front->values);
-    front->ops_count = c->op;
-    front->values_count = c->value;
-    front->layer = front->ops[c->op - 1].layer;
-    front->state_floats = c->state;
-    front->lora_slots = c->p->lora_slots;
-    *out = front;
-    return program_finish(front, pg_take_rows(front, c->crossing), VALUE_NONE, err);
-}
-
-/* INPUT is op 0 of the back, and makes its value 0. */
-static value_id renumbered(const cut *c, value_id v) {
+/* INPUT is op 0 of what does not begin the program, and makes its value 0. */
+static value_id renumbered(const part *a, value_id v) {
+    const uint32_t first = begins_program(a) ? 0 : 1;
     if (v == VALUE_NONE) return VALUE_NONE;
-    ASSERT(v == c->crossing || v >= c->value);
-    return v == c->crossing ? 0 : (value_id)(v - c->value + 1);
+    if (v == a->from.crossing) return 0;
+    ASSERT(v >= a->from.value && v < a->to.value);
+    return (value_id)(v - a->from.value + first);
 }
 
-static uint16_t renumbered_op(const cut *c, uint16_t op_idx) {
-    return op_idx == UINT16_MAX ? UINT16_MAX : (uint16_t)(op_idx - c->op + 1);
+/* What is read behind the part is what TAKE_ROWS will read, and says so then. */
+static uint16_t renumbered_op(const part *a, uint16_t op_idx) {
+    const uint32_t first = begins_program(a) ? 0 : 1;
+    if (op_idx == UINT16_MAX) return UINT16_MAX;
+    return (uint16_t)(op_idx - a->from.op + first);
 }
 
-static void add_renumbered(program *back, const cut *c, uint32_t op_idx, uint32_t layer) {
-    op *o = &back->ops[back->ops_count++];
-    *o = c->p->ops[op_idx];
-    o->layer = (uint16_t)(o->layer - layer);
-    o->out = renumbered(c, o->out);
-    for (uint32_t i = 0; i < OP_INPUTS_MAX; i++) o->in[i] = renumbered(c, o->in[i]);
-    if (has_state(o)) o->state.offset -= c->state;
-}
-
-static status make_back(program **out, const cut *c, uint32_t layer, error *err) {
-    const program *p = c->p;
-    program *back = NULL;
-    TRY(create_part(&back, &p->max, p->ops_count - c->op + 1, p->values_count - c->value + 1, err));
-    const value_id in = pg_input(back, p->values[c->crossing].cols);
-    back->values[in].op_end = renumbered_op(c, p->values[c->crossing].op_end);
-    for (uint32_t v = c->value; v < p->values_count; v++) {
-        value *to = &back->values[back->values_count++];
-        *to = p->values[v];
-        to->op_def = renumbered_op(c, to->op_def);
-        to->op_end = renumbered_op(c, to->op_end);
+static void add_values(part *a) {
+    for (uint32_t v = a->from.value; v < a->to.value; v++) {
+        value *to = &a->p->values[a->p->values_count++];
+        *to = a->whole->values[v];
+        to->op_def = renumbered_op(a, to->op_def);
+        to->op_end = renumbered_op(a, to->op_end);
     }
-    for (uint32_t i = c->op; i < p->ops_count; i++) add_renumbered(back, c, i, layer);
-    back->state_floats = p->state_floats - c->state;
-    back->lora_slots = p->lora_slots;
-    *out = back;
-    return program_finish(back, renumbered(c, p->hidden), renumbered(c, p->logits), err);
 }
 
-status program_cut(program **front, program **back, const program *p, uint32_t layer, error *err) {
-    ASSERT(layer > 0 && layer < program_layers(p));
-    cut c;
-    *front = *back = NULL;
-    status st = find_cut(&c, p, layer, err);
-    if (st == OK) st = make_front(front, &c, err);
-    if (st == OK) st = make_back(back, &c, layer, err);
-    if (st == OK) return OK;
-    program_destroy(*front);
-    program_destroy(*back);
-    *front = *back = NULL;
-    return st;
+static void add_op(part *a, const op *from) {
+    op *o = &a->p->ops[a->p->ops_count++];
+    *o = *from;
+    o->layer = (uint16_t)(o->layer - a->layer);
+    o->out = renumbered(a, o->out);
+    for (uint32_t i = 0; i < OP_INPUTS_MAX; i++) o->in[i] = renumbered(a, o->in[i]);
+    if (has_state(o)) o->state.offset -= a->from.state;
+}
+
+static void add_input(part *a) {
+    const value *crossing = &a->whole->values[a->from.crossing];
+    const value_id in = pg_input(a->p, crossing->cols);
+    a->p->values[in].op_end = renumbered_op(a, crossing->op_end);
+}
+
+static status fill_part(part *a, error *err) {
+    const program *whole = a->whole;
+    program *p = a->p;
+    if (!begins_program(a)) add_input(a);
+    add_values(a);
+    for (uint32_t i = a->from.op; i < a->to.op; i++) add_op(a, &whole->ops[i]);
+    p->layer = p->ops[p->ops_count - 1].layer;
+    p->state_floats = a->to.state - a->from.state;
+    p->lora_slots = whole->lora_slots;
+    if (ends_program(a))
+        return program_finish(p, renumbered(a, whole->hidden), renumbered(a, whole->logits), err);
+    return program_finish(p, pg_take_rows(p, renumbered(a, a->to.crossing)), VALUE_NONE, err);
+}
+
+status program_cut(program **out, const program *p, uint32_t first, uint32_t end, error *err) {
+    ASSERT(first < end && end <= program_layers(p));
+    part a = {.whole = p, .layer = first};
+    TRY(find_cut(&a.from, p, first, err));
+    TRY(find_cut(&a.to, p, end, err));
+    status st = create_part(&a, err);
+    if (st == OK) st = fill_part(&a, err);
+    if (st != OK) {
+        program_destroy(a.p);
+        return st;
+    }
+    *out = a.p;
+    return OK;
 }

@@ -78,7 +78,7 @@ static status open_lora_slots(engine *e, error *err) {
 
 static status open_parts(engine *e, error *err) {
     const engine_options *opt = &e->opt;
-    const backend_options bopt = plan_backend_options(e->m, opt);
+    const backend_options bopt = plan_backend_options(e->m, opt, &e->plan);
     e->ops = plan_backend(e->m, opt);
     TRY(e->ops->open(&e->backend, e->program, &bopt, err));
     TRY(kv_pool_create(&e->kv, e->plan.kv_blocks, opt->seats, kv_blocks_for(e->plan.ctx_max), err));
@@ -111,10 +111,19 @@ static status open_planned(engine **out, const model *m, const engine_options *o
     return OK;
 }
 
-/* Of a device plan that could not be opened: the weights, and three quarters of what can shrink. */
-static uint64_t next_limit(const mem_plan *tried) {
-    const uint64_t rest = tried->device_bytes - tried->device_weights_bytes;
-    return num_max_u64(tried->device_weights_bytes + rest - rest / 4, 1);
+/* Of devices whose plan could not be opened: the weights, three quarters of what can shrink, and
+ * what is left to adapters.  Returns what all of them may take together. */
+static uint64_t lower_limits(engine_options *opt, const mem_plan *tried) {
+    uint64_t all = 0;
+    for (uint32_t d = 0; d < tried->devices_count; d++) {
+        const mem_device *of = &tried->devices[d];
+        const uint64_t rest = of->bytes - of->weights_bytes;
+        const uint64_t most =
+            num_max_u64(of->weights_bytes + rest - rest / 4, 1) + opt->adapter_bytes;
+        opt->devices_bytes_max[of->index] = most;
+        all += most;
+    }
+    return all;
 }
 
 /* Between plan and allocation another program may take memory of the device, or its driver may need
@@ -128,14 +137,32 @@ static status open_with_less(engine **out, const model *m, const engine_options 
     status st = before.code;
     for (int i = 0; i < TRIES && st == ERR_NOMEM && tried->on_device; i++) {
         before = *err;
-        within.device_bytes_max = next_limit(tried) + opt->adapter_bytes;
+        const uint64_t limit = lower_limits(&within, tried);
         log_warn("engine", "%s: planned anew with %.1f MiB of %s at most", before.msg,
-                 (double)within.device_bytes_max / (1024.0 * 1024.0), tried->device);
+                 (double)limit / (1024.0 * 1024.0), tried->device);
         st = open_planned(out, m, &within, tried, err);
     }
     if (st == OK || tried->on_device) return st;
     const error last = *err;
     return error_set(err, st, "%.300s; planned anew: %.400s", before.msg, last.msg);
+}
+
+/* Where there are several: who has which layers. */
+static void log_devices(const engine *e) {
+    const mem_plan *p = &e->plan;
+    uint32_t first = e->m->hparams.layers - p->device_layers;
+    if (p->devices_count > 1 && first > 0)
+        log_info("engine", "layers 0 to %u on the host", first - 1);
+    for (uint32_t d = 0; p->devices_count > 1 && d < p->devices_count; d++) {
+        const mem_device *of = &p->devices[d];
+        log_info("engine", "layers %u to %u on %s: %.1f MiB, %.1f MiB of them weights", first,
+                 first + of->layers - 1, of->place, (double)of->bytes / (1024.0 * 1024.0),
+                 (double)of->weights_bytes / (1024.0 * 1024.0));
+        first += of->layers;
+    }
+    if (p->on_device && p->devices_count < e->opt.devices_min)
+        log_warn("engine", "%u GPUs were asked for, and %u used: there are no more layers for them",
+                 e->opt.devices_min, p->devices_count);
 }
 
 status engine_open(engine **out, const model *m, const engine_options *opt, error *err) {
@@ -148,6 +175,7 @@ status engine_open(engine **out, const model *m, const engine_options *opt, erro
     if (st == ERR_NOMEM && plan.on_device) st = open_with_less(&e, m, opt, &plan, &why);
     if (st != OK) return error_set(err, st, "%s", why.msg);
     plan_log_cuts(&e->plan);
+    log_devices(e);
     *out = e;
     return OK;
 }

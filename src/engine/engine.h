@@ -34,11 +34,18 @@ typedef struct engine_options {
     uint64_t kv_bytes_max;     /* 0: every seat can be full, as far as memory allows */
     uint64_t spoken_for_bytes; /* of the free memory, planned by others and not touched yet */
     const char *device;        /* for backends on a device (backend.h): which one; borrowed */
-    uint64_t device_bytes_max; /* of its memory; 0: what is free */
-    uint64_t adapter_bytes;    /* of it, left for adapters that will be added */
+    uint64_t device_bytes_max; /* of its memory, of each one's; 0: what is free */
+    uint64_t adapter_bytes;    /* of it, and of each one's, left for adapters that will be added */
     bool no_graphs;            /* of a GPU: every step is launched kernel by kernel */
-    uint32_t device_layers;    /* of a device: the last so many, the others are the CPU's; 0: all */
+    bool no_peers;             /* rows go from GPU to GPU by the host's memory */
+    uint32_t device_layers;    /* on devices: the last so many, the others are the CPU's; 0: all */
     bool may_split;            /* as few as one layer when memory is short */
+    /* Instead of `device` several, of which the first has the first layers: */
+    uint32_t devices_count; /* 0: `device` alone */
+    uint32_t devices_min;   /* the first so many are used, and when memory is short the others,
+                               those with most of it free first; 0: 1 */
+    const char *devices[BACKEND_DEVICES_MAX];        /* borrowed */
+    uint64_t devices_bytes_max[BACKEND_DEVICES_MAX]; /* of each; 0: device_bytes_max */
 } engine_options;
 
 /* What there was no room for: "weights and steps" need so much, so much may be taken. */
@@ -51,12 +58,12 @@ typedef struct mem_shortage {
 
 /* What the engine does without for want of memory, and what it lacked last. */
 typedef struct mem_cut {
-    const char *name; /* "step_tokens", "ctx", "kv_bits", "gpu_layers", "kv_tokens"; static */
+    const char *name; /* "step_tokens", "ctx", "kv_bits", "gpus", "gpu_layers", "kv_tokens" */
     uint64_t from, to;
     mem_shortage why;
 } mem_cut;
 
-enum { MEM_CUTS_MAX = 5, MEM_CUTS_TEXT_BYTES = 176 };
+enum { MEM_CUTS_MAX = 6, MEM_CUTS_TEXT_BYTES = 208, MEM_DEVICES_TEXT_BYTES = 192 };
 
 typedef struct mem_cuts {
     mem_cut list[MEM_CUTS_MAX];
@@ -65,6 +72,17 @@ typedef struct mem_cuts {
 
 /* "step_tokens 512 -> 256, ctx 131072 -> 32768"; "" when nothing was cut. */
 void mem_cuts_text(const mem_cuts *c, char out[MEM_CUTS_TEXT_BYTES]);
+
+/* What one device computes, and the bytes of its memory that this takes. */
+typedef struct mem_device {
+    char name[64];
+    char place[64]; /* the same in messages: with its number where there are several */
+    uint32_t index; /* of the options' devices */
+    uint32_t layers;
+    uint64_t bytes;
+    uint64_t weights_bytes; /* of them */
+    uint64_t available;     /* what could be taken when it was planned; 0: not asked for */
+} mem_device;
 
 /* Every byte the engine will use.  The same function plans and opens.  On a device all of them are
  * bytes of its memory, taken at once when the engine opens. */
@@ -84,11 +102,16 @@ typedef struct mem_plan {
     uint64_t untouched_bytes; /* of the host's memory, not used before the first step */
     bool on_device;           /* all layers, or the last ones */
     uint32_t device_layers;   /* 0 on the host */
-    uint64_t device_bytes;    /* of what is above: the device's; 0 on the host */
+    uint64_t device_bytes;    /* of what is above: the devices'; 0 on the host */
     uint64_t device_weights_bytes;
     uint64_t pinned_bytes; /* of the host's memory, besides */
-    char device[64];       /* its name; "" on the host */
+    uint32_t devices_count;
+    mem_device devices[BACKEND_DEVICES_MAX]; /* in the order of their layers */
+    char device[MEM_DEVICES_TEXT_BYTES];     /* mem_devices_text() */
 } mem_plan;
+
+/* The devices' names, "Tesla T4", "Tesla T4 x2, NVIDIA A10"; "" on the host. */
+void mem_devices_text(const mem_plan *plan, char out[MEM_DEVICES_TEXT_BYTES]);
 
 /* Where memory is short: with fewer rows and a shorter context, as far as the options let it.
  * ERR_NOMEM names the numbers of the smallest plan. */

@@ -10,9 +10,9 @@
 #include "base/os.h"
 #include "engine/forward.h"
 
-/* Of the memory that is free, the KV cache gets at most this much.  A device's is ours alone, and
- * what its driver needs has been left out before. */
-static const double kv_memory_share = 0.8, kv_device_share = 0.95;
+/* Of the memory that is free, the KV cache gets at most this much; of a device's
+ * PLAN_KV_DEVICE_FRACTION, which is ours alone: what its driver needs has been left out before. */
+static const double kv_memory_share = 0.8;
 
 kv_layout plan_kv_layout(const model *m, dtype kv_type) {
     const model_hparams *h = &m->hparams;
@@ -73,96 +73,59 @@ static program_limits limits_of(const engine_options *opt, const mem_plan *plan)
                             .seats = opt->seats};
 }
 
-/* Layers that the host computes all the same. */
-static uint32_t host_layers(const model *m, const engine_options *opt) {
-    const uint32_t all = m->hparams.layers;
-    const bool can = opt->backend->split != NULL && opt->device_layers != 0;
-    return can && opt->device_layers < all ? all - opt->device_layers : 0;
-}
-
-const backend_ops *plan_backend(const model *m, const engine_options *opt) {
-    return host_layers(m, opt) > 0 ? opt->backend->split : opt->backend;
-}
-
-/* What is f32 to the last tensor was asked to be exact: there `fast` has nothing to round. */
-static bool is_f32(const model *m) {
-    const gguf *g = model_gguf(m);
-    for (uint32_t i = 0; i < gguf_tensor_count(g); i++)
-        if (gguf_tensor_get(g, i)->type != DTYPE_F32) return false;
-    return true;
-}
-
-backend_options plan_backend_options(const model *m, const engine_options *opt) {
-    return (backend_options){.threads = opt->threads,
-                             .isa_cap = opt->isa_cap,
-                             .fast = opt->fast && !is_f32(m),
-                             .device = opt->device,
-                             .device_bytes_max = opt->device_bytes_max,
-                             .no_graphs = opt->no_graphs,
-                             .adapter_bytes = opt->adapter_bytes,
-                             .host_layers = host_layers(m, opt)};
-}
-
 /* --- what there is, and what is needed of it -------------------- */
 
-/* A memory that layers live in, with what they need of it.  There is one, or the device's and the
- * host's. */
+/* A memory that layers live in, with what they need of it: the host's, a device's, or both and
+ * those of further devices. */
 typedef struct place {
     bool is_device;
     char name[64];
+    uint32_t layers;
     uint64_t available;
     uint64_t weights, repacked, workspace;
     uint64_t state; /* of a sequence */
     uint64_t block; /* of the KV cache; 0: there is none */
 } place;
 
-enum { PLACES_MAX = 2 };
-
 typedef struct planning {
     const model *m;
     const engine_options *opt;
     const program *p;
-    backend_memory memory;
-    place places[PLACES_MAX];
-    int count;
+    backend_memory parts[BACKEND_PARTS_MAX];
+    place places[BACKEND_PARTS_MAX]; /* of the parts */
+    uint32_t count;
     mem_plan *plan;
+    plan_known *known;
     plan_shortage *lack;
 } planning;
 
-static uint64_t device_available(const planning *g) {
-    const uint64_t available = g->memory.available;
-    return available - num_min_u64(available, g->opt->adapter_bytes);
+/* Several devices may have one name. */
+static void name_place(place *p, const planning *g, const backend_memory *part) {
+    const bool several = g->plan->devices_count > 1;
+    char device[49];
+    str_copy_c(device, sizeof device, str_of(part->device));
+    if (!part->on_device)
+        str_copy_c(p->name, sizeof p->name, S("host memory"));
+    else if (several)
+        (void)snprintf(p->name, sizeof p->name, "GPU %d '%s'", part->ordinal, device);
+    else
+        str_copy_c(p->name, sizeof p->name, str_of(part->device));
 }
 
-static place *add_place(planning *g, bool is_device, uint64_t layers) {
+static void find_place(const planning *g, const backend_memory *part, place *out) {
     kv_layout layout = plan_kv_layout(g->m, g->opt->kv_type);
-    if (layout.layers > 0) layout.layers = (uint32_t)layers;
-    place *p = &g->places[g->count++];
-    *p = (place){.is_device = is_device,
-                 .available = is_device ? device_available(g) : os_memory_available(),
-                 .block = kv_block_bytes(&layout)};
-    str_copy_c(p->name, sizeof p->name, is_device ? str_of(g->memory.device) : S("host memory"));
-    return p;
-}
-
-static void find_places(planning *g) {
-    const backend_memory *memory = &g->memory;
-    const uint32_t layers = g->m->hparams.layers;
-    uint64_t state = 0;
-    if (!num_mul_u64(&state, g->p->state_floats, sizeof(float))) state = UINT64_MAX;
-    place *first = add_place(g, memory->on_device, layers - memory->host_layers);
-    first->workspace = memory->workspace;
-    first->repacked = memory->repacked;
-    first->state = state - memory->host_states;
-    first->weights = memory->weights;
-    if (!memory->on_device)
-        first->weights = g->m->weight_bytes - num_min_u64(g->m->weight_bytes, memory->replaced);
-    if (memory->host_layers == 0) return;
-    place *host = add_place(g, false, memory->host_layers);
-    host->workspace = memory->host_workspace;
-    host->repacked = memory->host_repacked;
-    host->weights = memory->host_weights;
-    host->state = memory->host_states;
+    if (layout.layers > 0) layout.layers = part->layers;
+    *out =
+        (place){.is_device = part->on_device,
+                .layers = part->layers,
+                .available = part->on_device ? plan_available(g->opt, part) : os_memory_available(),
+                .weights = part->weights,
+                .repacked = part->repacked,
+                .workspace = part->workspace,
+                .state = part->states,
+                .block = kv_block_bytes(&layout)};
+    if (!part->on_device) out->weights = part->stored - num_min_u64(part->stored, part->replaced);
+    name_place(out, g, part);
 }
 
 /* What is left for the KV cache. */
@@ -221,17 +184,24 @@ static status check_device(const planning *g, const place *p, error *err) {
                      (unsigned long long)p->available, p->name, beside_adapters(g, p).text);
 }
 
+static uint64_t pinned_bytes(const planning *g) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < g->count; i++) bytes += g->parts[i].pinned;
+    return bytes;
+}
+
 /* Pinned memory is there at once, and stays. */
 static status check_pinned(const planning *g, error *err) {
     const place host = {.name = "host memory"};
     const uint64_t available = os_memory_available();
-    if (g->memory.pinned <= available) return OK;
-    lacks(g, &host, "pinned memory", g->memory.pinned, available);
+    const uint64_t pinned = pinned_bytes(g);
+    if (pinned <= available) return OK;
+    lacks(g, &host, "pinned memory", pinned, available);
     return error_set(
         err, ERR_NOMEM,
         "engine: steps need %llu bytes of pinned memory, %llu are free: lower --ctx or "
         "--step-tokens-max",
-        (unsigned long long)g->memory.pinned, (unsigned long long)available);
+        (unsigned long long)pinned, (unsigned long long)available);
 }
 
 /* On a device a smaller workspace makes room for them. */
@@ -266,7 +236,7 @@ static uint64_t blocks_of(const planning *g, const place *p) {
     const engine_options *opt = g->opt;
     uint64_t left = memory_left(g, p);
     if (p->is_device) {
-        const uint64_t share = (uint64_t)((double)left * kv_device_share);
+        const uint64_t share = (uint64_t)((double)left * PLAN_KV_DEVICE_FRACTION);
         return (opt->kv_bytes_max != 0 ? left : share) / block_cost(p);
     }
     if (opt->kv_bytes_max != 0) return UINT64_MAX;
@@ -274,46 +244,69 @@ static uint64_t blocks_of(const planning *g, const place *p) {
     return (uint64_t)((double)left * kv_memory_share) / block_cost(p);
 }
 
-/* The blocks that there is room for, and the place that has no room for more. */
-static uint64_t blocks_affordable(const planning *g, const place **scarce) {
-    uint64_t most = UINT64_MAX, all = 0;
-    *scarce = &g->places[0];
-    for (int i = 0; i < g->count; i++) {
+/* The blocks that there may be, and what allows no more of them. */
+typedef struct kv_limit {
+    uint64_t blocks;
+    const place *scarce; /* the place that has no room; NULL: it is the option */
+    uint64_t cost;       /* of a block there, or in all places */
+    uint64_t bytes;      /* that there may be of them */
+} kv_limit;
+
+/* Of two places that are as short it is a device, which can be given fewer layers. */
+static kv_limit limit_of_kv(const planning *g) {
+    kv_limit l = {.blocks = UINT64_MAX, .scarce = &g->places[g->count - 1]};
+    const uint64_t asked = g->opt->kv_bytes_max;
+    uint64_t all = 0;
+    for (uint32_t i = g->count; i-- > 0;) {
         const uint64_t blocks = blocks_of(g, &g->places[i]);
         all += block_cost(&g->places[i]);
-        if (blocks >= most) continue;
-        most = blocks;
-        *scarce = &g->places[i];
+        if (blocks >= l.blocks) continue;
+        l.blocks = blocks;
+        l.scarce = &g->places[i];
     }
     ASSERT(all > 0); /* there is a place */
-    return g->opt->kv_bytes_max != 0 ? num_min_u64(most, g->opt->kv_bytes_max / all) : most;
+    if (asked != 0 && asked / all <= l.blocks)
+        return (kv_limit){.blocks = asked / all, .cost = all, .bytes = asked};
+    l.cost = block_cost(l.scarce);
+    l.bytes = l.blocks * l.cost;
+    return l;
+}
+
+static void lacks_kv(const planning *g, const kv_limit *l, const char *what, uint64_t blocks) {
+    const place option = {.name = "--kv-bytes-max"};
+    lacks(g, l->scarce != NULL ? l->scarce : &option, what, blocks * l->cost, l->bytes);
+}
+
+static status refuse_kv(const planning *g, const kv_limit *l, uint64_t seat_blocks, error *err) {
+    const place *p = l->scarce;
+    const unsigned long long needed = seat_blocks * l->cost, allowed = l->bytes;
+    lacks_kv(g, l, "the KV cache of one sequence", seat_blocks);
+    g->lack->ctx_fits = (uint32_t)l->blocks * KV_BLOCK_TOKENS;
+    if (p == NULL)
+        return error_set(err, ERR_NOMEM,
+                         "kv: one sequence of %u tokens needs %llu bytes, %llu are allowed: raise "
+                         "--kv-bytes-max, or lower --ctx",
+                         g->plan->ctx_max, needed, allowed);
+    return error_set(err, ERR_NOMEM,
+                     "kv: one sequence of %u tokens needs %llu bytes, %llu may be used%s%s%s: %s",
+                     g->plan->ctx_max, needed, allowed, p->is_device ? " of " : "",
+                     p->is_device ? p->name : "", beside_adapters(g, p).text,
+                     p->is_device ? "lower --ctx, take a smaller model or type, or --gpu off"
+                                  : "lower --ctx, or free memory");
 }
 
 /* One sequence has to fit, and as many of the others as do. */
 static status plan_kv(const planning *g, error *err) {
     mem_plan *plan = g->plan;
-    const place *scarce = NULL;
     const uint64_t seat_blocks = kv_blocks_for(plan->ctx_max);
     const uint64_t wanted = num_min_u64(seat_blocks * plan->seats, UINT32_MAX);
-    const uint64_t affordable = blocks_affordable(g, &scarce);
-    const uint64_t blocks = num_min_u64(wanted, affordable);
-    const uint64_t cost = block_cost(scarce);
-    if (blocks < seat_blocks) {
-        const char *help = g->memory.on_device
-                               ? "lower --ctx, take a smaller model or type, or --gpu off"
-                               : "lower --ctx, or raise --kv-bytes-max or memory";
-        lacks(g, scarce, "the KV cache of one sequence", seat_blocks * cost, affordable * cost);
-        g->lack->ctx_fits = (uint32_t)blocks * KV_BLOCK_TOKENS;
-        return error_set(err, ERR_NOMEM,
-                         "kv: one sequence of %u tokens needs %llu bytes, %llu may be used%s: %s",
-                         plan->ctx_max, (unsigned long long)(seat_blocks * cost),
-                         (unsigned long long)(affordable * cost), beside_adapters(g, scarce).text,
-                         help);
-    }
+    const kv_limit limit = limit_of_kv(g);
+    const uint64_t blocks = num_min_u64(wanted, limit.blocks);
+    if (blocks < seat_blocks) return refuse_kv(g, &limit, seat_blocks, err);
     plan->kv_blocks = (uint32_t)blocks;
     plan->kv_cut = blocks < wanted;
     if (!plan->kv_cut) return OK;
-    lacks(g, scarce, "the KV cache", wanted * cost, affordable * cost);
+    lacks_kv(g, &limit, "the KV cache", wanted);
     plan->cuts.list[plan->cuts.count++] = (mem_cut){.name = "kv_tokens",
                                                     .from = wanted * KV_BLOCK_TOKENS,
                                                     .to = blocks * KV_BLOCK_TOKENS,
@@ -323,10 +316,26 @@ static status plan_kv(const planning *g, error *err) {
 
 /* --- the whole -------------------- */
 
+static void add_device(mem_plan *plan, const planning *g, uint32_t idx, uint64_t bytes) {
+    const place *p = &g->places[idx];
+    mem_device *d = &plan->devices[idx + plan->devices_count - g->count];
+    plan->on_device = true;
+    plan->device_weights_bytes += p->weights;
+    plan->device_bytes += bytes;
+    plan->device_layers += p->layers;
+    plan->pinned_bytes += g->parts[idx].pinned;
+    d->layers = p->layers;
+    d->bytes = bytes;
+    d->weights_bytes = p->weights;
+    memcpy(d->place, p->name, sizeof d->place);
+    memcpy(d->name, g->parts[idx].device, sizeof d->name);
+}
+
 /* Of what is the host's only weights and their copies are in memory from the beginning. */
 static void add_up(const planning *g) {
     mem_plan *plan = g->plan;
-    for (int i = 0; i < g->count; i++) {
+    if (g->parts[g->count - 1].on_device) plan->devices_count = num_max_u32(plan->devices_count, 1);
+    for (uint32_t i = 0; i < g->count; i++) {
         const place *p = &g->places[i];
         const uint64_t kv = plan->kv_blocks * p->block, states = p->state * plan->seats;
         plan->weights_bytes += p->weights;
@@ -334,40 +343,49 @@ static void add_up(const planning *g) {
         plan->workspace_bytes += p->workspace;
         plan->kv_bytes += kv;
         plan->state_bytes += states;
-        if (!p->is_device) {
+        if (p->is_device)
+            add_device(plan, g, i, p->weights + p->workspace + states + kv);
+        else
             plan->untouched_bytes += kv + states + p->workspace;
-            continue;
-        }
-        plan->on_device = true;
-        plan->device_weights_bytes = p->weights;
-        plan->device_bytes = p->weights + p->workspace + states + kv;
-        plan->device_layers = g->m->hparams.layers - g->memory.host_layers;
-        plan->pinned_bytes = g->memory.pinned;
-        memcpy(plan->device, p->name, sizeof plan->device);
     }
+    mem_devices_text(plan, plan->device);
 }
 
 static status plan_memory(planning *g, error *err) {
-    const backend_options bopt = plan_backend_options(g->m, g->opt);
-    TRY(plan_backend(g->m, g->opt)->plan(g->p, &bopt, &g->memory, err));
-    find_places(g);
-    for (int i = 0; i < g->count; i++) TRY(check_place(g, &g->places[i], err));
+    TRY(plan_parts(g->m, g->opt, g->p, g->plan, g->known, g->parts, &g->count, err));
+    for (uint32_t i = 0; i < g->count; i++) find_place(g, &g->parts[i], &g->places[i]);
+    for (uint32_t i = g->count; i-- > 0;) TRY(check_place(g, &g->places[i], err)); /* host last */
     TRY(check_pinned(g, err));
     TRY(plan_kv(g, err));
     add_up(g);
     return OK;
 }
 
-status plan_once(const model *m, const engine_options *opt, mem_plan *plan, program **p,
-                 plan_shortage *lack, error *err) {
-    program *recorded = NULL;
+/* A plan of nothing but its context, and the program. */
+static status begin_plan(const model *m, const engine_options *opt, mem_plan *plan, program **p,
+                         error *err) {
     *plan = (mem_plan){.seats = opt->seats, .rows_max = opt->rows_max, .kv_type = opt->kv_type};
-    *lack = (plan_shortage){.ctx_fits = UINT32_MAX};
     TRY(check_kv_type(m, opt, err));
     TRY(plan_context(m, opt, plan, err));
     const program_limits limits = limits_of(opt, plan);
-    TRY(forward_record(&recorded, m, &limits, err));
-    planning g = {.m = m, .opt = opt, .p = recorded, .plan = plan, .lack = lack};
+    return forward_record(p, m, &limits, err);
+}
+
+status plan_order(const model *m, const engine_options *opt, plan_known *known, error *err) {
+    program *p = NULL;
+    mem_plan plan;
+    TRY(begin_plan(m, opt, &plan, &p, err));
+    const status st = plan_parts_order(m, opt, p, &plan, known, err);
+    program_destroy(p);
+    return st;
+}
+
+status plan_once(const model *m, const engine_options *opt, plan_known *known, mem_plan *plan,
+                 program **p, plan_shortage *lack, error *err) {
+    program *recorded = NULL;
+    *lack = (plan_shortage){.ctx_fits = UINT32_MAX};
+    TRY(begin_plan(m, opt, plan, &recorded, err));
+    planning g = {.m = m, .opt = opt, .p = recorded, .plan = plan, .known = known, .lack = lack};
     status st = plan_memory(&g, err);
     if (st != OK) {
         program_destroy(recorded);

@@ -25,7 +25,7 @@
 #include "base/str.h"
 
 enum {
-    WIRE_VERSION = 8,
+    WIRE_VERSION = 9,
     WIRE_HEADER_BYTES = 8,
     WIRE_FRAME_BYTES_MAX = 64 << 20,
     WIRE_CHOICES_MAX = 128,
@@ -43,7 +43,7 @@ enum {
     WIRE_CREDITS_MAX = 1 << 24, /* tokens in flight per request */
     WIRE_PROFILE_STEPS_MAX = 64,
     WIRE_PROFILE_MS_MAX = 30000,
-    WIRE_PROFILE_PLACES_MAX = 2,
+    WIRE_PROFILE_PLACES_MAX = 9,
     WIRE_PROFILE_LIMITS = 4, /* memory, then the kinds of arithmetic */
     WIRE_PROFILE_ENTRIES_MAX = 256,
     WIRE_PROFILE_TEXT_BYTES_MAX = 256,
@@ -323,16 +323,16 @@ typedef struct model_desc {
     char chat[16];        /* "plain", "jinja", "none" */
     char chat_check[240]; /* what the template's self-check said: "ok", "1 warning: ..." */
     char chat_caps[192];  /* what it can do, ", " between: "system, tools" */
-    char backend[32];     /* what computes: "cpu avx2", "cuda sm_75 + cpu avx2" */
-    char device[64];      /* the GPU that it computes on; "" on a CPU */
+    char backend[96];     /* what computes: "cpu avx2", "cuda sm_75 x2 + cpu avx2" */
+    char device[192];     /* the GPUs that it computes on, "Tesla T4 x2"; "" on a CPU */
     char fallback[240];   /* why it does not compute where it was to; "" when it does */
-    char reduced[176];    /* what memory was too short for: "ctx 131072 -> 32768, kv_tokens .." */
+    char reduced[208];    /* what memory was too short for: "ctx 131072 -> 32768, kv_tokens .." */
     char numerics[8];     /* "exact" or "fast" */
     char kv_type[8];
     uint64_t params;
     uint64_t file_bytes;
     uint64_t kv_bytes;
-    uint64_t device_bytes;  /* all that it takes there */
+    uint64_t device_bytes;  /* all that it takes there, together */
     uint32_t device_layers; /* the last so many are computed there; 0 on a CPU */
     uint32_t vocab;
     uint32_t n_embd;

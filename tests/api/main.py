@@ -32,6 +32,7 @@ TOPICS = (
     "clients",
     "gpu",
     "sim",
+    "gpus",
 )
 
 # What the others start is a command with one engine thread and its pool, which the unit tests run

@@ -40,6 +40,20 @@ static uint64_t available_of(uint64_t free_bytes, const backend_options *opt) {
     return opt->device_bytes_max == 0 ? available : num_min_u64(available, opt->device_bytes_max);
 }
 
+static status ask_available(const cuda_probe_report *report, const cuda_device_info *info,
+                            const backend_options *opt, uint64_t *out, error *err) {
+    size_t free_bytes = 0;
+    error why = {0};
+    const status st =
+        cu_check(&report->driver, cuda_free_bytes(&report->driver, info->ordinal, &free_bytes),
+                 "cuMemGetInfo_v2", &why);
+    if (st != OK)
+        return error_set(err, st, "cuda: GPU %d '%s' cannot be asked what is free: %s",
+                         info->ordinal, info->name, why.msg);
+    *out = available_of(free_bytes, opt);
+    return OK;
+}
+
 /* --- planning -------------------- */
 
 static uint64_t pinned_bytes(const cuda_layout *l) {
@@ -51,16 +65,16 @@ static status plan_with(cuda_probe_report *report, const program *p, const backe
                         backend_memory *out, error *err) {
     const cuda_device_info *info = NULL;
     cuda_layout l;
-    size_t free_bytes = 0;
+    uint64_t available = opt->device_available;
     TRY(find_device(report, opt, &info, err));
-    TRY(cu_check(&report->driver, cuda_free_bytes(&report->driver, info->ordinal, &free_bytes),
-                 "cuMemGetInfo_v2", err));
+    if (available == 0) TRY(ask_available(report, info, opt, &available, err));
     TRY(cuda_layout_init(&l, p, err));
     *out = (backend_memory){.on_device = true,
                             .workspace = (size_t)l.workspace_bytes,
                             .weights = l.weights_bytes,
                             .pinned = pinned_bytes(&l),
-                            .available = available_of(free_bytes, opt)};
+                            .available = available,
+                            .ordinal = info->ordinal};
     str_copy_c(out->device, sizeof out->device, str_of(info->name));
     cuda_layout_deinit(&l);
     return OK;
@@ -143,6 +157,7 @@ static status cuda_open(backend **out, const program *p, const backend_options *
     b->graphs.refused = opt->no_graphs;
     b->device_bytes_max = opt->device_bytes_max;
     b->adapter_bytes = opt->adapter_bytes;
+    b->no_peers = opt->no_peers;
     status st = open_parts(b, opt, err);
     if (st != OK) {
         cuda_close(b);
@@ -200,6 +215,7 @@ const backend_ops backend_cuda = {
     .adapter_bytes = cuda_adapter_bytes,
     .adapter_add = cuda_adapter_add,
     .adapter_drop = cuda_adapter_drop,
+    .link = cuda_link,
     .step = cuda_step,
     .report = cuda_report,
     .profile = cuda_profile_switch,

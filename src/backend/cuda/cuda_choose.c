@@ -1,4 +1,4 @@
-/* cuda_choose.c - one GPU out of a report, by number, UUID or PCI id. */
+/* cuda_choose.c - GPUs out of a report, by number, UUID or PCI id. */
 #include <stdio.h>
 
 #include "backend/cuda/cuda_probe.h"
@@ -89,13 +89,24 @@ static void list_devices(const cuda_probe_report *report, char *out, size_t out_
     }
 }
 
-static status choose_best(const cuda_probe_report *report, const cuda_device_info **out,
-                          error *err) {
+/* The usable one with the most memory, then the lowest number, behind `before`; NULL: any. */
+static const cuda_device_info *next_best(const cuda_probe_report *report,
+                                         const cuda_device_info *before) {
     const cuda_device_info *best = NULL;
     for (uint32_t i = 0; i < report->devices_count; i++) {
         const cuda_device_info *d = &report->devices[i];
-        if (d->usable && (best == NULL || d->memory_bytes > best->memory_bytes)) best = d;
+        const bool behind =
+            before == NULL || d->memory_bytes < before->memory_bytes ||
+            (d->memory_bytes == before->memory_bytes && d->ordinal > before->ordinal);
+        if (!d->usable || !behind) continue;
+        if (best == NULL || d->memory_bytes > best->memory_bytes) best = d;
     }
+    return best;
+}
+
+static status choose_best(const cuda_probe_report *report, const cuda_device_info **out,
+                          error *err) {
+    const cuda_device_info *best = next_best(report, NULL);
     if (best == NULL)
         return error_set(err, ERR_UNSUPPORTED, "cuda: %s; %s", report->why, report->fix);
     *out = best;
@@ -125,5 +136,83 @@ status cuda_choose(const cuda_probe_report *report, const char *selector,
         return error_set(err, ERR_UNSUPPORTED, "cuda: GPU %d '%s' cannot be used: %s; %s",
                          found->ordinal, found->name, found->why, found->fix);
     *out = found;
+    return OK;
+}
+
+/* --- several -------------------- */
+
+uint32_t cuda_usable(const cuda_probe_report *report, uint32_t most, const cuda_device_info **out) {
+    uint32_t count = 0;
+    for (const cuda_device_info *d = next_best(report, NULL); d != NULL; d = next_best(report, d)) {
+        if (count < most) out[count] = d;
+        count++;
+    }
+    return count;
+}
+
+static status choose_all(const cuda_probe_report *report, uint32_t most,
+                         const cuda_device_info **out, uint32_t *count, error *err) {
+    const cuda_device_info *first = NULL;
+    TRY(choose_best(report, &first, err)); /* says why there is none */
+    *count = cuda_usable(report, most, out);
+    if (*count <= most) return OK;
+    return error_set(err, ERR_LIMIT,
+                     "cuda: %u GPUs can be used, a model takes %u at most: name them", *count,
+                     most);
+}
+
+static str without_spaces(str s) {
+    while (s.n > 0 && s.p[0] == ' ') s = str_skip(s, 1);
+    while (s.n > 0 && s.p[s.n - 1] == ' ') s.n--;
+    return s;
+}
+
+static uint32_t count_entries(str list) {
+    uint32_t count = 1;
+    for (size_t i = 0; i < list.n; i++) count += list.p[i] == ',';
+    return count;
+}
+
+/* Of a list of `named` entries. */
+static status add_choice(const cuda_probe_report *report, str selector, uint32_t named,
+                         uint32_t most, const cuda_device_info **out, uint32_t *count, error *err) {
+    char one[128];
+    const cuda_device_info *found = NULL;
+    if (selector.n == 0 || selector.n >= sizeof one)
+        return error_set(err, ERR_INVALID,
+                         "cuda: entry %u of a list of GPUs has %zu bytes, want 1 "
+                         "to %zu",
+                         *count + 1, selector.n, sizeof one - 1);
+    str_copy_c(one, sizeof one, selector);
+    TRY(cuda_choose(report, one, &found, err));
+    for (uint32_t i = 0; i < *count; i++)
+        if (out[i] == found)
+            return error_set(err, ERR_INVALID, "cuda: GPU %d '%s' is named twice", found->ordinal,
+                             found->name);
+    if (*count == most)
+        return error_set(err, ERR_LIMIT, "cuda: %u GPUs are named, a model takes %u at most", named,
+                         most);
+    out[(*count)++] = found;
+    return OK;
+}
+
+status cuda_choose_list(const cuda_probe_report *report, const char *selectors, uint32_t most,
+                        const cuda_device_info **out, uint32_t *count, error *err) {
+    str left = str_of(selectors);
+    *count = 0;
+    if (str_eq(left, S("all"))) return choose_all(report, most, out, count, err);
+    if (memchr(left.p, ',', left.n) == NULL) {
+        *count = 1;
+        return cuda_choose(report, selectors, &out[0], err);
+    }
+    const uint32_t named = count_entries(left);
+    for (bool more = true; more;) {
+        const char *comma = memchr(left.p, ',', left.n);
+        const size_t n = comma != NULL ? (size_t)(comma - left.p) : left.n;
+        more = comma != NULL;
+        const str one = without_spaces((str){left.p, n});
+        TRY(add_choice(report, one, named, most, out, count, err));
+        left = str_skip(left, n + more);
+    }
     return OK;
 }

@@ -6,6 +6,7 @@
  *   cuda_step.c     a step: one upload, the launches, what is wanted of the results
  *   cuda_adapter.c  adapters on their way there and back, and what a step says of them
  *   cuda_queue.c    the launches, one by one or as a graph
+ *   cuda_peer.c     rows that another GPU has left
  *   cuda_profile.c  the time of each launch
  *
  * Memory of an instance, each part one allocation for as long as it lives:
@@ -311,7 +312,11 @@ struct backend {
     uint64_t device_bytes_max; /* 0: what is free */
     uint64_t adapter_bytes;    /* of adapters that the plan left room for */
     bool loaded;
-    kv_layout kv_layout; /* what the launches are patched for */
+    struct backend *source; /* borrowed; whose hidden states op INPUT takes; NULL: the host's */
+    bool no_peers;          /* by way of the host always, ... */
+    bool is_direct;         /* ... or else from its memory to ours, which no host sees */
+    bool keeps_hidden;      /* somebody takes ours so: they do not come to the host */
+    kv_layout kv_layout;    /* what the launches are patched for */
     const void *kv_blocks;
     const float *state_memory;
     bool patched;
@@ -326,6 +331,11 @@ static inline cu_ptr cuda_at(const backend *b, uint64_t offset) {
 
 /* cuda_load.c */
 NODISCARD status cuda_load(backend *b, const backend_progress *progress, error *err);
+
+/* cuda_peer.c */
+NODISCARD status cuda_link(backend *b, backend *from, error *err);
+/* Queue the copy of what op INPUT takes in a step. */
+void cuda_take_input(backend *b, const batch *in, size_t bytes);
 
 /* cuda_step.c */
 step_result cuda_step(backend *b, const batch *in);

@@ -66,4 +66,15 @@ cu_result cuda_free_bytes(const cu_driver *d, int ordinal, size_t *free_bytes);
 NODISCARD status cuda_choose(const cuda_probe_report *report, const char *selector,
                              const cuda_device_info **out, error *err);
 
+/* The devices that a list of such selectors names, "0,1", in its order; "all": every usable one,
+ * the one with the most memory first, as with what cuda_choose() takes for NULL.  No more than
+ * `most`, which ERR_LIMIT names.  The same device twice is ERR_INVALID. */
+NODISCARD status cuda_choose_list(const cuda_probe_report *report, const char *selectors,
+                                  uint32_t most, const cuda_device_info **out, uint32_t *count,
+                                  error *err);
+
+/* Every usable device, the one with the most memory first; returns how many there are, of which
+ * the first `most` are in `out`. */
+uint32_t cuda_usable(const cuda_probe_report *report, uint32_t most, const cuda_device_info **out);
+
 #endif

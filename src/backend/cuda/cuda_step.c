@@ -209,7 +209,7 @@ static void send_samples(backend *b, const batch *in) {
 
 /* --- input -------------------- */
 
-/* What another backend has computed, by way of memory that the device can read by itself. */
+/* What another backend has computed. */
 static void send_input(backend *b, const batch *in) {
     const op *first = &b->p->ops[0];
     if (first->kind != OP_INPUT) return;
@@ -217,10 +217,8 @@ static void send_input(backend *b, const batch *in) {
     const size_t bytes = (size_t)in->rows * d->cols * sizeof(float);
     const bool measured = b->profile.tasks != NULL;
     const uint32_t idx = b->lowered.count;
-    memcpy(b->input.host, in->input, bytes);
     if (measured) cuda_profile_before(&b->profile, &b->dev, idx, b->profile.tasks[idx].name);
-    (void)cuda_copy_in(&b->dev, b->dev.compute, cuda_at(b, d->offset * sizeof(float)),
-                       b->input.host, bytes);
+    cuda_take_input(b, in, bytes);
     if (measured) cuda_profile_after(&b->profile, &b->dev, idx);
 }
 
@@ -250,7 +248,7 @@ static void fetch(backend *b, const batch *in, bool tokens) {
         taken = in->head[h] + 1;
         head = h + 1;
     }
-    fetch_rows(b, p->hidden, taken, in->taken_rows, &b->hidden);
+    if (!b->keeps_hidden) fetch_rows(b, p->hidden, taken, in->taken_rows, &b->hidden);
     fetch_rows(b, p->logits, head, in->head_rows, &b->logits);
     const uint32_t words = 1 + (tokens ? in->head_rows : 0);
     (void)cuda_copy_out(&b->dev, b->dev.compute, b->answer.host,
@@ -311,7 +309,7 @@ step_result cuda_step(backend *b, const batch *in) {
         b->fault = err;
         return (step_result){.fault = &b->fault};
     }
-    step_result result = {.hidden = b->hidden.host};
+    step_result result = {.hidden = b->keeps_hidden ? NULL : b->hidden.host};
     if (p->logits == VALUE_NONE) return result;
     result.logits = b->logits.host;
     if (in->best != NULL || in->samples != NULL) result.best = (const int32_t *)b->answer.host + 1;

@@ -1,27 +1,32 @@
-/* split.c - a program in two places: its first layers on the CPU, the others on a GPU.
+/* split.c - a program in several places: first layers on the CPU, the others on one GPU or more.
  *
- *   batch -> [ cpu: embed, layers 0 .. n - 1 ] -- rows -> [ cuda: layers n .., head ] -> result
+ *   batch -> [ cpu: embed, layers 0 .. a - 1 ] -- rows -> [ cuda: layers a .. b - 1 ] -- rows ->
+ *                                     ... -- rows -> [ cuda: layers .., head ] -> result
  *
- * For models that are larger than the GPU's memory.  The embeddings stay on the host, where a row
- * of them costs nothing; the head, which every token reads whole, is the GPU's.  Each part is an
- * instance of its own backend with a program of its own (program_cut), its own blocks of the KV
- * cache under the same numbers, and its own states.  Owner: the engine; calls from one thread at a
- * time. */
+ * For models that are larger than a GPU's memory.  On the host embeddings cost nothing, for a row
+ * of them is read at a time; the head, which every token reads whole, is the last GPU's.  There may
+ * be no layers on the CPU, and then there is more than one GPU.  Each part is an instance of its
+ * own backend with a program of its own (program_cut), its own blocks of the KV cache under the
+ * same numbers, and its own states.  Owner: the engine; calls from one thread at a time. */
 #include <stdio.h>
+#include <string.h>
 
 #include "backend/backend.h"
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/str.h"
 
-typedef enum part_id { FRONT, BACK, PART_COUNT } part_id;
+/* What a part is: its backend, with which options, and its layers. */
+typedef struct part {
+    const backend_ops *ops;
+    program *p; /* owned; borrows from the whole program */
+    uint32_t layers;
+    backend_options opt;
+} part;
 
-static const backend_ops *const kinds[PART_COUNT] = {&backend_cpu, &backend_cuda};
-
-/* The parts borrow from the whole program. */
 typedef struct parts {
-    program *of[PART_COUNT]; /* owned */
-    uint32_t layers[PART_COUNT];
+    part of[BACKEND_PARTS_MAX];
+    uint32_t count;
 } parts;
 
 typedef struct instance {
@@ -33,51 +38,88 @@ typedef struct instance {
 struct backend {
     const program *p; /* borrowed */
     parts parts;
-    instance of[PART_COUNT];
-    uint32_t *all_rows; /* owned; 0, 1, 2 ... [p->max.rows]: the rows that the front gives on */
+    instance of[BACKEND_PARTS_MAX];
+    uint32_t layers;
+    uint32_t *all_rows; /* owned; 0, 1, 2 ... [p->max.rows]: the rows that a part gives on */
 };
 
 /* --- the parts -------------------- */
 
 static void parts_deinit(parts *s) {
-    for (int i = 0; i < PART_COUNT; i++) program_destroy(s->of[i]);
+    for (uint32_t i = 0; i < s->count; i++) program_destroy(s->of[i].p);
     *s = (parts){0};
 }
 
-static status parts_init(parts *s, const program *p, uint32_t host_layers, error *err) {
-    const uint32_t all = program_layers(p);
+static part *add_part(parts *s, const backend_ops *ops, const backend_options *opt,
+                      uint32_t layers) {
+    part *a = &s->of[s->count++];
+    *a = (part){.ops = ops, .layers = layers, .opt = *opt};
+    a->opt.host_layers = a->opt.shares_count = 0;
+    return a;
+}
+
+static void list_parts(parts *s, const backend_options *opt) {
     *s = (parts){0};
-    if (host_layers == 0 || host_layers >= all)
-        return error_set(err, ERR_UNSUPPORTED,
-                         "split: %u layers of %u on the host, want 1 to %u, and others on the GPU",
-                         host_layers, all, all - 1);
-    s->layers[FRONT] = host_layers;
-    s->layers[BACK] = all - host_layers;
-    return program_cut(&s->of[FRONT], &s->of[BACK], p, host_layers, err);
+    if (opt->host_layers > 0) (void)add_part(s, &backend_cpu, opt, opt->host_layers);
+    for (uint32_t i = 0; i < opt->shares_count; i++) {
+        const backend_share *share = &opt->shares[i];
+        part *a = add_part(s, &backend_cuda, opt, share->layers);
+        a->opt.device = share->device;
+        a->opt.device_bytes_max = share->bytes_max;
+        a->opt.device_available = share->available;
+    }
+}
+
+static status cut_parts(parts *s, const program *p, error *err) {
+    uint32_t first = 0;
+    for (uint32_t i = 0; i < s->count; i++) {
+        TRY(program_cut(&s->of[i].p, p, first, first + s->of[i].layers, err));
+        first += s->of[i].layers;
+    }
+    return OK;
+}
+
+static status check_layers(const parts *s, const backend_options *opt, uint32_t all, error *err) {
+    uint32_t sum = 0;
+    bool each = opt->shares_count > 0 && s->count > 1;
+    for (uint32_t i = 0; i < s->count; i++) {
+        sum += s->of[i].layers;
+        each = each && s->of[i].layers > 0;
+    }
+    if (each && sum == all) return OK;
+    return error_set(err, ERR_UNSUPPORTED,
+                     "split: %u layers on the host and %u on %u GPUs, want %u together, and some "
+                     "of them in each of two places or more",
+                     opt->host_layers, sum - opt->host_layers, opt->shares_count, all);
+}
+
+static status parts_init(parts *s, const program *p, const backend_options *opt, error *err) {
+    ASSERT(opt->shares_count <= BACKEND_DEVICES_MAX);
+    list_parts(s, opt);
+    status st = check_layers(s, opt, program_layers(p), err);
+    if (st == OK) st = cut_parts(s, p, err);
+    if (st != OK) parts_deinit(s);
+    return st;
 }
 
 /* --- planning -------------------- */
 
-static status plan_parts(const parts *s, const backend_options *opt, backend_memory *out,
-                         error *err) {
-    backend_memory host;
-    TRY(kinds[FRONT]->plan(s->of[FRONT], opt, &host, err));
-    TRY(kinds[BACK]->plan(s->of[BACK], opt, out, err));
-    const uint64_t stored = program_stored_bytes(s->of[FRONT]);
-    ASSERT(host.replaced <= stored);
-    out->host_layers = s->layers[FRONT];
-    out->host_weights = stored - host.replaced;
-    out->host_workspace = host.workspace;
-    out->host_repacked = host.repacked;
-    out->host_states = s->of[FRONT]->state_floats * sizeof(float);
+static status plan_part(const part *a, backend_memory *out, error *err) {
+    TRY(a->ops->plan(a->p, &a->opt, out, err));
+    out->layers = a->layers;
+    out->stored = program_stored_bytes(a->p);
+    out->states = a->p->state_floats * sizeof(float);
+    ASSERT(out->replaced <= out->stored);
     return OK;
 }
 
-static status split_plan(const program *p, const backend_options *opt, backend_memory *out,
-                         error *err) {
+static status split_plan(const program *p, const backend_options *opt,
+                         backend_memory out[BACKEND_PARTS_MAX], uint32_t *count, error *err) {
     parts s;
-    TRY(parts_init(&s, p, opt->host_layers, err));
-    const status st = plan_parts(&s, opt, out, err);
+    TRY(parts_init(&s, p, opt, err));
+    status st = OK;
+    for (uint32_t i = 0; st == OK && i < s.count; i++) st = plan_part(&s.of[i], &out[i], err);
+    *count = s.count;
     parts_deinit(&s);
     return st;
 }
@@ -86,16 +128,31 @@ static status split_plan(const program *p, const backend_options *opt, backend_m
 
 static void split_close(backend *b) {
     if (b == NULL) return;
-    for (int i = 0; i < PART_COUNT; i++) kinds[i]->close(b->of[i].b);
+    for (uint32_t i = b->parts.count; i-- > 0;) b->parts.of[i].ops->close(b->of[i].b);
     parts_deinit(&b->parts);
     mem_free(b->all_rows);
     mem_free(b);
 }
 
+/* Neighbours of one kind may have a shorter way than by host memory. */
+static status link_parts(backend *b, error *err) {
+    for (uint32_t i = 1; i < b->parts.count; i++) {
+        const backend_ops *ops = b->parts.of[i].ops;
+        if (ops != b->parts.of[i - 1].ops || ops->link == NULL) continue;
+        TRY(ops->link(b->of[i].b, b->of[i - 1].b, err));
+    }
+    return OK;
+}
+
 static status open_parts(backend *b, const backend_options *opt, error *err) {
     const uint32_t rows = b->p->max.rows;
-    TRY(parts_init(&b->parts, b->p, opt->host_layers, err));
-    for (int i = 0; i < PART_COUNT; i++) TRY(kinds[i]->open(&b->of[i].b, b->parts.of[i], opt, err));
+    TRY(parts_init(&b->parts, b->p, opt, err));
+    for (uint32_t i = 0; i < b->parts.count; i++) {
+        const part *a = &b->parts.of[i];
+        TRY(a->ops->open(&b->of[i].b, a->p, &a->opt, err));
+        b->layers += a->layers;
+    }
+    TRY(link_parts(b, err));
     b->all_rows = mem_try_calloc(rows, sizeof *b->all_rows);
     if (b->all_rows == NULL) return error_set(err, ERR_NOMEM, "split: no memory for %u rows", rows);
     for (uint32_t r = 0; r < rows; r++) b->all_rows[r] = r;
@@ -116,26 +173,29 @@ static status split_open(backend **out, const program *p, const backend_options 
 }
 
 /* A block has as many bytes for each layer, a sequence's state what the parts' programs say. */
-static size_t part_of_kv(const backend *b, int part, size_t kv_bytes) {
-    const size_t layers = b->parts.layers[FRONT] + b->parts.layers[BACK];
-    ASSERT(kv_bytes % layers == 0);
-    return kv_bytes / layers * b->parts.layers[part];
+static size_t part_of_kv(const backend *b, uint32_t idx, size_t kv_bytes) {
+    ASSERT(kv_bytes % b->layers == 0);
+    return kv_bytes / b->layers * b->parts.of[idx].layers;
 }
 
-static size_t part_of_states(const backend *b, int part, size_t state_bytes) {
+static size_t part_of_states(const backend *b, uint32_t idx, size_t state_bytes) {
     const size_t floats = b->p->state_floats;
-    return floats == 0 ? 0 : state_bytes / floats * b->parts.of[part]->state_floats;
+    return floats == 0 ? 0 : state_bytes / floats * b->parts.of[idx].p->state_floats;
 }
 
-/* Batches bring the front's addresses, which stand for both. */
+/* Batches bring the addresses of the first part that has any, which stand for all. */
 static status split_memory(backend *b, size_t kv_bytes, size_t state_bytes, void **kv,
                            float **states, error *err) {
-    for (int i = 0; i < PART_COUNT; i++)
-        TRY(kinds[i]->memory(b->of[i].b, part_of_kv(b, i, kv_bytes),
-                             part_of_states(b, i, state_bytes), &b->of[i].kv, &b->of[i].states,
-                             err));
-    *kv = b->of[FRONT].kv;
-    *states = b->of[FRONT].states;
+    *kv = NULL;
+    *states = NULL;
+    for (uint32_t i = 0; i < b->parts.count; i++) {
+        instance *of = &b->of[i];
+        TRY(b->parts.of[i].ops->memory(of->b, part_of_kv(b, i, kv_bytes),
+                                       part_of_states(b, i, state_bytes), &of->kv, &of->states,
+                                       err));
+        if (*kv == NULL) *kv = of->kv;
+        if (*states == NULL) *states = of->states;
+    }
     return OK;
 }
 
@@ -151,89 +211,133 @@ typedef struct load_share {
 
 static bool tell_share(void *ctx, uint64_t done, uint64_t total) {
     const load_share *s = ctx;
-    const double part = total > 0 ? (double)done / (double)total : 1;
+    const double done_of_it = total > 0 ? (double)done / (double)total : 1;
     return s->progress->tell(s->progress->ctx,
-                             (uint64_t)((s->before + part * s->layers) * LAYER_STEPS),
+                             (uint64_t)((s->before + done_of_it * s->layers) * LAYER_STEPS),
                              (uint64_t)s->all * LAYER_STEPS);
 }
 
 static status split_load(backend *b, const backend_progress *progress, error *err) {
-    const uint32_t *layers = b->parts.layers;
-    load_share s = {.progress = progress, .all = layers[FRONT] + layers[BACK]};
+    load_share s = {.progress = progress, .all = b->layers};
     const backend_progress shared = {tell_share, &s};
-    for (int i = 0; i < PART_COUNT; i++) {
-        s.layers = layers[i];
-        TRY(kinds[i]->load(b->of[i].b, progress != NULL ? &shared : NULL, err));
-        s.before += layers[i];
+    for (uint32_t i = 0; i < b->parts.count; i++) {
+        const part *a = &b->parts.of[i];
+        s.layers = a->layers;
+        TRY(a->ops->load(b->of[i].b, progress != NULL ? &shared : NULL, err));
+        s.before += a->layers;
     }
     return OK;
 }
 
-/* --- adapters: both parts have the slots of the whole program -------------------- */
+/* --- adapters: all parts have the slots of the whole program -------------------- */
+
+static void drop_from(backend *b, uint32_t count, const lora_pair *pairs) {
+    for (uint32_t i = 0; i < count; i++) {
+        const backend_ops *ops = b->parts.of[i].ops;
+        if (ops->adapter_drop != NULL) ops->adapter_drop(b->of[i].b, pairs);
+    }
+}
 
 static status split_adapter_add(backend *b, const lora_pair *pairs, error *err) {
-    for (int i = 0; i < PART_COUNT; i++) {
-        const status st =
-            kinds[i]->adapter_add != NULL ? kinds[i]->adapter_add(b->of[i].b, pairs, err) : OK;
+    for (uint32_t i = 0; i < b->parts.count; i++) {
+        const backend_ops *ops = b->parts.of[i].ops;
+        const status st = ops->adapter_add != NULL ? ops->adapter_add(b->of[i].b, pairs, err) : OK;
         if (st == OK) continue;
-        while (--i >= 0)
-            if (kinds[i]->adapter_drop != NULL) kinds[i]->adapter_drop(b->of[i].b, pairs);
+        drop_from(b, i, pairs);
         return st;
     }
     return OK;
 }
 
 static void split_adapter_drop(backend *b, const lora_pair *pairs) {
-    for (int i = 0; i < PART_COUNT; i++)
-        if (kinds[i]->adapter_drop != NULL) kinds[i]->adapter_drop(b->of[i].b, pairs);
+    drop_from(b, b->parts.count, pairs);
 }
 
 /* --- the step -------------------- */
 
-static batch batch_of(const backend *b, int part, const batch *in) {
+static batch batch_of(const backend *b, uint32_t idx, const batch *in, const float *input) {
     batch of = *in;
-    of.kv.blocks = b->of[part].kv;
-    of.states = b->of[part].states;
-    if (of.kv.layout.layers > 0) of.kv.layout.layers = b->parts.layers[part];
+    of.kv.blocks = b->of[idx].kv;
+    of.states = b->of[idx].states;
+    of.input = input;
+    if (of.kv.layout.layers > 0) of.kv.layout.layers = b->parts.of[idx].layers;
+    if (idx + 1 == b->parts.count) return of;
+    of.taken = b->all_rows;
+    of.taken_rows = in->rows;
+    of.head_rows = 0;
+    of.best = NULL;
+    of.samples = NULL;
     return of;
 }
 
 static step_result split_step(backend *b, const batch *in) {
-    batch front = batch_of(b, FRONT, in), back = batch_of(b, BACK, in);
-    front.taken = b->all_rows;
-    front.taken_rows = in->rows;
-    front.head_rows = 0;
-    front.best = NULL;
-    front.samples = NULL;
-    const step_result half = kinds[FRONT]->step(b->of[FRONT].b, &front);
-    if (half.fault != NULL) return half;
-    back.input = half.hidden;
-    return kinds[BACK]->step(b->of[BACK].b, &back);
+    step_result result = {.hidden = in->input};
+    for (uint32_t i = 0; i < b->parts.count && result.fault == NULL; i++) {
+        const batch of = batch_of(b, i, in, result.hidden);
+        result = b->parts.of[i].ops->step(b->of[i].b, &of);
+    }
+    return result;
+}
+
+/* --- reports -------------------- */
+
+/* "cuda sm_75 x2 + sm_90 + cpu avx512": GPUs of a kind once, and the CPU last. */
+static void describe(const backend *b, const backend_report *of, char *out, size_t bytes) {
+    size_t n = 0;
+    for (uint32_t k = 0; k < b->parts.count; k++) {
+        const uint32_t i = b->parts.of[0].ops == &backend_cpu ? (k + 1) % b->parts.count : k;
+        const str what = str_of(of[i].what), family = S("cuda ");
+        uint32_t alike = 0, before = 0;
+        for (uint32_t j = 0; j < b->parts.count; j++) {
+            const bool same = str_eq(what, str_of(of[j].what));
+            alike += same;
+            before += same && j < i;
+        }
+        if (before > 0) continue;
+        const bool again = n > 0 && str_starts(what, family);
+        const str shown = again ? str_skip(what, family.n) : what;
+        n += (size_t)snprintf(out + n, bytes - n, "%s%.*s", n > 0 ? " + " : "", STR(shown));
+        if (alike > 1 && n < bytes) n += (size_t)snprintf(out + n, bytes - n, " x%u", alike);
+        if (n >= bytes) return;
+    }
 }
 
 static void split_report(const backend *b, backend_report *out) {
-    backend_report host;
-    kinds[FRONT]->report(b->of[FRONT].b, &host);
-    kinds[BACK]->report(b->of[BACK].b, out);
-    if (str_eq(str_of(host.numerics), S("fast"))) out->numerics = host.numerics;
-    out->tasks += host.tasks;
-    out->ops_fused += host.ops_fused;
-    out->ops_unfused += host.ops_unfused;
-    const size_t n = str_of(out->what).n;
-    (void)snprintf(out->what + n, sizeof out->what - n, " + %.14s", host.what);
+    backend_report of[BACKEND_PARTS_MAX] = {0};
+    *out = (backend_report){.numerics = "exact"};
+    for (uint32_t i = 0; i < b->parts.count; i++) {
+        b->parts.of[i].ops->report(b->of[i].b, &of[i]);
+        if (str_eq(str_of(of[i].numerics), S("fast"))) out->numerics = of[i].numerics;
+        out->tasks += of[i].tasks;
+        out->ops_fused += of[i].ops_fused;
+        out->ops_unfused += of[i].ops_unfused;
+    }
+    describe(b, of, out->what, sizeof out->what);
 }
 
 /* --- profiles -------------------- */
 
 static status split_profile(backend *b, bool on, error *err) {
-    for (int i = 0; i < PART_COUNT; i++) TRY(kinds[i]->profile(b->of[i].b, on, err));
+    for (uint32_t i = 0; i < b->parts.count; i++)
+        TRY(b->parts.of[i].ops->profile(b->of[i].b, on, err));
     return OK;
 }
 
+/* Several GPUs are counted in the order of their layers: "cuda sm_75 (2 of 4)". */
+static void number_device(backend_profile *out, uint32_t number, uint32_t count) {
+    const size_t n = strlen(out->where);
+    if (count > 1)
+        (void)snprintf(out->where + n, sizeof out->where - n, " (%u of %u)", number, count);
+}
+
 static uint32_t split_profiled(const backend *b, backend_profile out[BACKEND_PARTS_MAX]) {
-    _Static_assert(BACKEND_PARTS_MAX >= (int)PART_COUNT, "each has one");
-    for (int i = 0; i < PART_COUNT; i++) (void)kinds[i]->profiled(b->of[i].b, &out[i]);
-    return PART_COUNT;
+    const uint32_t count = b->parts.count;
+    const uint32_t host = b->parts.of[0].ops == &backend_cpu ? 1 : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        (void)b->parts.of[i].ops->profiled(b->of[i].b, &out[i]);
+        if (i >= host) number_device(&out[i], i - host + 1, count - host);
+    }
+    return count;
 }
 
 /* --- what weights become -------------------- */
@@ -245,7 +349,7 @@ const backend_ops backend_split = {
     .samples = true,
     .path = split_path,
     .packed_path = BACKEND_PATH_CONVERTED,
-    .plan = split_plan,
+    .plan_parts = split_plan,
     .open = split_open,
     .memory = split_memory,
     .load = split_load,

@@ -355,6 +355,51 @@ TEST(cuda_choose_says_what_there_is_what_is_ambiguous_and_what_cannot_be_used) {
     CHECK(found == NULL);
 }
 
+TEST(cuda_choose_list_takes_some_and_all) {
+    probe_four();
+    static const struct {
+        const char *selectors;
+        uint32_t count;
+        int ordinals[3];
+    } cases[] = {{"0", 1, {0}},         {"2,0", 2, {2, 0}},
+                 {" 2, 0 ", 2, {2, 0}}, {"b2,GPU-a1,0000:00:04.0", 3, {2, 1, 0}},
+                 {"auto", 1, {1}},      {"all", 3, {1, 2, 0}}};
+    const cuda_device_info *found[4];
+    uint32_t count = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        CHECK_EQ(cuda_choose_list(&report, cases[i].selectors, 3, found, &count, NULL), OK);
+        CHECK_EQ(count, cases[i].count);
+        for (uint32_t k = 0; k < cases[i].count && k < count; k++)
+            CHECK_EQ(found[k]->ordinal, cases[i].ordinals[k]);
+    }
+    CHECK_EQ(cuda_usable(&report, 2, found), 3);
+}
+
+TEST(cuda_choose_list_says_which_entry_is_wrong) {
+    probe_four();
+    static const struct {
+        const char *selectors;
+        status code;
+        const char *words;
+    } cases[] = {{"0,7", ERR_NOT_FOUND, "no GPU '7'; there is 0: Tesla T4"},
+                 {"1,a1", ERR_INVALID, "GPU 1 '"},
+                 {"1,a1", ERR_INVALID, "' is named twice"},
+                 {"0,,1", ERR_INVALID, "entry 2 of a list of GPUs has 0 bytes, want 1 to 127"},
+                 {"0,1,", ERR_INVALID, "entry 3 of a list of GPUs has 0 bytes"},
+                 {"0,3", ERR_UNSUPPORTED, "compute capability 6.5"},
+                 {"0,1,2", ERR_LIMIT, "3 GPUs are named, a model takes 2 at most"},
+                 {"0, ", ERR_INVALID, "entry 2 of a list of GPUs has 0 bytes"},
+                 {"all", ERR_LIMIT, "3 GPUs can be used, a model takes 2 at most: name them"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const cuda_device_info *found[2];
+        uint32_t count = 0;
+        error err = {0};
+        CHECK_EQ(cuda_choose_list(&report, cases[i].selectors, 2, found, &count, &err),
+                 cases[i].code);
+        CHECK_HAS(err.msg, cases[i].words);
+    }
+}
+
 TEST(cuda_choose_without_devices_gives_the_reason) {
     probed = cuda_fake_driver();
     fake.init_result = CU_STUB_LIBRARY;
@@ -365,6 +410,9 @@ TEST(cuda_choose_without_devices_gives_the_reason) {
     CHECK_HAS(err.msg, "stub");
     CHECK_HAS(err.msg, "LD_LIBRARY_PATH");
     CHECK_EQ(cuda_choose(&report, "0", &found, &err), ERR_NOT_FOUND);
+    CHECK_HAS(err.msg, "stub");
+    uint32_t count = 0;
+    CHECK_EQ(cuda_choose_list(&report, "all", 1, &found, &count, &err), ERR_UNSUPPORTED);
     CHECK_HAS(err.msg, "stub");
 }
 

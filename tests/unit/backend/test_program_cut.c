@@ -1,11 +1,11 @@
-/* test_program_cut.c - a program in two parts gives the bits of the whole (program_cut.c). */
+/* test_program_cut.c - a program in parts gives the bits of the whole (program_cut.c). */
 #include <string.h>
 
 #include "backend/ref_rig.h"
 #include "base/assert.h"
 #include "test.h"
 
-enum { COLS = 16, HEADS = 2, DIM = 8, ROWS = 9, LAYERS = 4, STATES = 4 };
+enum { COLS = 16, HEADS = 2, DIM = 8, ROWS = 9, LAYERS = 4, STATES = 4, RESULTS = 2 * COLS };
 
 static const kv_layout layout = {
     .type = DTYPE_F32, .kv_heads = 1, .key_dim = DIM, .value_dim = DIM};
@@ -68,44 +68,73 @@ static void take_two(refrig_batch *b) {
     b->in.taken_rows = 2;
 }
 
+/* What goes from part to part, of all rows. */
+static float crossing[(ROWS + 3) * COLS];
+
+/* One part's step.  Memory is forgotten before it: nothing of it is shared. */
+static const float *step_part(const program *part, bool begins, bool ends) {
+    static refrig_batch b;
+    fill(&b, part, program_layers(part));
+    if (ends) take_two(&b);
+    if (!begins) b.in.input = crossing;
+    return refrig_step(part, &b);
+}
+
+/* Parts that end before these layers, one after the other: the results of the last one, and how
+ * many ops and floats of states they have together. */
+static void step_parts(const program *p, const uint32_t *ends, uint32_t count, float *results,
+                       uint32_t *ops, size_t *states) {
+    *ops = 0;
+    *states = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t first = i > 0 ? ends[i - 1] : 0;
+        const bool last = i + 1 == count;
+        program *part = NULL;
+        CHECK_EQ(program_cut(&part, p, first, ends[i], NULL), OK);
+        CHECK_EQ(program_layers(part), ends[i] - first);
+        *ops += part->ops_count;
+        *states += part->state_floats;
+        const float *got = step_part(part, i == 0, last);
+        memcpy(last ? results : crossing, got, last ? RESULTS * sizeof *got : sizeof crossing);
+        program_destroy(part);
+    }
+}
+
 TEST(program_cut_anywhere_gives_the_same_bits) {
-    float want[2 * COLS], half[(ROWS + 3) * COLS];
-    refrig_batch b;
+    static const struct {
+        uint32_t count, ends[LAYERS];
+    } cases[] = {{1, {4}},       {2, {1, 4}},    {2, {2, 4}},      {2, {3, 4}},
+                 {3, {1, 2, 4}}, {3, {1, 3, 4}}, {4, {1, 2, 3, 4}}};
+    float want[RESULTS], got[RESULTS];
     program *p = recorded();
     CHECK_EQ(program_layers(p), LAYERS);
-    fill(&b, p, LAYERS);
-    take_two(&b);
-    memcpy(want, refrig_step(p, &b), sizeof want);
-    for (uint32_t at = 1; at < LAYERS; at++) {
-        program *front = NULL, *back = NULL;
-        CHECK_EQ(program_cut(&front, &back, p, at, NULL), OK);
-        CHECK_EQ(program_layers(front), at);
-        CHECK_EQ(program_layers(back), LAYERS - at);
-        CHECK_EQ(front->state_floats + back->state_floats, p->state_floats);
-        CHECK_EQ(front->ops_count + back->ops_count, p->ops_count + 2); /* TAKE_ROWS, INPUT */
-        fill(&b, front, at); /* memory is forgotten in between: nothing of it is shared */
-        memcpy(half, refrig_step(front, &b), sizeof half);
-        fill(&b, back, LAYERS - at);
-        take_two(&b);
-        b.in.input = half;
-        CHECK(memcmp(refrig_step(back, &b), want, sizeof want) == 0);
-        program_destroy(front);
-        program_destroy(back);
+    memcpy(want, step_part(p, true, true), sizeof want);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint32_t ops = 0;
+        size_t states = 0;
+        step_parts(p, cases[i].ends, cases[i].count, got, &ops, &states);
+        CHECK_EQ(ops, p->ops_count + 2 * (cases[i].count - 1)); /* TAKE_ROWS, INPUT */
+        CHECK_EQ(states, p->state_floats);
+        CHECK(memcmp(got, want, sizeof want) == 0);
     }
     program_destroy(p);
 }
 
-TEST(program_cut_counts_bytes_of_either_part) {
-    program *p = recorded(), *front = NULL, *back = NULL;
-    CHECK_EQ(program_cut(&front, &back, p, 2, NULL), OK);
-    CHECK(program_stored_bytes(front) > 0 && program_stored_bytes(back) > 0);
-    CHECK_EQ(program_stored_bytes(front) + program_stored_bytes(back), program_stored_bytes(p));
-    program_destroy(front);
-    program_destroy(back);
+TEST(program_cut_counts_bytes_of_every_part) {
+    program *p = recorded();
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < LAYERS; i++) {
+        program *part = NULL;
+        CHECK_EQ(program_cut(&part, p, i, i + 1, NULL), OK);
+        CHECK(program_stored_bytes(part) > 0);
+        bytes += program_stored_bytes(part);
+        program_destroy(part);
+    }
+    CHECK_EQ(bytes, program_stored_bytes(p));
     program_destroy(p);
 }
 
-/* So one list of an adapter's matrices does for both. */
+/* So one list of an adapter's matrices does for all parts. */
 TEST(program_cut_keeps_the_slots_of_what_can_be_adapted) {
     uint32_t found[LAYERS] = {0};
     program *p = refrig_program(), *parts[2] = {NULL, NULL};
@@ -118,7 +147,8 @@ TEST(program_cut_keeps_the_slots_of_what_can_be_adapted) {
     }
     refrig_finish(p, x);
     CHECK_EQ(p->lora_slots, LAYERS);
-    CHECK_EQ(program_cut(&parts[0], &parts[1], p, 3, NULL), OK);
+    CHECK_EQ(program_cut(&parts[0], p, 0, 3, NULL), OK);
+    CHECK_EQ(program_cut(&parts[1], p, 3, LAYERS, NULL), OK);
     for (int k = 0; k < 2; k++) {
         CHECK_EQ(parts[k]->lora_slots, LAYERS);
         CHECK_EQ(parts[k]->max.lora_rank, p->max.lora_rank);
@@ -136,14 +166,16 @@ TEST(program_cut_keeps_the_slots_of_what_can_be_adapted) {
 
 TEST(program_cut_refuses_where_more_than_one_value_crosses) {
     error err = {0};
-    program *p = refrig_program(), *front = NULL, *back = NULL;
+    program *p = refrig_program(), *part = NULL;
     value_id x = refrig_input(p, 0, COLS), early = pg_add(p, x, x);
     pg_layer(p, 1);
     value_id y = pg_add(p, x, x);
     pg_layer(p, 2);
     refrig_finish(p, pg_add(p, y, early));
-    CHECK_EQ(program_cut(&front, &back, p, 2, &err), ERR_UNSUPPORTED);
-    CHECK_HAS(err.msg, "2 values reach from layer 1 into layer 2, want 1");
-    CHECK(front == NULL && back == NULL);
+    for (uint32_t first = 0; first < 3; first += 2) { /* at either end of the part */
+        CHECK_EQ(program_cut(&part, p, first, first == 0 ? 2 : 3, &err), ERR_UNSUPPORTED);
+        CHECK_HAS(err.msg, "2 values reach from layer 1 into layer 2, want 1");
+        CHECK(part == NULL);
+    }
     program_destroy(p);
 }

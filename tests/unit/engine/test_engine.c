@@ -127,7 +127,7 @@ TEST(engine_kv_that_holds_no_sequence_is_an_error) {
     opt.kv_bytes_max = 7 * block - 1;
     CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
     (void)snprintf(need, sizeof need, "%llu", (unsigned long long)(7 * block));
-    (void)snprintf(have, sizeof have, "%llu", (unsigned long long)(6 * block));
+    (void)snprintf(have, sizeof have, "%llu", (unsigned long long)opt.kv_bytes_max);
     CHECK_HAS(err.msg, need);
     CHECK_HAS(err.msg, have);
     CHECK_EQ(engine_open(&e, m, &opt, &err), ERR_NOMEM);

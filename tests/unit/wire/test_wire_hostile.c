@@ -207,16 +207,16 @@ TEST(wire_header_errors_name_what_is_wrong) {
         const char *words;
     } cases[] = {
         {"", 0, ERR_FORMAT, "0 bytes"},
-        {"\0\0\0\0\10\7\0", 7, ERR_FORMAT, "7 bytes"},
-        {"\1\0\0\0\10\7\0\0", 8, ERR_FORMAT, "says 1 bytes"},
-        {"\xFF\xFF\xFF\xFF\10\7\0\0", 8, ERR_FORMAT, "4294967295"},
+        {"\0\0\0\0\11\7\0", 7, ERR_FORMAT, "7 bytes"},
+        {"\1\0\0\0\11\7\0\0", 8, ERR_FORMAT, "says 1 bytes"},
+        {"\xFF\xFF\xFF\xFF\11\7\0\0", 8, ERR_FORMAT, "4294967295"},
         {"\0\0\0\0\1\7\0\0", 8, ERR_UNSUPPORTED, "version 1"},
         {"\0\0\0\0\0\7\0\0", 8, ERR_UNSUPPORTED, "version 0"},
-        {"\0\0\0\0\10\0\0\0", 8, ERR_FORMAT, "type 0"},
-        {"\0\0\0\0\10\15\0\0", 8, ERR_FORMAT, "type 13"},
-        {"\0\0\0\0\10\7\1\0", 8, ERR_FORMAT, "type"},
-        {"\0\0\0\0\10\7\0\1", 8, ERR_FORMAT, "type"},
-        {"\0\0\0\0\10\7\0\0", 8, OK, ""},
+        {"\0\0\0\0\11\0\0\0", 8, ERR_FORMAT, "type 0"},
+        {"\0\0\0\0\11\15\0\0", 8, ERR_FORMAT, "type 13"},
+        {"\0\0\0\0\11\7\1\0", 8, ERR_FORMAT, "type"},
+        {"\0\0\0\0\11\7\0\1", 8, ERR_FORMAT, "type"},
+        {"\0\0\0\0\11\7\0\0", 8, OK, ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         error err = {0};
