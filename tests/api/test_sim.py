@@ -805,7 +805,7 @@ def host_memory_has_the_same_ladder():
     flags = ("--gpu", "off", "--kv-bytes-max", "20MiB")
     with Server(*flags, model=path) as server:
         equal(cut_of(server, "ctx"), (65536, 16384), "context")
-        check("may be taken of host memory" in server.stderr, "the log says no numbers")
+        check("may be taken of --kv-bytes-max" in server.stderr, "the log says no numbers")
     with Server(*flags, "--ctx", "32768", model=path) as server:
         equal(cut_of(server, "kv_bits"), (16, 8), "bits of keys and values")
         equal(said_of(server)[1]["kv_type"], "Q8_0", "type of the cache")
