@@ -459,13 +459,15 @@ def a_limit_of_our_own_is_kept():
 @test
 def adapters_are_computed_on_the_gpu():
     """Alone, beside one another and without any, whatever layers the GPU has."""
-    for layers, parts in ((("--gpu", "require"), 1), (("--gpu-layers", "1"), 2)):
+    places = ((("--gpu", "require"), "t4", "cuda sm_75"),
+              (("--gpu-layers", "1"), "t4", "cuda sm_75 + cpu"),
+              (("--device", "0,1"), "t4,t4", "cuda sm_75 x2"))
+    for layers, cards, where in places:
         flags = ("--lora", "r8=" + lora.adapter() + ":0", "--kv", "f32", *layers)
-        with Server(*flags, model=lora.mha(), env=on_gpu()) as server:
+        with Server(*flags, model=lora.mha(), env=on_gpu(cards)) as server:
             _, model = said_of(server)
             backend = model["backend"]
-            check(backend.startswith("cuda"), f"backend {backend!r}")
-            equal(len(backend.split(" + ")), parts, f"places of {backend!r}")
+            check(backend.startswith(where), f"backend {backend!r}, want {where!r}")
             equal(model["fallback"], None, "reason for a fallback")
             ways = [({}, None), ({"model": "r8"}, lora.WHOLE), ({"lora": [{"id": 0}]}, lora.WHOLE)]
 

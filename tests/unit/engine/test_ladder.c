@@ -625,7 +625,8 @@ TEST(ladder_says_what_is_left_to_adapters) {
     opt.rows_min = 0;
     opt.adapter_bytes = 300;
     CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
-    CHECK_HAS(err.msg, "may be used beside 300 bytes for adapters of --lora: lower --ctx");
+    CHECK_HAS(err.msg,
+              "may be used of Made-Up 1 beside 300 bytes for adapters of --lora: lower --ctx");
     end(m);
 }
 
