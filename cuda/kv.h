@@ -112,7 +112,7 @@ CK_DEV void kv_put_q4(const kv_row &row, uint32_t first, float x) {
     const bool finite = ck_ballot(!(magnitude <= 3.402823466e38f)) == 0;
     const float high = ck_warp_max(finite && x > 0.0f ? x : 0.0f);
     const float low = ck_warp_max(finite && x < 0.0f ? -x : 0.0f);
-    const uint16_t half = ck_f2h((high > low ? high : -low) / -8.0f);
+    const uint16_t half = ck_f2h((high > low ? high : 0.0f - low) / -8.0f);
     const float scale = ck_h2f(half);
     const bool ok = finite && scale <= 65504.0f && scale >= -65504.0f;
     int code = ok && scale != 0.0f ? quantize_code(x, 1.0f / scale) : 0;

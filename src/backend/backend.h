@@ -65,6 +65,8 @@ typedef struct backend_options {
     uint32_t threads;   /* >= 1, the calling thread included */
     cpu_isa isa_cap;    /* the cpu backend uses the best class up to this one */
     bool fast;          /* mode `fast` for the rows of prompts, where the backend has one */
+    dtype kv_type;      /* of the cache that batches bring: what prompts get in mode `fast` may
+                           depend on it, and another one is computed as in `exact` */
     const char *device; /* a GPU by number or UUID; NULL: the first that can be used; borrowed */
     uint64_t device_bytes_max; /* of its memory we may take this much; 0: what is free */
     uint64_t adapter_bytes;    /* of it, left for adapters added before the first step */

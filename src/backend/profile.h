@@ -9,7 +9,7 @@
 
 #include "backend/backend.h"
 
-enum { PROFILE_ROWS_MAX = 192, PROFILE_STEPS_MAX = 64 };
+enum { PROFILE_ROWS_MAX = 256, PROFILE_STEPS_MAX = 64 };
 
 typedef struct profile profile;
 

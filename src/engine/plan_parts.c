@@ -78,6 +78,7 @@ static backend_options options_of(const model *m, const engine_options *opt) {
     return (backend_options){.threads = opt->threads,
                              .isa_cap = opt->isa_cap,
                              .fast = opt->fast && !is_f32(m),
+                             .kv_type = opt->kv_type,
                              .device = device_id(opt, 0),
                              .device_bytes_max = device_limit(opt, 0),
                              .no_graphs = opt->no_graphs,

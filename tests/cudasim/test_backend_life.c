@@ -428,7 +428,11 @@ TEST(cuda_plans_for_adapters_only_where_they_may_come) {
     engine *e = NULL;
     mem_plan none, some;
     engine_options opt = small_options();
+    backend_report without, with;
     CHECK_EQ(engine_plan(m, &opt, &none, NULL), OK);
+    CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+    engine_report(e, &without);
+    engine_close(e);
     opt.lora_rank_max = 16;
     CHECK_EQ(engine_plan(m, &opt, &some, NULL), OK);
     const uint64_t middles = (uint64_t)3 * opt.rows_max * LORA_PER_ROW_MAX * 16 * sizeof(float);
@@ -439,6 +443,8 @@ TEST(cuda_plans_for_adapters_only_where_they_may_come) {
     CHECK(engine_lora_slots(e) > 0);
     CHECK_EQ(engine_lora_rank_max(e), 16);
     CHECK_EQ(host.memory(0).asked_now, some.device_bytes);
+    engine_report(e, &with);
+    CHECK(with.ops_fused == without.ops_fused && with.ops_unfused == without.ops_unfused);
     engine_close(e);
     model_close(m);
 }

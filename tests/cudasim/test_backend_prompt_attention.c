@@ -77,6 +77,12 @@ static void fill(lab *l, const lab_machine *m, uint32_t seat, uint32_t tokens, u
 
 enum { PROMPT = 40, BESIDE = 21, ROWS = PROMPT + 2 + BESIDE };
 
+static bool has_kernel_of(const lab_case *c) {
+    const kv_layout *l = &c->layout;
+    return (l->type == DTYPE_F16 || l->type == DTYPE_Q8_0) && l->key_dim % 16 == 0 &&
+           l->value_dim % 16 == 0 && l->key_dim <= 256 && l->value_dim <= 256;
+}
+
 /* A prompt; then two rows that were generated, the second of another sequence's, and the beginning
  * of a third one beside them. */
 static void run_all(const lab_case *c, bool fast, const backend_ops *ops, float *out) {
@@ -93,7 +99,7 @@ static void run_all(const lab_case *c, bool fast, const backend_ops *ops, float 
         if (got != NULL)
             memcpy(out + (size_t)PROMPT * cols, got, (size_t)(2 + BESIDE) * cols * sizeof *out);
         ops->report(m.b, &report);
-        const bool rounds = fast && ops == &backend_cuda && c->layout.key_dim % 16 == 0;
+        const bool rounds = fast && ops == &backend_cuda && has_kernel_of(c);
         CHECK_STR(report.numerics, rounds ? "fast" : "exact");
         lab_close(&m);
     }
@@ -101,6 +107,7 @@ static void run_all(const lab_case *c, bool fast, const backend_ops *ops, float 
 }
 
 static void check_rounding(const lab_case *c, bool has_kernel) {
+    CHECK_EQ(has_kernel_of(c), has_kernel);
     static float ref[ROWS * COLS_MAX], exact[ROWS * COLS_MAX], fast[ROWS * COLS_MAX];
     const size_t cols = cols_of(c), prompt = PROMPT * cols, generated = 2 * cols,
                  beside = BESIDE * cols;
@@ -135,7 +142,7 @@ TEST(cuda_fast_attention_rounds_prompts_only_and_within_bounds) {
     CHECK_EQ(host.leaks(), 0);
 }
 
-/* A cache of F32, and heads that tensor cores do not take. */
+/* Caches of F32 and Q4_0, and heads that tensor cores do not take. */
 TEST(cuda_fast_attention_without_a_kernel_is_exact) {
     static const lab_case others[] = {{KV_LAYOUT(F16, 2, 24, 32), 4, 0},
                                       {KV_LAYOUT(F16, 1, 40, 264), 1, 0}};
@@ -143,6 +150,8 @@ TEST(cuda_fast_attention_without_a_kernel_is_exact) {
     for (size_t i = 0; i < 2; i++) check_rounding(&others[i], false);
     const lab_case in_f32 = {KV_LAYOUT(F32, 2, 64, 64), 4, 0};
     check_rounding(&in_f32, false);
+    const lab_case in_q4 = {KV_LAYOUT(Q4_0, 2, 64, 64), 4, 0};
+    check_rounding(&in_q4, false);
 }
 
 /* --- the same bits -------------------- */

@@ -147,7 +147,8 @@ static status open_parts(backend *b, const backend_options *opt, error *err) {
     TRY(open_pinned(b, err));
     TRY(open_row_mixes(b, err));
     const cuda_bases bases = {.weights = b->weights.base, .workspace = b->workspace.base};
-    return cuda_lower(&b->lowered, &b->layout, bases, opt->fast ? &b->dev : NULL, err);
+    const cuda_prompts prompts = {.on = opt->fast ? &b->dev : NULL, .kv = opt->kv_type};
+    return cuda_lower(&b->lowered, &b->layout, bases, prompts, err);
 }
 
 static status cuda_open(backend **out, const program *p, const backend_options *opt, error *err) {

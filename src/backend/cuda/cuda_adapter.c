@@ -96,8 +96,8 @@ static status check_room(backend *b, uint64_t bytes, error *err) {
         allowed = b->device_bytes_max - num_min_u64(b->device_bytes_max, taken_bytes(b));
     if (allowed < room && bytes > allowed)
         return no_room(b, bytes, allowed,
-                       "that is --gpu-bytes-max; a higher one, or a lower --kv-bytes-max, leaves "
-                       "more",
+                       "that is the limit of the plan, --gpu-bytes-max or what was free then; "
+                       "a lower --kv-bytes-max leaves more",
                        err);
     if (bytes > room)
         return no_room(b, bytes, room,

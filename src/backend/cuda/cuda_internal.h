@@ -249,7 +249,7 @@ struct cuda_lowered {
     size_t args_bytes, args_cap;
     uint32_t ops_fused, ops_unfused;
     uint32_t prompt_products;   /* launches with a kernel for prompts: products, ... */
-    uint32_t prompt_attentions; /* ... attention, unless the cache is of F32 */
+    uint32_t prompt_attentions; /* ... attention */
 };
 
 /* Are rows of prompts computed apart from those that were generated? */
@@ -262,10 +262,15 @@ typedef struct cuda_bases {
     cu_ptr weights, workspace;
 } cuda_bases;
 
-/* prompts: in mode `fast` the device whose kernels for the rows of prompts are used, where it has
- * them; NULL: all rows are computed alike. */
+/* What the rows of prompts get in mode `fast`. */
+typedef struct cuda_prompts {
+    const cuda_device *on; /* whose kernels for them are used, where it has them; NULL: all rows are
+                              computed alike */
+    dtype kv;              /* of the cache */
+} cuda_prompts;
+
 NODISCARD status cuda_lower(cuda_lowered *out, const cuda_layout *l, cuda_bases bases,
-                            const cuda_device *prompts, error *err);
+                            cuda_prompts prompts, error *err);
 void cuda_lowered_deinit(cuda_lowered *l); /* harmless when zeroed */
 
 /* --- graphs -------------------- */

@@ -196,8 +196,8 @@ static status lower_lists(lowering *w, error *err) {
     return w->adapters ? lower_ops(w, err) : OK;
 }
 
-status cuda_lower(cuda_lowered *out, const cuda_layout *l, cuda_bases bases,
-                  const cuda_device *prompts, error *err) {
+status cuda_lower(cuda_lowered *out, const cuda_layout *l, cuda_bases bases, cuda_prompts prompts,
+                  error *err) {
     lowering w = {.out = out, .l = l, .p = l->p, .bases = bases, .prompts = prompts};
     *out = (cuda_lowered){.op_maps = l->lora.bytes > 0 ? 4 : 2};
     w.done = mem_try_calloc(l->p->ops_count, sizeof *w.done);

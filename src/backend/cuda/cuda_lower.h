@@ -44,8 +44,8 @@ typedef struct lowering {
     const cuda_layout *l;
     const program *p;
     cuda_bases bases;
-    const cuda_device *prompts; /* whose kernels the rows of prompts get; NULL: those of all rows */
-    value_id codes_of;          /* whose codes are in their place; VALUE_NONE */
+    cuda_prompts prompts;
+    value_id codes_of; /* whose codes are in their place; VALUE_NONE */
     value_id gated;    /* whose codes of a step of one row are in the place for gates; VALUE_NONE */
     value_id grouped;  /* the ROUTE whose pairs are in the place for those; VALUE_NONE */
     cuda_when when;    /* for launches that are emitted now */

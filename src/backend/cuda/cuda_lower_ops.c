@@ -87,8 +87,9 @@ _Static_assert(offsetof(k_attention_args, kv) == 0, "patch");
 
 /* Query heads of a head of the cache, where prompts have a kernel of their own; else 0. */
 static uint32_t prompt_queries(const lowering *w, const op_attention *t) {
-    const bool there = cuda_prompt_width_of(t->key_dim, t->value_dim) != CUDA_PROMPT_NONE;
-    return w->prompts != NULL && there ? t->heads / t->kv_heads : 0;
+    const bool has_dims = cuda_prompt_width_of(t->key_dim, t->value_dim) != CUDA_PROMPT_NONE;
+    const bool has_type = w->prompts.kv == DTYPE_F16 || w->prompts.kv == DTYPE_Q8_0;
+    return w->prompts.on != NULL && has_dims && has_type ? t->heads / t->kv_heads : 0;
 }
 
 status lower_attention(lowering *w, uint32_t op_idx, error *err) {

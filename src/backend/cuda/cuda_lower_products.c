@@ -182,14 +182,14 @@ static prompt_kernels kernels_of_prompts(const lowering *w, ck_form form) {
         [CK_FORM_Q5_K] = {true, CUDA_k_gemm_q5_k, CUDA_k_gemms_q5_k, CUDA_k_gemm_experts_q5_k},
         [CK_FORM_Q6_K] = {true, CUDA_k_gemm_q6_k, CUDA_k_gemms_q6_k, CUDA_k_gemm_experts_q6_k}};
     prompt_kernels k = all[form];
-    k.there = k.there && w->prompts->kernels[k.one].function != NULL;
+    k.there = k.there && w->prompts.on->kernels[k.one].function != NULL;
     return k;
 }
 
 /* Do the rows of prompts have a kernel of their own in this product?  Only whole batches have any:
  * rows that are taken are few. */
 static bool has_prompts(const lowering *w, uint32_t op_idx) {
-    return w->prompts != NULL && lower_rows(w, &w->p->ops[op_idx]) == ROWS_ALL &&
+    return w->prompts.on != NULL && lower_rows(w, &w->p->ops[op_idx]) == ROWS_ALL &&
            kernels_of_prompts(w, cuda_weight_of(w->l, op_idx)->form).there;
 }
 

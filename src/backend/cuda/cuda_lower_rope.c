@@ -140,7 +140,7 @@ uint32_t lower_turn_of_k(const lowering *w, uint32_t op_idx) { return taken_alon
 status lower_rope(lowering *w, uint32_t op_idx, error *err) {
     const op *o = &w->p->ops[op_idx];
     if (taken_along_by(w, op_idx) != NO_OP) {
-        w->out->ops_fused++;
+        w->out->ops_fused += !w->adapters; /* counted in the first list */
         return OK;
     }
     const op *write = write_of(w, op_idx);
