@@ -120,7 +120,7 @@ static void check_planned(const model *m, uint32_t rank) {
     CHECK_STR(err.msg, "");
     CHECK_EQ(host.memory(0).asked_now, opt.device_bytes_max);
     CHECK_EQ(load(&o, 1, &err), ERR_NOMEM);
-    CHECK_HAS(err.msg, "that is --gpu-bytes-max");
+    CHECK_HAS(err.msg, "that is the limit of the plan, --gpu-bytes-max");
     close_one(&o);
     rig_adapter_drop(&o.file);
     CHECK_EQ(host.leaks(), 0);
