@@ -36,7 +36,7 @@ cuda_attention_cut cuda_attention_cut_of(uint32_t heads, uint32_t kv_heads, uint
 cuda_attention_pack cuda_attention_pack_of(uint32_t per_block, uint32_t key_dim,
                                            uint32_t value_dim);
 /* "k_attention_f16_n4" */
-enum { CUDA_ATTENTION_NAME_BYTES = 32 };
+enum { CUDA_ATTENTION_NAME_BYTES = 48 };
 void cuda_attention_name(const k_attention_args *a, char out[CUDA_ATTENTION_NAME_BYTES]);
 
 /* Splits of spans of up to so many tokens. */
