@@ -223,7 +223,7 @@ def the_command_changes_the_adapters_of_a_running_server():
 def an_adapter_in_use_stays_until_its_answer_is_complete():
     server = a_server()
     load(server, "leaving", adapter())
-    fields = {**EXACT, "max_tokens": 300}
+    fields = {**EXACT, "max_tokens": 100 if harness.MACHINE else 300}  # far from done at the unload
     want = server.text_of(ids_of("p24"), model="leaving", **fields)
     stream = server.open_stream(ids_of("p24"), model="leaving", **fields)
     check(stream.recv(1) == b"H", "the stream does not begin")

@@ -84,11 +84,16 @@ $(SIM_B)/run: $(SIM_TESTS) $(B)/tests/unit/test_main.o $(SIM_DRIVER) $(SIM_EXEC)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
 
 sim: $(SIM_LIBS)
-check-sim-kernels: $(SIM_B)/run $(SIM_LIBS)
-	@set -e; for t in $(or $(T),$(SIM_ONLY_$(MODE)),''); do LD_LIBRARY_PATH=$(SIM_B)/lib $(ENV_$(MODE)) $(SIM_B)/run $$t; done
+# One process uses one core: all tests are run in parts, beside one another with make -j.
+SIM_PARTS := 1/4 2/4 3/4 4/4
+SIM_CHECKS := $(if $(T),check-sim-of-1/1,$(SIM_PARTS:%=check-sim-of-%))
+check-sim-kernels: $(SIM_CHECKS)
+$(SIM_CHECKS): check-sim-of-%: $(SIM_B)/run $(SIM_LIBS)
+	@set -e; for t in $(or $(T),$(SIM_ONLY_$(MODE)),''); do \
+	    LD_LIBRARY_PATH=$(SIM_B)/lib $(ENV_$(MODE)) $(SIM_B)/run $$t $*; done
 # ThreadSanitizer is some twenty times slower: it sees every kernel, the executor and the driver, not
 # whole models.
 SIM_ONLY_tsan := k_ sim_
 check-sim: check-sim-kernels $(B)/$(NAME)
 	sh tests/api/run.sh $(B)/$(NAME) sim.
-.PHONY: sim check-sim check-sim-kernels
+.PHONY: sim check-sim check-sim-kernels $(SIM_CHECKS)

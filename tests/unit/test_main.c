@@ -1,4 +1,5 @@
-/* test_main.c - run every registered test whose name contains argv[1].  A slow test is named; one
+/* test_main.c - run every registered test whose name contains argv[1]; with argv[2] "K/N" every
+ * N-th of them from the K-th on, so that several processes share them.  A slow test is named; one
  * that hangs is, too, and ends the program. */
 #include <signal.h>
 #include <time.h>
@@ -25,9 +26,15 @@ static void give_up(int signal_number) {
 
 int main(int argc, char **argv) {
     int passed = 0, failed = 0, skipped = 0;
+    unsigned part = 1, parts = 1, seen = 0;
+    if (argc > 2 && (sscanf(argv[2], "%u/%u", &part, &parts) != 2 || part < 1 || part > parts)) {
+        (void)fprintf(stderr, "%s: '%s' is no part K/N of the tests\n", argv[0], argv[2]);
+        return 2;
+    }
     (void)signal(SIGALRM, give_up);
     for (test_case *t = test_list; t != NULL; t = t->next) {
         if (argc > 1 && strstr(t->name, argv[1]) == NULL) continue;
+        if (seen++ % parts != part - 1) continue;
         int before = test_failures;
         test_skip = NULL;
         const time_t began = time(NULL);
