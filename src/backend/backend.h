@@ -20,9 +20,10 @@
  *   quantized weights    1e-4 (activations rounded to 8 bits per block of 32, whole sums; those
  *                        of the output matrix to 15 bits); prompts in mode fast the same, in
  *                        another order of sums
- *   F32, F16, BF16       1e-6 (f32 accumulation), also of types that are stored as F16 there;
- *                        prompts in mode fast 1e-4 (activations in the type of the weights, but for
- *                        F32 and, on cards before 8.0, BF16)
+ *   F32, F16, BF16       1e-6 (f32 accumulation), also of types that are stored as F16 there, as
+ *                        is BF16 in mode fast on cards before 8.0 where 1e-9 of a matrix' square
+ *                        is all that this can take; prompts in mode fast 1e-4 (activations in the
+ *                        type of the weights, but for F32 and what stays BF16 on such cards)
  *   attention            1e-11 (f32 accumulation); prompts in mode fast 1e-6 (queries, keys, values
  *                        and probabilities in f16) with a cache of F16 or Q8_0, where keys and
  *                        values are whole 16 elements, 256 at most

@@ -95,7 +95,8 @@ static void run_all(const mixture *mix, dtype type, bool fast, const backend_ops
     lab_free(l);
 }
 
-static void check_mixture(const mixture *mix, dtype type, bool has_kernel) {
+/* as_f16: matrices of BF16 have become F16, and few of their numbers are others. */
+static void check_mixture(const mixture *mix, dtype type, bool has_kernel, bool as_f16) {
     static float ref[ROWS * COLS], exact[ROWS * COLS], fast[ROWS * COLS];
     char numerics[8];
     run_all(mix, type, false, &backend_ref, ref, numerics);
@@ -104,7 +105,10 @@ static void check_mixture(const mixture *mix, dtype type, bool has_kernel) {
     run_all(mix, type, true, &backend_cuda, fast, numerics);
     CHECK_STR(numerics, has_kernel ? "fast" : "exact");
     const size_t generated = (size_t)GENERATED * COLS, prompts = sizeof ref / 4 - generated;
-    CHECK(memcmp(fast, exact, generated * sizeof *fast) == 0);
+    if (as_f16)
+        CHECK(krig_nmse(fast, exact, generated) <= 1e-9);
+    else
+        CHECK(memcmp(fast, exact, generated * sizeof *fast) == 0);
     const bool same = memcmp(fast + generated, exact + generated, prompts * sizeof *fast) == 0;
     CHECK_EQ(same, !has_kernel); /* the mode does something */
     const double nmse = krig_nmse(fast + generated, ref + generated, prompts);
@@ -113,29 +117,30 @@ static void check_mixture(const mixture *mix, dtype type, bool has_kernel) {
     CHECK(nmse <= FAST_NMSE_MAX);
 }
 
-/* The PTX is for cc 7.5, which has no products of BF16; without nvcc there is nothing else. */
+/* The PTX is for cc 7.5, which has no products of BF16; without nvcc there is nothing else.  Such
+ * weights become F16 there. */
 static bool has_machine_code(void) { return cuda_blobs[0].fatbin < cuda_blobs[0].fatbin_end; }
 
 TEST(cuda_fast_experts_round_prompts_only_and_within_bounds) {
     static const dtype types[] = {DTYPE_F16,  DTYPE_Q8_0, DTYPE_Q4_0,
                                   DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
     HOST_MACHINE("t4");
-    check_mixture(&mixtures[0], DTYPE_F32, false);
-    check_mixture(&mixtures[0], DTYPE_BF16, false);
+    check_mixture(&mixtures[0], DTYPE_F32, false, false);
+    check_mixture(&mixtures[0], DTYPE_BF16, true, true);
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
-        check_mixture(&mixtures[0], types[i], true);
+        check_mixture(&mixtures[0], types[i], true, false);
 }
 
 TEST(cuda_fast_experts_on_a_card_with_more_instructions) {
     HOST_MACHINE("h100");
-    check_mixture(&mixtures[0], DTYPE_BF16, has_machine_code());
-    check_mixture(&mixtures[0], DTYPE_Q4_K, true);
+    check_mixture(&mixtures[0], DTYPE_BF16, true, !has_machine_code());
+    check_mixture(&mixtures[0], DTYPE_Q4_K, true, false);
 }
 
 TEST(cuda_fast_experts_of_every_shape_of_layer_are_near_the_reference) {
     static const dtype types[MIXTURES] = {DTYPE_Q4_K, DTYPE_Q8_0, DTYPE_Q6_K, DTYPE_MXFP4};
     HOST_MACHINE("t4");
-    for (size_t i = 0; i < MIXTURES; i++) check_mixture(&mixtures[i], types[i], true);
+    for (size_t i = 0; i < MIXTURES; i++) check_mixture(&mixtures[i], types[i], true, false);
 }
 
 /* --- company -------------------- */

@@ -145,6 +145,12 @@ typedef struct cuda_layout {
 NODISCARD status cuda_layout_init(cuda_layout *l, const program *p, error *err);
 void cuda_layout_deinit(cuda_layout *l); /* harmless when zeroed */
 
+/* Where the device multiplies BF16 on no tensor cores: matrices that prompts are multiplied with
+ * become F16, if they can (cuda_halves.c).  All offsets and sizes stay. */
+void cuda_layout_halve(cuda_layout *l, const cuda_device *d);
+/* May this matrix of BF16 be F16, and what does that make of it? */
+bool cuda_halves_fit(const weight *w, cuda_conversion *how);
+
 /* Offsets of what the program points to; all of it was found by cuda_layout_init(). */
 uint64_t cuda_constant_at(const cuda_layout *l, const void *data, uint64_t bytes);
 const cuda_rope *cuda_rope_of(const cuda_layout *l, const op_rope *rope);
