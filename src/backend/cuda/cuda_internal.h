@@ -66,9 +66,9 @@ typedef struct cuda_rope {
 
 /* The step's descriptor: offsets from its beginning, the same on the host and on the device. */
 typedef struct cuda_descriptor {
-    uint64_t counts;  /* ck_counts */
-    uint64_t tickets; /* u32 [head], 0: for k_argmax to count in */
-    uint64_t splits;  /* ck_splits: rows that several blocks of k_attention share */
+    uint64_t counts;        /* ck_counts */
+    uint64_t tickets;       /* u32 [head], 0: for k_argmax to count in */
+    uint64_t splits;        /* ck_splits: rows that several blocks of k_attention share */
     uint64_t split_tickets; /* u32 [split rows, groups], 0: for these to count in */
     uint64_t slots;         /* u32 [rows] of the splits */
     uint64_t ids;           /* u32 [rows] */
@@ -131,8 +131,8 @@ typedef struct cuda_layout {
     uint64_t answer_at; /* likewise: u32, 0 as long as all is well, else 1 + the row whose token or
                            position is in no table; then u32 [head] ids that the step found or drew,
                            which the next step may read.  Both come down at once */
-    uint64_t parts_at;                   /* u64 [head, blocks of a row], of k_argmax */
-    uint64_t splits_at;                  /* what blocks of k_attention leave for the last */
+    uint64_t parts_at;  /* u64 [head, blocks of a row], of k_argmax */
+    uint64_t splits_at; /* what blocks of k_attention leave for the last */
     cuda_groups groups;
     uint64_t gated_codes_at, gated_sums_at; /* of one row: k_gemvt_* reads and writes codes */
     uint64_t tickets_at;                    /* u32 [tickets], 0 between launches: of k_gemvt_* */
@@ -326,7 +326,7 @@ struct backend {
     cuda_pinned input, hidden, logits;
     cuda_staging staging[CUDA_STEPS_MAX]; /* of step i number i % CUDA_STEPS_MAX */
     uint64_t steps_begun, steps_ended;
-    cu_event first_done; /* recorded behind the first of two steps */
+    cu_event first_done;    /* recorded behind the first of two steps */
     uint32_t *row_mixes;    /* owned; [rows] the mix of each row of a step; NULL without adapters */
     cuda_adapter *adapters; /* owned */
     uint64_t device_bytes_max; /* 0: what is free */
