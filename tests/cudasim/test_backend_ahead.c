@@ -161,12 +161,13 @@ TEST(cuda_step_ahead_waits_for_the_older_one_only) {
     CHECK_EQ(engine_open(&c->e, m, &opt, NULL), OK);
     for (uint32_t step = 0; step < 2; step++) engine_begin(c->e, c->rows, fill(c, step, true));
     const uint64_t syncs = host.calls("cuStreamSynchronize");
+    const uint64_t waits = host.calls("cuEventSynchronize");
     const uint64_t before = host.launches("k_argmax");
     (void)engine_end(c->e);
     CHECK(engine_best(c->e) != NULL);
     CHECK_EQ(host.launches("k_argmax") - before, 1); /* of two that are queued */
     CHECK_EQ(host.calls("cuStreamSynchronize"), syncs);
-    CHECK_EQ(host.calls("cuEventSynchronize"), 1);
+    CHECK_EQ(host.calls("cuEventSynchronize"), waits + 1);
     engine_close(c->e); /* with the other one still on its way */
     model_close(m);
     free(c);
@@ -195,18 +196,43 @@ TEST(cuda_step_ahead_that_fails_is_told) {
 
 /* --- tokens that no table has -------------------- */
 
-/* More logits than the table of embeddings has rows: what is found may be in no table. */
+/* The largest logit is that of an id behind the table's end. */
+static void record(lab *l, uint32_t cols, uint32_t logits) {
+    float *bias = krig_memory(&l->weights, logits * sizeof *bias);
+    bias[logits - 1] = 1e6f;
+    const value_id taken = pg_take_rows(l->p, lab_input(l, cols));
+    const weight w = krig_table(&l->weights, &l->random, logits, cols);
+    const value_id head = pg_take_rows(l->p, taken);
+    CHECK_EQ(program_finish(l->p, taken, pg_matmul(l->p, head, w, bias), NULL), OK);
+}
+
 TEST(cuda_step_ahead_names_the_row_of_a_token_that_no_table_has) {
-    enum { COLS = 64, LOGITS = 4 * RIG_ROWS_MAX };
+    enum { COLS = 64, LOGITS = 2 * RIG_ROWS_MAX };
+    static const bool best[2] = {true, true};
+    static const uint32_t rows[2] = {0, 1}, pos[2] = {7, 9};
+    static const int32_t known[2] = {3, 4}, made[2] = {5, ~0};
+    static const batch_run runs[2] = {{0, 1, 0, 7}, {1, 1, 1, 9}};
     HOST_MACHINE(deferred);
-    lab *l = lab_begin(1, 16);
+    lab *l = lab_begin(2, 16);
     lab_machine gpu;
-    const value_id x = lab_input(l, COLS);
-    const weight w = krig_table(&l->weights, &l->random, LOGITS, COLS);
-    value_id taken = pg_take_rows(l->p, x, ROWS_TAKEN);
-    value_id head = pg_take_rows(l->p, taken, ROWS_HEAD);
-    CHECK_EQ(program_finish(l->p, taken, pg_matmul(l->p, head, w), NULL), OK);
+    record(l, COLS, LOGITS);
     CHECK(lab_open(l, &backend_cuda, &gpu));
+    batch in = {.rows = 2, .tokens = known, .pos = pos, .seats = rows, .runs_count = 2};
+    in.runs = runs;
+    in.taken = in.head = rows;
+    in.taken_rows = in.head_rows = 2;
+    in.best = best;
+    gpu.ops->begin(gpu.b, &in);
+    in.tokens = made;
+    gpu.ops->begin(gpu.b, &in);
+    step_result r = gpu.ops->end(gpu.b);
+    CHECK(r.fault == NULL && r.best != NULL && r.best[0] == LOGITS - 1);
+    r = gpu.ops->end(gpu.b);
+    CHECK(r.fault != NULL);
+    if (r.fault != NULL)
+        CHECK(strstr(r.fault->msg, "row 1 of a step has token -1, of row 0 of the step before, at "
+                                   "position 9") != NULL);
     lab_close(&gpu);
     lab_free(l);
+    CHECK_EQ(host.leaks(), 0);
 }
