@@ -129,8 +129,9 @@ typedef struct backend_progress {
     void *ctx;
 } backend_progress;
 
-/* Valid until the next step begins.  Rows of batch.best and batch.samples have their place in `hidden` and
- * `logits`, and nothing of use there: on a device it is not even copied to the host. */
+/* Valid until the next step begins.  Rows of batch.best and batch.samples have their place in
+ * `hidden` and `logits`, and nothing of use there: on a device it is not even copied to the host.
+ */
 typedef struct step_result {
     const float *hidden; /* [taken_rows, n_embd] after the last norm */
     const float *logits; /* [head_rows, vocab]; NULL where the program has no head */
@@ -196,10 +197,10 @@ typedef struct backend_ops {
     NODISCARD status (*load)(backend *b, const backend_progress *progress, error *err);
     /* What adding such pairs takes of a device's memory, for whoever plans; NULL: nothing. */
     uint64_t (*adapter_bytes)(const program *p, const lora_pair *pairs); /* optional */
-    /* An adapter that batches will name by this address: pairs [program.lora_slots], borrowed until
-     * it is dropped, of ranks up to program.max.lora_rank.  Before or after load(), also behind begin().
-     * ERR_NOMEM with what it needs and what there is: all others stay as they are.  NULL: what
-     * pairs point to is read where it lies. */
+    /* An adapter that batches will name by this address: pairs [program.lora_slots], borrowed
+     * until it is dropped, of ranks up to program.max.lora_rank.  Before or after load(), also
+     * behind begin(). ERR_NOMEM with what it needs and what there is: all others stay as they are.
+     * NULL: what pairs point to is read where it lies. */
     NODISCARD status (*adapter_add)(backend *b, const lora_pair *pairs, error *err); /* optional */
     /* With it or not at all.  What was begun is waited for, if need be. */
     void (*adapter_drop)(backend *b, const lora_pair *pairs);

@@ -229,7 +229,7 @@ static batch empty_batch(const engine *e) {
 }
 
 static void begin_run(engine *e, batch *b, const engine_row *row) {
-    ASSERT(e->seat_steps[row->seat] != e->steps); /* no seat twice */
+    ASSERT(e->runs != NULL && e->seat_steps[row->seat] != e->steps); /* no seat twice */
     /* states are those after the seat's last row, and nowhere else */
     ASSERT(e->states == NULL || row->pos == 0 || row->pos == e->seat_tokens[row->seat]);
     e->seat_steps[row->seat] = e->steps;

@@ -307,6 +307,7 @@ typedef struct made {
 static void collect_row(engine_worker *w, const plan_item *it, const engine_row *row, made *m) {
     const bool token = row->wants_best || row->sample != NULL, head = token || row->wants_logits;
     const bool ranks = !token && row->wants_logits && it->seq->request->kind == GEN_KIND_RANK;
+    ASSERT(!token || m->best != NULL);
     if (row->wants_hidden)
         seq_vector_add(it->seq, m->hidden);
     else if (token)
