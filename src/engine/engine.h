@@ -200,9 +200,8 @@ uint32_t engine_lora_slots(const engine *e);
 lora_slot engine_lora_slot(const engine *e, uint32_t slot);
 uint32_t engine_lora_rank_max(const engine *e);
 
-/* pairs [slots] that rows may name from here on, borrowed until they are dropped; between calls that
- * step.  Dropping waits for steps that were begun.
- * A device copies them: ERR_NOMEM with what it needs and what may be taken. */
+/* pairs [slots] that rows may name from here on, borrowed until they are dropped.  A device copies
+ * them: ERR_NOMEM with what it needs and what may be taken.  Dropping waits for what was begun. */
 NODISCARD status engine_adapter_add(engine *e, const lora_pair *pairs, error *err);
 void engine_adapter_drop(engine *e, const lora_pair *pairs);
 
