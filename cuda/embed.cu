@@ -9,6 +9,7 @@ CK_KERNEL(k_embed, 256) {
     uint32_t row = ck_bid_x;
     if (row >= ck_ld((const uint32_t *)a.count)) return;
     uint32_t id = ck_ld((const uint32_t *)a.ids + row);
+    if (a.made != 0 && id >> 31 != 0) id = ck_ld((const uint32_t *)a.made + ~id);
     bool known = id < a.table.rows;
     if (!known && ck_tid == 0) (void)ck_atomic_max((uint32_t *)a.error, 1 + row);
     float *out = (float *)a.out + (uint64_t)row * a.table.cols;

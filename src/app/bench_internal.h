@@ -30,6 +30,7 @@ typedef struct bench {
     backend_report report;
     uint32_t threads;
     bool fast;                            /* numerics of the CPU */
+    bool measures_kernels;                /* now: no step is ahead of another one */
     double load_s;                        /* engine_load() */
     double figures[MACHINE_FIGURE_COUNT]; /* before the first test */
     double read_min, read_max;            /* of all sweeps, those between the tests too */

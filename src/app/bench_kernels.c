@@ -86,7 +86,9 @@ status bench_kernels_measure(bench *b, bench_kernels *out, error *err) {
     *out = (bench_kernels){0};
     for (int i = 0; i < 2; i++) buf_init(&out->entries[i], WIRE_PROFILE_ENTRIES_BYTES_MAX);
     TRY(engine_profile_switch(b->engine, true, err));
+    b->measures_kernels = true;
     const status st = measure_tests(b, out, err);
+    b->measures_kernels = false;
     (void)!engine_profile_switch(b->engine, false, &ignored);
     return st;
 }

@@ -33,16 +33,36 @@ static status read_prompt(bench *b, uint32_t seat, uint32_t to, bool is_exact, e
     return OK;
 }
 
-static status generate(bench *b, const bench_test *t, error *err) {
-    kv_pool *kv = engine_kv(b->engine);
+/* One token more of each sequence: rows for token i of the test. */
+static status fill_rows(bench *b, const bench_test *t, uint32_t i, bool ahead, error *err) {
+    for (uint32_t s = 0; s < t->batch; s++) {
+        TRY(kv_seat_grow(engine_kv(b->engine), s, t->depth + i + 1, err));
+        const bool follows = ahead && i > 0;
+        b->rows[s] = (engine_row){.token = follows ? ~(int32_t)s : some_token(b, i + s),
+                                  .pos = t->depth + i,
+                                  .seat = s,
+                                  .wants_logits = !ahead,
+                                  .wants_best = ahead};
+    }
+    return OK;
+}
+
+/* As a server generates: greedy, each step given to the GPU before the one before it has ended. */
+static status generate_ahead(bench *b, const bench_test *t, error *err) {
     for (uint32_t i = 0; i < t->tokens; i++) {
-        for (uint32_t s = 0; s < t->batch; s++) {
-            TRY(kv_seat_grow(kv, s, t->depth + i + 1, err));
-            b->rows[s] = (engine_row){.token = some_token(b, i + s),
-                                      .pos = t->depth + i,
-                                      .seat = s,
-                                      .wants_logits = true};
-        }
+        TRY(fill_rows(b, t, i, true, err));
+        engine_begin(b->engine, b->rows, t->batch);
+        if (i > 0) (void)engine_end(b->engine);
+        TRY(engine_check(b->engine, err));
+    }
+    (void)engine_end(b->engine);
+    return engine_check(b->engine, err);
+}
+
+static status generate(bench *b, const bench_test *t, error *err) {
+    if (engine_runs_ahead(b->engine) && !b->measures_kernels) return generate_ahead(b, t, err);
+    for (uint32_t i = 0; i < t->tokens; i++) {
+        TRY(fill_rows(b, t, i, false, err));
         (void)engine_step(b->engine, b->rows, t->batch);
         TRY(engine_check(b->engine, err));
     }

@@ -90,6 +90,7 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .device_layers = c->gpu_layers,
         .no_graphs = !c->gpu_graphs,
         .no_peers = !c->gpu_peers,
+        .no_ahead = !c->gpu_ahead,
         .may_split = device.preferred && c->gpu_layers == 0,
         .threads = c->threads != 0 ? c->threads : os_cpu_count(),
         .isa_cap = isas[c->cpu_isa],
@@ -440,6 +441,11 @@ static const float *step_engine(void *ctx, const engine_row *rows, uint32_t coun
     return engine_step(ctx, rows, count);
 }
 
+static void begin_engine(void *ctx, const engine_row *rows, uint32_t count) {
+    engine_begin(ctx, rows, count);
+}
+
+static const float *end_engine(void *ctx) { return engine_end(ctx); }
 static const float *hidden_of_engine(void *ctx) { return engine_hidden(ctx); }
 static const int32_t *best_of_engine(void *ctx) { return engine_best(ctx); }
 static const error *fault_of_engine(void *ctx) { return engine_fault(ctx); }
@@ -482,6 +488,10 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
         .kv = engine_kv(s->engine),
         .link = &s->inner,
     };
+    if (engine_runs_ahead(s->engine)) {
+        eo.stepper.begin = begin_engine;
+        eo.stepper.end = end_engine;
+    }
     engine_report(s->engine, &eo.report);
     text_worker_options to = {
         .tok = s->tok,

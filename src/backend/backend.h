@@ -130,8 +130,9 @@ typedef struct backend_progress {
     void *ctx;
 } backend_progress;
 
-/* Valid until the next step.  Rows of batch.best and batch.samples have their place in `hidden` and
- * `logits`, and nothing of use there: on a device it is not even copied to the host. */
+/* Valid until the next step begins.  Rows of batch.best and batch.samples have their place in
+ * `hidden` and `logits`, and nothing of use there: on a device it is not even copied to the host.
+ */
 typedef struct step_result {
     const float *hidden; /* [taken_rows, n_embd] after the last norm */
     const float *logits; /* [head_rows, vocab]; NULL where the program has no head */
@@ -197,12 +198,12 @@ typedef struct backend_ops {
     NODISCARD status (*load)(backend *b, const backend_progress *progress, error *err);
     /* What adding such pairs takes of a device's memory, for whoever plans; NULL: nothing. */
     uint64_t (*adapter_bytes)(const program *p, const lora_pair *pairs); /* optional */
-    /* An adapter that batches will name by this address: pairs [program.lora_slots], borrowed until
-     * it is dropped, of ranks up to program.max.lora_rank.  Between steps, before or after load().
-     * ERR_NOMEM with what it needs and what there is: all others stay as they are.  NULL: what
-     * pairs point to is read where it lies. */
+    /* An adapter that batches will name by this address: pairs [program.lora_slots], borrowed
+     * until it is dropped, of ranks up to program.max.lora_rank.  Before or after load(), also
+     * behind begin(). ERR_NOMEM with what it needs and what there is: all others stay as they are.
+     * NULL: what pairs point to is read where it lies. */
     NODISCARD status (*adapter_add)(backend *b, const lora_pair *pairs, error *err); /* optional */
-    /* With it or not at all; between steps. */
+    /* With it or not at all.  What was begun is waited for, if need be. */
     void (*adapter_drop)(backend *b, const lora_pair *pairs);
     /* What op INPUT takes are the hidden states of `from`, another instance of this kind, in each
      * step the last ones that it has computed: they may take a shorter way, and then `from` has
@@ -211,6 +212,15 @@ typedef struct backend_ops {
     NODISCARD status (*link)(backend *b, backend *from, error *err);
     /* Run the program once.  Allocates nothing. */
     step_result (*step)(backend *b, const batch *in);
+    /* The two halves of it, for steps that are queued one behind the other: begin() reads the batch
+     * and returns while it is computed, end() waits for the step that was begun first.  Two may be
+     * begun and not ended.  The second one then gives tokens only (batch.best, batch.samples), and
+     * its batch.tokens may be negative: ~h is the token that head row h of the first one makes.
+     * Results of a step are valid until the next one is begun.  What goes wrong in begin() comes
+     * out of end(); after a fault there is nothing left to end.  Optional, both or none: without
+     * them steps are computed at once.  Not while profile() is on. */
+    void (*begin)(backend *b, const batch *in);
+    step_result (*end)(backend *b);
     void (*report)(const backend *b, backend_report *out);
     /* Take the time of each task from the next step on, or, with on false, of none any more.  A
      * step is slower meanwhile: a look at the clock per phase, two events per kernel.  Takes and

@@ -109,7 +109,7 @@ typedef struct lora_mix {
 
 typedef struct batch {
     uint32_t rows;
-    const int32_t *tokens; /* [rows] ids, in the vocabulary */
+    const int32_t *tokens; /* [rows] ids, in the vocabulary; negative: backend_ops.begin */
     const uint32_t *pos;   /* [rows] position in the sequence */
     const uint32_t *seats; /* [rows] row of kv.tables that is the sequence's */
     const bool *prompt; /* [rows] the token was given, not generated: mode `fast` may round its row

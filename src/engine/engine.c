@@ -22,6 +22,8 @@ struct engine {
     const float *hidden; /* of the last step; the backend's */
     const int32_t *best; /* the same */
     const error *fault;  /* of the last step; the backend's or load_error; NULL: none */
+    uint32_t begun;      /* steps that were and have not ended */
+    uint32_t head_rows;  /* of the step that was begun last */
     bool loaded;         /* by engine_load(); on a device the first step does it, too */
     error load_error;
     int32_t *tokens;                   /* [rows_max] */
@@ -227,7 +229,7 @@ static batch empty_batch(const engine *e) {
 }
 
 static void begin_run(engine *e, batch *b, const engine_row *row) {
-    ASSERT(e->seat_steps[row->seat] != e->steps); /* no seat twice */
+    ASSERT(e->runs != NULL && e->seat_steps[row->seat] != e->steps); /* no seat twice */
     /* states are those after the seat's last row, and nowhere else */
     ASSERT(e->states == NULL || row->pos == 0 || row->pos == e->seat_tokens[row->seat]);
     e->seat_steps[row->seat] = e->steps;
@@ -260,8 +262,14 @@ static void take_row(engine *e, batch *b, uint32_t r, const engine_row *row) {
     if (head || row->wants_hidden) e->taken[b->taken_rows++] = r;
 }
 
+/* A token of the vocabulary, or one that the step before makes. */
+static bool token_is_valid(const engine *e, int32_t token) {
+    if (token < 0) return e->begun == 2 && (uint32_t)~token < e->head_rows;
+    return (uint32_t)token < e->m->hparams.vocab;
+}
+
 static void add_row(engine *e, batch *b, const engine_row *row) {
-    ASSERT(row->token >= 0 && (uint32_t)row->token < e->m->hparams.vocab);
+    ASSERT(token_is_valid(e, row->token));
     ASSERT(row->seat < e->opt.seats && row->pos < kv_seat_tokens(e->kv, row->seat));
     ASSERT(row->lora == NULL || e->loras != NULL);
     ASSERT(row->prompt || b->rows == 0 || !e->prompt[b->rows - 1]);
@@ -295,21 +303,54 @@ static bool is_loaded(engine *e) {
     return e->loaded;
 }
 
-const float *engine_step(engine *e, const engine_row *rows, uint32_t count) {
+static batch batch_of(engine *e, const engine_row *rows, uint32_t count) {
     ASSERT(count > 0 && count <= e->opt.rows_max && e->fault == NULL);
-    if (!is_loaded(e)) return NULL;
-    mem_freeze("step");
     e->steps++;
     batch b = empty_batch(e);
     for (uint32_t i = 0; i < count; i++) add_row(e, &b, &rows[i]);
     end_runs(e, &b);
     ASSERT(b.taken_rows <= e->program->max.taken && b.head_rows <= e->program->max.head);
-    step_result result = e->ops->step(e->backend, &b);
+    e->head_rows = b.head_rows;
+    return b;
+}
+
+static const float *take_result(engine *e, step_result result) {
     e->hidden = result.hidden;
     e->best = result.best;
     e->fault = result.fault;
-    mem_thaw();
     return result.logits;
+}
+
+const float *engine_step(engine *e, const engine_row *rows, uint32_t count) {
+    ASSERT(e->begun == 0);
+    if (!is_loaded(e)) return NULL;
+    mem_freeze("step");
+    const batch b = batch_of(e, rows, count);
+    const float *logits = take_result(e, e->ops->step(e->backend, &b));
+    mem_thaw();
+    return logits;
+}
+
+bool engine_runs_ahead(const engine *e) { return e->ops->begin != NULL && !e->opt.no_ahead; }
+
+void engine_begin(engine *e, const engine_row *rows, uint32_t count) {
+    ASSERT(engine_runs_ahead(e) && e->begun < 2);
+    e->begun++;
+    if (!is_loaded(e)) return;
+    mem_freeze("step");
+    const batch b = batch_of(e, rows, count);
+    e->ops->begin(e->backend, &b);
+    mem_thaw();
+}
+
+const float *engine_end(engine *e) {
+    ASSERT(e->begun > 0);
+    e->begun--;
+    if (e->fault != NULL) return NULL; /* it could not be loaded, and was not begun */
+    mem_freeze("step");
+    const float *logits = take_result(e, e->ops->end(e->backend));
+    mem_thaw();
+    return logits;
 }
 
 const error *engine_fault(const engine *e) { return e->fault; }

@@ -38,6 +38,7 @@ typedef struct engine_options {
     uint64_t adapter_bytes;    /* of it, and of each one's, left for adapters that will be added */
     bool no_graphs;            /* of a GPU: every step is launched kernel by kernel */
     bool no_peers;             /* rows go from GPU to GPU by the host's memory */
+    bool no_ahead;             /* no step is begun before the one before it has ended */
     uint32_t device_layers;    /* on devices: the last so many, the others are the CPU's; 0: all */
     bool may_split;            /* as few as one layer when memory is short */
     /* Instead of `device` several, of which the first has the first layers: */
@@ -138,7 +139,8 @@ NODISCARD status engine_warm_up(engine *e, error *err);
  * one from the seat's first uncomputed one; an encoder's are the whole sequence.  Rows that were
  * generated come before those that were given. */
 typedef struct engine_row {
-    int32_t token;
+    int32_t token; /* ~i, negative: of the step that was begun before, the token that the i-th of
+                      its rows makes which want logits or a token; engine_begin() */
     uint32_t pos;
     uint32_t seat;
     bool wants_logits;
@@ -155,6 +157,16 @@ typedef struct engine_row {
  * those of rows that want a token may be anything.  NULL where the model has no head, and when the
  * device failed. */
 const float *engine_step(engine *e, const engine_row *rows, uint32_t count);
+
+/* The two halves of engine_step(), where engine_runs_ahead(): a step is queued behind the one that
+ * is computed, and needs no host in between.  Begin two at most, and end them in that order.  Rows
+ * are read by engine_begin(); those of the second of two want a token or nothing, and may say that
+ * theirs is one of the first's.  engine_end() returns what engine_step() does, of the step that was
+ * begun first; its results are valid until the next one begins.  After a fault nothing is left to
+ * end. */
+void engine_begin(engine *e, const engine_row *rows, uint32_t count);
+const float *engine_end(engine *e);
+bool engine_runs_ahead(const engine *e);
 
 /* What the device failed with: there are no results of the last step and there is no further one,
  * engine_close() is all that is left to do.  NULL: all is well, as it always is on a host. */
@@ -188,8 +200,8 @@ uint32_t engine_lora_slots(const engine *e);
 lora_slot engine_lora_slot(const engine *e, uint32_t slot);
 uint32_t engine_lora_rank_max(const engine *e);
 
-/* pairs [slots] that rows may name from here on, borrowed until they are dropped; between steps.
- * A device copies them: ERR_NOMEM with what it needs and what may be taken. */
+/* pairs [slots] that rows may name from here on, borrowed until they are dropped.  A device copies
+ * them: ERR_NOMEM with what it needs and what may be taken.  Dropping waits for what was begun. */
 NODISCARD status engine_adapter_add(engine *e, const lora_pair *pairs, error *err);
 void engine_adapter_drop(engine *e, const lora_pair *pairs);
 

@@ -63,8 +63,7 @@ void sampler_destroy(sampler *s) {
 
 /* --- bias, penalties, bans -------------------- */
 
-/* Do penalties leave every logit as it is, whatever the history? */
-static bool is_without_penalties(const sample_params *p) {
+bool sample_is_without_penalties(const sample_params *p) {
     return p->repetition_penalty == 1.0f && p->presence_penalty == 0.0f &&
            p->frequency_penalty == 0.0f;
 }
@@ -102,7 +101,7 @@ static uint32_t find_changes(sampler *s, const sample_params *p, sample_history 
         const int32_t id = p->biases[i].id;
         if (id >= 0 && (uint32_t)id < s->vocab) change_of(s, id, &count)->bias += p->biases[i].bias;
     }
-    if (!is_without_penalties(p)) count_history(s, p, h, &count);
+    if (!sample_is_without_penalties(p)) count_history(s, p, h, &count);
     for (uint32_t i = 0; i < banned_count; i++)
         change_of(s, banned[i], &count)->flags |= SAMPLE_BANNED;
     for (uint32_t i = 0; i < count; i++) s->change_of[s->changes[i].id] = 0;
@@ -273,7 +272,7 @@ static void fill_logprobs(const sampler *s, const float *logits, const sample_pa
 
 bool sample_is_best(const sample_params *p) {
     const bool one = p->temperature == 0.0f || p->top_k == 1;
-    return one && p->biases_count == 0 && is_without_penalties(p) && !p->logprobs;
+    return one && p->biases_count == 0 && sample_is_without_penalties(p) && !p->logprobs;
 }
 
 void sampler_pick(sampler *s, const float *logits, const sample_params *p, sample_history history,

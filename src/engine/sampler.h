@@ -52,6 +52,9 @@ typedef enum sample_stage {
  * tensor/best.h), as long as no id is banned?  Then it need not see them. */
 bool sample_is_best(const sample_params *p);
 
+/* Do penalties leave every logit as it is, whatever the history? */
+bool sample_is_without_penalties(const sample_params *p);
+
 /* The tokens a choice has seen: prompt, then output. */
 typedef struct sample_history {
     const int32_t *ids; /* [count] */

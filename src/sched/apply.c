@@ -3,15 +3,17 @@
 #include "base/num.h"
 #include "sched/sched_internal.h"
 
-sample_history sched_history(const seq *q) {
-    return (sample_history){
-        .ids = q->ids, .count = q->count, .prompt_count = q->request->prompt_count};
+/* In a step that follows another, one token of it is not known yet. */
+sample_history sched_history(const plan_item *it) {
+    return (sample_history){.ids = it->seq->ids,
+                            .count = it->from + it->rows,
+                            .prompt_count = it->seq->request->prompt_count};
 }
 
-uint32_t sched_banned(const sched *s, const seq *q, int32_t *out) {
-    const sched_request *r = q->request;
+uint32_t sched_banned(const sched *s, const plan_item *it, int32_t *out) {
+    const sched_request *r = it->seq->request;
     uint32_t n = 0;
-    if (seq_output_count(q) >= r->tokens_min) return 0;
+    if (it->from + it->rows >= r->prompt_count + r->tokens_min) return 0;
     for (uint32_t i = 0; i < s->opt.eog_count; i++) out[n++] = s->opt.eog_ids[i];
     for (uint32_t i = 0; i < r->stop_ids_count; i++)
         if (r->stop_ids[i] >= 0 && (uint32_t)r->stop_ids[i] < s->opt.vocab)
@@ -105,11 +107,17 @@ static void learn_pace(sched *s, chunk_rows chunks, uint32_t rows, uint64_t step
 void sched_apply(sched *s, const step_plan *plan, const sample_result *results, uint64_t now_ns,
                  uint64_t step_ns) {
     ASSERT(thread_is_owner(&s->owner));
-    uint32_t sampled = 0;
+    uint32_t sampled = 0, unwanted = 0;
     chunk_rows chunks = {0, 0};
+    if (s->ahead == plan) s->ahead = NULL;
     for (uint32_t i = 0; i < plan->items_count; i++) {
         const plan_item *it = &plan->items[i];
         seq *q = it->seq;
+        if (q == NULL) {
+            sampled += it->wants_logits;
+            unwanted += it->rows;
+            continue;
+        }
         if (q->state == SEQ_STATE_PREFILL)
             *(seq_is_generated(q, it->from) ? &chunks.again : &chunks.prompt) += it->rows;
         q->computed = it->from + it->rows;
@@ -126,7 +134,7 @@ void sched_apply(sched *s, const step_plan *plan, const sample_result *results, 
     }
     const uint32_t prefill_rows = chunks.prompt + chunks.again;
     s->counters.prefill_rows += prefill_rows;
-    s->counters.decode_rows += plan->rows - prefill_rows;
+    s->counters.decode_rows += plan->rows - prefill_rows - unwanted;
     learn_pace(s, chunks, plan->rows, step_ns);
     XASSERT(sched_validate(s));
 }

@@ -154,8 +154,15 @@ static void seat_leave(sched *s, seq *q) {
 
 static bool never_ran(const sched_request *r) { return r->first_row_ns == 0; }
 
+/* What the step that was begun ahead makes of it is not wanted any more. */
+static void leave_step(const sched *s, const seq *q) {
+    for (uint32_t i = 0; s->ahead != NULL && i < s->ahead->items_count; i++)
+        if (s->ahead->items[i].seq == q) s->ahead->items[i].seq = NULL;
+}
+
 void sched_finish(sched *s, seq *q, gen_finish reason, uint64_t now_ns) {
     sched_request *r = q->request;
+    leave_step(s, q);
     if (q->state == SEQ_STATE_WAITING)
         queue_remove(s, q);
     else
@@ -354,7 +361,7 @@ static void admit(sched *s, const plan_admit *a, uint64_t now_ns) {
 static void fail_request(sched *s, step_plan *plan, sched_request *r, const error *why) {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < plan->items_count; i++) {
-        if (plan->items[i].seq->request == r)
+        if (plan->items[i].seq == NULL || plan->items[i].seq->request == r)
             plan->rows -= plan->items[i].rows;
         else
             plan->items[kept++] = plan->items[i];
@@ -380,6 +387,7 @@ static void fail_request(sched *s, step_plan *plan, sched_request *r, const erro
 void sched_fail(sched *s, step_plan *plan, const error *why) {
     ASSERT(thread_is_owner(&s->owner) && why->code != OK);
     s->failure = *why;
+    s->ahead = NULL;
     for (;;) {
         uint32_t at = 0;
         sched_request *r = idmap_next(&s->requests, &at);
@@ -395,7 +403,7 @@ static bool takes_best(const sched *s, const seq *q) {
            sample_is_best(&r->sampling);
 }
 
-static engine_row row_of(const sched *s, const plan_item *it, uint32_t k) {
+engine_row sched_row_of(const sched *s, const plan_item *it, uint32_t k) {
     const seq *q = it->seq;
     const sched_request *r = q->request;
     uint32_t pos = it->from + k;
@@ -415,7 +423,7 @@ static void fill_rows(const sched *s, const step_plan *plan, engine_row *rows) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < plan->items_count; i++)
         for (uint32_t k = 0; k < plan->items[i].rows; k++, n++) {
-            rows[n] = row_of(s, &plan->items[i], k);
+            rows[n] = sched_row_of(s, &plan->items[i], k);
             ASSERT(n == 0 || rows[n].prompt || !rows[n - 1].prompt); /* put_generated_first() */
         }
     ASSERT(n == plan->rows);
@@ -437,7 +445,7 @@ static void reserve_memory(sched *s, step_plan *plan) {
 }
 
 void sched_commit(sched *s, step_plan *plan, uint64_t now_ns, engine_row *rows) {
-    ASSERT(thread_is_owner(&s->owner));
+    ASSERT(thread_is_owner(&s->owner) && s->ahead == NULL);
     for (uint32_t i = 0; i < plan->preempts_count; i++) preempt(s, plan->preempts[i]);
     reserve_memory(s, plan);
     for (uint32_t i = 0; i < plan->admits_count; i++) admit(s, &plan->admits[i], now_ns);
@@ -463,13 +471,20 @@ sched_counters sched_counters_get(const sched *s) {
     return c;
 }
 
+/* Tokens that it got room for and that are not known to be computed. */
+static uint32_t rows_ahead(const sched *s, const seq *q) {
+    for (uint32_t i = 0; s->ahead != NULL && i < s->ahead->items_count; i++)
+        if (s->ahead->items[i].seq == q) return s->ahead->items[i].rows;
+    return 0;
+}
+
 static bool running_is_valid(const sched *s) {
     uint64_t last = 0;
     for (uint32_t i = 0; i < s->running_count; i++) {
         const seq *q = s->running[i];
         if (!seq_is_running(q) || q->seat >= s->opt.seats || !s->seat_taken[q->seat]) return false;
         if (q->admitted <= last || q->computed > q->count) return false;
-        if (kv_seat_tokens(s->kv, q->seat) != q->computed) return false;
+        if (kv_seat_tokens(s->kv, q->seat) != q->computed + rows_ahead(s, q)) return false;
         if (q->state == SEQ_STATE_DECODE && q->computed + 1 != q->count) return false;
         last = q->admitted;
     }

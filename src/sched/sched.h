@@ -8,6 +8,16 @@
  *   (the step, then one sampled token per row that wants logits or the best)
  *   sched_apply()   appends the tokens, finishes what is complete
  *
+ * Where tokens are made on a device, the next step may be on its way before this one's are here:
+ *
+ *   sched_commit(now); (now begins); sched_follow(now, next); (next begins); (now ends);
+ *   sched_apply(now); messages; sched_follow(next, ...) or not; (next ends); sched_apply(next)
+ *
+ * A sequence that ends meanwhile leaves a row in `next` that nobody wants.  It stands behind all
+ * that was begun before it and before all that comes: the seat and the blocks are free at once,
+ * for who gets them writes later; a state begins anew at position 0; and full blocks that others
+ * share are never written.
+ *
  * Order: running sequences decode first, oldest first; then prompts are computed in
  * chunks; then the queue is admitted first come, first served.  When blocks run out the
  * youngest sequence is preempted: it goes back to the head of the queue with all its
@@ -86,7 +96,7 @@ void sched_drain(sched *s, uint64_t now_ns);
 
 /* --- a step ------------------------------------------------------------------------- */
 typedef struct plan_item {
-    seq *seq;
+    seq *seq;          /* NULL: it ended while the step was computed */
     uint32_t from;     /* first token to compute */
     uint32_t rows;     /* how many, > 0 */
     bool wants_logits; /* of the last one: the sequence's newest token is followed by a sample */
@@ -118,15 +128,24 @@ void sched_plan(const sched *s, uint64_t now_ns, step_plan *out);
  * that finds no memory for its tokens ends with an error and drops out of the plan. */
 void sched_commit(sched *s, step_plan *plan, uint64_t now_ns, engine_row *rows);
 
+/* The step behind `now`, which is being computed: the one that would be planned if none of its
+ * tokens ended anything, already committed; `rows` take ~i for the token that row i of `now` makes.
+ * False, and nothing has changed, when that is not simply a token more of sequences of `now`: where
+ * another one may be computed, admitted or preempted, where a token depends on which ones came
+ * before (penalties) or the host wants its logits.  All rows of `now` make their tokens themselves.
+ * *next is borrowed until its sched_apply(); no other plan may be committed before that. */
+bool sched_follow(sched *s, const step_plan *now, uint64_t now_ns, step_plan *next,
+                  engine_row *rows);
+
 /* Instead of sched_apply(): nothing can be computed any more.  Every request ends with this error,
  * and so do all that come. */
 void sched_fail(sched *s, step_plan *plan, const error *why);
 
 /* What to sample for a planned item that wants logits. */
-sample_history sched_history(const seq *q);
-/* Ids that must not come out now (minimum length); returns how many of `out`
+sample_history sched_history(const plan_item *it);
+/* Ids that must not come out there (minimum length); returns how many of `out`
  * [eog_count + WIRE_STOP_IDS_MAX] were filled. */
-uint32_t sched_banned(const sched *s, const seq *q, int32_t *out);
+uint32_t sched_banned(const sched *s, const plan_item *it, int32_t *out);
 
 /* Before sched_apply(): the hidden state, or the scores, of a row of a sequence that makes a
  * vector went into it by seq_vector_add().

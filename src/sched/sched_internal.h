@@ -1,4 +1,4 @@
-/* sched_internal.h - the scheduler's state, shared by sched.c, plan.c and apply.c. */
+/* sched_internal.h - the scheduler's state, shared by sched.c, plan.c, follow.c and apply.c. */
 #ifndef SCHED_SCHED_INTERNAL_H
 #define SCHED_SCHED_INTERNAL_H
 
@@ -22,7 +22,8 @@ struct sched {
     /* Smoothed cost of a row of a prompt, and of one that was generated and is computed again in a
      * chunk, which may go another way (numerics `fast`); 0: not measured yet. */
     uint64_t row_ns, again_ns;
-    error failure; /* code OK: none */
+    step_plan *ahead; /* borrowed; of sched_follow(), until it is applied; NULL: none */
+    error failure;    /* code OK: none */
     bool draining;
     sched_counters counters;
     thread_owner owner;
@@ -32,6 +33,8 @@ void sched_emit(sched *s, const gen_event *e);
 void sched_emit_paused(sched *s, const seq *q, gen_pause why);
 /* The choice is complete; the request with its last one, and it is gone then. */
 void sched_finish(sched *s, seq *q, gen_finish reason, uint64_t now_ns);
+
+engine_row sched_row_of(const sched *s, const plan_item *it, uint32_t k);
 
 /* Does it make a vector, not tokens? */
 static inline bool seq_is_vector(const seq *q) { return q->request->vector_len > 0; }

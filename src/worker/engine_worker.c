@@ -16,15 +16,24 @@ enum {
     SEAT_EVENT_BYTES = 512, /* what a step has to say of one sequence, besides a vector */
 };
 
+/* A step: what is planned, and where it has got to. */
+typedef struct turn {
+    step_plan *plan;
+    engine_row *rows; /* [rows_max] */
+    uint64_t begun_ns;
+    bool begun; /* and not ended */
+} turn;
+
 struct engine_worker {
     engine_worker_options opt;
     sched *sched;
     sampler *sampler;
-    step_plan *plan;
-    engine_row *rows;       /* [rows_max] */
+    turn turns[2];
+    turn *now;              /* the step that ends next, ... */
+    turn *next;             /* ... and the one behind it */
     sample_result *results; /* [seats] */
     int32_t *banned;        /* [eog_count + WIRE_STOP_IDS_MAX] */
-    sample_order *orders;   /* [seats] of the step's rows; NULL where it draws none */
+    sample_order *orders;   /* [seats] of a step's rows, until it has begun; NULL: it draws none */
     sample_change *changes; /* [changes_max] theirs */
     uint32_t changes_max;
     buf in;  /* the frame being read */
@@ -32,6 +41,8 @@ struct engine_worker {
     metrics metrics;
     uint32_t head_width; /* floats of a row of logits: tokens, or labels */
     uint64_t steps;
+    uint64_t ahead_steps;  /* that were begun before the one before them had ended */
+    uint64_t ended_ns;     /* the last step */
     uint64_t greedy_rows;  /* that wanted the best */
     uint64_t sampled_rows; /* that had a sample order */
     uint64_t host_rows;    /* whose logits the sampler got */
@@ -45,7 +56,14 @@ struct engine_worker {
 
 static status take_memory(engine_worker *w, error *err) {
     const sched_options *o = &w->opt.sched;
-    w->rows = mem_try_calloc(o->rows_max, sizeof *w->rows);
+    for (uint32_t i = 0; i < 2; i++) {
+        w->turns[i].rows = mem_try_calloc(o->rows_max, sizeof *w->turns[i].rows);
+        if (w->turns[i].rows == NULL)
+            return error_set(err, ERR_NOMEM, "engine worker: no memory for %u rows", o->rows_max);
+        TRY(step_plan_create(&w->turns[i].plan, o, err));
+    }
+    w->now = &w->turns[0];
+    w->next = &w->turns[1];
     w->results = mem_try_calloc(o->seats, sizeof *w->results);
     w->banned = mem_try_calloc(o->eog_count + WIRE_STOP_IDS_MAX, sizeof *w->banned);
     if (w->opt.stepper.samples && !o->no_generate) {
@@ -58,8 +76,8 @@ static status take_memory(engine_worker *w, error *err) {
     }
     /* a step's frame never has to find memory */
     const void *out = buf_reserve(&w->out, OUT_BYTES + (size_t)o->seats * SEAT_EVENT_BYTES);
-    if (w->rows == NULL || w->results == NULL || w->banned == NULL || out == NULL)
-        return error_set(err, ERR_NOMEM, "engine worker: no memory for %u rows", o->rows_max);
+    if (w->results == NULL || w->banned == NULL || out == NULL)
+        return error_set(err, ERR_NOMEM, "engine worker: no memory for %u seats", o->seats);
     return OK;
 }
 
@@ -76,7 +94,6 @@ status engine_worker_create(engine_worker **out, const engine_worker_options *op
     if (st == OK) st = sched_create(&w->sched, &w->opt.sched, opt->kv, &w->out, err);
     if (st == OK && !opt->sched.no_generate)
         st = sampler_create(&w->sampler, opt->sched.vocab, err);
-    if (st == OK) st = step_plan_create(&w->plan, &opt->sched, err);
     if (st != OK) {
         engine_worker_destroy(w);
         return st;
@@ -90,8 +107,10 @@ void engine_worker_destroy(engine_worker *w) {
     engine_profile_cancel(&w->profile, &w->opt.stepper);
     sched_destroy(w->sched);
     sampler_destroy(w->sampler);
-    step_plan_destroy(w->plan);
-    mem_free(w->rows);
+    for (uint32_t i = 0; i < 2; i++) {
+        step_plan_destroy(w->turns[i].plan);
+        mem_free(w->turns[i].rows);
+    }
     mem_free(w->results);
     mem_free(w->banned);
     mem_free(w->orders);
@@ -139,9 +158,12 @@ static void take_adapter(engine_worker *w, const adapter_order *o) {
     wire_put_adapter_state(&w->out, &s);
 }
 
+static void settle(engine_worker *w);
+
 static status take_profile(engine_worker *w, str body, error *err) {
     profile_order order;
     TRY(wire_get_profile(body, &order, err));
+    settle(w);
     engine_profile_begin(&w->profile, &w->opt.stepper, &order, os_now_ns(), &w->out);
     return OK;
 }
@@ -213,6 +235,7 @@ static void fill_metrics(engine_worker *w) {
     metrics_set(m, METRIC_SAMPLED_ROWS_TOTAL, w->sampled_rows);
     metrics_set(m, METRIC_HOST_SAMPLED_ROWS_TOTAL, w->host_rows);
     metrics_set(m, METRIC_STEPS_TOTAL, w->steps);
+    metrics_set(m, METRIC_AHEAD_STEPS_TOTAL, w->ahead_steps);
     metrics_set(m, METRIC_PREEMPTIONS_TOTAL, c.preemptions);
     metrics_set(m, METRIC_CANCELLED_TOTAL, c.canceled);
     metrics_set(m, METRIC_SEQUENCES_RUNNING, c.running);
@@ -244,19 +267,19 @@ static void send_status(engine_worker *w) {
 /* --- stepping -------------------- */
 
 /* Rows that are sampled are drawn by the step, as far as it can. */
-static void order_samples(engine_worker *w) {
+static void order_samples(engine_worker *w, const turn *t) {
     uint32_t orders = 0, changes = 0;
-    engine_row *row = w->rows;
-    for (uint32_t i = 0; i < w->plan->items_count && w->orders != NULL; i++) {
-        const seq *q = w->plan->items[i].seq;
-        const sched_request *r = q->request;
-        row += w->plan->items[i].rows;
+    engine_row *row = t->rows;
+    for (uint32_t i = 0; i < t->plan->items_count && w->orders != NULL; i++) {
+        const plan_item *it = &t->plan->items[i];
+        const sched_request *r = it->seq->request;
+        row += it->rows;
         if (!row[-1].wants_logits || r->kind == GEN_KIND_RANK) continue;
-        const uint32_t banned = sched_banned(w->sched, q, w->banned);
+        const uint32_t banned = sched_banned(w->sched, it, w->banned);
         sample_order *o = &w->orders[orders];
         const sample_room room = {w->changes + changes, w->changes_max - changes};
-        if (!sampler_order(w->sampler, &r->sampling, sched_history(q), q->choice, w->banned, banned,
-                           room, o))
+        if (!sampler_order(w->sampler, &r->sampling, sched_history(it), it->seq->choice, w->banned,
+                           banned, room, o))
             continue;
         row[-1].wants_logits = false;
         row[-1].sample = o;
@@ -265,10 +288,10 @@ static void order_samples(engine_worker *w) {
     }
 }
 
-static void sample(engine_worker *w, const seq *q, const float *logits, sample_result *out) {
-    uint32_t banned = sched_banned(w->sched, q, w->banned);
-    sampler_pick(w->sampler, logits, &q->request->sampling, sched_history(q), q->choice, w->banned,
-                 banned, out);
+static void sample(engine_worker *w, const plan_item *it, const float *logits, sample_result *out) {
+    uint32_t banned = sched_banned(w->sched, it, w->banned);
+    sampler_pick(w->sampler, logits, &it->seq->request->sampling, sched_history(it),
+                 it->seq->choice, w->banned, banned, out);
 }
 
 /* What a step made, from the next row's on: all stand in row order. */
@@ -280,79 +303,124 @@ typedef struct made {
 } made;
 
 /* What a row made goes where it is wanted: logits are sampled, or are scores; hidden states go into
- * vectors. */
-static void collect_row(engine_worker *w, seq *q, const engine_row *row, made *m) {
+ * vectors.  A row whose sequence has ended made a token. */
+static void collect_row(engine_worker *w, const plan_item *it, const engine_row *row, made *m) {
     const bool token = row->wants_best || row->sample != NULL, head = token || row->wants_logits;
+    const bool ranks = !token && row->wants_logits && it->seq->request->kind == GEN_KIND_RANK;
+    ASSERT(!token || m->best != NULL);
     if (row->wants_hidden)
-        seq_vector_add(q, m->hidden);
+        seq_vector_add(it->seq, m->hidden);
     else if (token)
         *m->token++ = (sample_result){.id = *m->best};
-    else if (row->wants_logits && q->request->kind == GEN_KIND_RANK)
-        seq_vector_add(q, m->logits);
+    else if (ranks)
+        seq_vector_add(it->seq, m->logits);
     else if (row->wants_logits)
-        sample(w, q, m->logits, m->token++);
-    w->greedy_rows += row->wants_best;
-    w->sampled_rows += row->sample != NULL;
-    w->host_rows += row->wants_logits && q->request->kind != GEN_KIND_RANK;
+        sample(w, it, m->logits, m->token++);
+    w->greedy_rows += it->seq != NULL && row->wants_best;
+    w->sampled_rows += it->seq != NULL && row->sample != NULL;
+    w->host_rows += row->wants_logits && !ranks;
     if (head) m->logits += w->head_width;
     if (head && m->best != NULL) m->best++;
     if (m->hidden != NULL && (head || row->wants_hidden)) m->hidden += w->opt.sched.embed_dims;
 }
 
-static void collect(engine_worker *w, const float *logits) {
+static void collect(engine_worker *w, const turn *t, const float *logits) {
     const stepper *st = &w->opt.stepper;
     made m = {.logits = logits,
               .best = st->best != NULL ? st->best(st->ctx) : NULL,
               .hidden = st->hidden != NULL ? st->hidden(st->ctx) : NULL,
               .token = w->results};
-    const engine_row *row = w->rows;
+    const engine_row *row = t->rows;
     mem_freeze("collect");
-    for (uint32_t i = 0; i < w->plan->items_count; i++)
-        for (uint32_t k = 0; k < w->plan->items[i].rows; k++)
-            collect_row(w, w->plan->items[i].seq, row++, &m);
+    for (uint32_t i = 0; i < t->plan->items_count; i++)
+        for (uint32_t k = 0; k < t->plan->items[i].rows; k++)
+            collect_row(w, &t->plan->items[i], row++, &m);
     mem_thaw();
 }
 
 /* The device is gone, and with it everything that was computed: say so, here and above. */
 static void fail(engine_worker *w, const error *fault) {
-    log_error("engine", "step %" PRIu64 " of %u rows failed: %s", w->steps, w->plan->rows,
+    log_error("engine", "step %" PRIu64 " of %u rows failed: %s", w->steps, w->now->plan->rows,
               fault->msg);
-    sched_fail(w->sched, w->plan, fault);
+    sched_fail(w->sched, w->now->plan, fault);
+    w->now->begun = w->next->begun = false;
     w->broken = true;
 }
 
-static bool has_prompt(const engine_worker *w) {
-    for (uint32_t i = 0; i < w->plan->rows; i++)
-        if (w->rows[i].prompt) return true;
+static bool has_prompt(const turn *t) {
+    for (uint32_t i = 0; i < t->plan->rows; i++)
+        if (t->rows[i].prompt) return true;
     return false;
 }
 
-/* Compute the plan's rows, and give what they are to the sequences. */
-static void compute(engine_worker *w) {
+static void begin(engine_worker *w, turn *t) {
     const stepper *st = &w->opt.stepper;
-    uint64_t start_ns = os_now_ns();
-    order_samples(w);
-    const float *logits = st->step(st->ctx, w->rows, w->plan->rows);
+    order_samples(w, t);
+    t->begun_ns = os_now_ns();
+    t->begun = st->begin != NULL && !w->profile.on;
+    if (t->begun) st->begin(st->ctx, t->rows, t->plan->rows);
+}
+
+/* Does the step make all tokens of its rows?  Then the next one need not wait for the host. */
+static bool makes_tokens(const turn *t) {
+    for (uint32_t i = 0; i < t->plan->rows; i++)
+        if (t->rows[i].wants_logits || t->rows[i].wants_hidden) return false;
+    return true;
+}
+
+/* Queue the step behind the one that is computed, if it is known. */
+static void run_ahead(engine_worker *w) {
+    turn *t = w->next;
+    if (!w->now->begun || w->profile.on || !makes_tokens(w->now)) return;
+    if (!sched_follow(w->sched, w->now->plan, os_now_ns(), t->plan, t->rows)) return;
+    begin(w, t);
+    w->ahead_steps++;
+}
+
+/* Wait for the step, and give what it made to the sequences. */
+static void finish(engine_worker *w) {
+    const stepper *st = &w->opt.stepper;
+    turn *t = w->now;
+    const float *logits = t->begun ? st->end(st->ctx) : st->step(st->ctx, t->rows, t->plan->rows);
     const error *fault = st->fault != NULL ? st->fault(st->ctx) : NULL;
     w->steps++;
     if (fault != NULL) {
         fail(w, fault);
         return;
     }
-    collect(w, logits);
-    uint64_t end_ns = os_now_ns();
+    collect(w, t, logits);
+    const uint64_t start_ns = num_max_u64(t->begun_ns, w->ended_ns), end_ns = os_now_ns();
+    w->ended_ns = end_ns;
+    t->begun = false;
     metrics_observe_ns(&w->metrics, METRIC_STEP_SECONDS, end_ns - start_ns);
-    sched_apply(w->sched, w->plan, w->results, end_ns, end_ns - start_ns);
-    if (w->profile.on) engine_profile_step(&w->profile, st, w->plan->rows, has_prompt(w));
+    sched_apply(w->sched, t->plan, w->results, end_ns, end_ns - start_ns);
+    if (w->profile.on) engine_profile_step(&w->profile, st, t->plan->rows, has_prompt(t));
+    if (!w->next->begun) return;
+    w->now = w->next;
+    w->next = t;
 }
 
-/* Plan and compute one step; false when nothing can run. */
+/* A step that is ahead ends, and none is begun behind it. */
+static void settle(engine_worker *w) {
+    if (!w->now->begun) return;
+    const size_t frame = wire_events_begin(&w->out);
+    finish(w);
+    wire_events_end(&w->out, frame);
+}
+
+/* Plan and compute one step, or end the one that is ahead; false when nothing can run. */
 static bool step(engine_worker *w) {
-    sched_plan(w->sched, os_now_ns(), w->plan);
-    if (w->plan->rows == 0 && w->plan->preempts_count == 0) return false;
+    const bool ahead = w->now->begun;
+    const step_plan *plan = w->now->plan;
+    if (!ahead) sched_plan(w->sched, os_now_ns(), w->now->plan);
+    if (!ahead && plan->rows == 0 && plan->preempts_count == 0) return false;
     size_t frame = wire_events_begin(&w->out);
-    sched_commit(w->sched, w->plan, os_now_ns(), w->rows);
-    if (w->plan->rows > 0) compute(w);
+    if (!ahead) sched_commit(w->sched, w->now->plan, os_now_ns(), w->now->rows);
+    if (!ahead && plan->rows > 0) begin(w, w->now);
+    if (plan->rows > 0) {
+        run_ahead(w);
+        finish(w);
+    }
     wire_events_end(&w->out, frame);
     (void)link_flush(w->opt.link->up, &w->out);
     return true;
@@ -377,6 +445,7 @@ void engine_worker_run(engine_worker *w) {
         os_event_clear(fds[0]);
         os_event_clear(fds[1]);
     }
+    settle(w);
 }
 
 bool engine_worker_is_broken(const engine_worker *w) { return w->broken; }

@@ -4,6 +4,10 @@
  *
  *   drain the inbox -> plan -> commit -> step -> sample -> apply -> one EVENTS frame
  *
+ * Where the stepper can begin a step before the one before it has ended, and the scheduler knows
+ * what comes next without its tokens (sched_follow), one step is ahead between two turns: messages
+ * are handled while it is computed.
+ *
  * The lower side of its link.  When the event ring is full the loop takes no step until
  * there is room again: a slow reader above is back-pressure, never growth.  Between steps,
  * at least every STATUS_MS, it sends its heartbeat and counters.
@@ -21,6 +25,10 @@ typedef struct stepper {
     void *ctx;
     /* logits [rows that want them or a token, vocab] */
     const float *(*step)(void *ctx, const engine_row *rows, uint32_t count);
+    /* The two halves of step(), engine_begin() and engine_end(): two steps may be begun and not
+     * ended.  NULL: no step is ahead. */
+    void (*begin)(void *ctx, const engine_row *rows, uint32_t count); /* optional, like the next */
+    const float *(*end)(void *ctx);
     /* hidden states [rows that want anything, embed_dims] of the last step; NULL: the
      * scheduler offers no embeddings */
     const float *(*hidden)(void *ctx);

@@ -74,3 +74,24 @@ TEST(k_take_rows_takes_them_in_the_order_of_the_index) {
     }
     rig_done();
 }
+
+TEST(k_embed_takes_tokens_of_the_step_before) {
+    enum { COLS = 40, ROWS = 4, TABLE = 6 };
+    static const uint32_t ids[ROWS] = {~1u, 3, ~0u, ~2u}, made[3] = {5, 0, TABLE}, zero[1];
+    static const uint32_t want[ROWS] = {0, 3, 5, TABLE};
+    RIG_EACH(arch) {
+        packed_weight w = packed_weight_random(DTYPE_F16, TABLE, COLS, 1);
+        uint32_t *fault = rig_copy(zero, sizeof zero), *plain_fault = rig_copy(zero, sizeof zero);
+        float *out = rig_buffer((size_t)ROWS * COLS * sizeof *out),
+              *plain = rig_buffer((size_t)ROWS * COLS * sizeof *plain);
+        k_embed_args a = embed_args(&w, rig_copy(ids, sizeof ids), ROWS, out, fault);
+        a.made = rig_at(rig_copy(made, sizeof made));
+        rig_run(arch, "k_embed", &a, ROWS, 1, 256, 0);
+        a = embed_args(&w, rig_copy(want, sizeof want), ROWS, plain, plain_fault);
+        rig_run(arch, "k_embed", &a, ROWS, 1, 256, 0);
+        rig_same(out, plain, (size_t)ROWS * COLS * sizeof *out);
+        CHECK_EQ(*fault, 4); /* the last row's, which is in no table either way */
+        CHECK_EQ(*plain_fault, 4);
+    }
+    rig_done();
+}

@@ -38,6 +38,14 @@ static inline bool sim_chance(sim_random *r, uint32_t percent) {
     return sim_range(r, 0, 99) < percent;
 }
 
+/* What a step made. */
+typedef struct sim_made {
+    float *logits;  /* [rows_max, SIM_VOCAB], or SIM_LABELS of an encoder */
+    float *hidden;  /* [rows_max, SIM_DIMS] */
+    int32_t *best;  /* [rows_max] NULL: it gives logits only */
+    uint32_t count; /* of head rows */
+} sim_made;
+
 typedef struct sim_engine {
     kv_pool *kv;
     sim_family family;
@@ -45,12 +53,12 @@ typedef struct sim_engine {
     int32_t *tokens;  /* [blocks_max, KV_BLOCK_TOKENS] */
     int32_t *states;  /* [seats, ctx_max] SIM_STATES: the tokens that a seat has seen */
     uint32_t *seen;   /* [seats] SIM_STATES: how many */
-    float *logits;    /* [rows_max, SIM_VOCAB], or SIM_LABELS of an encoder */
-    float *hidden;    /* [rows_max, SIM_DIMS] */
-    int32_t *best;    /* [rows_max] NULL: it gives logits only */
+    sim_made made[2]; /* by steps in turn: one may be begun before the other has ended */
+    uint64_t begun, ended;
     bool wrong_order; /* rows came that no engine could compute */
     uint64_t steps;
-    uint64_t best_rows; /* of which only the best was wanted */
+    uint64_t best_rows;  /* of which only the best was wanted */
+    uint64_t ahead_rows; /* whose token was the one of a step that had not ended */
 } sim_engine;
 
 /* Logits of a sequence, from its tokens alone. */
@@ -58,6 +66,9 @@ void sim_logits(const int32_t *ids, uint32_t count, float *logits);
 /* `n` values of the state at `pos`, from the tokens that are seen there. */
 void sim_state(const int32_t *ids, uint32_t count, uint32_t pos, uint32_t n, float *out);
 const float *sim_step(void *ctx, const engine_row *rows, uint32_t count);
+/* The two halves of it. */
+void sim_begin(void *ctx, const engine_row *rows, uint32_t count);
+const float *sim_end(void *ctx);
 const float *sim_hidden(void *ctx);
 const int32_t *sim_best(void *ctx);
 

@@ -62,16 +62,33 @@ static void forget_all_but_the_best(float *logits, float *hidden) {
     for (uint32_t v = 0; v < SIM_DIMS; v++) hidden[v] = NAN;
 }
 
-const float *sim_step(void *ctx, const engine_row *rows, uint32_t count) {
+/* Its own, or what the step before makes. */
+static int32_t token_of(sim_engine *e, const engine_row *row) {
+    if (row->token >= 0) return row->token;
+    const sim_made *before = &e->made[(e->begun + 1) % 2];
+    const uint32_t at = (uint32_t)~row->token;
+    e->ahead_rows++;
+    if (e->begun == e->ended || at >= before->count || before->best[at] < 0) {
+        e->wrong_order = true;
+        return 0;
+    }
+    return before->best[at];
+}
+
+/* Rows are read, and computed, in the order in which steps are begun. */
+void sim_begin(void *ctx, const engine_row *rows, uint32_t count) {
     sim_engine *e = ctx;
     int32_t ids[4096];
     const bool encoder = e->family == SIM_ENCODER;
-    float *logits = e->logits, *hidden = e->hidden;
-    int32_t *best = e->best;
+    sim_made *made = &e->made[e->begun % 2];
+    float *logits = made->logits, *hidden = made->hidden;
+    int32_t *best = made->best;
+    if (e->begun - e->ended > 1) e->wrong_order = true;
+    made->count = 0;
     for (uint32_t i = 0; i < count; i++) {
         bool last = i + 1 == count || rows[i + 1].seat != rows[i].seat;
         if (!row_is_in_order(e, &rows[i], i > 0 ? &rows[i - 1] : NULL, last)) e->wrong_order = true;
-        *token_at(e, rows[i].seat, rows[i].pos) = rows[i].token;
+        *token_at(e, rows[i].seat, rows[i].pos) = token_of(e, &rows[i]);
         e->seen[rows[i].seat] = rows[i].pos + 1;
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -81,6 +98,8 @@ const float *sim_step(void *ctx, const engine_row *rows, uint32_t count) {
         sim_state(ids, n, rows[i].pos, SIM_DIMS, hidden);
         hidden += SIM_DIMS;
         if (!rows[i].wants_logits && !rows[i].wants_best) continue;
+        if (rows[i].wants_logits && e->begun > e->ended) e->wrong_order = true;
+        made->count++;
         if (encoder)
             sim_state(ids, n, rows[i].pos, SIM_LABELS, logits);
         else
@@ -91,11 +110,23 @@ const float *sim_step(void *ctx, const engine_row *rows, uint32_t count) {
         logits += encoder ? SIM_LABELS : SIM_VOCAB;
     }
     e->steps++;
-    return e->logits;
+    e->begun++;
 }
 
-const float *sim_hidden(void *ctx) { return ((sim_engine *)ctx)->hidden; }
-const int32_t *sim_best(void *ctx) { return ((sim_engine *)ctx)->best; }
+const float *sim_end(void *ctx) {
+    sim_engine *e = ctx;
+    if (e->ended == e->begun) e->wrong_order = true;
+    return e->made[e->ended++ % 2].logits;
+}
+
+const float *sim_step(void *ctx, const engine_row *rows, uint32_t count) {
+    sim_begin(ctx, rows, count);
+    return sim_end(ctx);
+}
+
+static const sim_made *ended_last(const sim_engine *e) { return &e->made[(e->ended + 1) % 2]; }
+const float *sim_hidden(void *ctx) { return ended_last(ctx)->hidden; }
+const int32_t *sim_best(void *ctx) { return ended_last(ctx)->best; }
 
 /* --- one story -------------------- */
 
@@ -137,6 +168,7 @@ typedef struct sim {
     uint32_t requests_count;
     uint32_t preemptions;
     uint32_t hard_vectors; /* that came after a preemption */
+    bool greedy;           /* all requests are, and nothing else: steps may run ahead */
     bool hurried;          /* long answers to clients that read at once, few rows and few blocks */
 } sim;
 
@@ -239,6 +271,11 @@ static void draw_request(sim *s, sim_request *q, uint64_t id) {
     g->tokens_min = sim_chance(r, 20) ? 3 : 0;
     g->ignore_eos = s->hurried || sim_chance(r, 20);
     g->logprobs = sim_chance(r, 20);
+    if (s->greedy) {
+        g->temperature = 0;
+        g->repetition_penalty = 1;
+        g->logprobs = false;
+    }
     q->granted = q->r.credits;
     if (fault_of(s, q) != GEN_FAULT_NONE) return;
     if (vector) pool_alone(s, q);
@@ -282,14 +319,20 @@ static void open_sim(sim *s) {
     s->engine.ctx_max = s->opt.ctx_max;
     s->engine.states = mem_calloc((size_t)s->opt.seats * s->opt.ctx_max, sizeof(int32_t));
     s->engine.seen = mem_calloc(s->opt.seats, sizeof(uint32_t));
-    s->engine.logits = mem_calloc((size_t)s->opt.rows_max * SIM_VOCAB, sizeof(float));
-    s->engine.hidden = mem_calloc((size_t)s->opt.rows_max * SIM_DIMS, sizeof(float));
-    const bool finds_best = sim_chance(&s->random, 70);
-    if (finds_best) s->engine.best = mem_calloc(s->opt.rows_max, sizeof(int32_t));
+    const bool finds_best = sim_chance(&s->random, 70), ahead = sim_chance(&s->random, 80);
+    s->greedy = sim_chance(&s->random, 50);
+    for (int i = 0; i < 2; i++) {
+        sim_made *m = &s->engine.made[i];
+        m->logits = mem_calloc((size_t)s->opt.rows_max * SIM_VOCAB, sizeof(float));
+        m->hidden = mem_calloc((size_t)s->opt.rows_max * SIM_DIMS, sizeof(float));
+        if (finds_best) m->best = mem_calloc(s->opt.rows_max, sizeof(int32_t));
+    }
     CHECK_EQ(sampler_create(&s->sampler, SIM_VOCAB, &err), OK);
     engine_worker_options o = {.sched = s->opt,
                                .stepper = {.ctx = &s->engine,
                                            .step = sim_step,
+                                           .begin = ahead ? sim_begin : NULL,
+                                           .end = ahead ? sim_end : NULL,
                                            .hidden = sim_hidden,
                                            .best = finds_best ? sim_best : NULL},
                                .kv = s->engine.kv,
@@ -309,9 +352,11 @@ static void close_sim(sim *s) {
     mem_free(s->engine.tokens);
     mem_free(s->engine.states);
     mem_free(s->engine.seen);
-    mem_free(s->engine.logits);
-    mem_free(s->engine.hidden);
-    mem_free(s->engine.best);
+    for (int i = 0; i < 2; i++) {
+        mem_free(s->engine.made[i].logits);
+        mem_free(s->engine.made[i].hidden);
+        mem_free(s->engine.made[i].best);
+    }
     for (uint32_t i = 0; i < s->requests_count; i++) {
         mem_free(s->requests[i].prompt);
         for (uint32_t c = 0; c < SIM_CHOICES_MAX; c++) mem_free(s->requests[i].choices[c].want);
@@ -497,6 +542,7 @@ typedef struct sim_tally {
     uint64_t preemptions;
     uint64_t hard_vectors;
     uint64_t best_rows;
+    uint64_t ahead_rows;
 } sim_tally;
 
 static void run_story(uint64_t seed, sim_tally *tally) {
@@ -524,6 +570,7 @@ static void run_story(uint64_t seed, sim_tally *tally) {
     tally->preemptions += s.preemptions;
     tally->hard_vectors += s.hard_vectors;
     tally->best_rows += s.engine.best_rows;
+    tally->ahead_rows += s.engine.ahead_rows;
     close_sim(&s);
     os_clock_set(NULL);
 }
@@ -534,6 +581,6 @@ TEST(simulated_schedules_give_every_request_what_it_gets_alone) {
     sim_tally t = {0};
     int before = test_failures;
     for (uint32_t seed = 1; seed <= seeds && test_failures == before; seed++) run_story(seed, &t);
-    bool reached = t.preemptions > 0 && t.hard_vectors > 0 && t.best_rows > 0;
+    bool reached = t.preemptions > 0 && t.hard_vectors > 0 && t.best_rows > 0 && t.ahead_rows > 0;
     CHECK(reached || seeds < 100 || test_failures > before);
 }

@@ -57,8 +57,8 @@ static status ask_available(const cuda_probe_report *report, const cuda_device_i
 /* --- planning -------------------- */
 
 static uint64_t pinned_bytes(const cuda_layout *l) {
-    return l->desc.bytes + l->sample.bytes + l->lora.bytes + l->input_bytes + l->answer_bytes +
-           l->hidden_bytes + l->logits_bytes;
+    return CUDA_STEPS_MAX * (l->desc.bytes + l->sample.bytes + l->lora.bytes + l->answer_bytes) +
+           l->input_bytes + l->hidden_bytes + l->logits_bytes;
 }
 
 static status plan_with(cuda_probe_report *report, const program *p, const backend_options *opt,
@@ -91,20 +91,29 @@ static status cuda_plan(const program *p, const backend_options *opt, backend_me
 
 /* --- life cycle -------------------- */
 
+static void close_staging(backend *b) {
+    for (uint32_t i = 0; i < CUDA_STEPS_MAX; i++) {
+        cuda_staging *s = &b->staging[i];
+        cuda_pinned_close(&s->desc);
+        cuda_pinned_close(&s->sample);
+        cuda_pinned_close(&s->lora);
+        cuda_pinned_close(&s->answer);
+    }
+    if (b->first_done != NULL) (void)b->dev.driver->event_destroy(b->first_done);
+}
+
 static void cuda_close(backend *b) {
     if (b == NULL) return;
     error ignored; /* of a GPU that is lost: nothing can be done about it */
     if (b->dev.context != NULL) (void)!cuda_device_enter(&b->dev, &ignored);
+    cuda_abandon(b);
     cuda_graphs_drop(b);
     cuda_profile_deinit(&b->profile, &b->dev);
     cuda_adapters_close(b);
-    cuda_pinned_close(&b->desc);
+    close_staging(b);
     cuda_pinned_close(&b->input);
     cuda_pinned_close(&b->hidden);
     cuda_pinned_close(&b->logits);
-    cuda_pinned_close(&b->answer);
-    cuda_pinned_close(&b->sample);
-    cuda_pinned_close(&b->lora);
     cuda_arena_close(&b->weights);
     cuda_arena_close(&b->workspace);
     cuda_arena_close(&b->kv);
@@ -116,12 +125,21 @@ static void cuda_close(backend *b) {
     mem_free(b);
 }
 
+static status open_staging(backend *b, cuda_staging *s, error *err) {
+    const cuda_layout *l = &b->layout;
+    TRY(cuda_pinned_open(&s->desc, &b->dev, (size_t)l->desc.bytes, err));
+    TRY(cuda_pinned_open(&s->answer, &b->dev, (size_t)l->answer_bytes, err));
+    if (l->sample.bytes > 0) TRY(cuda_pinned_open(&s->sample, &b->dev, l->sample.bytes, err));
+    if (l->lora.bytes == 0) return OK;
+    return cuda_pinned_open(&s->lora, &b->dev, (size_t)l->lora.bytes, err);
+}
+
 static status open_pinned(backend *b, error *err) {
     const cuda_layout *l = &b->layout;
-    TRY(cuda_pinned_open(&b->desc, &b->dev, (size_t)l->desc.bytes, err));
-    TRY(cuda_pinned_open(&b->answer, &b->dev, (size_t)l->answer_bytes, err));
-    if (l->sample.bytes > 0) TRY(cuda_pinned_open(&b->sample, &b->dev, l->sample.bytes, err));
-    if (l->lora.bytes > 0) TRY(cuda_pinned_open(&b->lora, &b->dev, (size_t)l->lora.bytes, err));
+    const cu_driver *d = b->dev.driver;
+    for (uint32_t i = 0; i < CUDA_STEPS_MAX; i++) TRY(open_staging(b, &b->staging[i], err));
+    const cu_result code = d->event_create(&b->first_done, CU_EVENT_DISABLE_TIMING_FLAG);
+    TRY(cu_check(d, code, "cuEventCreate", err));
     if (l->input_bytes > 0) TRY(cuda_pinned_open(&b->input, &b->dev, (size_t)l->input_bytes, err));
     TRY(cuda_pinned_open(&b->hidden, &b->dev, num_max_u64(l->hidden_bytes, 1), err));
     return cuda_pinned_open(&b->logits, &b->dev, num_max_u64(l->logits_bytes, 1), err);
@@ -189,6 +207,7 @@ static void cuda_report(const backend *b, backend_report *out) {
 }
 
 static status cuda_profile_switch(backend *b, bool on, error *err) {
+    ASSERT(b->steps_begun == b->steps_ended);
     const status st = cuda_device_enter(&b->dev, err);
     cuda_profile_deinit(&b->profile, &b->dev);
     if (st != OK) return st;
@@ -219,6 +238,8 @@ const backend_ops backend_cuda = {
     .adapter_drop = cuda_adapter_drop,
     .link = cuda_link,
     .step = cuda_step,
+    .begin = cuda_begin,
+    .end = cuda_end,
     .report = cuda_report,
     .profile = cuda_profile_switch,
     .profiled = cuda_profiled,

@@ -241,6 +241,8 @@ void cuda_adapter_drop(backend *b, const lora_pair *pairs) {
     while (*at != NULL && (*at)->pairs != pairs) at = &(*at)->next;
     ASSERT(*at != NULL);
     (void)!cuda_device_enter(&b->dev, &ignored);
+    /* what was begun may still read it, also for a sequence that is gone by now */
+    if (b->steps_begun > b->steps_ended) (void)!cuda_sync(&b->dev, &ignored);
     close_first(at);
 }
 
@@ -280,7 +282,9 @@ static bool same_mix(const lora_mix *a, const lora_mix *b) {
     return true;
 }
 
-static void *lora_at(const backend *b, uint64_t offset) { return (char *)b->lora.host + offset; }
+static void *lora_at(backend *b, uint64_t offset) {
+    return (char *)cuda_staged(b)->lora.host + offset;
+}
 
 static void describe_mix(const backend *b, const lora_mix *mix, ck_lora_mix *out) {
     uint32_t used = 0;
@@ -315,7 +319,7 @@ static uint32_t batch_row(const batch *in, row_set set, uint32_t r) {
     return set == ROWS_ALL ? r : in->taken[r];
 }
 
-static uint32_t describe_segments(const backend *b, const batch *in, row_set set, uint32_t rows) {
+static uint32_t describe_segments(backend *b, const batch *in, row_set set, uint32_t rows) {
     ck_lora_segment *list = lora_at(b, b->layout.lora.segments[set]);
     uint32_t count = 0;
     for (uint32_t r = 0; r < rows; r++) {
@@ -339,6 +343,6 @@ void cuda_send_adapters(backend *b, const batch *in, uint32_t segments[3]) {
     for (row_set set = ROWS_ALL; set <= ROWS_HEAD; set++)
         segments[set] = describe_segments(b, in, set, rows[set]);
     memcpy(lora_at(b, l->counts), segments, 3 * sizeof *segments);
-    (void)cuda_copy_in(&b->dev, b->dev.compute, cuda_at(b, b->layout.lora_at), b->lora.host,
+    (void)cuda_copy_in(&b->dev, b->dev.compute, cuda_at(b, b->layout.lora_at), lora_at(b, 0),
                        (size_t)(l->mixes + mixes * sizeof(ck_lora_mix)));
 }

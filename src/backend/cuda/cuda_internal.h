@@ -13,7 +13,7 @@
  *
  *   weights    planes of the matrices (cuda_planar.h), every distinct one once
  *   workspace  | values, as the program lays them out | codes | sums | rope tables |
- *              | descriptor | rules and changes of drawn rows | uses of adapters |
+ *              | descriptor | answer | rules and changes of drawn rows | uses of adapters |
  *              | parts of argmax | parts of attention, or x . A^T of adapters |
  *              | pairs of rows and experts, their tiles | constants | matrices of experts |
  *   adapters   each its own, from when it is added until it is dropped
@@ -66,11 +66,9 @@ typedef struct cuda_rope {
 
 /* The step's descriptor: offsets from its beginning, the same on the host and on the device. */
 typedef struct cuda_descriptor {
-    uint64_t counts;  /* ck_counts */
-    uint64_t error;   /* u32, 0: 1 + the row whose token or position is in no table */
-    uint64_t best;    /* u32 [head] next to it: ids that the step finds, both come down at once */
-    uint64_t tickets; /* u32 [head], 0: for k_argmax to count in */
-    uint64_t splits;  /* ck_splits: rows that several blocks of k_attention share */
+    uint64_t counts;        /* ck_counts */
+    uint64_t tickets;       /* u32 [head], 0: for k_argmax to count in */
+    uint64_t splits;        /* ck_splits: rows that several blocks of k_attention share */
     uint64_t split_tickets; /* u32 [split rows, groups], 0: for these to count in */
     uint64_t slots;         /* u32 [rows] of the splits */
     uint64_t ids;           /* u32 [rows] */
@@ -130,8 +128,11 @@ typedef struct cuda_layout {
     uint64_t lora_at, lora_mid_at;       /* into the workspace */
     uint64_t lora_mid_stride;            /* floats of x . A^T of one product, of all rows */
     uint64_t codes_at, sums_at, desc_at; /* into the workspace; that of values is 0 */
-    uint64_t parts_at;                   /* u64 [head, blocks of a row], of k_argmax */
-    uint64_t splits_at;                  /* what blocks of k_attention leave for the last */
+    uint64_t answer_at; /* likewise: u32, 0 as long as all is well, else 1 + the row whose token or
+                           position is in no table; then u32 [head] ids that the step found or drew,
+                           which the next step may read.  Both come down at once */
+    uint64_t parts_at;  /* u64 [head, blocks of a row], of k_argmax */
+    uint64_t splits_at; /* what blocks of k_attention leave for the last */
     cuda_groups groups;
     uint64_t gated_codes_at, gated_sums_at; /* of one row: k_gemvt_* reads and writes codes */
     uint64_t tickets_at;                    /* u32 [tickets], 0 between launches: of k_gemvt_* */
@@ -306,6 +307,20 @@ typedef struct cuda_adapter {
     struct cuda_adapter *next; /* owned */
 } cuda_adapter;
 
+/* At most so many are queued at a time: one is computed, and the next one is behind it. */
+enum { CUDA_STEPS_MAX = 2 };
+
+/* The pinned memory of a step: what goes up, and the answer.  The host writes that of the next step
+ * while copies of this one may still be on their way. */
+typedef struct cuda_staging {
+    cuda_pinned desc, sample, lora;
+    cuda_pinned answer; /* the layout's */
+    uint32_t rows;
+    uint32_t head_rows;
+    bool tokens; /* the answer has ids */
+    error fault; /* code OK: it was queued */
+} cuda_staging;
+
 struct backend {
     const program *p;         /* borrowed */
     cuda_probe_report report; /* has the driver's functions */
@@ -314,10 +329,10 @@ struct backend {
     cuda_lowered lowered;
     cuda_graphs graphs;
     cuda_arena weights, workspace, kv, states;
-    cuda_pinned desc, input, hidden, logits;
-    cuda_pinned answer; /* u32: the error, then the best ids [head] */
-    cuda_pinned sample;
-    cuda_pinned lora;
+    cuda_pinned input, hidden, logits;
+    cuda_staging staging[CUDA_STEPS_MAX]; /* of step i number i % CUDA_STEPS_MAX */
+    uint64_t steps_begun, steps_ended;
+    cu_event first_done;    /* recorded behind the first of two steps */
     uint32_t *row_mixes;    /* owned; [rows] the mix of each row of a step; NULL without adapters */
     cuda_adapter *adapters; /* owned */
     uint64_t device_bytes_max; /* 0: what is free */
@@ -348,8 +363,17 @@ NODISCARD status cuda_link(backend *b, backend *from, error *err);
 /* Queue the copy of what op INPUT takes in a step. */
 void cuda_take_input(backend *b, const batch *in, size_t bytes);
 
-/* cuda_step.c */
+/* Of the step that is being described. */
+static inline cuda_staging *cuda_staged(backend *b) {
+    return &b->staging[b->steps_begun % CUDA_STEPS_MAX];
+}
+
+/* cuda_step.c: see backend_ops. */
 step_result cuda_step(backend *b, const batch *in);
+void cuda_begin(backend *b, const batch *in);
+step_result cuda_end(backend *b);
+/* Wait for what was begun and not ended; its results are lost. */
+void cuda_abandon(backend *b);
 
 /* Rows of a step as grids see them. */
 typedef struct cuda_step_rows {

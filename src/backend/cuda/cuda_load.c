@@ -129,6 +129,8 @@ static status send_all(loading *l, error *err) {
         TRY(send_matrices(l, &layout->matrices[i], err));
     (void)cuda_fill(&l->b->dev, l->b->dev.compute, cuda_at(l->b, layout->tickets_at), 0,
                     layout->tickets * sizeof(uint32_t));
+    (void)cuda_fill(&l->b->dev, l->b->dev.compute, cuda_at(l->b, layout->answer_at), 0,
+                    layout->answer_bytes);
     return cuda_stage_drain(&l->stage, err);
 }
 

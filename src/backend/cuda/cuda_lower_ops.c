@@ -16,14 +16,20 @@ status lower_input(lowering *w, uint32_t op_idx, error *err) {
     return OK;
 }
 
+/* Where steps leave the tokens that they find: u32 [head]. */
+static cu_ptr lower_best(const lowering *w) {
+    return w->bases.workspace + w->l->answer_at + sizeof(uint32_t);
+}
+
 status lower_embed(lowering *w, uint32_t op_idx, error *err) {
     const op *o = &w->p->ops[op_idx];
     const cuda_descriptor *d = &w->l->desc;
     k_embed_args a = {.table = lower_matrix(w, op_idx),
                       .ids = lower_descriptor(w, o->kind == OP_EMBED ? d->ids : d->pos),
+                      .made = o->kind == OP_EMBED ? lower_best(w) : 0,
                       .out = lower_value(w, o->out),
                       .count = lower_count(w, ROWS_ALL),
-                      .error = lower_descriptor(w, d->error)};
+                      .error = w->bases.workspace + w->l->answer_at};
     cuda_launch_entry e = {.kernel = CUDA_k_embed, .many = CUDA_k_embed, .rows = ROWS_ALL};
     return LOWER_EMIT(w, &e, &a, err);
 }
@@ -49,7 +55,7 @@ status lower_argmax(lowering *w, error *err) {
     k_argmax_args a = {.x = lower_value(w, logits),
                        .parts = w->bases.workspace + w->l->parts_at,
                        .tickets = lower_descriptor(w, d->tickets),
-                       .out = lower_descriptor(w, d->best),
+                       .out = lower_best(w),
                        .count = lower_count(w, ROWS_HEAD),
                        .cols = w->p->values[logits].cols};
     cuda_launch_entry e = {.kernel = CUDA_k_argmax,
@@ -70,7 +76,7 @@ status lower_sample(lowering *w, error *err) {
     k_sample_args a = {.x = lower_value(w, logits),
                        .rules = base + w->l->sample.rules,
                        .changes = base + w->l->sample.changes,
-                       .out = lower_descriptor(w, w->l->desc.best),
+                       .out = lower_best(w),
                        .count = lower_count(w, ROWS_HEAD),
                        .cols = w->p->values[logits].cols};
     cuda_launch_entry e = {.kernel = CUDA_k_sample,

@@ -259,8 +259,6 @@ static void lay_out_descriptor(cuda_descriptor *d, const program *p) {
     d->sequences = num_min_u32(seats, p->max.rows);
     d->table_stride = num_max_u32(num_div_up_u32(p->max.ctx, KV_BLOCK_TOKENS), 1);
     d->counts = place(&end, sizeof(ck_counts));
-    d->error = place(&end, (1 + (uint64_t)p->max.head) * sizeof(uint32_t));
-    d->best = d->error + sizeof(uint32_t);
     d->tickets = place(&end, (uint64_t)p->max.head * sizeof(uint32_t));
     d->split_rows = num_min_u32(p->max.rows, CK_SPLIT_ROWS_MAX);
     d->splits = place(&end, sizeof(ck_splits));
@@ -379,6 +377,8 @@ static void lay_out_workspace(cuda_layout *l) {
         l->ropes[i].at = place(&end, (uint64_t)p->max.rows * l->ropes[i].pairs * 2 * sizeof(float));
     lay_out_descriptor(&l->desc, p);
     l->desc_at = place(&end, l->desc.bytes);
+    l->answer_bytes = (1 + (uint64_t)p->max.head) * sizeof(uint32_t);
+    l->answer_at = place(&end, l->answer_bytes);
     lay_out_sample(&l->sample, p);
     l->sample_at = place(&end, l->sample.bytes);
     lay_out_lora(&l->lora, p);
@@ -422,7 +422,6 @@ static status lay_out(cuda_layout *l, error *err) {
     if (p->ops[0].kind == OP_INPUT) l->input_bytes = result_bytes(p, p->ops[0].out);
     l->hidden_bytes = result_bytes(p, p->hidden);
     l->logits_bytes = result_bytes(p, p->logits);
-    l->answer_bytes = (1 + (uint64_t)p->max.head) * sizeof(uint32_t);
     return OK;
 }
 

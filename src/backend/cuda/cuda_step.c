@@ -6,8 +6,10 @@
  * changes rarely; how many rows there are, and where those of prompts begin, is in the descriptor
  * and in the grids. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "backend/cuda/cuda_device_internal.h"
 #include "backend/cuda/cuda_internal.h"
 #include "base/assert.h"
 #include "base/num.h"
@@ -109,10 +111,12 @@ static void patch(backend *b, const batch *in) {
 
 /* --- the descriptor -------------------- */
 
-static void *desc_at(const backend *b, uint64_t offset) { return (char *)b->desc.host + offset; }
+static void *desc_at(backend *b, uint64_t offset) {
+    return (char *)cuda_staged(b)->desc.host + offset;
+}
 
 /* A run's sequence, as a row of our tables; rows of it name that row. */
-static void describe_run(const backend *b, const batch *in, uint32_t idx, uint32_t *blocks) {
+static void describe_run(backend *b, const batch *in, uint32_t idx, uint32_t *blocks) {
     const cuda_descriptor *d = &b->layout.desc;
     const batch_run *run = &in->runs[idx];
     const uint32_t tokens = run->pos0 + run->rows;
@@ -150,7 +154,7 @@ static uint32_t first_prompt_run(const batch *in, uint32_t generated) {
 }
 
 /* Fill it; returns how much of it there is to send. */
-static size_t describe(const backend *b, const batch *in, const cuda_step_rows *rows) {
+static size_t describe(backend *b, const batch *in, const cuda_step_rows *rows) {
     const cuda_descriptor *d = &b->layout.desc;
     const uint32_t shared = b->lowered.prompt_attentions > 0 ? rows->generated : in->rows;
     ASSERT(in->runs_count <= d->sequences);
@@ -161,7 +165,6 @@ static size_t describe(const backend *b, const batch *in, const cuda_step_rows *
                     .head = in->head_rows,
                     .runs = in->runs_count,
                     .prompt_run = in->runs_count - rows->prompt_runs};
-    *(uint32_t *)desc_at(b, d->error) = 0;
     memcpy(desc_at(b, d->ids), in->tokens, in->rows * sizeof *in->tokens);
     memcpy(desc_at(b, d->pos), in->pos, in->rows * sizeof *in->pos);
     if (in->taken_rows > 0)
@@ -183,10 +186,11 @@ static bool has_samples(const batch *in) {
 }
 
 /* Fill rules and changes, row after row; returns how much of it there is to send. */
-static size_t describe_samples(const backend *b, const batch *in) {
+static size_t describe_samples(backend *b, const batch *in) {
     const cuda_sample *s = &b->layout.sample;
-    sample_rule *rules = (sample_rule *)(void *)((char *)b->sample.host + s->rules);
-    sample_change *changes = (sample_change *)(void *)((char *)b->sample.host + s->changes);
+    char *host = cuda_staged(b)->sample.host;
+    sample_rule *rules = (sample_rule *)(void *)(host + s->rules);
+    sample_change *changes = (sample_change *)(void *)(host + s->changes);
     uint32_t at = 0;
     for (uint32_t h = 0; h < in->head_rows; h++) {
         const sample_order *o = in->samples[h];
@@ -203,8 +207,8 @@ static size_t describe_samples(const backend *b, const batch *in) {
 
 static void send_samples(backend *b, const batch *in) {
     const size_t bytes = describe_samples(b, in);
-    (void)cuda_copy_in(&b->dev, b->dev.compute, cuda_at(b, b->layout.sample_at), b->sample.host,
-                       bytes);
+    (void)cuda_copy_in(&b->dev, b->dev.compute, cuda_at(b, b->layout.sample_at),
+                       cuda_staged(b)->sample.host, bytes);
 }
 
 /* --- input -------------------- */
@@ -239,7 +243,6 @@ static void fetch_rows(backend *b, value_id v, uint32_t first, uint32_t end,
  * wanted and nothing else; and the answer, where these have theirs. */
 static void fetch(backend *b, const batch *in, bool tokens) {
     const program *p = b->p;
-    const cuda_descriptor *d = &b->layout.desc;
     uint32_t taken = 0, head = 0;
     for (uint32_t h = 0; h < in->head_rows; h++) {
         if (batch_wants_logits(in, h)) continue;
@@ -251,16 +254,17 @@ static void fetch(backend *b, const batch *in, bool tokens) {
     if (!b->keeps_hidden) fetch_rows(b, p->hidden, taken, in->taken_rows, &b->hidden);
     fetch_rows(b, p->logits, head, in->head_rows, &b->logits);
     const uint32_t words = 1 + (tokens ? in->head_rows : 0);
-    (void)cuda_copy_out(&b->dev, b->dev.compute, b->answer.host,
-                        cuda_at(b, b->layout.desc_at + d->error), words * sizeof(uint32_t));
+    (void)cuda_copy_out(&b->dev, b->dev.compute, cuda_staged(b)->answer.host,
+                        cuda_at(b, b->layout.answer_at), words * sizeof(uint32_t));
 }
 
 /* --- the whole -------------------- */
 
-/* Failures are kept by the device and come out at the end. */
-static status run(backend *b, const batch *in, error *err) {
+/* Queue all of it.  Failures are kept by the device and come out at the end. */
+static status queue(backend *b, const batch *in, error *err) {
     const cu_ptr desc = cuda_at(b, b->layout.desc_at);
     const uint32_t generated = generated_rows(in);
+    cuda_staging *s = cuda_staged(b);
     cuda_step_rows rows = {
         .of = {[ROWS_ALL] = in->rows, [ROWS_TAKEN] = in->taken_rows, [ROWS_HEAD] = in->head_rows},
         .runs = in->runs_count,
@@ -269,49 +273,116 @@ static status run(backend *b, const batch *in, error *err) {
         .best = in->best != NULL,
         .sampled = has_samples(in),
         .adapted = cuda_has_adapters(b, in)};
+    s->rows = in->rows;
+    s->head_rows = in->head_rows;
+    s->tokens = rows.best || rows.sampled;
     const size_t desc_bytes = describe(b, in, &rows);
     rows.further = cuda_attention_further(desc_at(b, b->layout.desc.splits));
     TRY(cuda_device_enter(&b->dev, err));
     patch(b, in);
-    (void)cuda_copy_in(&b->dev, b->dev.compute, desc, b->desc.host, desc_bytes);
+    (void)cuda_copy_in(&b->dev, b->dev.compute, desc, s->desc.host, desc_bytes);
     if (rows.sampled) send_samples(b, in);
     if (rows.adapted) cuda_send_adapters(b, in, rows.segments);
     send_input(b, in);
     cuda_queue_launches(b, &rows);
-    fetch(b, in, rows.best || rows.sampled);
-    return cuda_sync(&b->dev, err);
+    fetch(b, in, s->tokens);
+    return OK;
 }
 
-/* Tokens and positions were checked by whoever made the batch: a wrong one is a mistake of ours. */
-static status check_ids(const backend *b, const batch *in, error *err) {
-    const uint32_t wrong = *(const uint32_t *)b->answer.host;
+/* Tokens and positions were checked by whoever made the batch, and drawn ones are in the
+ * vocabulary: a wrong one is a mistake of ours. */
+static status check_ids(const backend *b, const cuda_staging *s, error *err) {
+    const cuda_descriptor *d = &b->layout.desc;
+    const uint32_t wrong = *(const uint32_t *)s->answer.host;
     if (wrong == 0) return OK;
-    ASSERT(wrong <= in->rows);
+    ASSERT(wrong <= s->rows);
+    const char *desc = s->desc.host;
+    const int32_t id = ((const int32_t *)(const void *)(desc + d->ids))[wrong - 1];
+    const uint32_t pos = ((const uint32_t *)(const void *)(desc + d->pos))[wrong - 1];
+    char made[48] = "";
+    if (id < 0) (void)snprintf(made, sizeof made, ", of row %d of the step before,", ~id);
     return error_set(err, ERR_INTERNAL,
-                     "cuda: row %u of a step has token %" PRId32 " at position %u, which no table "
-                     "of embeddings has",
-                     wrong - 1, in->tokens[wrong - 1], in->pos[wrong - 1]);
+                     "cuda: row %u of a step has token %" PRId32 "%s at position %u, which no "
+                     "table of embeddings has",
+                     wrong - 1, id, made, pos);
 }
 
-step_result cuda_step(backend *b, const batch *in) {
+/* Of the first step that was begun and not ended. */
+static cuda_staging *first_staged(backend *b) {
+    return &b->staging[b->steps_ended % CUDA_STEPS_MAX];
+}
+
+/* Tokens of the step before exist where it was asked for them.  Host memory of results is there
+ * once: who comes behind a step must not want what that one may still be read for. */
+static void check_follows(backend *b, const batch *in) {
+    const bool follows = b->steps_begun > b->steps_ended;
+    const cuda_staging *before = first_staged(b);
+    ASSERT(b->steps_begun - b->steps_ended < CUDA_STEPS_MAX);
+    ASSERT(!follows || (b->profile.tasks == NULL && in->taken_rows == in->head_rows));
+    for (uint32_t h = 0; follows && h < in->head_rows; h++) ASSERT(!batch_wants_logits(in, h));
+    for (uint32_t r = 0; r < in->rows; r++)
+        ASSERT(in->tokens[r] >= 0 ||
+               (follows && before->tokens && (uint32_t)~in->tokens[r] < before->head_rows));
+}
+
+void cuda_begin(backend *b, const batch *in) {
     const program *p = b->p;
-    error err = {0};
+    cuda_staging *s = cuda_staged(b);
     ASSERT(in->rows > 0 && in->rows <= p->max.rows && in->taken_rows <= p->max.taken &&
            in->head_rows <= p->max.head);
     ASSERT(b->fault.code == OK);
-    const bool measured = b->profile.tasks != NULL;
-    if (measured) cuda_profile_begin(&b->profile);
-    status st = cuda_load(b, NULL, &err);
-    if (st == OK) st = run(b, in, &err);
-    if (st == OK && measured) cuda_profile_end(&b->profile, &b->dev, p, in);
-    if (st == OK) st = check_ids(b, in, &err);
-    if (st != OK) {
-        b->fault = err;
-        return (step_result){.fault = &b->fault};
-    }
+    check_follows(b, in);
+    s->fault = (error){0};
+    status st = cuda_load(b, NULL, &s->fault);
+    if (st == OK && b->steps_begun > b->steps_ended)
+        st = cuda_try(&b->dev, b->dev.driver->event_record(b->first_done, b->dev.compute),
+                      "cuEventRecord", &s->fault);
+    if (st == OK) (void)queue(b, in, &s->fault);
+    b->steps_begun++;
+}
+
+/* Until the first step's answer is there; a second one may still be computed. */
+static status wait_for_first(backend *b, error *err) {
+    TRY(cuda_device_enter(&b->dev, err));
+    if (b->steps_begun - b->steps_ended == 1) return cuda_sync(&b->dev, err);
+    return cuda_try(&b->dev, b->dev.driver->event_sync(b->first_done), "cuEventSynchronize", err);
+}
+
+static step_result fail(backend *b, const error *why) {
+    b->fault = *why;
+    return (step_result){.fault = &b->fault};
+}
+
+/* `measured`: the batch of a step that was measured; else NULL. */
+static step_result end(backend *b, const batch *measured) {
+    const cuda_staging *s = first_staged(b);
+    error err = s->fault;
+    ASSERT(b->steps_begun > b->steps_ended && b->fault.code == OK);
+    status st = err.code;
+    if (st == OK) st = wait_for_first(b, &err);
+    if (st == OK && measured != NULL) cuda_profile_end(&b->profile, &b->dev, b->p, measured);
+    if (st == OK) st = check_ids(b, s, &err);
+    if (st != OK) return fail(b, &err);
+    b->steps_ended++;
     step_result result = {.hidden = b->keeps_hidden ? NULL : b->hidden.host};
-    if (p->logits == VALUE_NONE) return result;
+    if (b->p->logits == VALUE_NONE) return result;
     result.logits = b->logits.host;
-    if (in->best != NULL || in->samples != NULL) result.best = (const int32_t *)b->answer.host + 1;
+    if (s->tokens) result.best = (const int32_t *)s->answer.host + 1;
     return result;
+}
+
+step_result cuda_end(backend *b) { return end(b, NULL); }
+
+step_result cuda_step(backend *b, const batch *in) {
+    const bool measured = b->profile.tasks != NULL;
+    ASSERT(b->steps_begun == b->steps_ended);
+    if (measured) cuda_profile_begin(&b->profile);
+    cuda_begin(b, in);
+    return end(b, measured ? in : NULL);
+}
+
+void cuda_abandon(backend *b) {
+    error ignored; /* nobody waits for what it would say */
+    if (b->steps_begun > b->steps_ended) (void)!cuda_sync(&b->dev, &ignored);
+    b->steps_ended = b->steps_begun;
 }
