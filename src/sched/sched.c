@@ -14,8 +14,15 @@
 
 /* --- life cycle -------------------- */
 
-/* The request is gone: so are its uses of adapters. */
+/* The copies of its blocks are not needed any more. */
+static void drop_saved(sched *s, seq *q) {
+    if (q->saved != KV_TIER_NONE) kv_tier_drop(s->opt.tier, q->saved);
+    q->saved = KV_TIER_NONE;
+}
+
+/* The request is gone: so are its uses of adapters, and what is saved of it. */
 static void request_end(sched *s, sched_request *r) {
+    for (uint32_t i = 0; i < r->choices; i++) drop_saved(s, &r->seqs[i]);
     if (s->opt.loras != NULL) lora_table_give(s->opt.loras, &r->mix);
     request_destroy(r);
 }
@@ -139,7 +146,7 @@ static uint32_t seat_take(sched *s) {
     return SEAT_NONE;
 }
 
-/* Leave the running set: seat and blocks are free, nothing is computed any more. */
+/* Leave the running set: seat and blocks are free. */
 static void seat_leave(sched *s, seq *q) {
     uint32_t i = 0;
     while (s->running[i] != q) i++;
@@ -148,8 +155,6 @@ static void seat_leave(sched *s, seq *q) {
     kv_seat_clear(s->kv, q->seat);
     s->seat_taken[q->seat] = false;
     q->seat = SEAT_NONE;
-    q->computed = 0;
-    if (q->vector != NULL) memset(q->vector, 0, q->request->vector_len * sizeof *q->vector);
 }
 
 static bool never_ran(const sched_request *r) { return r->first_row_ns == 0; }
@@ -160,6 +165,7 @@ void sched_finish(sched *s, seq *q, gen_finish reason, uint64_t now_ns) {
         queue_remove(s, q);
     else
         seat_leave(s, q);
+    drop_saved(s, q);
     seq_set_state(q, SEQ_STATE_DONE);
     gen_event e = {.id = r->id, .choice = q->choice, .kind = GEN_FINISH};
     e.finish.reason = reason;
@@ -260,7 +266,7 @@ static uint32_t eta_ms(const sched *s) {
     uint64_t rows = 0;
     for (uint32_t i = 0; i < s->running_count; i++)
         rows += s->running[i]->count - s->running[i]->computed;
-    for (const seq *q = s->waiting; q != NULL; q = q->next) rows += q->count;
+    for (const seq *q = s->waiting; q != NULL; q = q->next) rows += q->count - q->computed;
     return (uint32_t)num_min_u64(rows * s->row_ns / 1000000u, UINT32_MAX);
 }
 
@@ -323,27 +329,49 @@ void sched_drain(sched *s, uint64_t now_ns) {
 
 /* --- carrying a plan out -------------------- */
 
+/* What is computed of it goes to the tier, or is lost. */
+static void save_or_forget(sched *s, seq *q) {
+    if (s->opt.tier != NULL && q->computed > 0)
+        q->saved = kv_tier_save(s->opt.tier, s->kv, q->seat);
+    if (q->saved != KV_TIER_NONE) {
+        s->counters.preemptions_saved++;
+        return;
+    }
+    q->computed = 0;
+    if (q->vector != NULL) memset(q->vector, 0, q->request->vector_len * sizeof *q->vector);
+}
+
 static void preempt(sched *s, seq *q) {
+    save_or_forget(s, q);
     seat_leave(s, q);
     seq_set_state(q, SEQ_STATE_WAITING);
     queue_push_front(s, q);
     s->counters.preemptions++;
     sched_emit_paused(s, q, GEN_PAUSE_PREEMPTED);
-    log_debug("sched", "preempt request=%" PRIu64 " choice=%u tokens=%u", q->request->id, q->choice,
-              q->count);
+    log_debug("sched", "preempt request=%" PRIu64 " choice=%u tokens=%u saved_tokens=%u",
+              q->request->id, q->choice, q->count, q->computed);
+}
+
+/* What was saved comes back, but for blocks that it shares. */
+static void load_saved(sched *s, seq *q, uint32_t share_blocks) {
+    const status st = kv_seat_grow(s->kv, q->seat, q->computed, NULL);
+    ASSERT(st == OK); /* the plan counted the blocks */
+    kv_tier_load(s->opt.tier, q->saved, s->kv, q->seat, share_blocks);
+    q->saved = KV_TIER_NONE;
 }
 
 static void admit(sched *s, const plan_admit *a, uint64_t now_ns) {
     seq *q = a->seq;
     queue_remove(s, q);
-    seq_set_state(q, SEQ_STATE_PREFILL);
+    seq_set_state(q, seq_is_saved_whole(q) ? SEQ_STATE_DECODE : SEQ_STATE_PREFILL);
     q->seat = seat_take(s);
     q->admitted = ++s->admissions;
     s->running[s->running_count++] = q;
     if (a->share_blocks > 0) {
         kv_seat_share(s->kv, q->request->seqs[0].seat, q->seat, a->share_blocks);
-        q->computed = a->share_blocks * KV_BLOCK_TOKENS;
+        q->computed = num_max_u32(q->computed, a->share_blocks * KV_BLOCK_TOKENS);
     }
+    if (q->saved != KV_TIER_NONE) load_saved(s, q, a->share_blocks);
     if (never_ran(q->request)) {
         q->request->first_row_ns = now_ns;
         s->waiting_requests--;
@@ -476,11 +504,24 @@ static bool running_is_valid(const sched *s) {
     return true;
 }
 
+/* Of a sequence that waits so much is computed as is saved. */
+static bool waiting_is_valid(const sched *s) {
+    uint32_t waiting = 0, saved = 0;
+    for (const seq *q = s->waiting; q != NULL; q = q->next, waiting++) {
+        if (q->state != SEQ_STATE_WAITING || q->seat != SEAT_NONE) return false;
+        const uint32_t blocks = s->opt.tier != NULL ? kv_tier_blocks_of(s->opt.tier, q->saved) : 0;
+        if (blocks != kv_blocks_for(q->computed)) return false;
+        saved += blocks;
+    }
+    if (s->opt.tier != NULL &&
+        saved + kv_tier_blocks_free(s->opt.tier) != kv_tier_blocks_max(s->opt.tier))
+        return false;
+    return waiting == s->waiting_count;
+}
+
 bool sched_validate(const sched *s) {
-    uint32_t waiting = 0, taken = 0;
-    for (const seq *q = s->waiting; q != NULL; q = q->next, waiting++)
-        if (q->state != SEQ_STATE_WAITING || q->seat != SEAT_NONE || q->computed != 0) return false;
+    uint32_t taken = 0;
     for (uint32_t i = 0; i < s->opt.seats; i++) taken += s->seat_taken[i];
-    return waiting == s->waiting_count && taken == s->running_count && running_is_valid(s) &&
+    return taken == s->running_count && waiting_is_valid(s) && running_is_valid(s) &&
            kv_validate(s->kv);
 }

@@ -42,6 +42,12 @@ static inline bool seq_is_generated(const seq *q, uint32_t from) {
     return from >= q->request->prompt_count;
 }
 
+/* Saved with all that it has but its newest token, as one that generates is? */
+static inline bool seq_is_saved_whole(const seq *q) {
+    return q->saved != KV_TIER_NONE && q->computed + 1 == q->count &&
+           seq_is_generated(q, q->computed);
+}
+
 static inline bool seq_is_running(const seq *q) {
     return q->state == SEQ_STATE_PREFILL || q->state == SEQ_STATE_DECODE;
 }

@@ -312,6 +312,9 @@ struct backend {
     cuda_pinned answer; /* u32: the error, then the best ids [head] */
     cuda_pinned sample;
     cuda_pinned lora;
+    cuda_pinned kv_host;    /* copies of blocks of the KV cache */
+    size_t kv_host_bytes;   /* of one of them */
+    bool kv_moved;          /* blocks are on their way: the next step waits for them */
     uint32_t *row_mixes;    /* owned; [rows] the mix of each row of a step; NULL without adapters */
     cuda_adapter *adapters; /* owned */
     uint64_t device_bytes_max; /* 0: what is free */
@@ -341,6 +344,14 @@ NODISCARD status cuda_load(backend *b, const backend_progress *progress, error *
 NODISCARD status cuda_link(backend *b, backend *from, error *err);
 /* Queue the copy of what op INPUT takes in a step. */
 void cuda_take_input(backend *b, const batch *in, size_t bytes);
+
+/* cuda_kv_host.c: see backend_ops. */
+NODISCARD status cuda_kv_host(backend *b, size_t block_bytes, uint32_t blocks, error *err);
+void cuda_kv_save(backend *b, const kv_move *moves, uint32_t count);
+void cuda_kv_load(backend *b, const kv_move *moves, uint32_t count);
+/* What is queued on `compute` from now on finds the blocks where they were moved to. */
+void cuda_kv_arrive(backend *b);
+void cuda_kv_host_close(backend *b); /* harmless without */
 
 /* cuda_step.c */
 step_result cuda_step(backend *b, const batch *in);
