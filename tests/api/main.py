@@ -33,6 +33,7 @@ TOPICS = (
     "gpu",
     "sim",
     "gpus",
+    "kv_host",
 )
 
 # What the others start is a command with one engine thread and its pool, which the unit tests run
