@@ -16,8 +16,8 @@
 
 typedef struct engine engine;
 
-/* kv_host_bytes: a quarter of the host's free memory, but no more than the KV cache has, and no more
- * than ENGINE_KV_HOST_AUTO_MAX: the driver takes a second or so for as much. */
+/* kv_host_bytes: a quarter of the host's free memory, but no more than the KV cache has, and no
+ * more than ENGINE_KV_HOST_AUTO_MAX: the driver takes a second or so for as much. */
 #define ENGINE_KV_HOST_AUTO     UINT64_MAX
 #define ENGINE_KV_HOST_AUTO_MAX ((uint64_t)4 << 30)
 

@@ -47,8 +47,8 @@ void kv_tier_destroy(kv_tier *t);
 /* Copy the blocks of the seat, which has some; it can be cleared behind this.  Returns the handle;
  * KV_TIER_NONE: there is no room for all of them, and nothing was copied. */
 uint32_t kv_tier_save(kv_tier *t, const kv_pool *kv, uint32_t seat);
-/* Copy them to the seat, which has grown to as many tokens, but for its first `shared` blocks, which
- * it has of another seat.  The copies are gone. */
+/* Copy them to the seat, which has grown to as many tokens, but for its first `shared` blocks,
+ * which it has of another seat.  The copies are gone. */
 void kv_tier_load(kv_tier *t, uint32_t saved, const kv_pool *kv, uint32_t seat, uint32_t shared);
 /* The copies are gone.  Harmless with KV_TIER_NONE. */
 void kv_tier_drop(kv_tier *t, uint32_t saved);

@@ -14,15 +14,9 @@
 
 /* --- life cycle -------------------- */
 
-/* The copies of its blocks are not needed any more. */
-static void drop_saved(sched *s, seq *q) {
-    if (q->saved != KV_TIER_NONE) kv_tier_drop(s->opt.tier, q->saved);
-    q->saved = KV_TIER_NONE;
-}
-
 /* The request is gone: so are its uses of adapters, and what is saved of it. */
 static void request_end(sched *s, sched_request *r) {
-    for (uint32_t i = 0; i < r->choices; i++) drop_saved(s, &r->seqs[i]);
+    for (uint32_t i = 0; i < r->choices; i++) sched_drop_saved(s, &r->seqs[i]);
     if (s->opt.loras != NULL) lora_table_give(s->opt.loras, &r->mix);
     request_destroy(r);
 }
@@ -109,7 +103,27 @@ void sched_emit_paused(sched *s, const seq *q, gen_pause why) {
     sched_emit(s, &e);
 }
 
-/* --- queue and seats -------------------- */
+/* --- the end of a sequence -------------------- */
+
+void sched_finish(sched *s, seq *q, gen_finish reason, uint64_t now_ns) {
+    sched_request *r = q->request;
+    if (q->state == SEQ_STATE_WAITING)
+        sched_queue_remove(s, q);
+    else
+        sched_seat_leave(s, q);
+    sched_drop_saved(s, q);
+    seq_set_state(q, SEQ_STATE_DONE);
+    gen_event e = {.id = r->id, .choice = q->choice, .kind = GEN_FINISH};
+    e.finish.reason = reason;
+    sched_emit(s, &e);
+    if (--r->live > 0) return;
+    emit_usage(s, r, now_ns);
+    if (request_never_ran(r)) s->waiting_requests--;
+    (void)idmap_remove(&s->requests, r->id);
+    request_end(s, r);
+}
+
+/* --- messages -------------------- */
 
 static void queue_push_back(sched *s, seq *q) {
     seq **at = &s->waiting;
@@ -118,66 +132,6 @@ static void queue_push_back(sched *s, seq *q) {
     *at = q;
     s->waiting_count++;
 }
-
-static void queue_push_front(sched *s, seq *q) {
-    q->next = s->waiting;
-    s->waiting = q;
-    s->waiting_count++;
-}
-
-static void queue_remove(sched *s, seq *q) {
-    seq **at = &s->waiting;
-    while (*at != q) {
-        ASSERT(*at != NULL);
-        at = &(*at)->next;
-    }
-    *at = q->next;
-    q->next = NULL;
-    s->waiting_count--;
-}
-
-static uint32_t seat_take(sched *s) {
-    for (uint32_t i = 0; i < s->opt.seats; i++) {
-        if (s->seat_taken[i]) continue;
-        s->seat_taken[i] = true;
-        return i;
-    }
-    ASSERT(false); /* the plan counted the seats */
-    return SEAT_NONE;
-}
-
-/* Leave the running set: seat and blocks are free. */
-static void seat_leave(sched *s, seq *q) {
-    uint32_t i = 0;
-    while (s->running[i] != q) i++;
-    s->running_count--;
-    memmove(&s->running[i], &s->running[i + 1], (s->running_count - i) * sizeof s->running[0]);
-    kv_seat_clear(s->kv, q->seat);
-    s->seat_taken[q->seat] = false;
-    q->seat = SEAT_NONE;
-}
-
-static bool never_ran(const sched_request *r) { return r->first_row_ns == 0; }
-
-void sched_finish(sched *s, seq *q, gen_finish reason, uint64_t now_ns) {
-    sched_request *r = q->request;
-    if (q->state == SEQ_STATE_WAITING)
-        queue_remove(s, q);
-    else
-        seat_leave(s, q);
-    drop_saved(s, q);
-    seq_set_state(q, SEQ_STATE_DONE);
-    gen_event e = {.id = r->id, .choice = q->choice, .kind = GEN_FINISH};
-    e.finish.reason = reason;
-    sched_emit(s, &e);
-    if (--r->live > 0) return;
-    emit_usage(s, r, now_ns);
-    if (never_ran(r)) s->waiting_requests--;
-    (void)idmap_remove(&s->requests, r->id);
-    request_end(s, r);
-}
-
-/* --- messages -------------------- */
 
 static bool ids_are_valid(sched *s, const gen_request *g) {
     for (uint32_t i = 0; i < g->ids.count; i++) {
@@ -329,55 +283,6 @@ void sched_drain(sched *s, uint64_t now_ns) {
 
 /* --- carrying a plan out -------------------- */
 
-/* What is computed of it goes to the tier, or is lost. */
-static void save_or_forget(sched *s, seq *q) {
-    if (s->opt.tier != NULL && q->computed > 0)
-        q->saved = kv_tier_save(s->opt.tier, s->kv, q->seat);
-    if (q->saved != KV_TIER_NONE) {
-        s->counters.preemptions_saved++;
-        return;
-    }
-    q->computed = 0;
-    if (q->vector != NULL) memset(q->vector, 0, q->request->vector_len * sizeof *q->vector);
-}
-
-static void preempt(sched *s, seq *q) {
-    save_or_forget(s, q);
-    seat_leave(s, q);
-    seq_set_state(q, SEQ_STATE_WAITING);
-    queue_push_front(s, q);
-    s->counters.preemptions++;
-    sched_emit_paused(s, q, GEN_PAUSE_PREEMPTED);
-    log_debug("sched", "preempt request=%" PRIu64 " choice=%u tokens=%u saved_tokens=%u",
-              q->request->id, q->choice, q->count, q->computed);
-}
-
-/* What was saved comes back, but for blocks that it shares. */
-static void load_saved(sched *s, seq *q, uint32_t share_blocks) {
-    const status st = kv_seat_grow(s->kv, q->seat, q->computed, NULL);
-    ASSERT(st == OK); /* the plan counted the blocks */
-    kv_tier_load(s->opt.tier, q->saved, s->kv, q->seat, share_blocks);
-    q->saved = KV_TIER_NONE;
-}
-
-static void admit(sched *s, const plan_admit *a, uint64_t now_ns) {
-    seq *q = a->seq;
-    queue_remove(s, q);
-    seq_set_state(q, seq_is_saved_whole(q) ? SEQ_STATE_DECODE : SEQ_STATE_PREFILL);
-    q->seat = seat_take(s);
-    q->admitted = ++s->admissions;
-    s->running[s->running_count++] = q;
-    if (a->share_blocks > 0) {
-        kv_seat_share(s->kv, q->request->seqs[0].seat, q->seat, a->share_blocks);
-        q->computed = num_max_u32(q->computed, a->share_blocks * KV_BLOCK_TOKENS);
-    }
-    if (q->saved != KV_TIER_NONE) load_saved(s, q, a->share_blocks);
-    if (never_ran(q->request)) {
-        q->request->first_row_ns = now_ns;
-        s->waiting_requests--;
-    }
-}
-
 /* The whole request ends with an error and leaves the plan. */
 static void fail_request(sched *s, step_plan *plan, sched_request *r, const error *why) {
     uint32_t kept = 0;
@@ -395,12 +300,12 @@ static void fail_request(sched *s, step_plan *plan, sched_request *r, const erro
     for (uint32_t i = 0; i < r->choices; i++) {
         seq *q = &r->seqs[i];
         if (q->state == SEQ_STATE_WAITING)
-            queue_remove(s, q);
+            sched_queue_remove(s, q);
         else if (q->state != SEQ_STATE_DONE)
-            seat_leave(s, q);
+            sched_seat_leave(s, q);
     }
     emit_error(s, r->id, why->code, GEN_FAULT_NONE, 0, 0, "%s", why->msg);
-    if (never_ran(r)) s->waiting_requests--;
+    if (request_never_ran(r)) s->waiting_requests--;
     (void)idmap_remove(&s->requests, r->id);
     request_end(s, r);
 }
@@ -466,9 +371,9 @@ static void reserve_memory(sched *s, step_plan *plan) {
 
 void sched_commit(sched *s, step_plan *plan, uint64_t now_ns, engine_row *rows) {
     ASSERT(thread_is_owner(&s->owner));
-    for (uint32_t i = 0; i < plan->preempts_count; i++) preempt(s, plan->preempts[i]);
+    for (uint32_t i = 0; i < plan->preempts_count; i++) sched_preempt(s, plan->preempts[i]);
     reserve_memory(s, plan);
-    for (uint32_t i = 0; i < plan->admits_count; i++) admit(s, &plan->admits[i], now_ns);
+    for (uint32_t i = 0; i < plan->admits_count; i++) sched_admit(s, &plan->admits[i], now_ns);
     for (uint32_t i = 0; i < plan->items_count; i++) {
         const plan_item *it = &plan->items[i];
         status st = kv_seat_grow(s->kv, it->seq->seat, it->from + it->rows, NULL);

@@ -11,10 +11,11 @@
  * Order: running sequences decode first, oldest first; then prompts are computed in
  * chunks; then the queue is admitted first come, first served.  When blocks run out the
  * youngest sequence is preempted: it goes back to the head of the queue with all its
- * tokens.  Where there is a tier (engine/kv_tier.h) with room for its blocks they are copied there,
- * and back when it is admitted, and it goes on where it was; else it is computed again.  So nothing
- * is lost and, numerics being exact, no token changes.  A sequence without credits is parked: it gets no rows, its blocks are the
- * first to go, and after a while its seat, too, when somebody waits for it.
+ * tokens.  Where there is a tier (engine/kv_tier.h) with room for its blocks they are copied
+ * there, and back when it is admitted, and it goes on where it was; else it is computed again.
+ * So nothing is lost and, numerics being exact, no token changes.  A sequence without credits is
+ * parked: it gets no rows, its blocks are the first to go, and after a while its seat, too, when
+ * somebody waits for it.
  *
  * A step's rows that were generated come before those of prompts, and a chunk has rows of one kind
  * only: what was generated is computed again, after a preemption, in a chunk behind the prompt's.

@@ -1,4 +1,4 @@
-/* sched_internal.h - the scheduler's state, shared by sched.c, plan.c and apply.c. */
+/* sched_internal.h - the scheduler's state, shared by sched.c, seats.c, plan.c and apply.c. */
 #ifndef SCHED_SCHED_INTERNAL_H
 #define SCHED_SCHED_INTERNAL_H
 
@@ -28,10 +28,24 @@ struct sched {
     thread_owner owner;
 };
 
+/* seats.c */
+void sched_queue_remove(sched *s, seq *q);
+/* Leave the running set: seat and blocks are free. */
+void sched_seat_leave(sched *s, seq *q);
+/* Back to the head of the queue, with copies of its blocks or with nothing computed. */
+void sched_preempt(sched *s, seq *q);
+void sched_admit(sched *s, const plan_admit *a, uint64_t now_ns);
+/* The copies of its blocks are not needed any more. */
+void sched_drop_saved(sched *s, seq *q);
+
+/* sched.c */
 void sched_emit(sched *s, const gen_event *e);
 void sched_emit_paused(sched *s, const seq *q, gen_pause why);
 /* The choice is complete; the request with its last one, and it is gone then. */
 void sched_finish(sched *s, seq *q, gen_finish reason, uint64_t now_ns);
+
+/* Has none of its sequences had a seat yet? */
+static inline bool request_never_ran(const sched_request *r) { return r->first_row_ns == 0; }
 
 /* Does it make a vector, not tokens? */
 static inline bool seq_is_vector(const seq *q) { return q->request->vector_len > 0; }

@@ -1,5 +1,5 @@
-/* test_kv_tier.c - kv_tier.h: random saving, loading and dropping against tokens that are looked at,
- * and what a call has to be few copies of. */
+/* test_kv_tier.c - kv_tier.h: random saving, loading and dropping against a word for each block,
+ * and how many copies a call has to be. */
 #include "engine/kv_tier.h"
 
 #include <string.h>
