@@ -88,6 +88,8 @@ typedef enum config_log_level {
     CONFIG_LOG_LEVEL_ERROR
 } config_log_level;
 
+#define CONFIG_BYTES_AUTO UINT64_MAX /* of sizes that may be "auto" */
+
 enum { CONFIG_LIST_MAX = 64, CONFIG_OPTIONS_MAX = 96 };
 
 typedef struct config_list {
@@ -125,9 +127,10 @@ typedef struct config {
     config_backend backend;
     config_numerics numerics;
     config_kv kv;
-    uint64_t kv_bytes_max; /* 0: derived */
-    str quantize_type;     /* --quantize; empty: the model as it is */
-    str cache_dir;         /* empty: that of the user */
+    uint64_t kv_bytes_max;  /* 0: derived */
+    uint64_t kv_host_bytes; /* CONFIG_BYTES_AUTO: derived; 0: none */
+    str quantize_type;      /* --quantize; empty: the model as it is */
+    str cache_dir;          /* empty: that of the user */
     config_cpu_isa cpu_isa;
     str chat_template; /* "auto", "plain" or a file */
     config_list loras; /* [NAME=]FILE[:SCALE]; see app/lora_args.h */

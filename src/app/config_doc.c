@@ -115,7 +115,8 @@ static void put_range(buf *out, const config_option *o) {
         buf_printf(out, "numbers, %.0f to %.0f", o->min, o->max);
         return;
     case CONFIG_BYTES:
-        buf_printf(out, "size, %.0f to %.0f bytes", o->min, o->max);
+        buf_printf(out, "size, %.0f to %.0f bytes%s%s", o->min, o->max,
+                   o->choices != NULL ? ", or " : "", o->choices != NULL ? o->choices : "");
         return;
     case CONFIG_MS:
         buf_printf(out, "time, %.0f to %.0f ms", o->min, o->max);
@@ -252,7 +253,10 @@ static void write_value(json_writer *w, const config *c, const config_option *o)
     case CONFIG_U64:
     case CONFIG_BYTES:
         memcpy(&u64, field, sizeof u64);
-        json_uint(w, u64);
+        if (o->type == CONFIG_BYTES && u64 == CONFIG_BYTES_AUTO)
+            json_str(w, str_of(o->choices));
+        else
+            json_uint(w, u64);
         return;
     case CONFIG_F32:
         json_f32(w, *(const float *)field);

@@ -87,6 +87,10 @@ static bool parse_quantity(str text, const unit *units, double *out) {
 static status parse_bytes(const config_option *o, str text, uint64_t *out, const char *label,
                           error *err) {
     double v = 0;
+    if (o->choices != NULL && str_eq(text, str_of(o->choices))) {
+        *out = CONFIG_BYTES_AUTO;
+        return OK;
+    }
     if (!parse_quantity(text, byte_units, &v))
         return not_a("a size such as 512MiB or 8GiB", text, label, err);
     if (!within(o, v)) return outside(o, text, " bytes", label, err);

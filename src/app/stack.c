@@ -71,6 +71,12 @@ static bool may_lower_kv(const config *c) {
     return (c->cmd == COMMAND_SERVE || c->cmd == COMMAND_RUN) && !config_is_given(c, "kv");
 }
 
+/* Other commands have one sequence, or wait for each other. */
+static uint64_t kv_host_bytes_of(const config *c) {
+    if (c->cmd != COMMAND_SERVE) return 0;
+    return c->kv_host_bytes == CONFIG_BYTES_AUTO ? ENGINE_KV_HOST_AUTO : c->kv_host_bytes;
+}
+
 status stack_engine_options(const config *c, engine_options *out, error *err) {
     static const dtype kv_types[] = {[CONFIG_KV_F16] = DTYPE_F16,
                                      [CONFIG_KV_F32] = DTYPE_F32,
@@ -105,6 +111,7 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .taken_rows_max = seats,
         .lora_rank_max = c->cmd == COMMAND_SERVE || c->loras.count > 0 ? c->lora_rank_max : 0,
         .kv_bytes_max = c->kv_bytes_max,
+        .kv_host_bytes = kv_host_bytes_of(c),
     };
     memcpy(out->devices, device.devices, sizeof out->devices);
     return OK;
@@ -267,9 +274,11 @@ static void log_loaded(const stack *s) {
                  d->description, d->license);
     log_info("model",
              "memory name=%s weights_bytes=%" PRIu64 " repacked_bytes=%" PRIu64 " kv_bytes=%" PRIu64
-             " kv_blocks=%u state_bytes=%" PRIu64 " workspace_bytes=%" PRIu64,
+             " kv_blocks=%u state_bytes=%" PRIu64 " workspace_bytes=%" PRIu64
+             " pinned_bytes=%" PRIu64 " kv_host_bytes=%" PRIu64 " kv_host_blocks=%u",
              d->name, p->weights_bytes, p->repacked_bytes, p->kv_bytes, p->kv_blocks,
-             p->state_bytes, p->workspace_bytes);
+             p->state_bytes, p->workspace_bytes, p->pinned_bytes, p->kv_host_bytes,
+             p->kv_host_blocks);
     if (d->ctx_max > d->ctx_train)
         log_warn("model", "ctx_tokens=%u is more than the %u the model was trained for", d->ctx_max,
                  d->ctx_train);
@@ -476,7 +485,8 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
                   .rank_labels = s->desc.rank_labels,
                   .embed_tokens_max = s->desc.embed_tokens_max,
                   .pooling = pooling_of(s),
-                  .loras = s->loras},
+                  .loras = s->loras,
+                  .tier = engine_kv_tier(s->engine)},
         .stepper = {.ctx = s->engine,
                     .step = step_engine,
                     .hidden = hidden_of_engine,

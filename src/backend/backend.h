@@ -193,6 +193,14 @@ typedef struct backend_ops {
      * by close(); NULL for 0 bytes.  Once, before the first step. */
     NODISCARD status (*memory)(backend *b, size_t kv_bytes, size_t state_bytes, void **kv,
                                float **states, error *err);
+    /* Memory of the host for copies of so many blocks, block_bytes each over all layers; with 0
+     * blocks it is given back, as close() does.  After memory(), before the first step.  ERR_NOMEM:
+     * the driver has no such memory.  Optional, the next two with it. */
+    NODISCARD status (*kv_host)(backend *b, size_t block_bytes, uint32_t blocks, error *err);
+    /* Copy blocks down to the host's memory, or from there up again: as if done at once, but the
+     * caller does not wait, the next step does.  Between steps; failures are that step's. */
+    void (*kv_save)(backend *b, const kv_move *moves, uint32_t count);
+    void (*kv_load)(backend *b, const kv_move *moves, uint32_t count);
     /* Make the copies of weights; `progress` may be NULL.  ERR_CANCELED when it says stop.  The
      * first step does it when nobody has. */
     NODISCARD status (*load)(backend *b, const backend_progress *progress, error *err);

@@ -81,6 +81,12 @@ static inline void *kv_at(const kv_view *kv, uint32_t seat, uint32_t block_idx, 
     return (char *)kv->blocks + at + head * kv_head_bytes(l, part);
 }
 
+/* A block, and the copy of it in the host's memory: each by its number there. */
+typedef struct kv_move {
+    uint32_t block;
+    uint32_t host_block;
+} kv_move;
+
 /* Consecutive rows of one sequence. */
 typedef struct batch_run {
     uint32_t row0;

@@ -17,6 +17,7 @@ struct engine {
     const backend_ops *ops; /* of opt, or the one that splits */
     backend *backend;
     kv_pool *kv;
+    kv_tier *tier; /* NULL: there is none */
     void *blocks;  /* the backend's; [plan.kv_blocks] of kv_block_bytes(); NULL when these are 0 */
     float *states; /* the backend's; [seats, program->state_floats]; NULL when these are 0 */
     const float *hidden; /* of the last step; the backend's */
@@ -78,6 +79,40 @@ static status open_lora_slots(engine *e, error *err) {
     return OK;
 }
 
+/* --- the host's tier of the KV cache -------------------- */
+
+static void save_blocks(void *ctx, const kv_move *moves, uint32_t count) {
+    const engine *e = ctx;
+    e->ops->kv_save(e->backend, moves, count);
+}
+
+static void load_blocks(void *ctx, const kv_move *moves, uint32_t count) {
+    const engine *e = ctx;
+    e->ops->kv_load(e->backend, moves, count);
+}
+
+/* Without it preemption costs more, and nothing else: no reason not to open. */
+static status open_tier(engine *e, error *err) {
+    mem_plan *p = &e->plan;
+    error why = {0};
+    if (p->kv_host_blocks == 0) return OK;
+    const size_t block_bytes = kv_block_bytes(&e->layout);
+    const status st = e->ops->kv_host(e->backend, block_bytes, p->kv_host_blocks, &why);
+    if (st == ERR_NOMEM) {
+        log_warn("engine",
+                 "%s: sequences that are preempted will be computed again (--kv-host-bytes)",
+                 why.msg);
+        plan_drop_kv_host(p);
+        return OK;
+    }
+    if (st != OK) return error_set(err, st, "%s", why.msg);
+    const kv_tier_options opt = {.blocks_max = p->kv_host_blocks,
+                                 .seat_blocks_max = kv_seat_blocks_max(e->kv),
+                                 .block_bytes = block_bytes,
+                                 .mover = {e, save_blocks, load_blocks}};
+    return kv_tier_create(&e->tier, &opt, err);
+}
+
 static status open_parts(engine *e, error *err) {
     const engine_options *opt = &e->opt;
     const backend_options bopt = plan_backend_options(e->m, opt, &e->plan);
@@ -86,6 +121,7 @@ static status open_parts(engine *e, error *err) {
     TRY(kv_pool_create(&e->kv, e->plan.kv_blocks, opt->seats, kv_blocks_for(e->plan.ctx_max), err));
     TRY(e->ops->memory(e->backend, (size_t)e->plan.kv_bytes, (size_t)e->plan.state_bytes,
                        &e->blocks, &e->states, err));
+    TRY(open_tier(e, err));
     TRY(open_rows(e, err));
     return open_lora_slots(e, err);
 }
@@ -195,6 +231,7 @@ void engine_close(engine *e) {
     if (e->backend != NULL) e->ops->close(e->backend);
     program_destroy(e->program);
     kv_pool_destroy(e->kv);
+    kv_tier_destroy(e->tier);
     mem_free(e->tokens);
     mem_free(e->pos);
     mem_free(e->seats);
@@ -390,6 +427,7 @@ static uint32_t value_cols(const program *p, value_id v) {
 const model *engine_model(const engine *e) { return e->m; }
 uint32_t engine_lora_rank_max(const engine *e) { return e->program->max.lora_rank; }
 kv_pool *engine_kv(engine *e) { return e->kv; }
+kv_tier *engine_kv_tier(engine *e) { return e->tier; }
 const mem_plan *engine_mem_plan(const engine *e) { return &e->plan; }
 uint32_t engine_vocab(const engine *e) { return e->m->hparams.vocab; }
 uint32_t engine_hidden_cols(const engine *e) { return value_cols(e->program, e->program->hidden); }

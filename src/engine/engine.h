@@ -11,9 +11,15 @@
 
 #include "backend/backend.h"
 #include "engine/kv.h"
+#include "engine/kv_tier.h"
 #include "model/model.h"
 
 typedef struct engine engine;
+
+/* kv_host_bytes: a quarter of the host's free memory, but no more than the KV cache has, and no
+ * more than ENGINE_KV_HOST_AUTO_MAX: the driver takes a second or so for as much. */
+#define ENGINE_KV_HOST_AUTO     UINT64_MAX
+#define ENGINE_KV_HOST_AUTO_MAX ((uint64_t)4 << 30)
 
 typedef struct engine_options {
     const backend_ops *backend;
@@ -32,6 +38,8 @@ typedef struct engine_options {
     uint32_t hidden_rows_max;  /* these, and rows whose hidden states are; 0: as many */
     uint32_t lora_rank_max;    /* of adapters; 0: there will be none */
     uint64_t kv_bytes_max;     /* 0: every seat can be full, as far as memory allows */
+    uint64_t kv_host_bytes;    /* of devices: host memory for blocks of sequences that give theirs
+                                  away (kv_tier.h), or ENGINE_KV_HOST_AUTO; 0: none */
     uint64_t spoken_for_bytes; /* of the free memory, planned by others and not touched yet */
     const char *device;        /* for backends on a device (backend.h): which one; borrowed */
     uint64_t device_bytes_max; /* of its memory, of each one's; 0: what is free */
@@ -105,7 +113,11 @@ typedef struct mem_plan {
     uint32_t device_layers;   /* 0 on the host */
     uint64_t device_bytes;    /* of what is above: the devices'; 0 on the host */
     uint64_t device_weights_bytes;
-    uint64_t pinned_bytes; /* of the host's memory, besides */
+    uint64_t pinned_bytes;   /* of the host's memory, besides */
+    uint32_t kv_host_blocks; /* copies of blocks that the host has room for (kv_tier.h) ... */
+    uint64_t kv_host_bytes; /* ... and all of their bytes; on devices they are pinned, on the host's
+                                part of the layers untouched */
+    uint64_t kv_host_pinned_bytes;
     uint32_t devices_count;
     mem_device devices[BACKEND_DEVICES_MAX]; /* in the order of their layers */
     char device[MEM_DEVICES_TEXT_BYTES];     /* mem_devices_text() */
@@ -209,6 +221,9 @@ void engine_adapter_drop(engine *e, const lora_pair *pairs);
 
 const model *engine_model(const engine *e);
 kv_pool *engine_kv(engine *e);
+/* NULL: what is preempted is computed again.  So it is on a host, whose blocks are in its memory
+ * already, where sequences have states, and when the driver has no such memory (one WARN line). */
+kv_tier *engine_kv_tier(engine *e);
 const mem_plan *engine_mem_plan(const engine *e);
 uint32_t engine_vocab(const engine *e);
 uint32_t engine_hidden_cols(const engine *e); /* n_embd */

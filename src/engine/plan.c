@@ -314,6 +314,55 @@ static status plan_kv(const planning *g, error *err) {
     return OK;
 }
 
+/* --- its tier in the host's memory -------------------- */
+
+/* Is there somebody to give blocks away to, and something to copy?  Where there are states, they
+ * would have to come along. */
+static bool may_have_kv_host(const planning *g, uint64_t block_bytes) {
+    const engine_options *opt = g->opt;
+    const bool on_device = g->places[g->count - 1].is_device;
+    return on_device && opt->kv_host_bytes > 0 && opt->seats > 1 && block_bytes > 0 &&
+           g->p->state_floats == 0 && plan_backend(g->m, opt)->kv_host != NULL;
+}
+
+/* Of the host's memory, beside what steps pin and what others have planned. */
+static uint64_t kv_host_available(const planning *g) {
+    const uint64_t available = os_memory_available();
+    const uint64_t taken = pinned_bytes(g) + g->opt->spoken_for_bytes;
+    return available - num_min_u64(available, taken);
+}
+
+static status plan_kv_host(const planning *g, error *err) {
+    mem_plan *plan = g->plan;
+    uint64_t block = 0, pinned = 0;
+    for (uint32_t i = 0; i < g->count; i++) {
+        block += g->places[i].block;
+        pinned += g->places[i].is_device ? g->places[i].block : 0;
+    }
+    if (!may_have_kv_host(g, block)) return OK;
+    const uint64_t available = kv_host_available(g), asked = g->opt->kv_host_bytes;
+    uint64_t bytes = asked;
+    if (asked == ENGINE_KV_HOST_AUTO)
+        bytes = num_min_u64(num_min_u64(available / 4, plan->kv_blocks * block),
+                            ENGINE_KV_HOST_AUTO_MAX);
+    else if (asked > available)
+        return error_set(err, ERR_NOMEM,
+                         "kv: --kv-host-bytes are %llu, %llu bytes of the host's memory are free",
+                         (unsigned long long)asked, (unsigned long long)available);
+    plan->kv_host_blocks = (uint32_t)num_min_u64(bytes / block, KV_TIER_BLOCKS_MAX);
+    plan->kv_host_bytes = plan->kv_host_blocks * block;
+    plan->kv_host_pinned_bytes = plan->kv_host_blocks * pinned;
+    plan->pinned_bytes += plan->kv_host_pinned_bytes;
+    plan->untouched_bytes += plan->kv_host_bytes - plan->kv_host_pinned_bytes;
+    return OK;
+}
+
+void plan_drop_kv_host(mem_plan *plan) {
+    plan->pinned_bytes -= plan->kv_host_pinned_bytes;
+    plan->untouched_bytes -= plan->kv_host_bytes - plan->kv_host_pinned_bytes;
+    plan->kv_host_pinned_bytes = plan->kv_host_bytes = plan->kv_host_blocks = 0;
+}
+
 /* --- the whole -------------------- */
 
 static void add_device(mem_plan *plan, const planning *g, uint32_t idx, uint64_t bytes) {
@@ -357,6 +406,7 @@ static status plan_memory(planning *g, error *err) {
     for (uint32_t i = g->count; i-- > 0;) TRY(check_place(g, &g->places[i], err)); /* host last */
     TRY(check_pinned(g, err));
     TRY(plan_kv(g, err));
+    TRY(plan_kv_host(g, err));
     add_up(g);
     return OK;
 }

@@ -97,6 +97,9 @@ NODISCARD status plan_order(const model *m, const engine_options *opt, plan_know
 NODISCARD status plan_down(const model *m, const engine_options *asked, engine_options *got,
                            mem_plan *plan, program **p, error *err);
 
+/* There is no tier of the KV cache in the host's memory. */
+void plan_drop_kv_host(mem_plan *plan);
+
 /* One WARN line for each cut, and what a smaller KV cache means. */
 void plan_log_cuts(const mem_plan *plan);
 

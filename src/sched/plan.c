@@ -165,12 +165,14 @@ static void plan_prefill(planner *p, seq *q) {
 }
 
 /* Full blocks that a later choice can take over from its request's first one.  The last
- * prompt token is always computed, since its logits are wanted. */
+ * prompt token is always computed, since its logits are wanted.  One that is saved shares what it
+ * has of these, and loads the rest. */
 static uint32_t shareable_blocks(const planner *p, const seq *q) {
     const seq *leader = &q->request->seqs[0];
     if (p->s->opt.no_sharing) return 0;
-    if (q == leader || !seq_is_running(leader) || q->computed != 0) return 0;
+    if (q == leader || !seq_is_running(leader)) return 0;
     uint32_t tokens = num_min_u32(q->request->prompt_count - 1, leader->computed);
+    if (q->saved != KV_TIER_NONE) tokens = num_min_u32(tokens, q->computed);
     return tokens / KV_BLOCK_TOKENS;
 }
 
@@ -189,8 +191,10 @@ static uint32_t blocks_spoken_for(const planner *p) {
         const seq *q = p->s->running[i];
         blocks += kv_blocks_for(q->count) - kv_blocks_for(q->computed) + 1;
     }
-    for (uint32_t i = 0; i < p->plan->admits_count; i++)
-        blocks += kv_blocks_for(p->plan->admits[i].seq->count) + 1;
+    for (uint32_t i = 0; i < p->plan->admits_count; i++) {
+        const seq *q = p->plan->admits[i].seq;
+        blocks += kv_blocks_for(q->count) - kv_blocks_for(q->computed) + 1;
+    }
     for (uint32_t i = 0; i < p->plan->items_count; i++) { /* minus what this plan takes */
         const plan_item *it = &p->plan->items[i];
         blocks -= kv_blocks_for(it->from + it->rows) - kv_blocks_for(it->seq->computed);
@@ -203,11 +207,13 @@ static bool plan_admission(planner *p, seq *q) {
     uint32_t share = shareable_blocks(p, q);
     uint32_t need = kv_blocks_for(q->count) - share;
     if (p->blocks_free < need + blocks_spoken_for(p)) return false;
-    uint32_t from = share * KV_BLOCK_TOKENS;
+    uint32_t from = num_max_u32(q->computed, share * KV_BLOCK_TOKENS);
+    uint32_t have = kv_blocks_for(from), loaded = have - share;
     uint32_t rows = chunk_rows(p, q, from, share);
     if (p->s->opt.whole_prompts && rows < q->count) return false;
     p->plan->admits[p->plan->admits_count++] = (plan_admit){.seq = q, .share_blocks = share};
-    if (rows > 0) add_item(p, q, from, rows, kv_blocks_for(from + rows) - share);
+    p->blocks_free -= loaded;
+    if (rows > 0) add_item(p, q, from, rows, kv_blocks_for(from + rows) - have);
     return true;
 }
 

@@ -14,8 +14,9 @@
 
 /* --- life cycle -------------------- */
 
-/* The request is gone: so are its uses of adapters. */
+/* The request is gone: so are its uses of adapters, and what is saved of it. */
 static void request_end(sched *s, sched_request *r) {
+    for (uint32_t i = 0; i < r->choices; i++) sched_drop_saved(s, &r->seqs[i]);
     if (s->opt.loras != NULL) lora_table_give(s->opt.loras, &r->mix);
     request_destroy(r);
 }
@@ -102,57 +103,7 @@ void sched_emit_paused(sched *s, const seq *q, gen_pause why) {
     sched_emit(s, &e);
 }
 
-/* --- queue and seats -------------------- */
-
-static void queue_push_back(sched *s, seq *q) {
-    seq **at = &s->waiting;
-    while (*at != NULL) at = &(*at)->next;
-    q->next = NULL;
-    *at = q;
-    s->waiting_count++;
-}
-
-static void queue_push_front(sched *s, seq *q) {
-    q->next = s->waiting;
-    s->waiting = q;
-    s->waiting_count++;
-}
-
-static void queue_remove(sched *s, seq *q) {
-    seq **at = &s->waiting;
-    while (*at != q) {
-        ASSERT(*at != NULL);
-        at = &(*at)->next;
-    }
-    *at = q->next;
-    q->next = NULL;
-    s->waiting_count--;
-}
-
-static uint32_t seat_take(sched *s) {
-    for (uint32_t i = 0; i < s->opt.seats; i++) {
-        if (s->seat_taken[i]) continue;
-        s->seat_taken[i] = true;
-        return i;
-    }
-    ASSERT(false); /* the plan counted the seats */
-    return SEAT_NONE;
-}
-
-/* Leave the running set: seat and blocks are free, nothing is computed any more. */
-static void seat_leave(sched *s, seq *q) {
-    uint32_t i = 0;
-    while (s->running[i] != q) i++;
-    s->running_count--;
-    memmove(&s->running[i], &s->running[i + 1], (s->running_count - i) * sizeof s->running[0]);
-    kv_seat_clear(s->kv, q->seat);
-    s->seat_taken[q->seat] = false;
-    q->seat = SEAT_NONE;
-    q->computed = 0;
-    if (q->vector != NULL) memset(q->vector, 0, q->request->vector_len * sizeof *q->vector);
-}
-
-static bool never_ran(const sched_request *r) { return r->first_row_ns == 0; }
+/* --- the end of a sequence -------------------- */
 
 /* What the step that was begun ahead makes of it is not wanted any more. */
 static void leave_step(const sched *s, const seq *q) {
@@ -164,21 +115,30 @@ void sched_finish(sched *s, seq *q, gen_finish reason, uint64_t now_ns) {
     sched_request *r = q->request;
     leave_step(s, q);
     if (q->state == SEQ_STATE_WAITING)
-        queue_remove(s, q);
+        sched_queue_remove(s, q);
     else
-        seat_leave(s, q);
+        sched_seat_leave(s, q);
+    sched_drop_saved(s, q);
     seq_set_state(q, SEQ_STATE_DONE);
     gen_event e = {.id = r->id, .choice = q->choice, .kind = GEN_FINISH};
     e.finish.reason = reason;
     sched_emit(s, &e);
     if (--r->live > 0) return;
     emit_usage(s, r, now_ns);
-    if (never_ran(r)) s->waiting_requests--;
+    if (request_never_ran(r)) s->waiting_requests--;
     (void)idmap_remove(&s->requests, r->id);
     request_end(s, r);
 }
 
 /* --- messages -------------------- */
+
+static void queue_push_back(sched *s, seq *q) {
+    seq **at = &s->waiting;
+    while (*at != NULL) at = &(*at)->next;
+    q->next = NULL;
+    *at = q;
+    s->waiting_count++;
+}
 
 static bool ids_are_valid(sched *s, const gen_request *g) {
     for (uint32_t i = 0; i < g->ids.count; i++) {
@@ -267,7 +227,7 @@ static uint32_t eta_ms(const sched *s) {
     uint64_t rows = 0;
     for (uint32_t i = 0; i < s->running_count; i++)
         rows += s->running[i]->count - s->running[i]->computed;
-    for (const seq *q = s->waiting; q != NULL; q = q->next) rows += q->count;
+    for (const seq *q = s->waiting; q != NULL; q = q->next) rows += q->count - q->computed;
     return (uint32_t)num_min_u64(rows * s->row_ns / 1000000u, UINT32_MAX);
 }
 
@@ -330,33 +290,6 @@ void sched_drain(sched *s, uint64_t now_ns) {
 
 /* --- carrying a plan out -------------------- */
 
-static void preempt(sched *s, seq *q) {
-    seat_leave(s, q);
-    seq_set_state(q, SEQ_STATE_WAITING);
-    queue_push_front(s, q);
-    s->counters.preemptions++;
-    sched_emit_paused(s, q, GEN_PAUSE_PREEMPTED);
-    log_debug("sched", "preempt request=%" PRIu64 " choice=%u tokens=%u", q->request->id, q->choice,
-              q->count);
-}
-
-static void admit(sched *s, const plan_admit *a, uint64_t now_ns) {
-    seq *q = a->seq;
-    queue_remove(s, q);
-    seq_set_state(q, SEQ_STATE_PREFILL);
-    q->seat = seat_take(s);
-    q->admitted = ++s->admissions;
-    s->running[s->running_count++] = q;
-    if (a->share_blocks > 0) {
-        kv_seat_share(s->kv, q->request->seqs[0].seat, q->seat, a->share_blocks);
-        q->computed = a->share_blocks * KV_BLOCK_TOKENS;
-    }
-    if (never_ran(q->request)) {
-        q->request->first_row_ns = now_ns;
-        s->waiting_requests--;
-    }
-}
-
 /* The whole request ends with an error and leaves the plan. */
 static void fail_request(sched *s, step_plan *plan, sched_request *r, const error *why) {
     uint32_t kept = 0;
@@ -374,12 +307,12 @@ static void fail_request(sched *s, step_plan *plan, sched_request *r, const erro
     for (uint32_t i = 0; i < r->choices; i++) {
         seq *q = &r->seqs[i];
         if (q->state == SEQ_STATE_WAITING)
-            queue_remove(s, q);
+            sched_queue_remove(s, q);
         else if (q->state != SEQ_STATE_DONE)
-            seat_leave(s, q);
+            sched_seat_leave(s, q);
     }
     emit_error(s, r->id, why->code, GEN_FAULT_NONE, 0, 0, "%s", why->msg);
-    if (never_ran(r)) s->waiting_requests--;
+    if (request_never_ran(r)) s->waiting_requests--;
     (void)idmap_remove(&s->requests, r->id);
     request_end(s, r);
 }
@@ -446,9 +379,9 @@ static void reserve_memory(sched *s, step_plan *plan) {
 
 void sched_commit(sched *s, step_plan *plan, uint64_t now_ns, engine_row *rows) {
     ASSERT(thread_is_owner(&s->owner) && s->ahead == NULL);
-    for (uint32_t i = 0; i < plan->preempts_count; i++) preempt(s, plan->preempts[i]);
+    for (uint32_t i = 0; i < plan->preempts_count; i++) sched_preempt(s, plan->preempts[i]);
     reserve_memory(s, plan);
-    for (uint32_t i = 0; i < plan->admits_count; i++) admit(s, &plan->admits[i], now_ns);
+    for (uint32_t i = 0; i < plan->admits_count; i++) sched_admit(s, &plan->admits[i], now_ns);
     for (uint32_t i = 0; i < plan->items_count; i++) {
         const plan_item *it = &plan->items[i];
         status st = kv_seat_grow(s->kv, it->seq->seat, it->from + it->rows, NULL);
@@ -491,11 +424,24 @@ static bool running_is_valid(const sched *s) {
     return true;
 }
 
+/* Of a sequence that waits so much is computed as is saved. */
+static bool waiting_is_valid(const sched *s) {
+    uint32_t waiting = 0, saved = 0;
+    for (const seq *q = s->waiting; q != NULL; q = q->next, waiting++) {
+        if (q->state != SEQ_STATE_WAITING || q->seat != SEAT_NONE) return false;
+        const uint32_t blocks = s->opt.tier != NULL ? kv_tier_blocks_of(s->opt.tier, q->saved) : 0;
+        if (blocks != kv_blocks_for(q->computed)) return false;
+        saved += blocks;
+    }
+    if (s->opt.tier != NULL &&
+        saved + kv_tier_blocks_free(s->opt.tier) != kv_tier_blocks_max(s->opt.tier))
+        return false;
+    return waiting == s->waiting_count;
+}
+
 bool sched_validate(const sched *s) {
-    uint32_t waiting = 0, taken = 0;
-    for (const seq *q = s->waiting; q != NULL; q = q->next, waiting++)
-        if (q->state != SEQ_STATE_WAITING || q->seat != SEAT_NONE || q->computed != 0) return false;
+    uint32_t taken = 0;
     for (uint32_t i = 0; i < s->opt.seats; i++) taken += s->seat_taken[i];
-    return waiting == s->waiting_count && taken == s->running_count && running_is_valid(s) &&
+    return taken == s->running_count && waiting_is_valid(s) && running_is_valid(s) &&
            kv_validate(s->kv);
 }

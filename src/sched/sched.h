@@ -21,9 +21,11 @@
  * Order: running sequences decode first, oldest first; then prompts are computed in
  * chunks; then the queue is admitted first come, first served.  When blocks run out the
  * youngest sequence is preempted: it goes back to the head of the queue with all its
- * tokens and is computed again later, so nothing is lost and, numerics being exact, no
- * token changes.  A sequence without credits is parked: it gets no rows, its blocks are the
- * first to go, and after a while its seat, too, when somebody waits for it.
+ * tokens.  Where there is a tier (engine/kv_tier.h) with room for its blocks they are copied
+ * there, and back when it is admitted, and it goes on where it was; else it is computed again.
+ * So nothing is lost and, numerics being exact, no token changes.  A sequence without credits is
+ * parked: it gets no rows, its blocks are the first to go, and after a while its seat, too, when
+ * somebody waits for it.
  *
  * A step's rows that were generated come before those of prompts, and a chunk has rows of one kind
  * only: what was generated is computed again, after a preemption, in a chunk behind the prompt's.
@@ -65,12 +67,14 @@ typedef struct sched_options {
     uint32_t embed_tokens_max; /* of one prompt of EMBED or RANK */
     gen_pooling pooling;       /* what GEN_POOLING_MODEL means */
     lora_table *loras;         /* borrowed; NULL: no adapters */
+    kv_tier *tier; /* borrowed, and only this scheduler changes it; NULL: there is none */
 } sched_options;
 
 typedef struct sched_counters {
     uint64_t prefill_rows;
     uint64_t decode_rows;
     uint64_t preemptions;
+    uint64_t preemptions_saved; /* of them, those whose blocks went to the tier */
     uint64_t canceled;
     uint32_t running;
     uint32_t waiting; /* sequences */

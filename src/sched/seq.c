@@ -20,7 +20,7 @@ const char *seq_state_name(seq_state state) {
 
 void seq_set_state(seq *s, seq_state to) {
     static const uint8_t arrows[SEQ_STATE_COUNT] = {
-        [SEQ_STATE_WAITING] = 1 << SEQ_STATE_PREFILL | 1 << SEQ_STATE_DONE,
+        [SEQ_STATE_WAITING] = 1 << SEQ_STATE_PREFILL | 1 << SEQ_STATE_DECODE | 1 << SEQ_STATE_DONE,
         [SEQ_STATE_PREFILL] = 1 << SEQ_STATE_DECODE | 1 << SEQ_STATE_WAITING | 1 << SEQ_STATE_DONE,
         [SEQ_STATE_DECODE] = 1 << SEQ_STATE_WAITING | 1 << SEQ_STATE_DONE,
         [SEQ_STATE_DONE] = 0,
@@ -57,8 +57,11 @@ static status take_prompt(sched_request *r, const gen_request *g, error *err) {
         return error_set(err, ERR_NOMEM, "request: no memory for %u tokens", r->prompt_count);
     memcpy(r->prompt, g->ids.p, r->prompt_count * sizeof *r->prompt);
     for (uint32_t i = 0; i < r->choices; i++)
-        r->seqs[i] =
-            (seq){.request = r, .choice = (uint16_t)i, .seat = SEAT_NONE, .count = r->prompt_count};
+        r->seqs[i] = (seq){.request = r,
+                           .choice = (uint16_t)i,
+                           .seat = SEAT_NONE,
+                           .count = r->prompt_count,
+                           .saved = KV_TIER_NONE};
     return OK;
 }
 

@@ -2,7 +2,9 @@
  *
  *   WAITING -> PREFILL   [admitted: it gets a seat]
  *   PREFILL -> DECODE    [all known tokens are computed]
- *   PREFILL, DECODE -> WAITING   [preempted: seat and blocks go, the tokens stay]
+ *   PREFILL, DECODE -> WAITING   [preempted: seat and blocks go, the tokens stay; keys and values,
+ *                                 too, where the host's memory has room for them]
+ *   WAITING -> DECODE    [admitted with them, and nothing else to compute]
  *   WAITING, PREFILL, DECODE -> DONE
  *
  * Owner: the scheduler; engine thread only. */
@@ -12,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/kv_tier.h"
 #include "engine/lora.h"
 #include "engine/sampler.h"
 #include "wire/wire.h"
@@ -34,7 +37,8 @@ struct seq {
     uint16_t choice;
     seq_state state;
     uint32_t seat;     /* SEAT_NONE while it has none */
-    uint32_t computed; /* tokens whose keys and values are in the cache */
+    uint32_t computed; /* tokens whose keys and values are in the cache, or saved */
+    uint32_t saved;    /* WAITING: handle of the copies of its blocks; KV_TIER_NONE without */
     int32_t *ids;      /* owned; [count] prompt, then output; NULL before it is admitted */
     uint32_t count;
     uint32_t cap;

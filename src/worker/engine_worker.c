@@ -225,6 +225,15 @@ static bool drain_inbox(engine_worker *w) {
 
 /* --- status -------------------- */
 
+static void fill_tier_metrics(metrics *m, const kv_tier *t) {
+    if (t == NULL) return;
+    const kv_tier_counters c = kv_tier_counters_get(t);
+    metrics_set(m, METRIC_KV_SAVED_BYTES_TOTAL, c.saved_bytes);
+    metrics_set(m, METRIC_KV_LOADED_BYTES_TOTAL, c.loaded_bytes);
+    metrics_set(m, METRIC_KV_HOST_BLOCKS, kv_tier_blocks_max(t));
+    metrics_set(m, METRIC_KV_HOST_BLOCKS_USED, kv_tier_blocks_max(t) - kv_tier_blocks_free(t));
+}
+
 static void fill_metrics(engine_worker *w) {
     sched_counters c = sched_counters_get(w->sched);
     metrics *m = &w->metrics;
@@ -237,12 +246,14 @@ static void fill_metrics(engine_worker *w) {
     metrics_set(m, METRIC_STEPS_TOTAL, w->steps);
     metrics_set(m, METRIC_AHEAD_STEPS_TOTAL, w->ahead_steps);
     metrics_set(m, METRIC_PREEMPTIONS_TOTAL, c.preemptions);
+    metrics_set(m, METRIC_PREEMPTIONS_SAVED_TOTAL, c.preemptions_saved);
     metrics_set(m, METRIC_CANCELLED_TOTAL, c.canceled);
     metrics_set(m, METRIC_SEQUENCES_RUNNING, c.running);
     metrics_set(m, METRIC_SEQUENCES_WAITING, c.waiting);
     metrics_set(m, METRIC_SEQUENCES_PARKED, c.parked);
     metrics_set(m, METRIC_KV_BLOCKS, kv_blocks_max(w->opt.kv));
     metrics_set(m, METRIC_KV_BLOCKS_USED, kv_blocks_max(w->opt.kv) - kv_blocks_free(w->opt.kv));
+    fill_tier_metrics(m, w->opt.sched.tier);
     metrics_set(m, METRIC_FUSED_OPS, w->opt.report.ops_fused);
     metrics_set(m, METRIC_UNFUSED_OPS, w->opt.report.ops_unfused);
     metrics_set(m, METRIC_HEARTBEAT_TIMESTAMP_SECONDS, os_wall_ms() * 1000000u);

@@ -4,6 +4,8 @@
  * scheduler's tables name, and computes logits and hidden states from the tokens it finds
  * there.  A block that was shared, given back or overwritten wrongly changes them, and with
  * them the tokens or the vector, which are compared with what the request gets alone.
+ * A decoder may have a tier: blocks that were saved are wiped where they were, and come back only
+ * if they are loaded.
  * One with states keeps the tokens of a seat in the order they come in, and cannot start with
  * those of another; an encoder wants all rows of a sequence in one step. */
 #ifndef SIM_H
@@ -48,6 +50,8 @@ typedef struct sim_made {
 
 typedef struct sim_engine {
     kv_pool *kv;
+    kv_tier *tier;   /* NULL: what is preempted is computed again */
+    int32_t *copies; /* [host blocks, KV_BLOCK_TOKENS]; NULL without a tier */
     sim_family family;
     uint32_t ctx_max;
     int32_t *tokens;  /* [blocks_max, KV_BLOCK_TOKENS] */
@@ -59,6 +63,7 @@ typedef struct sim_engine {
     uint64_t steps;
     uint64_t best_rows;  /* of which only the best was wanted */
     uint64_t ahead_rows; /* whose token was the one of a step that had not ended */
+    uint64_t saved_blocks, loaded_blocks;
 } sim_engine;
 
 /* Logits of a sequence, from its tokens alone. */
@@ -71,5 +76,8 @@ void sim_begin(void *ctx, const engine_row *rows, uint32_t count);
 const float *sim_end(void *ctx);
 const float *sim_hidden(void *ctx);
 const int32_t *sim_best(void *ctx);
+/* A kv_mover. */
+void sim_save(void *ctx, const kv_move *moves, uint32_t count);
+void sim_load(void *ctx, const kv_move *moves, uint32_t count);
 
 #endif

@@ -128,6 +128,26 @@ static const sim_made *ended_last(const sim_engine *e) { return &e->made[(e->end
 const float *sim_hidden(void *ctx) { return ended_last(ctx)->hidden; }
 const int32_t *sim_best(void *ctx) { return ended_last(ctx)->best; }
 
+enum { BLOCK_BYTES = KV_BLOCK_TOKENS * sizeof(int32_t) };
+
+void sim_save(void *ctx, const kv_move *moves, uint32_t count) {
+    sim_engine *e = ctx;
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(e->copies + moves[i].host_block * KV_BLOCK_TOKENS,
+               e->tokens + moves[i].block * KV_BLOCK_TOKENS, BLOCK_BYTES);
+    e->saved_blocks += count;
+}
+
+void sim_load(void *ctx, const kv_move *moves, uint32_t count) {
+    sim_engine *e = ctx;
+    for (uint32_t i = 0; i < count; i++) {
+        int32_t *copy = e->copies + moves[i].host_block * KV_BLOCK_TOKENS;
+        memcpy(e->tokens + moves[i].block * KV_BLOCK_TOKENS, copy, BLOCK_BYTES);
+        memset(copy, 0xff, BLOCK_BYTES); /* it is nobody's now */
+    }
+    e->loaded_blocks += count;
+}
+
 /* --- one story -------------------- */
 
 typedef enum fate { FATE_UNSENT, FATE_SENT, FATE_ACCEPTED, FATE_ENDED, FATE_REFUSED } fate;
@@ -306,6 +326,19 @@ static void draw_options(sim *s) {
     o->pooling = (gen_pooling)sim_range(r, GEN_POOLING_MEAN, GEN_POOLING_LAST);
 }
 
+/* Of half of those that can have one; some hold a sequence or less, others as good as all. */
+static void open_tier(sim *s, uint32_t seat_blocks) {
+    const uint32_t blocks = sim_range(&s->random, 1, seat_blocks * 4);
+    if (s->engine.family != SIM_DECODER || sim_chance(&s->random, 50)) return;
+    const kv_tier_options o = {.blocks_max = blocks,
+                               .seat_blocks_max = seat_blocks,
+                               .block_bytes = BLOCK_BYTES,
+                               .mover = {&s->engine, sim_save, sim_load}};
+    CHECK_EQ(kv_tier_create(&s->engine.tier, &o, NULL), OK);
+    s->engine.copies = mem_calloc((size_t)blocks * KV_BLOCK_TOKENS, sizeof(int32_t));
+    s->opt.tier = s->engine.tier;
+}
+
 static void open_sim(sim *s) {
     error err = {0};
     s->hurried = sim_chance(&s->random, 40);
@@ -328,6 +361,7 @@ static void open_sim(sim *s) {
         if (finds_best) m->best = mem_calloc(s->opt.rows_max, sizeof(int32_t));
     }
     CHECK_EQ(sampler_create(&s->sampler, SIM_VOCAB, &err), OK);
+    open_tier(s, least);
     engine_worker_options o = {.sched = s->opt,
                                .stepper = {.ctx = &s->engine,
                                            .step = sim_step,
@@ -349,6 +383,8 @@ static void close_sim(sim *s) {
     sampler_destroy(s->sampler);
     link_close(&s->link);
     kv_pool_destroy(s->engine.kv);
+    kv_tier_destroy(s->engine.tier);
+    mem_free(s->engine.copies);
     mem_free(s->engine.tokens);
     mem_free(s->engine.states);
     mem_free(s->engine.seen);
@@ -543,7 +579,25 @@ typedef struct sim_tally {
     uint64_t hard_vectors;
     uint64_t best_rows;
     uint64_t ahead_rows;
+    uint64_t loaded_blocks;
+    uint64_t dropped_blocks; /* of what was canceled, or shared again */
+    uint64_t unsaved;        /* preemptions that found too little room in a tier */
 } sim_tally;
+
+/* Everything that was saved was loaded or dropped. */
+static void tally_tier(const sim *s, sim_tally *tally) {
+    const sim_engine *e = &s->engine;
+    if (e->tier == NULL) return;
+    const sched_counters c = sched_counters_get(engine_worker_sched(s->worker));
+    SIM_CHECK(s, kv_tier_blocks_free(e->tier) == kv_tier_blocks_max(e->tier));
+    SIM_CHECK(s, e->loaded_blocks <= e->saved_blocks);
+    SIM_CHECK(s, c.preemptions_saved <= c.preemptions);
+    SIM_CHECK(s, kv_tier_counters_get(e->tier).saved_bytes == e->saved_blocks * BLOCK_BYTES);
+    SIM_CHECK(s, kv_tier_counters_get(e->tier).loaded_bytes == e->loaded_blocks * BLOCK_BYTES);
+    tally->loaded_blocks += e->loaded_blocks;
+    tally->dropped_blocks += e->saved_blocks - e->loaded_blocks;
+    tally->unsaved += c.preemptions - c.preemptions_saved;
+}
 
 static void run_story(uint64_t seed, sim_tally *tally) {
     enum { TURNS_MAX = 200000 };
@@ -571,6 +625,7 @@ static void run_story(uint64_t seed, sim_tally *tally) {
     tally->hard_vectors += s.hard_vectors;
     tally->best_rows += s.engine.best_rows;
     tally->ahead_rows += s.engine.ahead_rows;
+    tally_tier(&s, tally);
     close_sim(&s);
     os_clock_set(NULL);
 }
@@ -581,6 +636,7 @@ TEST(simulated_schedules_give_every_request_what_it_gets_alone) {
     sim_tally t = {0};
     int before = test_failures;
     for (uint32_t seed = 1; seed <= seeds && test_failures == before; seed++) run_story(seed, &t);
-    bool reached = t.preemptions > 0 && t.hard_vectors > 0 && t.best_rows > 0 && t.ahead_rows > 0;
+    bool reached = t.preemptions > 0 && t.hard_vectors > 0 && t.best_rows > 0 && t.ahead_rows > 0 &&
+                   t.loaded_blocks > 0 && t.dropped_blocks > 0 && t.unsaved > 0;
     CHECK(reached || seeds < 100 || test_failures > before);
 }

@@ -171,6 +171,18 @@ static status cpu_memory(backend *b, size_t kv_bytes, size_t state_bytes, void *
     return OK;
 }
 
+static status cpu_kv_host(backend *b, size_t block_bytes, uint32_t blocks, error *err) {
+    return host_memory_copies(&b->host, block_bytes, blocks, err);
+}
+
+static void cpu_kv_save(backend *b, const kv_move *moves, uint32_t count) {
+    host_memory_save(&b->host, moves, count);
+}
+
+static void cpu_kv_load(backend *b, const kv_move *moves, uint32_t count) {
+    host_memory_load(&b->host, moves, count);
+}
+
 static status cpu_load(backend *b, const backend_progress *progress, error *err) {
     return pack_set_load(&b->packs, b->pool, progress, err);
 }
@@ -315,6 +327,9 @@ const backend_ops backend_cpu = {
     .plan = cpu_plan,
     .open = cpu_open,
     .memory = cpu_memory,
+    .kv_host = cpu_kv_host,
+    .kv_save = cpu_kv_save,
+    .kv_load = cpu_kv_load,
     .load = cpu_load,
     .step = cpu_step,
     .report = cpu_report,

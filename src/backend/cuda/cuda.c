@@ -114,6 +114,7 @@ static void cuda_close(backend *b) {
     cuda_pinned_close(&b->input);
     cuda_pinned_close(&b->hidden);
     cuda_pinned_close(&b->logits);
+    cuda_kv_host_close(b);
     cuda_arena_close(&b->weights);
     cuda_arena_close(&b->workspace);
     cuda_arena_close(&b->kv);
@@ -232,6 +233,9 @@ const backend_ops backend_cuda = {
     .plan = cuda_plan,
     .open = cuda_open,
     .memory = cuda_memory,
+    .kv_host = cuda_kv_host,
+    .kv_save = cuda_kv_save,
+    .kv_load = cuda_kv_load,
     .load = cuda_load,
     .adapter_bytes = cuda_adapter_bytes,
     .adapter_add = cuda_adapter_add,

@@ -333,6 +333,9 @@ struct backend {
     cuda_staging staging[CUDA_STEPS_MAX]; /* of step i number i % CUDA_STEPS_MAX */
     uint64_t steps_begun, steps_ended;
     cu_event first_done;    /* recorded behind the first of two steps */
+    cuda_pinned kv_host;    /* copies of blocks of the KV cache */
+    size_t kv_host_bytes;   /* of one of them */
+    bool kv_moved;          /* blocks are on their way: the next step waits for them */
     uint32_t *row_mixes;    /* owned; [rows] the mix of each row of a step; NULL without adapters */
     cuda_adapter *adapters; /* owned */
     uint64_t device_bytes_max; /* 0: what is free */
@@ -362,6 +365,14 @@ NODISCARD status cuda_load(backend *b, const backend_progress *progress, error *
 NODISCARD status cuda_link(backend *b, backend *from, error *err);
 /* Queue the copy of what op INPUT takes in a step. */
 void cuda_take_input(backend *b, const batch *in, size_t bytes);
+
+/* cuda_kv_host.c: see backend_ops. */
+NODISCARD status cuda_kv_host(backend *b, size_t block_bytes, uint32_t blocks, error *err);
+void cuda_kv_save(backend *b, const kv_move *moves, uint32_t count);
+void cuda_kv_load(backend *b, const kv_move *moves, uint32_t count);
+/* What is queued on `compute` from now on finds the blocks where they were moved to. */
+void cuda_kv_arrive(backend *b);
+void cuda_kv_host_close(backend *b); /* harmless without */
 
 /* Of the step that is being described. */
 static inline cuda_staging *cuda_staged(backend *b) {

@@ -9,7 +9,7 @@
 
 /* --- pinned blocks --------------------------------------------------------- */
 
-status cuda_pinned_open(cuda_pinned *out, cuda_device *dev, size_t bytes, error *err) {
+status cuda_pinned_open_unset(cuda_pinned *out, cuda_device *dev, size_t bytes, error *err) {
     ASSERT(!dev->frozen && bytes > 0);
     cuda_pinned p = {.dev = dev, .bytes = bytes};
     cu_result code = dev->driver->host_alloc(&p.host, bytes, CU_HOST_ALLOC_PORTABLE);
@@ -19,8 +19,13 @@ status cuda_pinned_open(cuda_pinned *out, cuda_device *dev, size_t bytes, error 
                          "memory, or a limit on locked memory (ulimit -l)",
                          bytes, dev->ordinal, dev->name);
     TRY(cuda_check(dev, code, "cuMemHostAlloc", err));
-    memset(p.host, 0, bytes);
     *out = p;
+    return OK;
+}
+
+status cuda_pinned_open(cuda_pinned *out, cuda_device *dev, size_t bytes, error *err) {
+    TRY(cuda_pinned_open_unset(out, dev, bytes, err));
+    memset(out->host, 0, bytes);
     return OK;
 }
 

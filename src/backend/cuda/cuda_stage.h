@@ -25,6 +25,9 @@ typedef struct cuda_pinned {
 } cuda_pinned;
 
 NODISCARD status cuda_pinned_open(cuda_pinned *out, cuda_device *dev, size_t bytes, error *err);
+/* The same with anything in it: zeroing gigabytes takes a while. */
+NODISCARD status cuda_pinned_open_unset(cuda_pinned *out, cuda_device *dev, size_t bytes,
+                                        error *err);
 void cuda_pinned_close(cuda_pinned *p); /* harmless when zeroed */
 
 enum { CUDA_STAGE_SLOTS_MAX = 8 };

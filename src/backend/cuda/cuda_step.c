@@ -280,6 +280,7 @@ static status queue(backend *b, const batch *in, error *err) {
     rows.further = cuda_attention_further(desc_at(b, b->layout.desc.splits));
     TRY(cuda_device_enter(&b->dev, err));
     patch(b, in);
+    cuda_kv_arrive(b);
     (void)cuda_copy_in(&b->dev, b->dev.compute, desc, s->desc.host, desc_bytes);
     if (rows.sampled) send_samples(b, in);
     if (rows.adapted) cuda_send_adapters(b, in, rows.segments);

@@ -199,6 +199,29 @@ static status split_memory(backend *b, size_t kv_bytes, size_t state_bytes, void
     return OK;
 }
 
+/* --- blocks that move to the host's memory, each part's in its own -------------------- */
+
+static status split_kv_host(backend *b, size_t block_bytes, uint32_t blocks, error *err) {
+    for (uint32_t i = 0; i < b->parts.count; i++) {
+        const backend_ops *ops = b->parts.of[i].ops;
+        const status st = ops->kv_host(b->of[i].b, part_of_kv(b, i, block_bytes), blocks, err);
+        if (st == OK) continue;
+        for (uint32_t k = 0; k < i; k++) (void)!b->parts.of[k].ops->kv_host(b->of[k].b, 0, 0, NULL);
+        return st;
+    }
+    return OK;
+}
+
+static void split_kv_save(backend *b, const kv_move *moves, uint32_t count) {
+    for (uint32_t i = 0; i < b->parts.count; i++)
+        b->parts.of[i].ops->kv_save(b->of[i].b, moves, count);
+}
+
+static void split_kv_load(backend *b, const kv_move *moves, uint32_t count) {
+    for (uint32_t i = 0; i < b->parts.count; i++)
+        b->parts.of[i].ops->kv_load(b->of[i].b, moves, count);
+}
+
 /* --- loading -------------------- */
 
 enum { LAYER_STEPS = 1000 }; /* of progress */
@@ -352,6 +375,9 @@ const backend_ops backend_split = {
     .plan_parts = split_plan,
     .open = split_open,
     .memory = split_memory,
+    .kv_host = split_kv_host,
+    .kv_save = split_kv_save,
+    .kv_load = split_kv_load,
     .load = split_load,
     .adapter_add = split_adapter_add,
     .adapter_drop = split_adapter_drop,

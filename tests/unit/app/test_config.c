@@ -187,6 +187,21 @@ TEST(config_refuses_what_is_out_of_range) {
     check_refused(COMMAND_SERVE, "--host=", "--host: is empty");
 }
 
+TEST(config_sizes_may_be_auto) {
+    config c;
+    CHECK_EQ(load(&c, COMMAND_SERVE, ""), OK);
+    CHECK_EQ(c.kv_host_bytes, CONFIG_BYTES_AUTO);
+    config_deinit(&c);
+    CHECK_EQ(load(&c, COMMAND_SERVE, "--kv-host-bytes 0"), OK);
+    CHECK_EQ(c.kv_host_bytes, 0);
+    config_deinit(&c);
+    CHECK_EQ(load(&c, COMMAND_SERVE, "--kv-host-bytes 2GiB --kv-host-bytes auto"), OK);
+    CHECK_EQ(c.kv_host_bytes, CONFIG_BYTES_AUTO);
+    config_deinit(&c);
+    check_refused(COMMAND_SERVE, "--kv-bytes-max auto", "want a size such as 512MiB or 8GiB");
+    check_refused(COMMAND_SERVE, "--kv-host-bytes much", "want a size such as 512MiB or 8GiB");
+}
+
 TEST(config_knows_units) {
     config c;
     CHECK_EQ(load(&c, COMMAND_SERVE,
