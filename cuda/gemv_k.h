@@ -10,6 +10,7 @@
 #ifndef CUDA_GEMV_K_H
 #define CUDA_GEMV_K_H
 #include "gemv.h"
+#include "planar.h"
 
 typedef struct gemv_k_tile {
     ck_u4 w[2]; /* low nibbles: elements 0..15 and 16..31; high ones: 32..47 and 48..63 */
@@ -29,19 +30,9 @@ CK_DEV gemv_k_tile gemv_k_load(const ck_matrix &w, uint32_t group) {
     return {{gemv_granule(w, 0, group), gemv_granule(w, 1, group)}, gemv_granule(w, 2, group / 4)};
 }
 
-/* The six-bit scales, or minima, of this lane's two parts, in the lowest two bytes.  Parts 0..3
- * have all six in a byte of `whole`; 4..7 four in a nibble of `nibbles` and two on top of a byte of
- * `whole`. */
-CK_DEV uint32_t gemv_k_six_bits(uint32_t whole, uint32_t nibbles) {
-    const uint32_t shift = (ck_lane() & 1u) * 16;
-    const uint32_t early = whole >> shift & 0x3f3fu;
-    const uint32_t late = (nibbles >> shift & 0x0f0fu) | (whole >> (shift + 2) & 0x3030u);
-    return (ck_lane() & 2u) != 0 ? late : early;
-}
-
 CK_DEV float gemv_k_scale(ck_u4 header, const int sum[2], const gemv_sums x[2], float acc) {
-    const uint32_t scales = gemv_k_six_bits(header.y, header.w);
-    const uint32_t mins = gemv_k_six_bits(header.z, header.w >> 4);
+    const uint32_t scales = planar_six_bits(header.y, header.w, ck_lane());
+    const uint32_t mins = planar_six_bits(header.z, header.w >> 4, ck_lane());
     const float d = ck_h2f((uint16_t)header.x), dmin = -ck_h2f((uint16_t)(header.x >> 16));
 #pragma unroll
     for (int part = 0; part < 2; part++) {

@@ -49,6 +49,16 @@ CK_DEV planar_scale planar_scale_k(ck_u4 header, uint32_t p) {
     return {d * (float)scale, dmin * (float)min};
 }
 
+/* Q4_K, Q5_K: the six-bit scales, or minima, of the two parts of a quarter, the lowest two bits of
+ * the number, in the lowest two bytes.  Parts 0..3 have all six in a byte of `whole`; 4..7 four in
+ * a nibble of `nibbles` and two on top of a byte of `whole`. */
+CK_DEV uint32_t planar_six_bits(uint32_t whole, uint32_t nibbles, uint32_t quarter) {
+    const uint32_t shift = (quarter & 1u) * 16;
+    const uint32_t early = whole >> shift & 0x3f3fu;
+    const uint32_t late = (nibbles >> shift & 0x0f0fu) | (whole >> (shift + 2) & 0x3030u);
+    return (quarter & 2u) != 0 ? late : early;
+}
+
 /* Of elements 16 part .. 16 part + 15 of a row of a quantized form. */
 CK_DEV planar_scale planar_scale_of(const ck_matrix &w, uint32_t row, uint32_t part) {
     const uint64_t at32 = (uint64_t)row * (w.cols / 32) + part / 2;

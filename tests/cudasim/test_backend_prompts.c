@@ -120,7 +120,8 @@ TEST(cuda_fast_rows_do_not_depend_on_their_company) {
 static uint64_t gemms(void) { return host.launches("k_gemm_q8_0") + host.launches("k_gemms_q8_0"); }
 static uint64_t gemvs(void) {
     return host.launches("k_gemv_q8_0_n1") + host.launches("k_gemv_q8_0_n4") +
-           host.launches("k_gemvs_q8_0_n1") + host.launches("k_gemvs_q8_0_n4");
+           host.launches("k_gemvs_q8_0_n1") + host.launches("k_gemvs_q8_0_n4") +
+           host.launches("k_gemv_q8_0_n16") + host.launches("k_gemvs_q8_0_n16");
 }
 
 TEST(cuda_fast_launches_only_for_rows_that_there_are) {

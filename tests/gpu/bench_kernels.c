@@ -121,6 +121,7 @@ typedef struct gemv_work {
     uint64_t copy_bytes; /* from one copy of the weights to the next */
     uint64_t bytes;      /* of weights, x and out */
     bool of_prompt;      /* k_gemm_* */
+    uint32_t skinny;     /* k_gemv_*_n16: rows of w to a block; else 0 */
     size_t out_floats;
 } gemv_work;
 
@@ -189,16 +190,26 @@ static status make_gemv(bench *b, const bench_form *f, gemv_work *w, uint32_t x_
     return OK;
 }
 
+enum { GEMV_MANY = 4 }; /* rows of x to a block of k_gemv_*_n4 */
+
+static card_grid product_grid(const gemv_work *w, uint32_t x_rows) {
+    const uint32_t rows = w->args.w.rows;
+    if (w->of_prompt)
+        return (card_grid){num_div_up_u32(x_rows, CK_GEMM_TILE), num_div_up_u32(rows, CK_GEMM_TILE),
+                           CK_GEMM_THREADS, 0};
+    if (w->skinny > 0)
+        return (card_grid){num_div_up_u32(x_rows, CK_SKINNY_X), num_div_up_u32(rows, w->skinny),
+                           CK_SKINNY_THREADS, 0};
+    return (card_grid){num_div_up_u32(rows, CK_GEMV_BLOCK_ROWS),
+                       num_div_up_u32(x_rows, x_rows > 1 ? GEMV_MANY : 1), CK_GEMV_THREADS, 0};
+}
+
 /* `c` has its names and how it is launched. */
 static status bench_product(bench *b, const bench_form *f, bench_case *c, gemv_work *w,
                             uint32_t x_rows, error *err) {
     if (!bench_wants(b, c->name)) return OK;
     w->args.out_stride = w->args.w.rows;
-    const uint32_t rows = w->args.w.rows;
-    w->grid = w->of_prompt
-                  ? (card_grid){num_div_up_u32(x_rows, CK_GEMM_TILE),
-                                num_div_up_u32(rows, CK_GEMM_TILE), CK_GEMM_THREADS, 0}
-                  : (card_grid){num_div_up_u32(rows, CK_GEMV_BLOCK_ROWS), 1, CK_GEMV_THREADS, 0};
+    w->grid = product_grid(w, x_rows);
     TRY(card_find(b->card, c->kernel, &w->kernel, err));
     status st = make_gemv(b, f, w, x_rows, err);
     if (st == ERR_NOMEM) {
@@ -219,7 +230,7 @@ static status bench_gemv(bench *b, const bench_form *f, uint32_t rows, uint32_t 
     gemv_work w = {
         .args = {
             .w = {.rows = scaled(b, rows, CK_GEMV_BLOCK_ROWS), .cols = cols, .form = f->form}}};
-    (void)snprintf(kernel, sizeof kernel, "k_gemv_%s_n%u", f->name, x_rows);
+    (void)snprintf(kernel, sizeof kernel, "k_gemv_%s_n%u", f->name, x_rows > 1 ? GEMV_MANY : 1);
     bench_case c = {.kernel = kernel, .launch = launch_gemv};
     (void)snprintf(c.name, sizeof c.name, "gemv %s [%u, %u] x %u", f->name, w.args.w.rows, cols,
                    x_rows);
@@ -235,6 +246,39 @@ static status bench_halves(bench *b, const bench_form *f, uint32_t rows, uint32_
     bench_case c = {.kernel = kernel, .launch = launch_halves};
     (void)snprintf(c.name, sizeof c.name, "gemv %s 2 x [%u, %u] x %u", f->name, rows, cols, x_rows);
     return bench_product(b, f, &c, &w, x_rows, err);
+}
+
+/* More rows than a few, on tensor cores. */
+static status bench_skinny(bench *b, const bench_form *f, uint32_t rows, uint32_t cols,
+                           uint32_t x_rows, error *err) {
+    char kernel[32];
+    gemv_work w = {
+        .args = {.w = {.rows = scaled(b, rows, CK_SKINNY_ROWS), .cols = cols, .form = f->form}},
+        .skinny = f->form == CK_FORM_Q8_0 ? CK_SKINNY_ROWS_Q8_0 : CK_SKINNY_ROWS};
+    (void)snprintf(kernel, sizeof kernel, "k_gemv_%s_n16", f->name);
+    bench_case c = {.kernel = kernel,
+                    .ops = UINT64_C(2) * w.args.w.rows * cols * x_rows,
+                    .launch = launch_gemv};
+    (void)snprintf(c.name, sizeof c.name, "skinny %s [%u, %u] x %u", f->name, w.args.w.rows, cols,
+                   x_rows);
+    return bench_product(b, f, &c, &w, x_rows, err);
+}
+
+/* With the fewest rows that the program takes it for (CUDA_SKINNY_FROM), with 8 and with 32; and by
+ * fours, which is what it is instead of. */
+static status bench_skinnies(bench *b, error *err) {
+    static const uint32_t shapes[][2] = {{DIM, DIM}, {FFN, DIM}};
+    static const uint32_t x_rows[] = {5, 8, 32};
+    for (uint32_t i = 0; i < BENCH_FORMS; i++) {
+        const bench_form *f = &bench_forms[i];
+        if (f->form < CK_FORM_Q8_0) continue;
+        for (size_t s = 0; s < 2; s++)
+            for (size_t n = 0; n < 3; n++) {
+                TRY(bench_skinny(b, f, shapes[s][0], shapes[s][1], x_rows[n], err));
+                TRY(bench_gemv(b, f, shapes[s][0], shapes[s][1], x_rows[n], err));
+            }
+    }
+    return OK;
 }
 
 /* Rows of a prompt, on tensor cores. */
@@ -479,6 +523,7 @@ status bench_kernels(bench *b, error *err) {
     TRY(bench_copy(b, err));
     TRY(bench_launches_alone(b, err));
     TRY(bench_gemvs(b, err));
+    TRY(bench_skinnies(b, err));
     TRY(bench_gemms(b, err));
     TRY(bench_experts(b, err));
     for (uint32_t tokens = 1024; tokens <= 32768; tokens *= tokens == 1024 ? 8 : 4)

@@ -227,6 +227,10 @@ typedef struct cuda_launch_entry {
     row_set rows;
     uint32_t width;
     uint32_t per_row; /* blocks along rows for each of them: 1, or the used experts */
+    cuda_kernel_id skinny;
+    uint32_t skinny_tiles; /* > 0: `skinny` with so many blocks along w instead of both, ... */
+    uint32_t skinny_rows;  /* ... with so many rows to a block, ... */
+    uint32_t skinny_from;  /* ... from so many rows on; the bits are the same */
     cuda_kernel_id prompt;
     uint32_t
         prompt_tiles; /* > 0: `prompt` with so many blocks along w, or heads of the cache, computes
@@ -240,6 +244,10 @@ typedef struct cuda_launch_entry {
     cuda_patch patch;
     uint16_t layer;
 } cuda_launch_entry;
+
+/* Rows from which on a product with quantized weights is made on tensor cores; one of the output
+ * matrix, whose rows are pairs of codes (docs/gpu.md). */
+enum { CUDA_SKINNY_FROM = 5, CUDA_SKINNY_FROM_PAIRS = 3 };
 
 static const uint32_t CUDA_NO_LAUNCH = UINT32_MAX;
 

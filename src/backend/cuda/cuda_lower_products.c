@@ -164,6 +164,40 @@ static product_kernels kernels_together(ck_form form) {
     return all[form];
 }
 
+/* --- products with more rows than a few -------------------- */
+
+typedef struct skinny_kernels {
+    uint32_t w_rows; /* to a block; 0: there are none */
+    cuda_kernel_id one, together, pairs;
+} skinny_kernels;
+
+#define SKINNY_OF(form, rows) \
+    { rows, CUDA_k_gemv_##form##_n16, CUDA_k_gemvs_##form##_n16, CUDA_k_gemv_##form##_p8 }
+static skinny_kernels skinny_kernels_of(ck_form form) {
+    static const skinny_kernels all[CK_FORM_COUNT] = {
+        [CK_FORM_Q8_0] = SKINNY_OF(q8_0, CK_SKINNY_ROWS_Q8_0),
+        [CK_FORM_Q4_0] = SKINNY_OF(q4_0, CK_SKINNY_ROWS),
+        [CK_FORM_Q4_K] = SKINNY_OF(q4_k, CK_SKINNY_ROWS),
+        [CK_FORM_Q5_K] = SKINNY_OF(q5_k, CK_SKINNY_ROWS),
+        [CK_FORM_Q6_K] = SKINNY_OF(q6_k, CK_SKINNY_ROWS)};
+    return all[form];
+}
+
+/* Blocks along w are the grid's second dimension: there are no more of them than it can have. */
+static void add_skinny(const lowering *w, uint32_t op_idx, uint32_t count, cuda_launch_entry *e) {
+    enum { GRID_Y_MAX = 65535 };
+    const skinny_kernels k = skinny_kernels_of(cuda_weight_of(w->l, op_idx)->form);
+    const bool pairs = cuda_in_pairs(w->l, op_idx);
+    uint32_t tiles = 0;
+    if (k.w_rows == 0) return;
+    for (uint32_t i = 0; i < count; i++)
+        tiles += lower_blocks(w->p->ops[op_idx + i].w.rows, k.w_rows);
+    e->skinny = count > 1 ? k.together : pairs ? k.pairs : k.one;
+    e->skinny_tiles = tiles <= GRID_Y_MAX ? tiles : 0;
+    e->skinny_rows = pairs ? CK_SKINNY_X / 2 : CK_SKINNY_X;
+    e->skinny_from = pairs ? CUDA_SKINNY_FROM_PAIRS : CUDA_SKINNY_FROM;
+}
+
 /* --- products with the rows of prompts -------------------- */
 
 typedef struct prompt_kernels {
@@ -270,6 +304,7 @@ static cuda_launch_entry describe_products(lowering *w, uint32_t op_idx, uint32_
         e.width += lower_blocks(w->p->ops[op_idx + i].w.rows, CK_GEMV_BLOCK_ROWS);
         w->done[op_idx + i] = LOWER_FUSED;
     }
+    add_skinny(w, op_idx, count, &e);
     add_prompts(w, op_idx, count, &e);
     if (add != NULL) {
         out->of[0].out = lower_value(w, add->out);

@@ -38,12 +38,26 @@ static bool is_for(const backend *b, const cuda_launch_entry *e, const cuda_step
     return e->when != (one ? CUDA_FOR_MANY_ROWS : CUDA_FOR_ONE_ROW);
 }
 
+static bool is_skinny(const cuda_launch_entry *e, uint32_t n) {
+    return e->skinny_tiles > 0 && n >= e->skinny_from;
+}
+
+/* What computes n rows that are none of a prompt. */
+static cuda_kernel_id kernel_for(const cuda_launch_entry *e, uint32_t n) {
+    if (is_skinny(e, n)) return e->skinny;
+    return n > 1 ? e->many : e->kernel;
+}
+
 static void launch_rows(backend *b, const cuda_launch_entry *e, uint32_t n) {
-    const bool many = n > 1 && e->many != e->kernel;
-    const cuda_kernel_id kernel = many ? e->many : e->kernel;
+    const cuda_kernel_id kernel = kernel_for(e, n);
+    const bool many = kernel != e->kernel;
     const uint32_t along = (many ? num_div_up_u32(n, e->many_rows) : n) * e->per_row;
-    const uint32_t x = e->grid == CUDA_GRID_ROWS_X ? along : e->width;
-    const uint32_t y = e->grid == CUDA_GRID_ROWS_X ? 1 : along;
+    uint32_t x = e->grid == CUDA_GRID_ROWS_X ? along : e->width;
+    uint32_t y = e->grid == CUDA_GRID_ROWS_X ? 1 : along;
+    if (is_skinny(e, n)) {
+        x = num_div_up_u32(n, e->skinny_rows);
+        y = e->skinny_tiles;
+    }
     (void)cuda_launch(&b->dev, kernel, x, y, b->dev.kernels[kernel].threads_max, e->shared_bytes,
                       b->lowered.args + e->args_at, e->args_bytes);
 }
@@ -62,7 +76,7 @@ static void launch(backend *b, const cuda_launch_entry *e, const cuda_step_rows 
     if (e->width == 0 || n + prompts == 0 || !is_for(b, e, rows)) return;
     const uint32_t idx = (uint32_t)(e - b->lowered.launches);
     const bool measured = b->profile.tasks != NULL;
-    const cuda_kernel_id kernel = prompts > 0 ? e->prompt : n > 1 ? e->many : e->kernel;
+    const cuda_kernel_id kernel = prompts > 0 ? e->prompt : kernel_for(e, n);
     if (measured) {
         cuda_profile_before(&b->profile, &b->dev, idx, cuda_kernel_name(kernel));
         b->profile.tasks[idx].halves = prompts > 0 && e->prompt_queries > 0;
