@@ -19,10 +19,11 @@ struct engine {
     kv_pool *kv;
     void *blocks;  /* the backend's; [plan.kv_blocks] of kv_block_bytes(); NULL when these are 0 */
     float *states; /* the backend's; [seats, program->state_floats]; NULL when these are 0 */
-    const float *hidden; /* of the last step; the backend's */
-    const int32_t *best; /* the same */
-    const error *fault;  /* of the last step; the backend's or load_error; NULL: none */
-    bool loaded;         /* by engine_load(); on a device the first step does it, too */
+    const float *hidden;             /* of the last step; the backend's */
+    const int32_t *best;             /* the same */
+    const sample_logprobs *logprobs; /* the same */
+    const error *fault;              /* of the last step; the backend's or load_error; NULL: none */
+    bool loaded;                     /* by engine_load(); on a device the first step does it, too */
     error load_error;
     int32_t *tokens;                   /* [rows_max] */
     uint32_t *pos;                     /* [rows_max] */
@@ -307,6 +308,7 @@ const float *engine_step(engine *e, const engine_row *rows, uint32_t count) {
     step_result result = e->ops->step(e->backend, &b);
     e->hidden = result.hidden;
     e->best = result.best;
+    e->logprobs = result.logprobs;
     e->fault = result.fault;
     mem_thaw();
     return result.logits;
@@ -320,6 +322,7 @@ status engine_check(const engine *e, error *err) {
 
 const float *engine_hidden(const engine *e) { return e->hidden; }
 const int32_t *engine_best(const engine *e) { return e->best; }
+const sample_logprobs *engine_logprobs(const engine *e) { return e->logprobs; }
 
 /* --- adapters -------------------- */
 

@@ -64,6 +64,7 @@ static status take_memory(engine_worker *w, error *err) {
 }
 
 status engine_worker_create(engine_worker **out, const engine_worker_options *opt, error *err) {
+    ASSERT(!opt->stepper.samples || (opt->stepper.best != NULL && opt->stepper.logprobs != NULL));
     engine_worker *w = mem_try_calloc(1, sizeof *w);
     if (w == NULL) return error_set(err, ERR_NOMEM, "engine worker: no memory");
     w->opt = *opt;
@@ -274,10 +275,15 @@ static void sample(engine_worker *w, const seq *q, const float *logits, sample_r
 /* What a step made, from the next row's on: all stand in row order. */
 typedef struct made {
     const float *logits;
-    const int32_t *best;  /* NULL: no row wants a token */
-    const float *hidden;  /* NULL: no row wants it */
-    sample_result *token; /* of the next sequence that gets one */
+    const int32_t *best;             /* NULL: no row wants a token */
+    const sample_logprobs *logprobs; /* NULL: of no row they are wanted from the step */
+    const float *hidden;             /* NULL: no row wants it */
+    sample_result *token;            /* of the next sequence that gets one */
 } made;
+
+static bool wants_logprobs(const engine_row *row) {
+    return row->sample != NULL && row->sample->rule.logprobs != 0;
+}
 
 /* What a row made goes where it is wanted: logits are sampled, or are scores; hidden states go into
  * vectors. */
@@ -286,7 +292,7 @@ static void collect_row(engine_worker *w, seq *q, const engine_row *row, made *m
     if (row->wants_hidden)
         seq_vector_add(q, m->hidden);
     else if (token)
-        *m->token++ = (sample_result){.id = *m->best};
+        *m->token++ = sample_result_of(*m->best, wants_logprobs(row) ? m->logprobs : NULL);
     else if (row->wants_logits && q->request->kind == GEN_KIND_RANK)
         seq_vector_add(q, m->logits);
     else if (row->wants_logits)
@@ -296,6 +302,7 @@ static void collect_row(engine_worker *w, seq *q, const engine_row *row, made *m
     w->host_rows += row->wants_logits && q->request->kind != GEN_KIND_RANK;
     if (head) m->logits += w->head_width;
     if (head && m->best != NULL) m->best++;
+    if (head && m->logprobs != NULL) m->logprobs++;
     if (m->hidden != NULL && (head || row->wants_hidden)) m->hidden += w->opt.sched.embed_dims;
 }
 
@@ -303,6 +310,7 @@ static void collect(engine_worker *w, const float *logits) {
     const stepper *st = &w->opt.stepper;
     made m = {.logits = logits,
               .best = st->best != NULL ? st->best(st->ctx) : NULL,
+              .logprobs = st->logprobs != NULL ? st->logprobs(st->ctx) : NULL,
               .hidden = st->hidden != NULL ? st->hidden(st->ctx) : NULL,
               .token = w->results};
     const engine_row *row = w->rows;

@@ -182,6 +182,16 @@ static bool has_samples(const batch *in) {
     return false;
 }
 
+static bool wants_logprobs(const batch *in, uint32_t h) {
+    return in->samples != NULL && in->samples[h] != NULL && in->samples[h]->rule.logprobs != 0;
+}
+
+static bool has_logprobs(const batch *in) {
+    for (uint32_t h = 0; h < in->head_rows; h++)
+        if (wants_logprobs(in, h)) return true;
+    return false;
+}
+
 /* Fill rules and changes, row after row; returns how much of it there is to send. */
 static size_t describe_samples(const backend *b, const batch *in) {
     const cuda_sample *s = &b->layout.sample;
@@ -224,6 +234,10 @@ static void send_input(backend *b, const batch *in) {
 
 /* --- results -------------------- */
 
+static sample_logprobs *logprobs_of(const backend *b) {
+    return (sample_logprobs *)(void *)((char *)b->answer.host + b->layout.answer_logprobs);
+}
+
 /* Rows first .. end - 1 of a value, to where they stand in the result. */
 static void fetch_rows(backend *b, value_id v, uint32_t first, uint32_t end,
                        const cuda_pinned *to) {
@@ -233,6 +247,18 @@ static void fetch_rows(backend *b, value_id v, uint32_t first, uint32_t end,
     const cu_ptr from = cuda_at(b, d->offset * sizeof(float)) + at;
     (void)cuda_copy_out(&b->dev, b->dev.compute, (char *)to->host + at, from,
                         (end - first) * row_bytes);
+}
+
+/* Of the rows that want them, in one piece for each of their neighbourhoods. */
+static void fetch_logprobs(backend *b, const batch *in) {
+    const cu_ptr from = cuda_at(b, b->layout.logprobs_at);
+    sample_logprobs *to = logprobs_of(b);
+    for (uint32_t h = 0; h < in->head_rows; h++) {
+        const uint32_t first = h;
+        while (h < in->head_rows && wants_logprobs(in, h)) h++;
+        (void)cuda_copy_out(&b->dev, b->dev.compute, to + first, from + first * sizeof *to,
+                            (h - first) * sizeof *to);
+    }
 }
 
 /* Hidden states and logits, in as few pieces as the rows between them allow of which a token is
@@ -268,6 +294,7 @@ static status run(backend *b, const batch *in, error *err) {
         .generated = generated,
         .best = in->best != NULL,
         .sampled = has_samples(in),
+        .logprobs = has_logprobs(in),
         .adapted = cuda_has_adapters(b, in)};
     const size_t desc_bytes = describe(b, in, &rows);
     rows.further = cuda_attention_further(desc_at(b, b->layout.desc.splits));
@@ -279,6 +306,7 @@ static status run(backend *b, const batch *in, error *err) {
     send_input(b, in);
     cuda_queue_launches(b, &rows);
     fetch(b, in, rows.best || rows.sampled);
+    if (rows.logprobs) fetch_logprobs(b, in);
     return cuda_sync(&b->dev, err);
 }
 
@@ -313,5 +341,6 @@ step_result cuda_step(backend *b, const batch *in) {
     if (p->logits == VALUE_NONE) return result;
     result.logits = b->logits.host;
     if (in->best != NULL || in->samples != NULL) result.best = (const int32_t *)b->answer.host + 1;
+    if (has_logprobs(in)) result.logprobs = logprobs_of(b);
     return result;
 }
