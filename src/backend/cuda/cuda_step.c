@@ -202,7 +202,7 @@ static size_t describe_samples(const backend *b, const batch *in) {
         const sample_order *o = in->samples[h];
         rules[h] = o != NULL ? o->rule : (sample_rule){0};
         const uint32_t count = rules[h].changes_count;
-        if (count == 0) continue;
+        if (o == NULL || count == 0) continue;
         ASSERT(count <= s->changes_max - at);
         rules[h].changes_at = at;
         memcpy(changes + at, o->changes, count * sizeof *changes);
