@@ -7,6 +7,9 @@
  * candidate is left, which the second or third digit nearly always does.  The first bins serve all
  * searches.
  *
+ * Distances take the place of logits.  Where these are wanted afterwards, for log-probabilities
+ * (logprobs.cu), they stay, each split measures anew, and what was changed is put back at the end.
+ *
  * Why one block: it needs no partial results in memory, no tickets and no second launch, whatever
  * the logits are.  A row of 128,000 logits comes from L2, which gives an SM some 64 bytes a clock:
  * 8,000 clocks for each pass, and about 30,000 for the one with weights at 30 instructions a logit,
@@ -17,6 +20,7 @@
 #include "tensor/sample.h"
 
 enum { THREADS = 1024, WARPS = 32, EACH = 8 };
+static_assert((int)SAMPLE_CHANGES_MAX <= (int)THREADS, "a thread has one change at most");
 
 /* A bin's weight is in two halves: additions of 32 bits are what shared memory is good at. */
 struct bins {
@@ -117,14 +121,21 @@ CK_DEV void bins_find(const bins &b, uint32_t count, search *s, uint64_t *part, 
 
 /* --- passes over the row -------------------- */
 
-CK_DEV void change(float *x, const k_sample_args &a, const sample_rule &r) {
-    const sample_change *changes = (const sample_change *)a.changes + r.changes_at;
-    for (uint32_t i = ck_tid; i < r.changes_count; i += THREADS) {
-        const ck_u4 c = ck_ld16(changes + i);
-        float *at = x + c.x;
-        ck_st(at, sample_changed(ck_ld(at), ck_u2f(c.y), ck_u2f(c.z), c.w, r.repetition));
+/* was [THREADS]: the logits as they were. */
+CK_DEV void change(float *x, const k_sample_args &a, const sample_rule &r, float *was) {
+    if (ck_tid < r.changes_count) {
+        const ck_u4 c = ck_ld16((const sample_change *)a.changes + r.changes_at + ck_tid);
+        const float logit = ck_ld(x + c.x);
+        was[ck_tid] = logit;
+        ck_st(x + c.x, sample_changed(logit, ck_u2f(c.y), ck_u2f(c.z), c.w, r.repetition));
     }
     ck_sync();
+}
+
+CK_DEV void change_back(float *x, const k_sample_args &a, const sample_rule &r, const float *was) {
+    if (ck_tid >= r.changes_count) return;
+    const sample_change *c = (const sample_change *)a.changes + r.changes_at + ck_tid;
+    ck_st(x + ck_ld(&c->id), was[ck_tid]);
 }
 
 /* Fills EACH of the row's logits per thread; behind its end is what no pass looks at. */
@@ -152,39 +163,59 @@ CK_DEV uint32_t largest_of(const float *x, uint32_t cols, uint64_t *part, uint32
     return *id;
 }
 
+struct row {
+    float *x; /* distances; or, where it keeps them, logits */
+    uint32_t cols;
+    bool keeps;
+    const float *from; /* what logits are measured by, in shared memory: the largest, temperature */
+    bins first, more;
+    uint64_t *part;
+    found *f;
+};
+
 /* Logits become distances; all candidates go into their bins.  Weight of those within min_p. */
-CK_DEV uint64_t measure(float *x, uint32_t cols, float largest, const sample_rule &r,
-                        const bins &b) {
+CK_DEV uint64_t measure(const row &w, uint32_t min_p) {
+    const float largest = w.from[0], temperature = w.from[1];
     uint64_t within = 0;
-    for (uint32_t first = ck_tid; first < cols; first += THREADS * EACH) {
+    for (uint32_t first = ck_tid; first < w.cols; first += THREADS * EACH) {
         float v[EACH];
-        load(x, first, cols, v);
+        load(w.x, first, w.cols, v);
 #pragma unroll
         for (uint32_t i = 0; i < EACH; i++) {
             const uint32_t c = first + i * THREADS;
-            const uint32_t distance = sample_distance(largest, v[i], r.temperature);
-            if (c < cols) ck_st(x + c, ck_u2f(distance));
-            if (c >= cols || distance == SAMPLE_FAR) continue;
+            const uint32_t distance = sample_distance(largest, v[i], temperature);
+            if (c < w.cols && !w.keeps) ck_st(w.x + c, ck_u2f(distance));
+            if (c >= w.cols || distance == SAMPLE_FAR) continue;
             const uint64_t weight = sample_weight(distance);
-            if (distance <= r.min_p) within += weight;
-            bins_add(b, (uint32_t)(sample_place(distance, c) >> SAMPLE_FIRST_SHIFT), weight, c);
+            if (distance <= min_p) within += weight;
+            bins_add(w.first, (uint32_t)(sample_place(distance, c) >> SAMPLE_FIRST_SHIFT), weight,
+                     c);
         }
     }
     return within;
 }
 
+/* The same again, of EACH logits. */
+CK_DEV void measure_again(const row &w, float *v) {
+    const float largest = w.from[0], temperature = w.from[1];
+#pragma unroll
+    for (uint32_t i = 0; i < EACH; i++) v[i] = ck_u2f(sample_distance(largest, v[i], temperature));
+}
+
 /* The bins of the next digit, of candidates that begin like `digits`. */
-CK_DEV void split(const float *x, uint32_t cols, uint64_t digits, uint32_t shift, const bins &b) {
+CK_DEV void split(const row &w, uint64_t digits, uint32_t shift) {
+    const bins &b = w.more;
     bins_clear(b, SAMPLE_MORE_BINS);
     ck_sync();
-    for (uint32_t first = ck_tid; first < cols; first += THREADS * EACH) {
+    for (uint32_t first = ck_tid; first < w.cols; first += THREADS * EACH) {
         float v[EACH];
-        load(x, first, cols, v);
+        load(w.x, first, w.cols, v);
+        if (w.keeps) measure_again(w, v);
 #pragma unroll
         for (uint32_t i = 0; i < EACH; i++) {
             const uint32_t c = first + i * THREADS, distance = ck_f2u(v[i]);
             const uint64_t place = sample_place(distance, c);
-            if (c < cols && place >> (shift + SAMPLE_MORE_BITS) == digits)
+            if (c < w.cols && place >> (shift + SAMPLE_MORE_BITS) == digits)
                 bins_add(b, (uint32_t)(place >> shift) % SAMPLE_MORE_BINS, sample_weight(distance),
                          c);
         }
@@ -194,14 +225,6 @@ CK_DEV void split(const float *x, uint32_t cols, uint64_t digits, uint32_t shift
 
 /* --- the whole -------------------- */
 
-struct row {
-    float *x; /* distances */
-    uint32_t cols;
-    bins first, more;
-    uint64_t *part;
-    found *f;
-};
-
 /* By the whole block; s->need can be reached.  Whose id nobody wants need not be split down to. */
 CK_DEV void find(const row &w, search *s, bool wants_id) {
     bins_find(w.first, SAMPLE_FIRST_BINS, s, w.part, w.f);
@@ -209,7 +232,7 @@ CK_DEV void find(const row &w, search *s, bool wants_id) {
     uint32_t shift = SAMPLE_FIRST_SHIFT;
     while (w.f->count > 1 || (wants_id && shift == SAMPLE_FIRST_SHIFT)) {
         shift -= SAMPLE_MORE_BITS;
-        split(w.x, w.cols, digits, shift, w.more);
+        split(w, digits, shift);
         bins_find(w.more, SAMPLE_MORE_BINS, s, w.part, w.f);
         digits = digits << SAMPLE_MORE_BITS | w.f->bin;
     }
@@ -226,11 +249,11 @@ CK_DEV uint64_t need_of(uint32_t what, const sample_rule &r, uint64_t kept) {
     return what == TOP_P ? sample_top_p_need(r.top_p, kept) : sample_drawn_need(r.random, kept);
 }
 
-/* Of x, whose largest logit is finite. */
-CK_DEV uint32_t draw(const row &w, const sample_rule &r, float largest) {
+/* The largest logit is finite. */
+CK_DEV uint32_t draw(const row &w, const sample_rule &r) {
     bins_clear(w.first, SAMPLE_FIRST_BINS);
     ck_sync();
-    const uint64_t some = measure(w.x, w.cols, largest, r, w.first);
+    const uint64_t some = measure(w, r.min_p);
     ck_sync();
     uint64_t weight = 0, count = 0;
     for (uint32_t i = ck_tid; i < SAMPLE_FIRST_BINS; i += THREADS) {
@@ -266,6 +289,7 @@ CK_DEV sample_rule rule_of(const k_sample_args &a) {
     r.changes_at = ck_ld(&at->changes_at);
     r.changes_count = ck_ld(&at->changes_count);
     r.wanted = ck_ld(&at->wanted);
+    r.logprobs = ck_ld(&at->logprobs);
     return r;
 }
 
@@ -275,21 +299,30 @@ CK_KERNEL(k_sample, 1024) {
     CK_SHARED(uint64_t, part, WARPS);
     CK_SHARED(found, f, 1);
     CK_SHARED(uint32_t, best, 1);
+    CK_SHARED(float, was, THREADS);
+    CK_SHARED(float, from, 2);
     if (ck_bid_x >= ck_ld((const uint32_t *)a.count)) return;
     const sample_rule r = rule_of(a);
     if (r.wanted == 0) return;
-    const row w = {(float *)a.x + (uint64_t)ck_bid_x * a.cols,
-                   a.cols,
-                   {first, first + SAMPLE_FIRST_BINS, first + 2 * SAMPLE_FIRST_BINS, nullptr},
-                   {more, more + SAMPLE_MORE_BINS, more + 2 * SAMPLE_MORE_BINS,
-                    more + 3 * SAMPLE_MORE_BINS},
-                   part,
-                   f};
-    change(w.x, a, r);
+    const row w = {
+        (float *)a.x + (uint64_t)ck_bid_x * a.cols,
+        a.cols,
+        r.logprobs != 0,
+        from,
+        {first, first + SAMPLE_FIRST_BINS, first + 2 * SAMPLE_FIRST_BINS, nullptr},
+        {more, more + SAMPLE_MORE_BINS, more + 2 * SAMPLE_MORE_BINS, more + 3 * SAMPLE_MORE_BINS},
+        part,
+        f};
+    change(w.x, a, r, was);
     uint32_t id = largest_of(w.x, w.cols, part, best);
     const float largest = ck_ld(w.x + id);
     const bool is_greedy = r.temperature == 0 || r.top_k == 1 || !(largest - largest == 0);
-    ck_sync(); /* the largest logit is about to become a distance */
-    if (!is_greedy) id = draw(w, r, largest);
+    if (ck_tid == 0) {
+        from[0] = largest;
+        from[1] = r.temperature;
+    }
+    ck_sync(); /* the largest logit is about to become a distance, or what it was */
+    if (!is_greedy) id = draw(w, r);
+    if (w.keeps) change_back(w.x, a, r, was);
     if (ck_tid == 0) ck_st((uint32_t *)a.out + ck_bid_x, id);
 }

@@ -187,8 +187,7 @@ static status run_as_json(bench *b, error *err) {
     status st = report_tests(b, &w, err);
     if (st == OK) {
         json_end_array(&w);
-        json_kv_f64(&w, "read_min", b->read_min);
-        json_kv_f64(&w, "read_max", b->read_max);
+        bench_json_tail(b, &w);
         if (b->c->bench_kernels) st = json_kernels(b, &w, err);
     }
     if (st == OK) {

@@ -108,6 +108,7 @@ void bench_write_head(const bench *b);
 void bench_write_row(const bench_row *r);
 void bench_write_tail(const bench *b);
 void bench_json_head(const bench *b, json_writer *w);
+void bench_json_tail(const bench *b, json_writer *w); /* what is known behind the rows */
 void bench_json_row(const bench_row *r, json_writer *w);
 
 #endif

@@ -51,12 +51,19 @@ void bench_write_row(const bench_row *r) {
            100 * r->limit_fraction, limit_name(r), digits);
 }
 
+/* How many times as long prompts take when they are not rounded otherwise than what is generated;
+ * 0: not measured, as there is nothing else to hold it against. */
+static double exact_takes(const bench *b) {
+    return b->exact_rate > 0 ? b->fast_rate / b->exact_rate : 0;
+}
+
 void bench_write_tail(const bench *b) {
-    if (b->exact_rate > 0)
-        printf(
-            "\nNo result depends on what else is computed with it.  Prompts with the numbers that\n"
-            "generated tokens have (numerics exact) take %.2f times as long.\n",
-            b->fast_rate / b->exact_rate);
+    printf("\nNo result depends on what else is computed with it, in either mode of numerics.");
+    if (exact_takes(b) > 0)
+        printf("  Prompts with\nthe numbers that generated tokens have (numerics exact) take %.2f "
+               "times as long.",
+               exact_takes(b));
+    printf("\n");
     if (b->read_max <= b->read_min * (1 + moved_fraction)) return;
     printf("\nThe read sweep moved from %.1f to %.1f GB/s while the tests ran: each test is held "
            "against\nthe larger of the two sweeps around it.\n",
@@ -81,6 +88,16 @@ void bench_json_head(const bench *b, json_writer *w) {
         json_end_object(w);
     }
     json_end_object(w);
+}
+
+void bench_json_tail(const bench *b, json_writer *w) {
+    json_kv_f64(w, "read_min", b->read_min);
+    json_kv_f64(w, "read_max", b->read_max);
+    json_kv_bool(w, "independent_of_batch", true);
+    if (exact_takes(b) > 0)
+        json_kv_f64(w, "exact_takes", exact_takes(b));
+    else
+        json_kv_null(w, "exact_takes");
 }
 
 void bench_json_row(const bench_row *r, json_writer *w) {

@@ -457,6 +457,7 @@ static void begin_engine(void *ctx, const engine_row *rows, uint32_t count) {
 static const float *end_engine(void *ctx) { return engine_end(ctx); }
 static const float *hidden_of_engine(void *ctx) { return engine_hidden(ctx); }
 static const int32_t *best_of_engine(void *ctx) { return engine_best(ctx); }
+static const sample_logprobs *logprobs_of_engine(void *ctx) { return engine_logprobs(ctx); }
 static const error *fault_of_engine(void *ctx) { return engine_fault(ctx); }
 static status profile_engine(void *ctx, bool on, error *err) {
     return engine_profile_switch(ctx, on, err);
@@ -492,6 +493,7 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
                     .hidden = hidden_of_engine,
                     .best = best_of_engine,
                     .samples = engine_can_sample(s->engine),
+                    .logprobs = logprobs_of_engine,
                     .fault = fault_of_engine,
                     .profile = profile_engine,
                     .profiled = profiled_by_engine},

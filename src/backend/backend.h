@@ -138,7 +138,9 @@ typedef struct step_result {
     const float *logits; /* [head_rows, vocab]; NULL where the program has no head */
     const int32_t *best; /* [head_rows] ids, of the rows of batch.best and batch.samples; NULL
                             without such rows */
-    const error *fault;  /* NULL: all went well.  Else there are no results, and this instance
+    const sample_logprobs *logprobs; /* [head_rows] of the rows whose rule of batch.samples wants
+                                        them; NULL without such rows */
+    const error *fault; /* NULL: all went well.  Else there are no results, and this instance
                             never steps again: it can only be closed; the backend's */
 } step_result;
 
@@ -174,7 +176,7 @@ typedef struct backend_profile {
 
 typedef struct backend_ops {
     const char *name;
-    bool samples;                    /* steps draw tokens: batch.samples */
+    bool samples; /* steps draw tokens, and find their log-probabilities: batch.samples */
     const struct backend_ops *split; /* the same with host_layers and shares; NULL: all in one */
     /* For every type but the integers, which are no weights; and for packed matrices. */
     backend_path (*path)(dtype t);

@@ -132,7 +132,8 @@ typedef struct batch {
     const bool *best; /* [head_rows] instead of its logits and its hidden state only the id of the
                          row's largest logit is wanted (tensor/best.h); NULL: of no row */
     const sample_order *const *samples; /* [head_rows] alike: only the token that it draws from the
-                                           row's logits is wanted; NULL where none is; or NULL.
+                                           row's logits is wanted, and the log-probabilities that
+                                           its rule says; NULL where none is; or NULL.
                                            SAMPLE_STEP_CHANGES_MAX changes in all, ids in the
                                            vocabulary.  Where backend_ops.samples */
     kv_view kv;

@@ -20,12 +20,13 @@ struct engine {
     kv_tier *tier; /* NULL: there is none */
     void *blocks;  /* the backend's; [plan.kv_blocks] of kv_block_bytes(); NULL when these are 0 */
     float *states; /* the backend's; [seats, program->state_floats]; NULL when these are 0 */
-    const float *hidden; /* of the last step; the backend's */
-    const int32_t *best; /* the same */
-    const error *fault;  /* of the last step; the backend's or load_error; NULL: none */
-    uint32_t begun;      /* steps that were and have not ended */
-    uint32_t head_rows;  /* of the step that was begun last */
-    bool loaded;         /* by engine_load(); on a device the first step does it, too */
+    const float *hidden;             /* of the last step; the backend's */
+    const int32_t *best;             /* the same */
+    const sample_logprobs *logprobs; /* the same */
+    const error *fault;              /* of the last step; the backend's or load_error; NULL: none */
+    uint32_t begun;                  /* steps that were and have not ended */
+    uint32_t head_rows;              /* of the step that was begun last */
+    bool loaded;                     /* by engine_load(); on a device the first step does it, too */
     error load_error;
     int32_t *tokens;                   /* [rows_max] */
     uint32_t *pos;                     /* [rows_max] */
@@ -354,6 +355,7 @@ static batch batch_of(engine *e, const engine_row *rows, uint32_t count) {
 static const float *take_result(engine *e, step_result result) {
     e->hidden = result.hidden;
     e->best = result.best;
+    e->logprobs = result.logprobs;
     e->fault = result.fault;
     return result.logits;
 }
@@ -398,6 +400,7 @@ status engine_check(const engine *e, error *err) {
 
 const float *engine_hidden(const engine *e) { return e->hidden; }
 const int32_t *engine_best(const engine *e) { return e->best; }
+const sample_logprobs *engine_logprobs(const engine *e) { return e->logprobs; }
 
 /* --- adapters -------------------- */
 

@@ -157,8 +157,9 @@ typedef struct engine_row {
     uint32_t seat;
     bool wants_logits;
     bool wants_best;            /* instead of them: only the id of the largest one, engine_best() */
-    const sample_order *sample; /* instead of them: only the token that it draws, engine_best(); or
-                                   NULL.  Where engine_can_sample() */
+    const sample_order *sample; /* instead of them: only the token that it draws, engine_best(), and
+                                   what its rule wants to know, engine_logprobs(); or NULL.  Where
+                                   engine_can_sample() */
     bool wants_hidden;
     bool prompt;          /* the token was given, not generated */
     const lora_mix *lora; /* adapters of its sequence; NULL: none */
@@ -195,6 +196,10 @@ const float *engine_hidden(const engine *e);
  * (tensor/sample.h), [rows that want logits or a token] in row order; valid until the next step,
  * and only where a token was wanted.  NULL when none was. */
 const int32_t *engine_best(const engine *e);
+
+/* Likewise: what is said of drawn tokens whose sample order wants log-probabilities.  NULL when
+ * none was to be said. */
+const sample_logprobs *engine_logprobs(const engine *e);
 
 /* --- what can be adapted -------------------- */
 

@@ -135,19 +135,32 @@ static sample_rule rule_of(const sample_params *p, uint64_t random, uint32_t cha
                          .temperature = p->temperature,
                          .repetition = p->repetition_penalty,
                          .changes_count = changes_count,
-                         .wanted = 1};
+                         .wanted = 1,
+                         .logprobs = p->logprobs ? 1u + p->top_logprobs : 0};
 }
 
 bool sampler_order(sampler *s, const sample_params *p, sample_history history, uint32_t choice,
                    const int32_t *banned, uint32_t banned_count, sample_room room,
                    sample_order *out) {
-    if (p->logprobs) return false;
     const uint32_t count = find_changes(s, p, history, banned, banned_count);
     if (count > num_min_u32(room.count, SAMPLE_CHANGES_MAX)) return false;
     if (count > 0) memcpy(room.changes, s->changes, count * sizeof *room.changes);
     *out = (sample_order){.rule = rule_of(p, philox_u64(p->seed, choice, history.count), count),
                           .changes = room.changes};
     return true;
+}
+
+sample_result sample_result_of(int32_t id, const sample_logprobs *logprobs) {
+    sample_result r = {.id = id};
+    if (logprobs == NULL) return r;
+    ASSERT(logprobs->top_count <= SAMPLE_TOP_MAX);
+    r.logprob = logprobs->drawn;
+    r.top_count = logprobs->top_count;
+    for (uint32_t i = 0; i < r.top_count; i++) {
+        r.top_ids[i] = (int32_t)logprobs->top_ids[i];
+        r.top_logprobs[i] = logprobs->top[i];
+    }
+    return r;
 }
 
 /* --- stages -------------------- */
@@ -254,18 +267,23 @@ static void add_top(sample_result *out, const float *logits, int32_t id, uint32_
     out->top_ids[at] = id;
 }
 
+/* best: the largest logit.  In this order nothing is lost of large ones. */
+static float logprob_of(float logit, double best, double log_total) {
+    return (float)(((double)logit - best) - log_total);
+}
+
 /* Under the untouched logits; fills the top list. */
 static void fill_logprobs(const sampler *s, const float *logits, const sample_params *p,
                           sample_result *out) {
     const double best = (double)logits[best_of(logits, s->vocab)];
     double total = 0;
     for (uint32_t i = 0; i < s->vocab; i++) total += exp((double)logits[i] - best);
-    const double norm = best + log(total);
-    out->logprob = (float)((double)logits[out->id] - norm);
+    const double log_total = log(total);
+    out->logprob = logprob_of(logits[out->id], best, log_total);
     for (uint32_t i = 0; i < s->vocab && p->top_logprobs > 0; i++)
         add_top(out, logits, (int32_t)i, p->top_logprobs);
     for (uint32_t i = 0; i < out->top_count; i++)
-        out->top_logprobs[i] = (float)((double)logits[out->top_ids[i]] - norm);
+        out->top_logprobs[i] = logprob_of(logits[out->top_ids[i]], best, log_total);
 }
 
 /* --- the whole -------------------- */

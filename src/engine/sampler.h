@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "tensor/sample.h"
 
-enum { SAMPLE_TOP_MAX = 20, SAMPLE_BIASES_MAX = 1024 };
+enum { SAMPLE_BIASES_MAX = 1024 };
 
 typedef struct sample_bias {
     int32_t id;
@@ -88,12 +88,15 @@ typedef struct sample_room {
     uint32_t count;
 } sample_room;
 
-/* What a device needs to draw the same token by itself: the rule, and the changes, which are in the
- * room then.  False, and nothing said, when it has to be sampler_pick(): log-probabilities are
- * wanted, or there are more changes than room, or than SAMPLE_CHANGES_MAX. */
+/* What a device needs to draw the same token by itself, and to say as much of it: the rule, and the
+ * changes, which are in the room then.  False, and nothing said, when it has to be sampler_pick():
+ * there are more changes than room, or than SAMPLE_CHANGES_MAX. */
 bool sampler_order(sampler *s, const sample_params *p, sample_history history, uint32_t choice,
                    const int32_t *banned, uint32_t banned_count, sample_room room,
                    sample_order *out);
+
+/* The same result from what a device made of an order; logprobs: NULL where none are wanted. */
+sample_result sample_result_of(int32_t id, const sample_logprobs *logprobs);
 
 /* The distribution that a chain of stages leaves, as probability per id [vocab]. */
 void sampler_distribution(sampler *s, const float *logits, const sample_params *p,

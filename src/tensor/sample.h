@@ -1,6 +1,9 @@
 /* sample.h - what it means to draw a token from a row of logits, said once for the host's sampler
  * and for cuda/sample.cu: which token comes out never depends on where it was drawn.
  *
+ * What is said of a drawn token besides, when it is asked for, are log-probabilities: they decide
+ * nothing, and are below.
+ *
  * Everything that decides is an operation whose result IEEE 754 fixes, or one of integers:
  *
  *   logits      sample_changed() of those that have a sample_change: bias, penalties, bans
@@ -81,8 +84,8 @@ typedef struct sample_rule {
     float repetition;    /* penalty */
     uint32_t changes_at; /* its first one in a list for several rows */
     uint32_t changes_count;
-    uint32_t wanted; /* 0: nothing is drawn from this row, all the rest is 0 */
-    uint32_t pad;
+    uint32_t wanted;   /* 0: nothing is drawn from this row, all the rest is 0 */
+    uint32_t logprobs; /* 0: none are wanted; else 1 + how many of the largest logits, too */
 } sample_rule;
 
 /* One row's, on the host. */
@@ -90,6 +93,28 @@ typedef struct sample_order {
     sample_rule rule;             /* changes_at 0 */
     const sample_change *changes; /* [rule.changes_count]; borrowed */
 } sample_order;
+
+/* --- log-probabilities -------------------- */
+
+enum { SAMPLE_TOP_MAX = 20 };
+
+/* Natural logarithms of probabilities under softmax of the untouched logits: no bias, no penalty,
+ * no ban, no temperature.  The same bytes on the host and on a device, which finds
+ *
+ *   (logit - largest) - log(sum of weights / SAMPLE_ONE)
+ *
+ * in f32, the weights being those of all distances at temperature 1, as integers: the sum, and so
+ * every bit, is the same in whatever order it is made.  Against double precision that is off by
+ * 1e-6 and 4e-7 of the value at most.  A NaN, or a largest logit that is not finite, makes all of
+ * them NaN, as the sums in double do. */
+typedef struct sample_logprobs {
+    float drawn;                      /* of the drawn token */
+    uint32_t top_count;               /* min(wanted, vocabulary) */
+    uint32_t top_ids[SAMPLE_TOP_MAX]; /* in the order of best.h; behind top_count 0 */
+    float top[SAMPLE_TOP_MAX];        /* theirs */
+} sample_logprobs;
+
+/* --- distances and weights -------------------- */
 
 SAMPLE_FN uint32_t sample_units(float distance) {
     return distance < SAMPLE_REACH ? (uint32_t)(distance * 67108864.0f) : SAMPLE_FAR;

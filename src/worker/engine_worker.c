@@ -82,6 +82,7 @@ static status take_memory(engine_worker *w, error *err) {
 }
 
 status engine_worker_create(engine_worker **out, const engine_worker_options *opt, error *err) {
+    ASSERT(!opt->stepper.samples || (opt->stepper.best != NULL && opt->stepper.logprobs != NULL));
     engine_worker *w = mem_try_calloc(1, sizeof *w);
     if (w == NULL) return error_set(err, ERR_NOMEM, "engine worker: no memory");
     w->opt = *opt;
@@ -308,10 +309,15 @@ static void sample(engine_worker *w, const plan_item *it, const float *logits, s
 /* What a step made, from the next row's on: all stand in row order. */
 typedef struct made {
     const float *logits;
-    const int32_t *best;  /* NULL: no row wants a token */
-    const float *hidden;  /* NULL: no row wants it */
-    sample_result *token; /* of the next sequence that gets one */
+    const int32_t *best;             /* NULL: no row wants a token */
+    const sample_logprobs *logprobs; /* NULL: of no row they are wanted from the step */
+    const float *hidden;             /* NULL: no row wants it */
+    sample_result *token;            /* of the next sequence that gets one */
 } made;
+
+static bool wants_logprobs(const engine_row *row) {
+    return row->sample != NULL && row->sample->rule.logprobs != 0;
+}
 
 /* What a row made goes where it is wanted: logits are sampled, or are scores; hidden states go into
  * vectors.  A row whose sequence has ended made a token. */
@@ -322,7 +328,7 @@ static void collect_row(engine_worker *w, const plan_item *it, const engine_row 
     if (row->wants_hidden)
         seq_vector_add(it->seq, m->hidden);
     else if (token)
-        *m->token++ = (sample_result){.id = *m->best};
+        *m->token++ = sample_result_of(*m->best, wants_logprobs(row) ? m->logprobs : NULL);
     else if (ranks)
         seq_vector_add(it->seq, m->logits);
     else if (row->wants_logits)
@@ -332,6 +338,7 @@ static void collect_row(engine_worker *w, const plan_item *it, const engine_row 
     w->host_rows += row->wants_logits && !ranks;
     if (head) m->logits += w->head_width;
     if (head && m->best != NULL) m->best++;
+    if (head && m->logprobs != NULL) m->logprobs++;
     if (m->hidden != NULL && (head || row->wants_hidden)) m->hidden += w->opt.sched.embed_dims;
 }
 
@@ -339,6 +346,7 @@ static void collect(engine_worker *w, const turn *t, const float *logits) {
     const stepper *st = &w->opt.stepper;
     made m = {.logits = logits,
               .best = st->best != NULL ? st->best(st->ctx) : NULL,
+              .logprobs = st->logprobs != NULL ? st->logprobs(st->ctx) : NULL,
               .hidden = st->hidden != NULL ? st->hidden(st->ctx) : NULL,
               .token = w->results};
     const engine_row *row = t->rows;

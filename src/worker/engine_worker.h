@@ -35,7 +35,9 @@ typedef struct stepper {
     /* ids [rows that want logits or a token] of the last step, where a token is wanted; NULL: no
      * row may want one, all that are sampled have logits */
     const int32_t *(*best)(void *ctx); /* optional */
-    bool samples;                      /* rows may have an engine_row.sample */
+    bool samples; /* rows may have an engine_row.sample: `best` and `logprobs` are there then */
+    /* [rows that want logits or a token] of the last step, where a sample order wants them */
+    const sample_logprobs *(*logprobs)(void *ctx); /* optional */
     /* What the last step failed with: it gave nothing, and there will be no other; NULL: it went
      * well.  May be left out where steps cannot fail. */
     const error *(*fault)(void *ctx); /* optional */

@@ -188,10 +188,18 @@ def bench_says_what_exact_numerics_cost():
     equal([r["mode"] for r in facts["rows"]], ["fast", "exact", "fast"], "modes")
     digits = [r["ops_digits"] for r in facts["rows"]]
     check(digits[0] == 1 and digits[1] == digits[2], f"digits of activations {digits}")
+    equal(facts["independent_of_batch"], True, "do results depend on the batch?")
+    fast, slow = (r["tokens_per_s"] for r in facts["rows"][:2])
+    check(abs(facts["exact_takes"] * slow / fast - 1) < 1e-6, f"cost {facts['exact_takes']}")
+    for more in (("--numerics", "exact"), ("-p", "0")):
+        none = json.loads(gantry("bench", *args, *more, "--json").succeeded().out)
+        equal((none["independent_of_batch"], none["exact_takes"]), (True, None), f"with {more}")
     said = gantry("bench", *args).succeeded().text
     check("(numerics exact) take" in said, f"no cost in {said!r}")
+    check("No result depends on" in said, f"no word about the batch in {said!r}")
     said = gantry("bench", *args, "--numerics", "exact").succeeded().text
     check("numerics exact) take" not in said, f"a cost of nothing in {said!r}")
+    check("No result depends on" in said, f"no word about the batch in {said!r}")
 
 
 @test

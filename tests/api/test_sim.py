@@ -254,7 +254,7 @@ def text_costs_eight_bytes_a_token():
 
 @test
 def drawn_tokens_are_those_that_the_sampler_takes_from_logits():
-    """Alone and beside others; and with log-probabilities, for which the host sees the logits."""
+    """Alone and beside others, with log-probabilities and without."""
     count = 12
     asked = (
         {"temperature": 0.8},
@@ -278,18 +278,93 @@ def drawn_tokens_are_those_that_the_sampler_takes_from_logits():
         numbers = range(len(asked))
         alone = [ask(number) for number in numbers]
         equal(rows("sampled"), len(asked) * count, "rows that were drawn")
-        equal(rows("host_sampled"), 0, "rows that the host sampled")
-        equal([ask(number, logprobs=1) for number in numbers], alone, "texts of the host's sampler")
-        equal(rows("host_sampled"), len(asked) * count, "rows that the host sampled")
+        equal([ask(number, logprobs=1) for number in numbers], alone, "texts with log-probabilities")
+        equal(rows("sampled"), 2 * len(asked) * count, "rows that were drawn")
         together = [None] * len(asked)
 
         def keep(number):
-            together[number] = ask(number)
+            together[number] = ask(number, **({"logprobs": 3} if number % 2 else {}))
 
         harness.in_parallel([lambda n=n: keep(n) for n in numbers])
         equal(together, alone, "texts beside one another")
-        equal(rows("sampled"), 2 * len(asked) * count, "rows that were drawn at the end")
+        equal(rows("sampled"), 3 * len(asked) * count, "rows that were drawn at the end")
+        equal(rows("host_sampled"), 0, "rows that the host sampled")
         equal(rows("greedy"), 0, "rows whose largest logit was enough")
+
+
+LOGPROB_OFF_MAX = 1e-3  # F32 weights: what sums in another order, and f16 in the cache, make of it
+
+
+def said_to(server, asked):
+    """The log-probabilities of every answer as (token, value, [(token, value) ..]) lists."""
+    found = []
+    for path, body in asked:
+        for choice in server.post(path, body).must(200).json["choices"]:
+            said = choice["logprobs"]
+            if "content" in said:
+                found.append(
+                    [
+                        (
+                            e["token"],
+                            e["logprob"],
+                            [(t["token"], t["logprob"]) for t in e["top_logprobs"]],
+                        )
+                        for e in said["content"]
+                    ]
+                )
+            else:
+                top = said["top_logprobs"] or [{}] * len(said["tokens"])
+                alternatives = [list(t.items()) for t in top]
+                found.append(list(zip(said["tokens"], said["token_logprobs"], alternatives)))
+    return found
+
+
+def same_logprobs(got, want, what):
+    equal(len(got), len(want), f"answers, {what}")
+    for i, (mine, theirs) in enumerate(zip(got, want)):
+        equal([t[0] for t in mine], [t[0] for t in theirs], f"tokens of {i}, {what}")
+        for a, b in zip(mine, theirs):
+            equal([t[0] for t in a[2]], [t[0] for t in b[2]], f"alternatives of {i}, {what}")
+            pairs = [(a[1], b[1])] + [(x[1], y[1]) for x, y in zip(a[2], b[2])]
+            off = max(abs(x - y) for x, y in pairs)
+            check(off <= LOGPROB_OFF_MAX, f"log-probabilities of {i} are off by {off:.3g}, {what}")
+
+
+@test
+def log_probabilities_are_those_of_the_cpu():
+    """Of both dialects, greedy and drawn, of several choices and of any number of alternatives;
+    no logits come to the host for it."""
+    count = 8
+    text = {"prompt": "once upon a time", "max_tokens": count, "ignore_eos": True}
+    chat = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": count}
+    chat.update(ignore_eos=True, logprobs=True)
+    asked = (
+        ("/v1/completions", dict(text, logprobs=0, temperature=0)),
+        ("/v1/completions", dict(text, logprobs=20, temperature=0.9, seed=5)),
+        ("/v1/completions", dict(text, logprobs=3, n=3, temperature=1, seed=6)),
+        ("/v1/completions", dict(text, logprobs=2, temperature=0, logit_bias={"9": -100, "7": 2})),
+        ("/v1/chat/completions", dict(chat, top_logprobs=20, temperature=0)),
+        ("/v1/chat/completions", dict(chat, top_logprobs=1, n=2, temperature=0.8, seed=7)),
+        ("/v1/chat/completions", dict(chat, temperature=0.7, repetition_penalty=1.3, seed=8)),
+    )
+    model = oracle.model("F32")
+    with Server("--gpu", "off", "--parallel", "8", model=model) as server:
+        want = said_to(server, asked)
+        server.wait_idle()
+        equal(server.metrics().total("host_sampled_rows_total"), 10 * count, "rows on the CPU")
+    for flags in ((), ("--gpu-layers", "1")):
+        with Server("--gpu", "require", *flags, "--parallel", "8", model=model, env=on_gpu()) as gpu:
+            same_logprobs(said_to(gpu, asked), want, f"alone, {flags}")
+            together = [None] * len(asked)
+
+            def keep(i):
+                together[i] = said_to(gpu, asked[i : i + 1])
+
+            harness.in_parallel([lambda i=i: keep(i) for i in range(len(asked))])
+            same_logprobs(sum(together, []), want, f"beside one another, {flags}")
+            gpu.wait_idle()
+            equal(gpu.metrics().total("host_sampled_rows_total"), 0, "rows of the host's sampler")
+            equal(gpu.metrics().total("sampled_rows_total"), 20 * count, "rows that were drawn")
 
 
 # --- memory ------------------------------------------------------------------------------------

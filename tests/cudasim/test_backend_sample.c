@@ -1,5 +1,7 @@
 /* test_backend_sample.c - tokens that steps on the GPU draw: those that the sampler picks from the
- * logits of the same rows, in steps launched one by one and played as graphs, and 4 bytes each. */
+ * logits of the same rows, in steps launched one by one and played as graphs, and 4 bytes each; and
+ * their log-probabilities, where they are wanted. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +27,7 @@ typedef struct scene {
     sample_order orders[SEATS];
     sample_change changes[CHANGES];
     uint32_t drawn; /* rows, so far */
+    uint32_t said;  /* of them, those with log-probabilities */
 } scene;
 
 static engine_options options(bool no_graphs, uint32_t device_layers) {
@@ -55,8 +58,7 @@ static void close_scene(scene *s) {
     free(s);
 }
 
-/* Something else in each step and seat; log-probabilities, which the host looks at logits for, in
- * some. */
+/* Something else in each step and seat. */
 static sample_params params_of(const scene *s, uint32_t seat) {
     static const sample_bias biases[] = {{3, 2.5f}, {7, -1}, {40, 3}};
     const uint32_t i = s->steps + seat;
@@ -70,7 +72,8 @@ static sample_params params_of(const scene *s, uint32_t seat) {
     p.frequency_penalty = i % 4 == 2 ? 0.5f : 0;
     p.biases = biases;
     p.biases_count = i % 6 == 5 ? 3 : 0;
-    p.logprobs = i % 7 == 6;
+    p.logprobs = i % 3 == 2;
+    p.top_logprobs = (uint8_t)(i * 7 % (SAMPLE_TOP_MAX + 1));
     return p;
 }
 
@@ -88,15 +91,27 @@ static void fill_rows(scene *s, uint32_t count) {
         engine_row *row = &s->rows[i];
         *row = (engine_row){.token = s->ids[i][s->pos[i]], .pos = s->pos[i], .seat = i};
         row->wants_best = (s->steps + i) % 8 == 3;
-        if (row->wants_best) continue;
-        if (sampler_order(s->sampler, &p, history_of(s, i), 1, banned_ids, banned_count(i),
-                          (sample_room){s->changes + used, CHANGES - used}, &s->orders[i])) {
-            row->sample = &s->orders[i];
-            used += row->sample->rule.changes_count;
-            s->drawn++;
-        } else {
-            row->wants_logits = true;
-        }
+        row->wants_logits = (s->steps + i) % 9 == 6;
+        if (row->wants_best || row->wants_logits) continue;
+        CHECK(sampler_order(s->sampler, &p, history_of(s, i), 1, banned_ids, banned_count(i),
+                            (sample_room){s->changes + used, CHANGES - used}, &s->orders[i]));
+        row->sample = &s->orders[i];
+        used += row->sample->rule.changes_count;
+        s->drawn++;
+        s->said += p.logprobs;
+    }
+}
+
+static bool is_near(float got, float want) {
+    return fabsf(got - want) <= 1e-6f + 4e-7f * fabsf(want);
+}
+
+static void check_logprobs(const sample_logprobs *got, const sample_result *want) {
+    CHECK(is_near(got->drawn, want->logprob));
+    CHECK_EQ(got->top_count, want->top_count);
+    for (uint32_t i = 0; i < want->top_count; i++) {
+        CHECK_EQ(got->top_ids[i], (uint32_t)want->top_ids[i]);
+        CHECK(is_near(got->top[i], want->top_logprobs[i]));
     }
 }
 
@@ -113,6 +128,8 @@ static void check_rows(scene *s, uint32_t count, const float *logits, const floa
         if (!s->rows[i].wants_logits) CHECK(best != NULL);
         if (s->rows[i].wants_best) CHECK_EQ(best[i], best_of(logits, (uint32_t)vocab));
         if (s->rows[i].sample != NULL) CHECK_EQ(best[i], want.id);
+        if (s->rows[i].sample != NULL && p.logprobs)
+            check_logprobs(&engine_logprobs(s->tokens)[i], &want);
     }
 }
 
@@ -141,7 +158,7 @@ static void run_scene(const char *spec, const engine_options *opt) {
     static const uint32_t sizes[] = {1, 1, 1, 4, 4, 6, 3, 5, 6, 1, 4};
     scene *s = open_scene(spec, opt);
     for (uint32_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) advance(s, sizes[i]);
-    CHECK(s->drawn > 25);
+    CHECK(s->drawn > 25 && s->said > 7);
     close_scene(s);
 }
 
@@ -211,6 +228,72 @@ TEST(cuda_step_that_draws_brings_no_logits) {
     s->rows[0].wants_logits = true;
     const uint64_t row_bytes = 4u * (engine_logits_cols(s->tokens) + engine_hidden_cols(s->tokens));
     CHECK_EQ(copied_by(s, 4).out, 4 + 4 * 4 + row_bytes);
+    CHECK(engine_logprobs(s->tokens) == NULL);
+    CHECK_EQ(host.launches("k_logprobs"), 0);
     close_scene(s);
+    CHECK_EQ(host.leaks(), 0);
+}
+
+/* Whatever their number, a row that wants log-probabilities costs their bytes, and the others
+ * nothing; what goes there does not grow. */
+TEST(cuda_step_brings_logprobs_of_rows_that_want_them) {
+    HOST_MACHINE("t4");
+    const engine_options opt = options(true, 0);
+    scene *s = open_scene("synth:tiny:q8_0", &opt);
+    sample_params p = sample_params_default();
+    sample_order plain, with;
+    const sample_room none = {s->changes, 0};
+    CHECK(sampler_order(s->sampler, &p, history_of(s, 0), 0, NULL, 0, none, &plain));
+    p.logprobs = true;
+    CHECK(sampler_order(s->sampler, &p, history_of(s, 0), 0, NULL, 0, none, &with));
+    for (uint32_t i = 0; i < SEATS; i++)
+        s->rows[i] = (engine_row){.token = 1, .seat = i, .sample = &plain};
+    (void)copied_by(s, 6); /* loads */
+    const sim_copied_bytes drawn = copied_by(s, 6);
+    CHECK(host.launches("k_logprobs") == 0 && engine_logprobs(s->tokens) == NULL);
+    s->rows[1].sample = s->rows[2].sample = s->rows[5].sample = &with;
+    const sim_copied_bytes said = copied_by(s, 6);
+    CHECK_EQ(said.out, drawn.out + 3 * sizeof(sample_logprobs));
+    CHECK_EQ(said.in, drawn.in);
+    CHECK(host.launches("k_logprobs") == 1 && engine_logprobs(s->tokens) != NULL);
+    close_scene(s);
+    CHECK_EQ(host.leaks(), 0);
+}
+
+enum { REPEATS = 6, TOGETHER = 3 };
+
+/* Log-probabilities of steps of equal rows, [REPEATS, TOGETHER]. */
+static void say_steps(bool no_graphs, sample_logprobs *out) {
+    const engine_options opt = options(no_graphs, 0);
+    scene *s = open_scene("synth:tiny:f32", &opt);
+    for (uint32_t k = 0; k < REPEATS; k++) {
+        for (uint32_t i = 0; i < TOGETHER; i++) {
+            sample_params p = sample_params_default();
+            p.seed = k;
+            p.logprobs = true;
+            p.top_logprobs = (uint8_t)(10 * i);
+            CHECK(sampler_order(s->sampler, &p, history_of(s, i), 0, NULL, 0,
+                                (sample_room){s->changes, 0}, &s->orders[i]));
+            s->rows[i] = (engine_row){.token = (int32_t)(1 + i), .seat = i};
+            s->rows[i].sample = &s->orders[i];
+        }
+        (void)copied_by(s, TOGETHER);
+        memcpy(out + (size_t)k * TOGETHER, engine_logprobs(s->tokens), TOGETHER * sizeof *out);
+    }
+    close_scene(s);
+}
+
+TEST(cuda_logprobs_have_the_same_bits_in_graphs) {
+    sample_logprobs eager[REPEATS * TOGETHER], played[REPEATS * TOGETHER];
+    HOST_MACHINE("a10");
+    say_steps(true, eager);
+    CHECK_EQ(host.calls("cuGraphLaunch"), 0);
+    say_steps(false, played);
+    CHECK(host.calls("cuGraphLaunch") >= REPEATS - 2);
+    for (uint32_t i = 0; i < REPEATS * TOGETHER; i++) {
+        CHECK(memcmp(&eager[i], &played[i], sizeof eager[i]) == 0);
+        CHECK_EQ(eager[i].top_count, 10 * (i % TOGETHER));
+        CHECK(eager[i].drawn < 0);
+    }
     CHECK_EQ(host.leaks(), 0);
 }

@@ -1,5 +1,5 @@
-/* bench_kernels.c - what is measured: copies, launches, products, attention, norms, argmax;
- * experts in bench_experts.c.
+/* bench_kernels.c - what is measured: copies, launches, products, attention, norms; experts in
+ * bench_experts.c, what makes tokens of logits in bench_tokens.c.
  *
  * Sizes are those of Llama 3 8B (Grattafiori et al. 2024): rows of 4096, feed-forward of 14336,
  * 128256 tokens, 32 heads of 128 over 8 heads of keys and values.  The data of a case is an arena
@@ -14,6 +14,7 @@
 #include "base/os.h"
 #include "gpu/bench_experts.h"
 #include "gpu/bench_forms.h"
+#include "gpu/bench_tokens.h"
 
 enum {
     DIM = 4096,
@@ -467,55 +468,6 @@ static status bench_norm(bench *b, uint32_t rows, error *err) {
     return bench_run(b, &c, err);
 }
 
-/* --- the largest logit -------------------- */
-
-typedef struct argmax_work {
-    card_kernel kernel;
-    card_grid grid;
-    k_argmax_args args;
-    uint32_t copies;
-    uint64_t copy_bytes; /* from one step's logits to the next one's */
-} argmax_work;
-
-static void launch_argmax(bench *b, void *work, uint32_t i) {
-    const argmax_work *w = work;
-    k_argmax_args a = w->args;
-    a.x += i % w->copies * w->copy_bytes;
-    card_launch(b->card, &w->kernel, w->grid, &a, sizeof a);
-}
-
-static status make_argmax(bench *b, argmax_work *w, uint32_t rows, error *err) {
-    static const uint32_t none[8];
-    k_argmax_args *a = &w->args;
-    const size_t parts_bytes = (size_t)rows * w->grid.x * sizeof(uint64_t);
-    TRY(open_arena(b, "argmax",
-                   w->copies * w->copy_bytes + parts_bytes + 8 * (size_t)CUDA_ALIGN_BYTES, err));
-    TRY(bench_take(b, w->copies * w->copy_bytes, &bench_f32, &a->x, err));
-    TRY(bench_reserve(b, parts_bytes, &a->parts, err));
-    TRY(bench_put(b, none, rows * sizeof *none, &a->tickets, err));
-    TRY(bench_put(b, &rows, sizeof rows, &a->count, err));
-    return bench_take_out(b, rows, &a->out, err);
-}
-
-static status bench_argmax(bench *b, uint32_t rows, error *err) {
-    const uint32_t cols = scaled(b, TOKENS, CK_ARGMAX_COLS);
-    argmax_work w = {.grid = {num_div_up_u32(cols, CK_ARGMAX_COLS), rows, 256, 0},
-                     .copy_bytes = (uint64_t)rows * cols * sizeof(float),
-                     .args = {.cols = cols}};
-    w.copies = bench_copies(b, w.copy_bytes);
-    bench_case c = {.kernel = "k_argmax",
-                    .bytes = w.copy_bytes,
-                    .launches = bench_launches(b, w.copies),
-                    .work = &w,
-                    .launch = launch_argmax};
-    (void)snprintf(c.name, sizeof c.name, "argmax [%u, %u]", rows, cols);
-    if (!bench_wants(b, c.name)) return OK;
-    TRY(card_find(b->card, c.kernel, &w.kernel, err));
-    TRY(make_argmax(b, &w, rows, err));
-    TRY(bench_run(b, &c, err));
-    return bench_check_out(b, c.name, w.args.out, rows, err);
-}
-
 /* --- all -------------------- */
 
 /* Copies and launches are measured always: the rest is compared with them. */
@@ -531,6 +483,5 @@ status bench_kernels(bench *b, error *err) {
     TRY(bench_prompt_attention(b, err));
     TRY(bench_norm(b, 1, err));
     TRY(bench_norm(b, 4, err));
-    TRY(bench_argmax(b, 1, err));
-    return bench_argmax(b, 4, err);
+    return bench_tokens(b, err);
 }

@@ -9,7 +9,7 @@ GPU_DIR  := tests/gpu
 GPU_CU   := $(CU_BUILD)/tests
 GPU_CARD := $(B)/$(GPU_DIR)/card.o $(B)/$(GPU_DIR)/line.o $(GPU_B)/card_blobs.o $(LIBOBJ)
 GPU_RIG  := $(filter-out %/test_k_math.o,$(patsubst %.c,$(B)/%.o,$(wildcard tests/cudasim/test_k_*.c))) \
-            $(foreach f,rig oracle attention_rig packed_weight product_rig quantized test_words test_mma,$(B)/tests/cudasim/$(f).o) \
+            $(foreach f,rig oracle attention_rig packed_weight product_rig quantized sample_rig test_words test_mma,$(B)/tests/cudasim/$(f).o) \
             $(B)/$(GPU_DIR)/rig_card.o
 GPU_TOOLS := $(GPU_B)/check $(GPU_B)/bench
 GPU_CU_DEPS := $(wildcard $(GPU_DIR)/*.cu $(GPU_DIR)/bench_fill.h tests/cudasim/kernels_test.*) $(CU_DEPS)
@@ -39,7 +39,7 @@ $(GPU_B)/card_blobs.o: $(GPU_B)/card_blobs.c
 $(GPU_B)/check: $(B)/$(GPU_DIR)/check_main.o $(GPU_RIG) $(GPU_CARD)
 	@echo "  ld  $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
-$(GPU_B)/bench: $(foreach f,bench_main bench_kernels bench_experts bench_forms bench_prompt bench,$(B)/$(GPU_DIR)/$(f).o) $(GPU_CARD)
+$(GPU_B)/bench: $(foreach f,bench_main bench_kernels bench_tokens bench_experts bench_forms bench_prompt bench,$(B)/$(GPU_DIR)/$(f).o) $(GPU_CARD)
 	@echo "  ld  $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
 

@@ -13,8 +13,8 @@
  *
  *   weights    planes of the matrices (cuda_planar.h), every distinct one once
  *   workspace  | values, as the program lays them out | codes | sums | rope tables |
- *              | descriptor | answer | rules and changes of drawn rows | uses of adapters |
- *              | parts of argmax | parts of attention, or x . A^T of adapters |
+ *              | descriptor | answer | rules and changes of drawn rows | their log-probabilities |
+ *              | uses of adapters | parts of argmax | parts of attention, or x . A^T of adapters |
  *              | pairs of rows and experts, their tiles | constants | matrices of experts |
  *   adapters   each its own, from when it is added until it is dropped
  *   kv, states as the engine asks for them
@@ -94,6 +94,7 @@ typedef struct cuda_sample {
     uint64_t bytes; /* 0 where there are no logits */
 } cuda_sample;
 _Static_assert(sizeof(sample_rule) == 48 && sizeof(sample_change) == 16, "kernel ABI");
+_Static_assert(sizeof(sample_logprobs) == 8 * (1 + SAMPLE_TOP_MAX), "kernel ABI");
 
 /* What k_group leaves of the experts that rows of prompts use: one place for all layers, each of
  * which writes it anew.  Offsets into the workspace. */
@@ -125,6 +126,7 @@ typedef struct cuda_layout {
     cuda_sample sample;
     cuda_lora lora;
     uint64_t sample_at;                  /* into the workspace */
+    uint64_t logprobs_at;                /* sample_logprobs [head], likewise */
     uint64_t lora_at, lora_mid_at;       /* into the workspace */
     uint64_t lora_mid_stride;            /* floats of x . A^T of one product, of all rows */
     uint64_t codes_at, sums_at, desc_at; /* into the workspace; that of values is 0 */
@@ -140,6 +142,7 @@ typedef struct cuda_layout {
     uint64_t weights_bytes, workspace_bytes;
     uint64_t input_bytes; /* pinned, for what op INPUT takes; 0 without it */
     uint64_t hidden_bytes, logits_bytes, answer_bytes; /* pinned, for the results */
+    uint64_t answer_logprobs; /* where in the answer sample_logprobs [head] are */
 } cuda_layout;
 
 /* ERR_UNSUPPORTED names the op and the tensor that cannot be computed. */
@@ -204,14 +207,15 @@ typedef enum cuda_grid {
 } cuda_grid;
 
 /* Steps that a launch is for: all; those of one row, which go on with what is the next launch for
- * others; those with a row of batch.best, of batch.samples; those with rows of prompts, one row of
- * blocks whatever their number. */
+ * others; those with a row of batch.best, of batch.samples, of such that want log-probabilities;
+ * those with rows of prompts, one row of blocks whatever their number. */
 typedef enum cuda_when {
     CUDA_ALWAYS,
     CUDA_FOR_ONE_ROW,
     CUDA_FOR_MANY_ROWS,
     CUDA_WHEN_BEST,
     CUDA_WHEN_SAMPLED,
+    CUDA_WHEN_LOGPROBS,
     CUDA_WHEN_PROMPTS
 } cuda_when;
 
@@ -291,9 +295,9 @@ void cuda_lowered_deinit(cuda_lowered *l); /* harmless when zeroed */
 /* --- graphs -------------------- */
 
 enum {
-    CUDA_GRAPH_SIZES = 7, /* up to 1, 2, 4 ... 64 rows */
-    CUDA_GRAPH_SPANS = 5, /* up to 0, 4, 16, 64, 256 further blocks of k_attention */
-    CUDA_GRAPH_KINDS = 8, /* cuda_graph_kind() */
+    CUDA_GRAPH_SIZES = 7,  /* up to 1, 2, 4 ... 64 rows */
+    CUDA_GRAPH_SPANS = 5,  /* up to 0, 4, 16, 64, 256 further blocks of k_attention */
+    CUDA_GRAPH_KINDS = 16, /* cuda_graph_kind() */
 };
 
 typedef struct cuda_graph {
@@ -322,11 +326,12 @@ enum { CUDA_STEPS_MAX = 2 };
  * while copies of this one may still be on their way. */
 typedef struct cuda_staging {
     cuda_pinned desc, sample, lora;
-    cuda_pinned answer; /* the layout's */
+    cuda_pinned answer; /* the layout's, behind it sample_logprobs [head] */
     uint32_t rows;
     uint32_t head_rows;
-    bool tokens; /* the answer has ids */
-    error fault; /* code OK: it was queued */
+    bool tokens;   /* the answer has ids, */
+    bool logprobs; /* and log-probabilities */
+    error fault;   /* code OK: it was queued */
 } cuda_staging;
 
 struct backend {
@@ -402,14 +407,16 @@ typedef struct cuda_step_rows {
     uint32_t further;     /* blocks of k_attention beside one for each row */
     uint32_t generated;   /* of all rows, those that are not of prompts */
     bool best;            /* of some head rows only the best is wanted */
-    bool sampled;         /* of some a drawn token */
+    bool sampled;         /* of some a drawn token ... */
+    bool logprobs;        /* ... and of some of these log-probabilities */
     bool adapted;         /* some rows have adapters ... */
     uint32_t segments[3]; /* ... and these are so many pieces of each row_set */
 } cuda_step_rows;
 
 /* Steps that have the same launches. */
 static inline uint32_t cuda_graph_kind(const cuda_step_rows *rows) {
-    return (rows->best ? 1 : 0) + (rows->sampled ? 2 : 0) + (rows->adapted ? 4 : 0);
+    return (rows->best ? 1 : 0) + (rows->sampled ? 2 : 0) + (rows->adapted ? 4 : 0) +
+           (rows->logprobs ? 8 : 0);
 }
 
 /* cuda_adapter.c: see backend_ops. */

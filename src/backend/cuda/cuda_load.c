@@ -130,7 +130,7 @@ static status send_all(loading *l, error *err) {
     (void)cuda_fill(&l->b->dev, l->b->dev.compute, cuda_at(l->b, layout->tickets_at), 0,
                     layout->tickets * sizeof(uint32_t));
     (void)cuda_fill(&l->b->dev, l->b->dev.compute, cuda_at(l->b, layout->answer_at), 0,
-                    layout->answer_bytes);
+                    layout->answer_logprobs);
     return cuda_stage_drain(&l->stage, err);
 }
 

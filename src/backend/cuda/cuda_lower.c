@@ -183,7 +183,8 @@ static status lower_ops(lowering *w, error *err) {
         note_launches(w, i, first);
     }
     TRY(lower_argmax(w, err));
-    return lower_sample(w, err);
+    TRY(lower_sample(w, err));
+    return lower_logprobs(w, err);
 }
 
 static status lower_lists(lowering *w, error *err) {

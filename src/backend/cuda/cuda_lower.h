@@ -111,6 +111,7 @@ uint32_t lower_turn_of_k(const lowering *w, uint32_t op_idx);
 status lower_rope_table(lowering *w, const cuda_rope *rope, error *err);
 status lower_argmax(lowering *w, error *err);
 status lower_sample(lowering *w, error *err);
+status lower_logprobs(lowering *w, error *err);
 
 /* --- cuda_lower_tail.c: what products of one row go on with --- */
 typedef struct lower_tail {

@@ -67,8 +67,8 @@ status lower_argmax(lowering *w, error *err) {
     return LOWER_EMIT(w, &e, &a, err);
 }
 
-/* Behind that, in steps that draw: it uses up the logits of its rows, and their best ids are not
- * what is wanted of them. */
+/* Behind that, in steps that draw: it uses up the logits of its rows that want nothing else, and
+ * their best ids are not what is wanted of them. */
 status lower_sample(lowering *w, error *err) {
     const value_id logits = w->p->logits;
     const cu_ptr base = w->bases.workspace + w->l->sample_at;
@@ -82,6 +82,25 @@ status lower_sample(lowering *w, error *err) {
     cuda_launch_entry e = {.kernel = CUDA_k_sample,
                            .many = CUDA_k_sample,
                            .when = CUDA_WHEN_SAMPLED,
+                           .rows = ROWS_HEAD};
+    return LOWER_EMIT(w, &e, &a, err);
+}
+
+/* Behind that, where it has left the logits as they are. */
+status lower_logprobs(lowering *w, error *err) {
+    const value_id logits = w->p->logits;
+    if (logits == VALUE_NONE) return OK;
+    k_logprobs_args a = {
+        .x = lower_value(w, logits),
+        .rules = w->bases.workspace + w->l->sample_at + w->l->sample.rules,
+        .drawn = lower_descriptor(w, w->l->desc.best),
+        .out = w->bases.workspace + w->l->logprobs_at,
+        .count = lower_count(w, ROWS_HEAD),
+        .cols = w->p->values[logits].cols,
+    };
+    cuda_launch_entry e = {.kernel = CUDA_k_logprobs,
+                           .many = CUDA_k_logprobs,
+                           .when = CUDA_WHEN_LOGPROBS,
                            .rows = ROWS_HEAD};
     return LOWER_EMIT(w, &e, &a, err);
 }

@@ -377,10 +377,12 @@ static void lay_out_workspace(cuda_layout *l) {
         l->ropes[i].at = place(&end, (uint64_t)p->max.rows * l->ropes[i].pairs * 2 * sizeof(float));
     lay_out_descriptor(&l->desc, p);
     l->desc_at = place(&end, l->desc.bytes);
-    l->answer_bytes = (1 + (uint64_t)p->max.head) * sizeof(uint32_t);
-    l->answer_at = place(&end, l->answer_bytes);
+    l->answer_logprobs = (1 + (uint64_t)p->max.head) * sizeof(uint32_t);
+    l->answer_at = place(&end, l->answer_logprobs);
     lay_out_sample(&l->sample, p);
     l->sample_at = place(&end, l->sample.bytes);
+    if (p->logits != VALUE_NONE)
+        l->logprobs_at = place(&end, (uint64_t)p->max.head * sizeof(sample_logprobs));
     lay_out_lora(&l->lora, p);
     l->lora_at = place(&end, l->lora.bytes);
     if (l->lora.bytes > 0)
@@ -422,6 +424,8 @@ static status lay_out(cuda_layout *l, error *err) {
     if (p->ops[0].kind == OP_INPUT) l->input_bytes = result_bytes(p, p->ops[0].out);
     l->hidden_bytes = result_bytes(p, p->hidden);
     l->logits_bytes = result_bytes(p, p->logits);
+    l->answer_bytes = l->answer_logprobs;
+    if (p->logits != VALUE_NONE) l->answer_bytes += (uint64_t)p->max.head * sizeof(sample_logprobs);
     return OK;
 }
 

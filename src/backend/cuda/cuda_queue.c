@@ -24,6 +24,7 @@ static uint32_t rows_of(const cuda_launch_entry *e, const cuda_step_rows *rows) 
     if (e->grid == CUDA_GRID_SEGMENTS_Y) return rows->segments[e->rows];
     if (e->when == CUDA_WHEN_BEST && !rows->best) return 0;
     if (e->when == CUDA_WHEN_SAMPLED && !rows->sampled) return 0;
+    if (e->when == CUDA_WHEN_LOGPROBS && !rows->logprobs) return 0;
     if (e->when == CUDA_WHEN_PROMPTS) return rows->of[e->rows] > rows->generated ? 1 : 0;
     const uint32_t n = e->prompt_tiles > 0 ? rows->generated : rows->of[e->rows];
     return e->grid == CUDA_GRID_SPLIT_Y ? n + rows->further : n;
@@ -148,6 +149,7 @@ static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, graph_si
                            .generated = num_min_u32(size.rows, b->p->max.rows),
                            .best = rows->best,
                            .sampled = rows->sampled,
+                           .logprobs = rows->logprobs,
                            .adapted = rows->adapted};
     for (row_set set = ROWS_ALL; set <= ROWS_HEAD; set++)
         most.of[set] = most.segments[set] = num_min_u32(size.rows, program_rows_max(b->p, set));
@@ -164,9 +166,10 @@ static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, graph_si
         refuse(b, code, call);
         return;
     }
-    log_debug("cuda", "graph for up to %u rows and %u further blocks of spans%s%s%s", size.rows,
+    log_debug("cuda", "graph for up to %u rows and %u further blocks of spans%s%s%s%s", size.rows,
               size.further, rows->best ? ", of which the best token is found" : "",
               rows->sampled ? ", of which a token is drawn" : "",
+              rows->logprobs ? ", with log-probabilities" : "",
               rows->adapted ? ", with adapters" : "");
 }
 

@@ -185,6 +185,16 @@ static bool has_samples(const batch *in) {
     return false;
 }
 
+static bool wants_logprobs(const batch *in, uint32_t h) {
+    return in->samples != NULL && in->samples[h] != NULL && in->samples[h]->rule.logprobs != 0;
+}
+
+static bool has_logprobs(const batch *in) {
+    for (uint32_t h = 0; h < in->head_rows; h++)
+        if (wants_logprobs(in, h)) return true;
+    return false;
+}
+
 /* Fill rules and changes, row after row; returns how much of it there is to send. */
 static size_t describe_samples(backend *b, const batch *in) {
     const cuda_sample *s = &b->layout.sample;
@@ -196,7 +206,7 @@ static size_t describe_samples(backend *b, const batch *in) {
         const sample_order *o = in->samples[h];
         rules[h] = o != NULL ? o->rule : (sample_rule){0};
         const uint32_t count = rules[h].changes_count;
-        if (count == 0) continue;
+        if (o == NULL || count == 0) continue;
         ASSERT(count <= s->changes_max - at);
         rules[h].changes_at = at;
         memcpy(changes + at, o->changes, count * sizeof *changes);
@@ -228,6 +238,10 @@ static void send_input(backend *b, const batch *in) {
 
 /* --- results -------------------- */
 
+static sample_logprobs *logprobs_of(const backend *b, const cuda_staging *s) {
+    return (sample_logprobs *)(void *)((char *)s->answer.host + b->layout.answer_logprobs);
+}
+
 /* Rows first .. end - 1 of a value, to where they stand in the result. */
 static void fetch_rows(backend *b, value_id v, uint32_t first, uint32_t end,
                        const cuda_pinned *to) {
@@ -237,6 +251,18 @@ static void fetch_rows(backend *b, value_id v, uint32_t first, uint32_t end,
     const cu_ptr from = cuda_at(b, d->offset * sizeof(float)) + at;
     (void)cuda_copy_out(&b->dev, b->dev.compute, (char *)to->host + at, from,
                         (end - first) * row_bytes);
+}
+
+/* Of the rows that want them, in one piece for each of their neighbourhoods. */
+static void fetch_logprobs(backend *b, const batch *in) {
+    const cu_ptr from = cuda_at(b, b->layout.logprobs_at);
+    sample_logprobs *to = logprobs_of(b, cuda_staged(b));
+    for (uint32_t h = 0; h < in->head_rows; h++) {
+        const uint32_t first = h;
+        while (h < in->head_rows && wants_logprobs(in, h)) h++;
+        (void)cuda_copy_out(&b->dev, b->dev.compute, to + first, from + first * sizeof *to,
+                            (h - first) * sizeof *to);
+    }
 }
 
 /* Hidden states and logits, in as few pieces as the rows between them allow of which a token is
@@ -272,10 +298,12 @@ static status queue(backend *b, const batch *in, error *err) {
         .generated = generated,
         .best = in->best != NULL,
         .sampled = has_samples(in),
+        .logprobs = has_logprobs(in),
         .adapted = cuda_has_adapters(b, in)};
     s->rows = in->rows;
     s->head_rows = in->head_rows;
     s->tokens = rows.best || rows.sampled;
+    s->logprobs = rows.logprobs;
     const size_t desc_bytes = describe(b, in, &rows);
     rows.further = cuda_attention_further(desc_at(b, b->layout.desc.splits));
     TRY(cuda_device_enter(&b->dev, err));
@@ -287,6 +315,7 @@ static status queue(backend *b, const batch *in, error *err) {
     send_input(b, in);
     cuda_queue_launches(b, &rows);
     fetch(b, in, s->tokens);
+    if (rows.logprobs) fetch_logprobs(b, in);
     return OK;
 }
 
@@ -369,6 +398,7 @@ static step_result end(backend *b, const batch *measured) {
     if (b->p->logits == VALUE_NONE) return result;
     result.logits = b->logits.host;
     if (s->tokens) result.best = (const int32_t *)s->answer.host + 1;
+    if (s->logprobs) result.logprobs = logprobs_of(b, s);
     return result;
 }
 

@@ -254,9 +254,16 @@ TEST(sampler_orders_only_what_a_device_can_draw) {
     CHECK_EQ(sampler_create(&s, 4096, NULL), OK);
     CHECK(sampler_order(s, &p, no_history, 0, NULL, 0, (sample_room){room, 0}, &o));
     CHECK_EQ(o.rule.changes_count, 0);
+    CHECK_EQ(o.rule.logprobs, 0);
     p.logprobs = true;
-    CHECK(!sampler_order(s, &p, no_history, 0, NULL, 0, (sample_room){room, 1024}, &o));
+    CHECK(sampler_order(s, &p, no_history, 0, NULL, 0, (sample_room){room, 0}, &o));
+    CHECK_EQ(o.rule.logprobs, 1);
+    p.top_logprobs = SAMPLE_TOP_MAX;
+    CHECK(sampler_order(s, &p, no_history, 0, NULL, 0, (sample_room){room, 0}, &o));
+    CHECK_EQ(o.rule.logprobs, 1 + SAMPLE_TOP_MAX);
     p.logprobs = false;
+    CHECK(sampler_order(s, &p, no_history, 0, NULL, 0, (sample_room){room, 0}, &o));
+    CHECK_EQ(o.rule.logprobs, 0);
     for (int32_t i = 0; i <= SAMPLE_CHANGES_MAX; i++) biases[i] = (sample_bias){i, 1};
     p.biases = biases;
     p.biases_count = SAMPLE_CHANGES_MAX;
@@ -284,6 +291,20 @@ TEST(sampler_orders_only_what_a_device_can_draw) {
     CHECK_EQ(o.rule.changes_count, 4);
     CHECK(room[1].id == 5 && room[1].minus == 0 && room[1].flags == SAMPLE_REPEATED);
     sampler_destroy(s);
+}
+
+TEST(sampler_results_are_made_of_what_a_device_says) {
+    sample_logprobs said = {.drawn = -0.5f, .top_count = 2};
+    said.top_ids[0] = 9;
+    said.top_ids[1] = 4;
+    said.top_ids[2] = 77; /* behind the end */
+    said.top[0] = -0.25f;
+    said.top[1] = -0.5f;
+    const sample_result none = sample_result_of(4, NULL), some = sample_result_of(4, &said);
+    CHECK(none.id == 4 && none.top_count == 0 && none.logprob == 0);
+    CHECK(some.id == 4 && some.top_count == 2 && some.logprob == -0.5f);
+    CHECK(some.top_ids[0] == 9 && some.top_ids[1] == 4 && some.top_ids[2] == 0);
+    CHECK(some.top_logprobs[0] == -0.25f && some.top_logprobs[1] == -0.5f);
 }
 
 /* --- bans -------------------- */
@@ -439,6 +460,20 @@ TEST(sampler_top_logprobs_sum_to_one_over_a_small_vocabulary) {
     p.logprobs = false;
     sampler_pick(s, logits, &p, no_history, 0, NULL, 0, &out);
     CHECK_EQ(out.top_count, 0);
+    sampler_destroy(s);
+}
+
+TEST(sampler_logprobs_of_large_logits_keep_what_is_small) {
+    float logits[8];
+    sampler *s = NULL;
+    sample_result out;
+    sample_params p = sample_params_default();
+    for (int i = 0; i < 8; i++) logits[i] = i % 2 == 0 ? 3e38f : 1e38f;
+    p.logprobs = true;
+    p.top_logprobs = 2;
+    CHECK_EQ(sampler_create(&s, 8, NULL), OK);
+    sampler_pick(s, logits, &p, no_history, 0, NULL, 0, &out);
+    CHECK(fabsf(out.logprob + logf(4)) < 1e-6f && out.top_logprobs[1] == out.logprob);
     sampler_destroy(s);
 }
 
