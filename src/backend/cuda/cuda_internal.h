@@ -94,7 +94,7 @@ typedef struct cuda_sample {
     uint64_t bytes; /* 0 where there are no logits */
 } cuda_sample;
 _Static_assert(sizeof(sample_rule) == 48 && sizeof(sample_change) == 16, "kernel ABI");
-_Static_assert(sizeof(sample_logprobs) == 8 * (1 + SAMPLE_TOP_MAX), "kernel ABI");
+_Static_assert(sizeof(sample_logprobs) == sizeof(uint64_t) * (1 + SAMPLE_TOP_MAX), "kernel ABI");
 
 /* What k_group leaves of the experts that rows of prompts use: one place for all layers, each of
  * which writes it anew.  Offsets into the workspace. */

@@ -93,7 +93,7 @@ status lower_logprobs(lowering *w, error *err) {
     k_logprobs_args a = {
         .x = lower_value(w, logits),
         .rules = w->bases.workspace + w->l->sample_at + w->l->sample.rules,
-        .drawn = lower_descriptor(w, w->l->desc.best),
+        .drawn = lower_best(w),
         .out = w->bases.workspace + w->l->logprobs_at,
         .count = lower_count(w, ROWS_HEAD),
         .cols = w->p->values[logits].cols,
