@@ -104,6 +104,9 @@ static void check_moved(const model *m, engine_options opt, const char *what) {
 }
 
 TEST(kv_host_brings_back_the_bits_of_every_type) {
+#ifdef __SANITIZE_THREAD__
+    SKIP("ThreadSanitizer is slow, and the crowd below moves more");
+#endif
     static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_Q8_0, DTYPE_Q4_0};
     for (size_t i = 0; i < MACHINES; i++) {
         HOST_MACHINE(machines[i]);
@@ -117,6 +120,9 @@ TEST(kv_host_brings_back_the_bits_of_every_type) {
 }
 
 TEST(kv_host_brings_back_the_bits_of_every_part) {
+#ifdef __SANITIZE_THREAD__
+    SKIP("ThreadSanitizer is slow, and the crowd below moves more");
+#endif
     HOST_MACHINE("{\"gpus\":[{},{}],\"streams\":\"deferred\"}");
     model *m = opened("synth:deep:q8_0");
     engine_options opt = tight_options(DTYPE_F16);
