@@ -90,7 +90,7 @@ SIM_CHECKS := $(if $(T),check-sim-of-1/1,$(SIM_PARTS:%=check-sim-of-%))
 check-sim-kernels: $(SIM_CHECKS)
 $(SIM_CHECKS): check-sim-of-%: $(SIM_B)/run $(SIM_LIBS)
 	@set -e; for t in $(or $(T),$(SIM_ONLY_$(MODE)),''); do \
-	    LD_LIBRARY_PATH=$(SIM_B)/lib $(ENV_$(MODE)) $(SIM_B)/run $$t $*; done
+	    LD_LIBRARY_PATH=$(SIM_B)/lib $(ENV_$(MODE)) $(SIM_B)/run "$$t" $*; done
 # ThreadSanitizer is some twenty times slower: it sees every kernel, the executor and the driver, not
 # whole models.
 SIM_ONLY_tsan := k_ sim_

@@ -34,7 +34,7 @@ typedef struct cuda_kernel {
     uint32_t local_bytes; /* per thread: what did not fit into registers */
 } cuda_kernel;
 
-enum { CUDA_MODULES_MAX = 32 };
+enum { CUDA_MODULES_MAX = 64 };
 
 typedef struct cuda_device {
     const cu_driver *driver; /* borrowed, outlives us */
