@@ -11,8 +11,9 @@
  *
  * What a row of x gives is the same bits whatever N is, in the kernels for several products and in
  * those for experts: sums are taken in ascending order of groups by each lane, every multiply-add
- * is ck_fma, and no step depends on N.  Past the ends: a row of w or x that is not there is read as
- * the last one and not stored; a warp without rows and a block without rows of x return as a whole.
+ * is ck_fma, and no step depends on N; skinny.h repeats these very steps.  Past the ends: a row of
+ * w or x that is not there is read as the last one and not stored; a warp without rows and a block
+ * without rows of x return as a whole.
  * Groups are counted over the whole matrix, in 32 bits: cuda_planar_sizes() refuses larger ones.
  *
  * A form is a struct (gemv_q8_0.cu is the shortest):

@@ -34,8 +34,8 @@
  *   PLANES    of 16 bytes per group
  *   SUMS      does it want the sums of the x codes?
  *   loaded    a step's other numbers, as a lane loads them for 16 rows;
- *             load(loaded, w, first, group) of the group of the matrix, for item i of the lane
- *   numbers   they in shared memory, for 16 rows;  put(numbers, loaded, item, i, group)
+ *             load(loaded, w, group) of the group of the matrix
+ *   numbers   they in shared memory, for 16 rows;  put(numbers, loaded, item, group) of the row
  *   raw       what fragments of a piece are made of; raw_of(granules, numbers, piece)
  *   fragment(raw, part, a)     a of one part of the piece
  *   scales    of rows g and g + 8 in a group; scales_of(numbers, column)

@@ -134,7 +134,9 @@ status stack_engine_open(const config *c, const char *name, const model *m, engi
                          engine **out, error *why, error *err) {
     *why = (error){0};
     opt->adapter_bytes = lora_args_bytes(c, m, opt);
-    if (engine_open(out, m, opt, why) == OK) return OK;
+    const status st = engine_open(out, m, opt, why);
+    if (st == OK) return OK;
+    if (st == ERR_INVALID) return error_set(err, st, "%s", why->msg); /* an option, not the GPU */
     return open_on_cpu(c, name, m, opt, out, why, err);
 }
 

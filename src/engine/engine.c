@@ -92,21 +92,20 @@ static void load_blocks(void *ctx, const kv_move *moves, uint32_t count) {
     e->ops->kv_load(e->backend, moves, count);
 }
 
-/* Without it preemption costs more, and nothing else: no reason not to open. */
+/* Without it preemption costs more, and nothing else: no reason not to open.  Whatever the driver's
+ * reason is, a GPU that is lost fails with the next thing that it is asked for. */
 static status open_tier(engine *e, error *err) {
     mem_plan *p = &e->plan;
     error why = {0};
     if (p->kv_host_blocks == 0) return OK;
     const size_t block_bytes = kv_block_bytes(&e->layout);
-    const status st = e->ops->kv_host(e->backend, block_bytes, p->kv_host_blocks, &why);
-    if (st == ERR_NOMEM) {
+    if (e->ops->kv_host(e->backend, block_bytes, p->kv_host_blocks, &why) != OK) {
         log_warn("engine",
                  "%s: sequences that are preempted will be computed again (--kv-host-bytes)",
                  why.msg);
         plan_drop_kv_host(p);
         return OK;
     }
-    if (st != OK) return error_set(err, st, "%s", why.msg);
     const kv_tier_options opt = {.blocks_max = p->kv_host_blocks,
                                  .seat_blocks_max = kv_seat_blocks_max(e->kv),
                                  .block_bytes = block_bytes,
@@ -336,6 +335,7 @@ static void end_runs(engine *e, const batch *b) {
  * memory. */
 static bool is_loaded(engine *e) {
     if (!e->plan.on_device || e->loaded) return true;
+    if (e->fault != NULL) return false;
     e->loaded = e->ops->load(e->backend, NULL, &e->load_error) == OK;
     if (!e->loaded) e->fault = &e->load_error;
     return e->loaded;

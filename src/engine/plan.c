@@ -317,18 +317,26 @@ static status plan_kv(const planning *g, error *err) {
 /* --- its tier in the host's memory -------------------- */
 
 /* Is there somebody to give blocks away to, and something to copy?  Where there are states, they
- * would have to come along. */
+ * would have to come along; texts of encoders are computed in one step. */
 static bool may_have_kv_host(const planning *g, uint64_t block_bytes) {
     const engine_options *opt = g->opt;
     const bool on_device = g->places[g->count - 1].is_device;
     return on_device && opt->kv_host_bytes > 0 && opt->seats > 1 && block_bytes > 0 &&
-           g->p->state_floats == 0 && plan_backend(g->m, opt)->kv_host != NULL;
+           g->p->state_floats == 0 && !g->m->hparams.is_encoder &&
+           plan_backend(g->m, opt)->kv_host != NULL;
 }
 
-/* Of the host's memory, beside what steps pin and what others have planned. */
+/* Of the host's memory, beside what steps pin, what others have planned, and the layers of the CPU
+ * with their part of the cache. */
 static uint64_t kv_host_available(const planning *g) {
     const uint64_t available = os_memory_available();
-    const uint64_t taken = pinned_bytes(g) + g->opt->spoken_for_bytes;
+    uint64_t taken = pinned_bytes(g) + g->opt->spoken_for_bytes;
+    for (uint32_t i = 0; i < g->count; i++) {
+        const place *p = &g->places[i];
+        if (!p->is_device)
+            taken += p->weights + p->repacked + p->workspace + p->state * g->opt->seats +
+                     p->block * g->plan->kv_blocks;
+    }
     return available - num_min_u64(available, taken);
 }
 
@@ -345,8 +353,8 @@ static status plan_kv_host(const planning *g, error *err) {
     if (asked == ENGINE_KV_HOST_AUTO)
         bytes = num_min_u64(num_min_u64(available / 4, plan->kv_blocks * block),
                             ENGINE_KV_HOST_AUTO_MAX);
-    else if (asked > available)
-        return error_set(err, ERR_NOMEM,
+    else if (asked > available) /* which no smaller plan helps */
+        return error_set(err, ERR_INVALID,
                          "kv: --kv-host-bytes are %llu, %llu bytes of the host's memory are free",
                          (unsigned long long)asked, (unsigned long long)available);
     plan->kv_host_blocks = (uint32_t)num_min_u64(bytes / block, KV_TIER_BLOCKS_MAX);

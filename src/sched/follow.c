@@ -9,7 +9,9 @@
 
 /* --- is it foreseeable? -------------------- */
 
-/* Will its next token be made without the host, whatever this one is? */
+/* Will its next token be made without the host, whatever this one is?  Log-probabilities need not
+ * be the host's, but the worker keeps the orders of one step only, and reads there what they are
+ * wanted of. */
 static bool is_blind(const seq *q) {
     const sample_params *p = &q->request->sampling;
     return !p->logprobs && sample_is_without_penalties(p) &&

@@ -128,8 +128,10 @@ def main():
         run_share(binary, RACING, wanted, report)
     else:
         beside = Beside(binary, ON_SOFTWARE_GPU)
-        run_share(binary, TOPICS, wanted, report)
-        beside.end(report)
+        try:
+            run_share(binary, TOPICS, wanted, report)
+        finally:
+            beside.end(report)
     print(f"api: {report.passed} passed, {report.failed} failed, {report.skipped} skipped")
     ran = report.passed + report.failed + report.skipped
     return 1 if report.failed or ran == 0 else 0  # a filter that matches nothing is no success

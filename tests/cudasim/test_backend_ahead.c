@@ -178,6 +178,7 @@ TEST(cuda_step_ahead_that_fails_is_told) {
     HOST_MACHINE(deferred);
     const engine_options opt = options(true);
     model *m = NULL;
+    error why = {0};
     crowd *c = calloc(1, sizeof *c);
     CHECK_EQ(model_open(&m, "synth:tiny:q8_0", NULL), OK);
     CHECK_EQ(engine_open(&c->e, m, &opt, NULL), OK);
@@ -189,6 +190,10 @@ TEST(cuda_step_ahead_that_fails_is_told) {
     CHECK(engine_fault(c->e) == NULL);
     CHECK(engine_end(c->e) == NULL);
     CHECK(engine_fault(c->e) != NULL && strstr(engine_fault(c->e)->msg, "700") != NULL);
+    /* What was measured ends as well, and nothing is measured any more. */
+    CHECK_EQ(engine_profile_switch(c->e, true, &why), ERR_DEVICE);
+    CHECK_HAS(why.msg, "700");
+    CHECK_EQ(engine_profile_switch(c->e, false, NULL), OK);
     engine_close(c->e);
     model_close(m);
     free(c);

@@ -194,7 +194,7 @@ TEST(kv_host_is_planned_as_asked_for) {
     CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
     CHECK_EQ(plan.kv_host_blocks, plan.kv_blocks);
     opt.kv_host_bytes = (uint64_t)1 << 44;
-    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_INVALID);
     CHECK_HAS(err.msg, "--kv-host-bytes are 17592186044416, ");
     opt.seats = 1; /* who would it give its blocks to? */
     CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);

@@ -160,10 +160,10 @@ static status open_parts(backend *b, const backend_options *opt, error *err) {
     TRY(find_device(&b->report, opt, &info, err));
     TRY(cuda_layout_init(&b->layout, b->p, err));
     TRY(cuda_device_open(&b->dev, &b->report.driver, info->ordinal, &images, err));
-    if (opt->fast) cuda_layout_halve(&b->layout, &b->dev);
     TRY(cuda_arena_open(&b->weights, &b->dev, "weights", (size_t)b->layout.weights_bytes, err));
     TRY(cuda_arena_open(&b->workspace, &b->dev, "workspace", (size_t)b->layout.workspace_bytes,
                         err));
+    if (opt->fast) cuda_layout_halve(&b->layout, &b->dev);
     TRY(open_pinned(b, err));
     TRY(open_row_mixes(b, err));
     const cuda_bases bases = {.weights = b->weights.base, .workspace = b->workspace.base};
@@ -207,7 +207,17 @@ static void cuda_report(const backend *b, backend_report *out) {
     (void)snprintf(out->what, sizeof out->what, "cuda sm_%d", b->dev.cc);
 }
 
+/* A step that failed has not ended, and another one may be behind it. */
+static status profile_after_fault(backend *b, bool on, error *err) {
+    error ignored; /* it is known that all is not well */
+    (void)!cuda_device_enter(&b->dev, &ignored);
+    cuda_abandon(b);
+    cuda_profile_deinit(&b->profile, &b->dev);
+    return on ? error_set(err, b->fault.code, "%s", b->fault.msg) : OK;
+}
+
 static status cuda_profile_switch(backend *b, bool on, error *err) {
+    if (b->fault.code != OK) return profile_after_fault(b, on, err);
     ASSERT(b->steps_begun == b->steps_ended);
     const status st = cuda_device_enter(&b->dev, err);
     cuda_profile_deinit(&b->profile, &b->dev);

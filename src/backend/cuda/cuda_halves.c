@@ -4,7 +4,10 @@
  * such a matrix once for every four of their rows.  As F16 it takes the same bytes, and is the same
  * numbers but for those below 2^-17, which round to multiples of 2^-24.  So a matrix becomes F16 if
  * all of it is in range and the rounding can take no more than LOSS_MAX of its square; the others
- * stay what they are.  That takes a look at all elements, once, when an instance opens. */
+ * stay what they are.  That takes a look at all elements, once, when an instance opens.
+ *
+ * Activations of prompts are then rounded to F16 as well, and such beyond 65504 become that
+ * (halves.h), as with weights that are stored as F16. */
 #include <string.h>
 
 #include "backend/cuda/cuda_internal.h"

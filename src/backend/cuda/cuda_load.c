@@ -152,7 +152,7 @@ static void add_to_sum(conversion_sum *sum, const cuda_weight *placed) {
     const bool fits = cuda_planar_sizes(placed->form, w->rows, w->cols, planes, &device_bytes);
     ASSERT(fits && plain == (w->packed == NULL));
     sum->type = plain ? dtype_name(w->type) : packed_name(w->packed);
-    sum->how = placed->how;
+    if (placed->how > sum->how) sum->how = placed->how;
     sum->tensors++;
     sum->bytes += plain ? row * w->rows : packed_bytes(w->packed);
     sum->device_bytes += device_bytes;

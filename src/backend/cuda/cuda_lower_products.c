@@ -183,7 +183,8 @@ static skinny_kernels skinny_kernels_of(ck_form form) {
     return all[form];
 }
 
-/* Blocks along w are the grid's second dimension: there are no more of them than it can have. */
+/* Blocks along w are the grid's second dimension; a matrix with more of them than that can have,
+ * which takes a million rows, stays with the other kernels. */
 static void add_skinny(const lowering *w, uint32_t op_idx, uint32_t count, cuda_launch_entry *e) {
     enum { GRID_Y_MAX = 65535 };
     const skinny_kernels k = skinny_kernels_of(cuda_weight_of(w->l, op_idx)->form);
@@ -339,7 +340,7 @@ status lower_matmul(lowering *w, uint32_t op_idx, error *err) {
         a.of[i].sums = in.one_sums;
     }
     e.when = CUDA_FOR_ONE_ROW;
-    e.prompt_tiles = 0; /* the row is none of a prompt then */
+    e.prompt_tiles = e.skinny_tiles = 0; /* the row is none of a prompt then, and alone */
     if (!goes_on) return emit_products(w, &e, &a, count, err);
     return lower_emit_tail(w, op_idx, &tail, &e, a.of, err);
 }
