@@ -196,6 +196,8 @@ TEST(sched_follow_waits_for_who_could_come_in) {
     CHECK(follow(r));
     close_rig(r);
     r = open_decoding(3, &s);
+    CHECK(follow(r));
+    apply_words(r, true); /* messages come behind this */
     sched_drain(r->s, 1);
     CHECK(!follow(r));
     apply_words(r, false);
