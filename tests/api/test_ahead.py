@@ -39,7 +39,7 @@ def answers(server):
     """Of all wishes at once, and of each alone."""
     all_of = list(wishes())
     jobs = [lambda p=p, f=f: answer(server, p, f) for p, f in all_of]
-    together = in_parallel(jobs, turns=3)
+    together = in_parallel(jobs, turns=harness.scaled(3))
     alone = [answer(server, p, f) for p, f in all_of]
     for i, (p, f) in enumerate(all_of):
         equal(together[i][0], alone[i][0], f"{p} in company")
@@ -61,7 +61,8 @@ def answers_are_the_same_with_and_without():
     check(len({str(a[0]) for a in want}) > 5, f"the answers hardly differ: {want}")
     equal(want[-1][0][0][1], "stop", "why the one with ids to stop at ended")
     equal(want[0][0][0][1], "length", "why the first one ended")
-    for flags, machine in (((), "t4"), ((), DEFERRED), (("--no-gpu-graphs",), DEFERRED)):
+    ways = [((), DEFERRED), ((), "t4"), (("--no-gpu-graphs",), DEFERRED)]
+    for flags, machine in ways[: harness.scaled(len(ways))]:
         got, ahead, steps = served(flags, on_gpu(machine))
         equal(got, want, f"answers with {flags} on {machine}")
         check(ahead > steps / 3, f"{ahead} of {steps} steps were ahead")
