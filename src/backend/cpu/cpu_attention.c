@@ -78,9 +78,13 @@ static uint32_t cols_of(const op_attention *a) {
     return (uint32_t)num_align_size(a->value_dim, ATTN_LANES);
 }
 
+static size_t piece_floats(const op_attention *a) {
+    return (size_t)ATTN_PIECE * num_max_u32(a->key_dim, cols_of(a));
+}
+
 static size_t tile_floats(const op_attention *a) {
     const size_t queries = queries_max(a), cols = cols_of(a);
-    return queries * (a->key_dim + ATTN_SPAN + cols) + ATTN_PIECE * (a->key_dim + cols) +
+    return queries * (a->key_dim + ATTN_SPAN + cols) + piece_floats(a) +
            KV_BLOCK_TOKENS * (size_t)a->key_dim;
 }
 
@@ -92,9 +96,8 @@ size_t cpu_attention_floats(const op_attention *a, const bf16_kernels *bf16) {
 
 static void lay_out_tile(attn_tile *t, float *scratch) {
     const op_attention *a = &t->o->attn;
-    t->keys = scratch;
-    t->values = t->keys + (size_t)a->key_dim * ATTN_PIECE;
-    t->scores = t->values + (size_t)ATTN_PIECE * t->v_cols;
+    t->piece = scratch;
+    t->scores = t->piece + piece_floats(a);
     t->sums = t->scores + (size_t)t->queries * ATTN_SPAN;
     t->block = t->sums + (size_t)t->queries * t->v_cols;
     t->q = t->block + (size_t)KV_BLOCK_TOKENS * a->key_dim;
@@ -195,17 +198,13 @@ static void load_block_values(const attn_tile *t, uint32_t pos, float *values) {
 
 /* Of whole blocks, as far as any query sees into them: one behind the other. */
 static void load_keys(const attn_tile *t, span blocks) {
-    for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS) {
-        load_block_keys(t, pos, t->keys + (size_t)(pos % ATTN_PIECE) * t->o->attn.key_dim);
-        cpu_attention_fetch(t, KV_K, pos);
-    }
+    for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS)
+        load_block_keys(t, pos, t->piece + (size_t)(pos % ATTN_PIECE) * t->o->attn.key_dim);
 }
 
 static void load_values(const attn_tile *t, span blocks) {
-    for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS) {
-        load_block_values(t, pos, t->values + (size_t)(pos % ATTN_PIECE) * t->v_cols);
-        cpu_attention_fetch(t, KV_V, pos);
-    }
+    for (uint32_t pos = blocks.begin; pos < blocks.end; pos += KV_BLOCK_TOKENS)
+        load_block_values(t, pos, t->piece + (size_t)(pos % ATTN_PIECE) * t->v_cols);
 }
 
 static span clip(span seen, uint32_t at) {
@@ -231,6 +230,27 @@ static void clip_tile(attn_tile *t, uint32_t at) {
         clip_group(t, i, num_min_u32(t->group, t->queries - i), at);
 }
 
+/* The blocks that come a piece later are asked for while this piece is computed: blocks lie far
+ * apart, and nothing else sees them coming. */
+static void look_ahead(attn_tile *t, kv_part part, span blocks) {
+    const size_t bytes = kv_head_bytes(&t->b->in->kv.layout, (int)part);
+    t->ahead_lines = (uint32_t)num_div_up_size(bytes, CPU_LINE_BYTES);
+    t->ahead_count = 0;
+    for (uint32_t pos = blocks.begin; pos < blocks.end && pos + ATTN_PIECE < t->end;
+         pos += KV_BLOCK_TOKENS)
+        t->ahead[t->ahead_count++] = cpu_attention_kv(t, part, pos + ATTN_PIECE);
+}
+
+/* What the group of queries from i on asks for of them. */
+static cpu_ahead ahead_of(const attn_tile *t, uint32_t i) {
+    const uint32_t groups = num_div_up_u32(t->queries, t->group), g = i / t->group;
+    const uint32_t all = t->ahead_count * t->ahead_lines, first = all * g / groups;
+    return (cpu_ahead){.block = t->ahead + first / t->ahead_lines,
+                       .block_lines = t->ahead_lines,
+                       .line = first % t->ahead_lines,
+                       .lines = all * (g + 1) / groups - first};
+}
+
 static void score_group(const attn_tile *t, uint32_t i, uint32_t k) {
     const span any = within_piece(t->any[i], k);
     const attn_score args = {
@@ -239,15 +259,17 @@ static void score_group(const attn_tile *t, uint32_t i, uint32_t k) {
         .begin = any.begin / ATTN_LANES * ATTN_LANES,
         .end = (uint32_t)num_align_size(any.end, ATTN_LANES),
         .q = t->q + (size_t)i * t->o->attn.key_dim,
-        .keys = t->keys,
+        .keys = t->piece,
         .scores = t->scores + (size_t)i * ATTN_SPAN + k,
+        .ahead = ahead_of(t, i),
     };
     if (args.begin < args.end) t->b->k->score(&args);
 }
 
-static void score_span(const attn_tile *t, uint32_t at, span blocks) {
+static void score_span(attn_tile *t, uint32_t at, span blocks) {
     for (uint32_t k = 0; k < ATTN_SPAN; k += ATTN_PIECE) {
         load_keys(t, piece_blocks(blocks, at + k));
+        look_ahead(t, KV_K, piece_blocks(blocks, at + k));
         for (uint32_t i = 0; i < t->queries; i += t->group) score_group(t, i, k);
     }
 }
@@ -281,7 +303,7 @@ static void soften_span(attn_tile *t, uint32_t at) {
 
 /* Of n queries from i on, in the piece that begins at k. */
 static void mix_some(const attn_tile *t, uint32_t i, uint32_t n, uint32_t k, span positions,
-                     span cols) {
+                     span cols, cpu_ahead ahead) {
     const span here = within_piece(positions, k);
     const attn_mix args = {
         .queries = n,
@@ -290,8 +312,9 @@ static void mix_some(const attn_tile *t, uint32_t i, uint32_t n, uint32_t k, spa
         .begin = here.begin,
         .end = here.end,
         .p = t->scores + (size_t)i * ATTN_SPAN + k,
-        .values = t->values + cols.begin,
+        .values = t->piece + cols.begin,
         .out = t->sums + (size_t)i * t->v_cols + cols.begin,
+        .ahead = ahead,
     };
     if (here.begin < here.end) t->b->k->mix(&args);
 }
@@ -301,18 +324,22 @@ static void mix_some(const attn_tile *t, uint32_t i, uint32_t n, uint32_t k, spa
 static void mix_group(const attn_tile *t, uint32_t i, uint32_t k, span cols) {
     const uint32_t n = num_min_u32(t->group, t->queries - i);
     const span all = t->all[i];
+    const cpu_ahead none = {0};
     if (all.begin < all.end)
         for (uint32_t j = i; j < i + n; j++)
-            mix_some(t, j, 1, k, (span){t->here[j].begin, all.begin}, cols);
-    mix_some(t, i, n, k, all, cols);
-    for (uint32_t j = i; j < i + n; j++)
-        mix_some(t, j, 1, k, (span){num_max_u32(all.end, t->here[j].begin), t->here[j].end}, cols);
+            mix_some(t, j, 1, k, (span){t->here[j].begin, all.begin}, cols, none);
+    mix_some(t, i, n, k, all, cols, cols.begin == 0 ? ahead_of(t, i) : none);
+    for (uint32_t j = i; j < i + n; j++) {
+        const span rest = {num_max_u32(all.end, t->here[j].begin), t->here[j].end};
+        mix_some(t, j, 1, k, rest, cols, none);
+    }
 }
 
-static void mix_span(const attn_tile *t, uint32_t at, span blocks) {
+static void mix_span(attn_tile *t, uint32_t at, span blocks) {
     const uint32_t cols = t->queries > t->group ? MIX_COLS : t->v_cols;
     for (uint32_t k = 0; k < ATTN_SPAN; k += ATTN_PIECE) {
         load_values(t, piece_blocks(blocks, at + k));
+        look_ahead(t, KV_V, piece_blocks(blocks, at + k));
         for (uint32_t c = 0; c < t->v_cols; c += cols)
             for (uint32_t i = 0; i < t->queries; i += t->group)
                 mix_group(t, i, k, (span){c, num_min_u32(c + cols, t->v_cols)});

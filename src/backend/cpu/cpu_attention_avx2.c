@@ -10,6 +10,7 @@
 #include "backend/batch.h"
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/cpu_math_avx2.h"
+#include "base/num.h"
 #include "tensor/convert.h"
 
 /* --- keys and values -------------------- */
@@ -143,13 +144,14 @@ static void narrow(const float *x, uint16_t *half, uint32_t n) {
 /* --- scores -------------------- */
 
 /* n queries against `vectors` vectors of keys from t on; both are constants where this lands. */
-INLINE void score_tile(const attn_score *a, int n, int vectors, uint32_t t) {
+INLINE void score_tile(const attn_score *a, int n, int vectors, uint32_t t, cpu_ahead *ahead) {
     __m256 sum[ATTN_QUERIES][8];
     for (int i = 0; i < n; i++)
         for (int v = 0; v < vectors; v++) sum[i][v] = _mm256_setzero_ps();
     const size_t block = (size_t)a->dim * ATTN_LANES;
     const float *keys = a->keys + t / ATTN_LANES * block;
     for (size_t d = 0; d < a->dim; d++, keys += ATTN_LANES) {
+        if (d % CPU_FETCH_STEP == 0) cpu_ahead_fetch(ahead);
         __m256 k[8];
         for (int v = 0; v < vectors; v++)
             k[v] = _mm256_load_ps(keys + v / 2 * block + (size_t)(v % 2) * LANES);
@@ -164,10 +166,11 @@ INLINE void score_tile(const attn_score *a, int n, int vectors, uint32_t t) {
 }
 
 INLINE void score_all(const attn_score *a, int n, int vectors) {
+    const uint32_t wide = (uint32_t)vectors * LANES;
+    cpu_ahead ahead = cpu_ahead_for(a->ahead, num_div_up_size(a->end - a->begin, wide) * a->dim);
     uint32_t t = a->begin;
-    for (; t + (uint32_t)vectors * LANES <= a->end; t += (uint32_t)vectors * LANES)
-        score_tile(a, n, vectors, t);
-    for (; t < a->end; t += 2 * LANES) score_tile(a, n, 2, t);
+    for (; t + wide <= a->end; t += wide) score_tile(a, n, vectors, t, &ahead);
+    for (; t < a->end; t += 2 * LANES) score_tile(a, n, 2, t, &ahead);
 }
 
 static void score(const attn_score *a) {
@@ -241,13 +244,14 @@ static void soften(float *s, uint32_t begin, uint32_t end, attn_state *state, fl
 
 /* --- values -------------------- */
 
-INLINE void mix_tile(const attn_mix *a, int n, int vectors, uint32_t c) {
+INLINE void mix_tile(const attn_mix *a, int n, int vectors, uint32_t c, cpu_ahead *ahead) {
     __m256 sum[ATTN_QUERIES][8];
     for (int i = 0; i < n; i++)
         for (int v = 0; v < vectors; v++)
             sum[i][v] = _mm256_loadu_ps(a->out + (size_t)i * a->stride + c + (size_t)v * LANES);
     const float *values = a->values + (size_t)a->begin * a->stride + c;
     for (size_t t = a->begin; t < a->end; t++, values += a->stride) {
+        if (t % CPU_FETCH_STEP == 0) cpu_ahead_fetch(ahead);
         __m256 x[8];
         for (int v = 0; v < vectors; v++) x[v] = _mm256_load_ps(values + (size_t)v * LANES);
         for (int i = 0; i < n; i++) {
@@ -261,10 +265,11 @@ INLINE void mix_tile(const attn_mix *a, int n, int vectors, uint32_t c) {
 }
 
 INLINE void mix_all(const attn_mix *a, int n, int vectors) {
+    const uint32_t wide = (uint32_t)vectors * LANES;
+    cpu_ahead ahead = cpu_ahead_for(a->ahead, num_div_up_size(a->cols, wide) * (a->end - a->begin));
     uint32_t c = 0;
-    for (; c + (uint32_t)vectors * LANES <= a->cols; c += (uint32_t)vectors * LANES)
-        mix_tile(a, n, vectors, c);
-    for (; c < a->cols; c += 2 * LANES) mix_tile(a, n, 2, c);
+    for (; c + wide <= a->cols; c += wide) mix_tile(a, n, vectors, c, &ahead);
+    for (; c < a->cols; c += 2 * LANES) mix_tile(a, n, 2, c, &ahead);
 }
 
 static void mix(const attn_mix *a) {

@@ -10,6 +10,7 @@
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/cpu_math_avx2.h"
 #include "backend/cpu/cpu_transpose_avx512.h"
+#include "base/num.h"
 
 enum { WIDE = 16 };
 
@@ -80,13 +81,14 @@ static void turn_keys(dtype type, const void *rows, uint32_t dim, float *keys) {
 /* --- scores -------------------- */
 
 /* n queries against `vectors` vectors of keys from t on; both are constants where this lands. */
-INLINE void score_tile(const attn_score *a, int n, int vectors, uint32_t t) {
+INLINE void score_tile(const attn_score *a, int n, int vectors, uint32_t t, cpu_ahead *ahead) {
     __m512 sum[ATTN_QUERIES][8];
     for (int i = 0; i < n; i++)
         for (int v = 0; v < vectors; v++) sum[i][v] = _mm512_setzero_ps();
     const size_t block = (size_t)a->dim * WIDE;
     const float *keys = a->keys + t / WIDE * block;
     for (size_t d = 0; d < a->dim; d++, keys += WIDE) {
+        if (d % CPU_FETCH_STEP == 0) cpu_ahead_fetch(ahead);
         __m512 q[ATTN_QUERIES];
         for (int i = 0; i < n; i++) q[i] = _mm512_set1_ps(a->q[(size_t)i * a->dim + d]);
         for (int v = 0; v < vectors; v++) {
@@ -100,10 +102,11 @@ INLINE void score_tile(const attn_score *a, int n, int vectors, uint32_t t) {
 }
 
 INLINE void score_all(const attn_score *a, int n, int vectors) {
+    const uint32_t wide = (uint32_t)vectors * WIDE;
+    cpu_ahead ahead = cpu_ahead_for(a->ahead, num_div_up_size(a->end - a->begin, wide) * a->dim);
     uint32_t t = a->begin;
-    for (; t + (uint32_t)vectors * WIDE <= a->end; t += (uint32_t)vectors * WIDE)
-        score_tile(a, n, vectors, t);
-    for (; t < a->end; t += WIDE) score_tile(a, n, 1, t);
+    for (; t + wide <= a->end; t += wide) score_tile(a, n, vectors, t, &ahead);
+    for (; t < a->end; t += WIDE) score_tile(a, n, 1, t, &ahead);
 }
 
 static void score(const attn_score *a) {
@@ -191,13 +194,14 @@ static void soften(float *s, uint32_t begin, uint32_t end, attn_state *state, fl
 
 /* --- values -------------------- */
 
-INLINE void mix_tile(const attn_mix *a, int n, int vectors, uint32_t c) {
+INLINE void mix_tile(const attn_mix *a, int n, int vectors, uint32_t c, cpu_ahead *ahead) {
     __m512 sum[ATTN_QUERIES][8];
     for (int i = 0; i < n; i++)
         for (int v = 0; v < vectors; v++)
             sum[i][v] = _mm512_loadu_ps(a->out + (size_t)i * a->stride + c + (size_t)v * WIDE);
     const float *values = a->values + (size_t)a->begin * a->stride + c;
     for (size_t t = a->begin; t < a->end; t++, values += a->stride) {
+        if (t % CPU_FETCH_STEP == 0) cpu_ahead_fetch(ahead);
         __m512 p[ATTN_QUERIES];
         for (int i = 0; i < n; i++) p[i] = _mm512_set1_ps(a->p[(size_t)i * ATTN_SPAN + t]);
         for (int v = 0; v < vectors; v++) {
@@ -211,11 +215,12 @@ INLINE void mix_tile(const attn_mix *a, int n, int vectors, uint32_t c) {
 }
 
 INLINE void mix_all(const attn_mix *a, int n, int vectors) {
+    const uint32_t wide = (uint32_t)vectors * WIDE;
+    cpu_ahead ahead = cpu_ahead_for(a->ahead, num_div_up_size(a->cols, wide) * (a->end - a->begin));
     uint32_t c = 0;
-    for (; c + (uint32_t)vectors * WIDE <= a->cols; c += (uint32_t)vectors * WIDE)
-        mix_tile(a, n, vectors, c);
-    for (; c + 4 * WIDE <= a->cols; c += 4 * WIDE) mix_tile(a, n, 4, c);
-    for (; c < a->cols; c += WIDE) mix_tile(a, n, 1, c);
+    for (; c + wide <= a->cols; c += wide) mix_tile(a, n, vectors, c, &ahead);
+    for (; c + 4 * WIDE <= a->cols; c += 4 * WIDE) mix_tile(a, n, 4, c, &ahead);
+    for (; c < a->cols; c += WIDE) mix_tile(a, n, 1, c, &ahead);
 }
 
 static void mix(const attn_mix *a) {

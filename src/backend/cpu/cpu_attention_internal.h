@@ -27,6 +27,9 @@ typedef struct attn_tile {
     uint32_t stride; /* of sums: v_cols, or in bf16 ATTN_LANES more, which begin with the sum of the
                         probabilities */
     uint32_t group;  /* queries that a kernel takes together */
+    const char *ahead[ATTN_PIECE / KV_BLOCK_TOKENS]; /* blocks to ask for */
+    uint32_t ahead_count;
+    uint32_t ahead_lines; /* of each */
     span seen[ATTN_TILE_QUERIES];
     /* of it in the running span, counted from there; may be empty */
     span here[ATTN_TILE_QUERIES];
@@ -34,8 +37,8 @@ typedef struct attn_tile {
     span all[ATTN_TILE_QUERIES]; /* what every one of them sees */
     /* scratch */
     float *q; /* [queries, key_dim] times the scale; in bf16 of one query, before it is rounded */
-    float *keys;   /* [ATTN_PIECE / ATTN_LANES, key_dim, ATTN_LANES] */
-    float *values; /* [ATTN_PIECE, v_cols] */
+    float *piece;  /* keys [ATTN_PIECE / ATTN_LANES, key_dim, ATTN_LANES], later values
+                      [ATTN_PIECE, v_cols] */
     float *scores; /* [queries, ATTN_SPAN] */
     float *sums;   /* [queries, stride] */
     float *block;  /* [KV_BLOCK_TOKENS, key_dim] rows of a cache of codes, as f32; in bf16 also of

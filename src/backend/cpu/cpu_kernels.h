@@ -10,6 +10,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/cpu_bf16.h"
+#include "backend/cpu/cpu_fetch.h"
 #include "backend/cpu/cpu_pack.h"
 
 enum { MATMUL_SCRATCH_FLOATS = 8 * 512 + 64 * 96 * 16 }; /* see cpu_floats.h */
@@ -104,6 +105,7 @@ typedef struct attn_score {
     const float *q;      /* [queries, dim] */
     const float *keys;   /* [ATTN_PIECE / ATTN_LANES, dim, ATTN_LANES], 64-byte aligned */
     float *scores;       /* [queries, ATTN_SPAN] from the piece on */
+    cpu_ahead ahead;     /* memory to ask for meanwhile */
 } attn_score;
 
 /* Of one query after some of its positions. */
@@ -121,6 +123,7 @@ typedef struct attn_mix {
     const float *p;      /* [queries, ATTN_SPAN] from the piece on */
     const float *values; /* [ATTN_PIECE, stride] from the first column on, 64-byte aligned */
     float *out;          /* [queries, stride] from the first column on */
+    cpu_ahead ahead;     /* memory to ask for meanwhile */
 } attn_mix;
 
 /* One row of one head of the WKV recurrence (program.h, pg_wkv). */

@@ -84,6 +84,8 @@ static void score_query(const attn_score *a, const float *q, float *s) {
 }
 
 static void score(const attn_score *a) {
+    cpu_ahead ahead = cpu_ahead_for(a->ahead, 0);
+    cpu_ahead_fetch(&ahead);
     for (size_t i = 0; i < a->queries; i++)
         score_query(a, a->q + i * a->dim, a->scores + i * ATTN_SPAN);
 }
@@ -115,6 +117,8 @@ static void mix_query(const attn_mix *a, const float *p, float *out) {
 }
 
 static void mix(const attn_mix *a) {
+    cpu_ahead ahead = cpu_ahead_for(a->ahead, 0);
+    cpu_ahead_fetch(&ahead);
     for (size_t i = 0; i < a->queries; i++)
         mix_query(a, a->p + i * ATTN_SPAN, a->out + i * a->stride);
 }
