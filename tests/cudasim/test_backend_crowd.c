@@ -78,6 +78,9 @@ static void check_crowd(const char *machine, const char *path) {
 }
 
 TEST(cuda_crowd_has_the_bits_of_each_sequence_alone) {
+#ifdef __SANITIZE_THREAD__
+    SKIP("ThreadSanitizer is slow, and the tests of k_skinny have every kernel");
+#endif
     static const char *const h100 = "{\"gpus\":[{\"preset\":\"h100\"}]}";
     check_crowd("t4", "synth:tiny:q4_0");
     check_crowd(h100, "synth:tiny:q8_0");
