@@ -1,5 +1,5 @@
-/* attention_prompt.h - a tile of queries over a span of the cache, on tensor cores: how pieces of
- * the cache come into shared memory, and what is multiplied with them.
+/* attention_prompt.h - a tile of queries over a span of the cache, on tensor cores: what is
+ * multiplied with a piece of the cache in shared memory (attention_piece.h).
  *
  * Flash attention (Dao et al. 2022, Dao 2023) for the rows of prompts, all in pieces of
  * CK_PROMPT_PIECE tokens that begin at multiples of it:
@@ -19,183 +19,15 @@
  * queries of its tile see; where that meets a value that is not finite, each query of the warp
  * multiplies values of its own, in which those tokens are 0 (add_values_alone).
  *
- * A thread of the block brings the same 16 bytes of a token's row, 128 apart, of one token in each
- * block of the cache: the next piece is on its way into registers while this one is multiplied.
- * Rows in shared memory have an odd number of granules of 16 bytes, so that the 8 rows that
- * ldmatrix reads at once are in different banks. */
+ * Of heads of more than 256 elements, as the latents of DeepSeek (576 and 512), no warp has room
+ * for 16 queries and their sums: 4 warps share them, 8 are a block.  Each multiplies a quarter of
+ * the elements of the keys, adds up the scores of all four in their order, so that they have the
+ * same weights, and has a quarter of the columns of the values.  Keys and values are read from
+ * shared memory as often as with a warp of its own for every 16 queries; the scores of a piece come
+ * on top, 2 KiB of each warp, and 8 KiB that it reads. */
 #ifndef CUDA_ATTENTION_PROMPT_H
 #define CUDA_ATTENTION_PROMPT_H
-#include "ck_math.h"
-#include "halves.h"
-#include "kv.h"
-
-enum : uint32_t {
-    PIECE = CK_PROMPT_PIECE,
-    QUERIES = CK_PROMPT_QUERIES,
-    WARPS = CK_PROMPT_THREADS / 32,
-    WARP_QUERIES = QUERIES / WARPS,
-    BLOCK_TOKENS = CK_KV_BLOCK_TOKENS,
-    BLOCKS = PIECE / BLOCK_TOKENS, /* of the cache, in a piece */
-    STEP = 16,                     /* elements, or tokens, of one product */
-    TOKEN_TILES = PIECE / 8,
-    GRANULE = 8,                                         /* halves */
-    ROW_THREADS = CK_PROMPT_THREADS / CK_KV_BLOCK_TOKENS /* that bring a token's row */
-};
-static_assert((uint32_t)WARP_QUERIES == 16, "a warp has the rows of one fragment");
-
-typedef struct alignas(16) granule {
-    ck_u4 words;
-} granule;
-
-/* Keys or values of a piece: row t is that of its token t. */
-typedef struct cache_tile {
-    granule *rows;
-    uint32_t stride; /* granules of a row */
-} cache_tile;
-
-CK_DEV uint32_t tile_stride(uint32_t dim) { return dim / GRANULE | 1u; }
-
-/* Positions begin .. end - 1. */
-typedef struct span {
-    uint32_t begin, end;
-} span;
-
-CK_DEV bool sees(span s, uint32_t pos) { return pos >= s.begin && pos < s.end; }
-CK_DEV bool sees_some(span s, uint32_t piece) {
-    return s.begin < (piece + 1) * PIECE && s.end > piece * PIECE;
-}
-CK_DEV bool sees_all(span s, uint32_t piece) {
-    return s.begin <= piece * PIECE && s.end >= (piece + 1) * PIECE;
-}
-
-/* --- from the cache into shared memory -------------------- */
-
-/* Blocks of the cache that a piece is in; of those that nobody sees the number is not known. */
-typedef struct piece_blocks {
-    uint32_t id[BLOCKS];
-} piece_blocks;
-
-CK_DEV piece_blocks blocks_of(const ck_kv &kv, uint32_t seat, uint32_t piece, span seen) {
-    piece_blocks p;
-#pragma unroll
-    for (uint32_t b = 0; b < BLOCKS; b++) {
-        const uint32_t idx = piece * BLOCKS + b, first = idx * BLOCK_TOKENS;
-        const bool wanted = first < seen.end && first + BLOCK_TOKENS > seen.begin;
-        p.id[b] = wanted ? kv_block_of(kv, seat, idx) : 0;
-    }
-    return p;
-}
-
-/* What a thread has of a piece of rows of up to DIM elements; 16 bytes are UNIT of them. */
-template <ck_kv_type TYPE, uint32_t DIM> struct staged {
-    enum : uint32_t {
-        UNIT = TYPE == CK_KV_Q8 ? 16 : 8,
-        STRIDE = UNIT * ROW_THREADS,
-        UNITS = (DIM + STRIDE - 1) / STRIDE,
-    };
-    ck_u4 words[BLOCKS][UNITS];
-    uint16_t scales[BLOCKS][UNITS]; /* of Q8 */
-};
-
-/* Where the head's keys, or its values, are: rows of `dim` elements. */
-struct cache_keys {
-    CK_DEV uint64_t at(const ck_kv &kv, uint32_t block, uint32_t head) {
-        return kv_keys_at(kv, block, head);
-    }
-    CK_DEV uint32_t dim(const ck_kv &kv) { return kv.key_dim; }
-};
-struct cache_values {
-    CK_DEV uint64_t at(const ck_kv &kv, uint32_t block, uint32_t head) {
-        return kv_values_at(kv, block, head);
-    }
-    CK_DEV uint32_t dim(const ck_kv &kv) { return kv.value_dim; }
-};
-
-/* Of tokens that nobody of the tile sees: 0. */
-template <typename part, ck_kv_type TYPE, uint32_t DIM>
-CK_DEV void load_piece(staged<TYPE, DIM> &s, const ck_kv &kv, uint32_t head, const piece_blocks &at,
-                       uint32_t piece, span seen) {
-    typedef staged<TYPE, DIM> my;
-    const uint32_t t = ck_tid / ROW_THREADS, first = ck_tid % ROW_THREADS * my::UNIT;
-#pragma unroll
-    for (uint32_t b = 0; b < BLOCKS; b++) {
-        const uint32_t pos = piece * PIECE + b * BLOCK_TOKENS + t;
-        const kv_row row = kv_row_of<TYPE>(part::at(kv, at.id[b], head), part::dim(kv), t);
-#pragma unroll
-        for (uint32_t i = 0; i < my::UNITS; i++) {
-            const uint32_t e = first + i * my::STRIDE;
-            const bool wanted = sees(seen, pos) && e < part::dim(kv);
-            s.words[b][i] = {0, 0, 0, 0};
-            if (wanted) s.words[b][i] = ck_ld16((const void *)(row.at + e * 16 / my::UNIT));
-            if (TYPE == CK_KV_Q8) {
-                s.scales[b][i] = 0;
-                if (wanted) s.scales[b][i] = ck_ld((const uint16_t *)row.scales + e / CK_KV_GROUP);
-            }
-        }
-    }
-}
-
-/* Four codes as halves: one rounding, as their product is exact in f32.  With large scales it may
- * be more than halves reach. */
-template <bool IS_LARGE> CK_DEV ck_u2 halves_of_codes(uint32_t codes, float scale) {
-    uint32_t x[4];
-#pragma unroll
-    for (uint32_t e = 0; e < 4; e++) {
-        const float v = (float)(int8_t)(uint8_t)(codes >> 8 * e) * scale;
-        x[e] = IS_LARGE ? half_of(v) : ck_f2h(v);
-    }
-    return {x[0] | x[1] << 16, x[2] | x[3] << 16};
-}
-CK_DEV ck_u4 granule_of_codes(uint32_t low, uint32_t high, float scale) {
-    ck_u2 a, b;
-    if (scale > 515.0f) { /* 127 * 516 is more than 65504 */
-        a = halves_of_codes<true>(low, scale);
-        b = halves_of_codes<true>(high, scale);
-    } else {
-        a = halves_of_codes<false>(low, scale);
-        b = halves_of_codes<false>(high, scale);
-    }
-    return {a.x, a.y, b.x, b.y};
-}
-
-CK_DEV bool is_finite(ck_u4 g) {
-    return halves_are_finite(g.x) && halves_are_finite(g.y) && halves_are_finite(g.z) &&
-           halves_are_finite(g.w);
-}
-
-/* Two granules of neighbours: half of the threads begin with the second, so that 8 of them write
- * to different banks. */
-CK_DEV bool put_codes(granule *at, ck_u4 codes, float scale) {
-    const bool second = ck_tid % ROW_THREADS >= ROW_THREADS / 2;
-    const ck_u4 a = granule_of_codes(codes.x, codes.y, scale);
-    const ck_u4 b = granule_of_codes(codes.z, codes.w, scale);
-    ck_put16(at + (second ? 1 : 0), second ? b : a);
-    ck_put16(at + (second ? 0 : 1), second ? a : b);
-    return is_finite(a) && is_finite(b);
-}
-
-/* Are all numbers of this thread finite? */
-template <ck_kv_type TYPE, uint32_t DIM>
-CK_DEV bool put_piece(const staged<TYPE, DIM> &s, uint32_t dim, const cache_tile &to) {
-    typedef staged<TYPE, DIM> my;
-    const uint32_t t = ck_tid / ROW_THREADS, first = ck_tid % ROW_THREADS * my::UNIT;
-    bool finite = true;
-#pragma unroll
-    for (uint32_t b = 0; b < BLOCKS; b++)
-#pragma unroll
-        for (uint32_t i = 0; i < my::UNITS; i++) {
-            const uint32_t e = first + i * my::STRIDE;
-            if (e >= dim) continue;
-            granule *at = to.rows + (b * BLOCK_TOKENS + t) * to.stride + e / GRANULE;
-            if (TYPE == CK_KV_Q8) {
-                finite &= put_codes(at, s.words[b][i], ck_h2f(s.scales[b][i]));
-            } else {
-                ck_put16(at, s.words[b][i]);
-                finite &= is_finite(s.words[b][i]);
-            }
-        }
-    return finite;
-}
+#include "attention_piece.h"
 
 /* --- scores -------------------- */
 
@@ -251,6 +83,32 @@ CK_DEV void dot_keys(prompt_scores *out, const prompt_queries<DIM> &q, const cac
     }
 }
 
+/* --- scores of several warps -------------------- */
+
+enum : uint32_t { WARP_SCORES = TOKEN_TILES * 32 }; /* granules of a warp's fragments */
+
+CK_DEV void put_scores(const prompt_scores &x, granule *own) {
+#pragma unroll
+    for (uint32_t n = 0; n < TOKEN_TILES; n++)
+        ck_put16(own + n * 32 + ck_lane(),
+                 {ck_f2u(x.s[n][0]), ck_f2u(x.s[n][1]), ck_f2u(x.s[n][2]), ck_f2u(x.s[n][3])});
+}
+
+/* Of the warps that have the same queries, from that of the first part on. */
+template <uint32_t PARTS> CK_DEV void add_scores(prompt_scores *x, const granule *all) {
+#pragma unroll
+    for (uint32_t n = 0; n < TOKEN_TILES; n++)
+#pragma unroll
+        for (uint32_t p = 0; p < PARTS; p++) {
+            const ck_u4 u = ck_get16(all + p * WARP_SCORES + n * 32 + ck_lane());
+            const float s[4] = {ck_u2f(u.x), ck_u2f(u.y), ck_u2f(u.z), ck_u2f(u.w)};
+#pragma unroll
+            for (uint32_t i = 0; i < 4; i++) x->s[n][i] = p == 0 ? s[i] : x->s[n][i] + s[i];
+        }
+}
+
+/* --- what becomes of them -------------------- */
+
 /* The two queries of a lane: what they see, and what their scores are made of. */
 typedef struct lane_queries {
     span seen[2]; /* nothing, where there is no such query */
@@ -258,12 +116,12 @@ typedef struct lane_queries {
     float slopes[2]; /* in powers of 2 */
 } lane_queries;
 
-/* Of all queries of the block: begin and end of what is seen, position, slope. */
+/* Of all queries of the warp: begin and end of what is seen, position, slope. */
 CK_DEV lane_queries get_queries(const granule *all) {
     lane_queries q;
 #pragma unroll
     for (uint32_t i = 0; i < 2; i++) {
-        const ck_u4 u = ck_get16(all + ck_warp() * WARP_QUERIES + ck_lane() / 4 + 8 * i);
+        const ck_u4 u = ck_get16(all + ck_lane() / 4 + 8 * i);
         q.seen[i] = {u.x, u.y};
         q.pos[i] = u.z;
         q.slopes[i] = ck_u2f(u.w);

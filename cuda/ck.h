@@ -45,6 +45,9 @@
  *   float    ck_rsqrt(float) ck_exp(float) ck_tanh(float) ck_log1p(float) ck_erf(float)
  *   void     ck_sincos(double angle, float *s, float *c)     any angle, reduced in double
  *   float    ck_mul(float, float)      a product that no compiler joins with the sum behind it
+ *   uint32_t ck_h2_sub(uint32_t a, uint32_t b), ck_h2_mul(..)     of two halves each, rounded once
+ *   uint32_t ck_bytes(uint32_t a, uint32_t b, uint32_t which)     byte i is that which digit i of
+ *                                      `which` says: 0 .. 3 of a, lowest first, 4 .. 7 of b
  *   uint32_t ck_atomic_add(uint32_t *p, uint32_t v), ck_atomic_max(uint32_t *p, uint32_t v)
  *   uint32_t ck_shared_add(uint32_t *p, uint32_t v)          the same in shared memory
  *   void     ck_fence()                                      device-wide

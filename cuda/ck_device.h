@@ -200,6 +200,21 @@ CK_DEV uint16_t ck_f2h(float f) {
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
     return h;
 }
+CK_DEV uint32_t ck_h2_sub(uint32_t a, uint32_t b) {
+    uint32_t r;
+    asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+CK_DEV uint32_t ck_h2_mul(uint32_t a, uint32_t b) {
+    uint32_t r;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+CK_DEV uint32_t ck_bytes(uint32_t a, uint32_t b, uint32_t which) {
+    uint32_t r;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(which));
+    return r;
+}
 CK_DEV float ck_bf2f(uint16_t h) { return ck_u2f((uint32_t)h << 16); }
 /* Good to about 2 ulp each; ck_math.h makes functions of them. */
 CK_DEV float ck_ex2(float x) {

@@ -105,6 +105,28 @@ CK_DEV float kv_turned(float x) {
     return ck_mul(x, FORMULA_TURN_32);
 }
 
+/* The same of 32 of which 4 neighbouring lanes have 8 elements each, as tensor cores have them:
+ * x[2 n] and x[2 n + 1] are elements 8 n + 2 q and the next one, q = lane % 4.  All 32 lanes. */
+CK_DEV void kv_turn_quad(float x[8]) {
+#pragma unroll
+    for (uint32_t apart = 1; apart < 32; apart *= 2)
+#pragma unroll
+        for (uint32_t i = 0; i < 8; i++) {
+            if (apart == 2 || apart == 4) {
+                const float other = ck_shfl_xor_f(x[i], apart / 2);
+                x[i] = (ck_lane() & apart / 2) != 0 ? other - x[i] : x[i] + other;
+                continue;
+            }
+            const uint32_t own = apart == 1 ? 1 : apart / 4; /* here these elements are so far */
+            if ((i & own) != 0) continue;
+            const float low = x[i], high = x[i + own];
+            x[i] = low + high;
+            x[i + own] = low - high;
+        }
+#pragma unroll
+    for (uint32_t i = 0; i < 8; i++) x[i] = ck_mul(x[i], FORMULA_TURN_32);
+}
+
 /* kv_put_q8 of 4 bits; as put_group() there. */
 CK_DEV void kv_put_q4(const kv_row &row, uint32_t first, float x) {
     x = kv_turned(x);

@@ -25,8 +25,8 @@
  *                        is all that this can take; prompts in mode fast 1e-4 (activations in the
  *                        type of the weights, but for F32 and what stays BF16 on such cards)
  *   attention            1e-11 (f32 accumulation); prompts in mode fast 1e-6 (queries, keys, values
- *                        and probabilities in f16) with a cache of F16 or Q8_0, where keys and
- *                        values are whole 16 elements, 256 at most
+ *                        and probabilities in f16) with a cache of F16, Q8_0 or Q4_0, where keys
+ *                        and values are whole 16 elements, 576 and 512 at most
  *   what adapters add    1e-11 (f32 activations and accumulation, matrices read exactly), also in
  *                        prompts */
 #ifndef BACKEND_BACKEND_H

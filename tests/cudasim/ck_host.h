@@ -199,6 +199,31 @@ CK_DEV uint16_t ck_f2h(float f) {
     return static_cast<uint16_t>(sign | ((rest - 0x38000000u + 0xfffu + odd) >> 13));
 }
 
+/* f32 has more than twice the bits of halves, and two: rounding twice is rounding once. */
+CK_DEV uint32_t ck_h2_sub(uint32_t a, uint32_t b) {
+    uint32_t r = 0;
+    for (unsigned i = 0; i < 32; i += 16)
+        r |= static_cast<uint32_t>(ck_f2h(ck_h2f(static_cast<uint16_t>(a >> i)) -
+                                          ck_h2f(static_cast<uint16_t>(b >> i))))
+             << i;
+    return r;
+}
+CK_DEV uint32_t ck_h2_mul(uint32_t a, uint32_t b) {
+    uint32_t r = 0;
+    for (unsigned i = 0; i < 32; i += 16)
+        r |= static_cast<uint32_t>(ck_f2h(ck_h2f(static_cast<uint16_t>(a >> i)) *
+                                          ck_h2f(static_cast<uint16_t>(b >> i))))
+             << i;
+    return r;
+}
+CK_DEV uint32_t ck_bytes(uint32_t a, uint32_t b, uint32_t which) {
+    const uint64_t both = a | static_cast<uint64_t>(b) << 32;
+    uint32_t r = 0;
+    for (unsigned i = 0; i < 4; i++)
+        r |= static_cast<uint32_t>(both >> (which >> 4 * i & 7u) * 8 & 0xffu) << 8 * i;
+    return r;
+}
+
 CK_DEV float ck_mul(float a, float b) { return a * b; } /* built without contraction */
 CK_DEV float ck_ex2(float x) { return static_cast<float>(exp2(static_cast<double>(x))); }
 CK_DEV float ck_lg2(float x) { return static_cast<float>(log2(static_cast<double>(x))); }

@@ -149,7 +149,7 @@ CK_KERNEL_OF(k_test_last_block, k_test_args, 1024) {
 /* Every half to float and back, sums of products of bytes, the float words. */
 CK_KERNEL_OF(k_test_words, k_test_args, 1024) {
     uint32_t i = ck_bid_x * ck_bdim + ck_tid;
-    float *out = (float *)a.out + 9 * i;
+    float *out = (float *)a.out + 12 * i;
     float h = ck_h2f((uint16_t)i);
     float x = ck_ld((const float *)a.in + i);
     ck_st(out, h);
@@ -161,6 +161,9 @@ CK_KERNEL_OF(k_test_words, k_test_args, 1024) {
     ck_st(out + 6, ck_rsqrt(x));
     ck_st(out + 7, ck_rcp(ck_bf2f((uint16_t)(ck_bits(x) >> 16))));
     ck_st(out + 8, (float)ck_popc(i * 0x9E3779B9u));
+    ck_st((uint32_t *)out + 9, ck_h2_sub(i * 0x9E3779B9u, i * 0x85EBCA6Bu));
+    ck_st((uint32_t *)out + 10, ck_h2_mul(i * 0x9E3779B9u, i * 0x85EBCA6Bu));
+    ck_st((uint32_t *)out + 11, ck_bytes(i * 0x9E3779B9u, i * 0x85EBCA6Bu, i & 0x7777u));
 }
 
 /* What the counters count besides memory: n barriers, n shuffles, n dp4a each. */

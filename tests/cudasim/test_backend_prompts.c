@@ -181,6 +181,7 @@ TEST(cuda_fast_prompts_of_models_are_near_the_reference) {
                  {"synth:small:f16", 1e-3, DTYPE_Q8_0, "k_prompt_attention_q8_d64"},
                  {"synth:tiny:q8_0", 1e-3, DTYPE_F16, "k_prompt_attention_f16_d64"},
                  {"synth:tiny:q4_0", 1e-3, DTYPE_F16, "k_prompt_attention_f16_d64"},
+                 {"synth:small:f16", 1e-3, DTYPE_Q4_0, "k_prompt_attention_q4_d64"},
                  {"synth:small:q4_k_m", 1e-3, DTYPE_F16, "k_prompt_attention_f16_d64"}};
     HOST_MACHINE("t4");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

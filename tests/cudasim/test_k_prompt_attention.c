@@ -6,6 +6,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/kv_q4.h"
+#include "backend/kv_q8.h"
 #include "base/num.h"
 #include "cudasim/attention_rig.h"
 #include "cudasim/oracle.h"
@@ -52,9 +54,12 @@ static void run_step(int arch, attention_rig *a, const prompt_step *s) {
     cuda_prompt_name(&a->args, kernel);
     a->args.counts = rig_at(rig_copy(&counts, sizeof counts));
     a->args.runs = rig_at(rig_copy(s->runs, s->count * sizeof s->runs[0]));
-    const uint32_t tiles =
-        cuda_prompt_tiles(counts.rows - counts.generated, s->count - counts.prompt_run, group);
-    rig_run(arch, kernel, &a->args, tiles + EXTRA_TILES, kv->kv_heads, CK_PROMPT_THREADS,
+    const uint32_t queries = cuda_prompt_tile_queries(kv->key_dim, kv->value_dim);
+    const uint32_t tiles = cuda_prompt_tiles(counts.rows - counts.generated,
+                                             s->count - counts.prompt_run, group, queries);
+    const bool is_wide = queries == CK_PROMPT_WIDE_QUERIES;
+    rig_run(arch, kernel, &a->args, tiles + EXTRA_TILES, kv->kv_heads,
+            is_wide ? CK_PROMPT_WIDE_THREADS : CK_PROMPT_THREADS,
             cuda_prompt_shared_bytes(kv->key_dim, kv->value_dim, kv->v_in_k));
 }
 
@@ -130,6 +135,42 @@ TEST(k_prompt_attention_q8_of_heads_of_any_shape) {
     CHECK_CASES(cases);
 }
 
+TEST(k_prompt_attention_q4_of_heads_of_any_shape) {
+    static const attention_case cases[] = {
+        {.layout = KV_LAYOUT(Q4_0, 1, 64, 64, false), .heads = 4},
+        {.layout = KV_LAYOUT(Q4_0, 2, 128, 128, false), .heads = 4},
+        {.layout = KV_LAYOUT(Q4_0, 1, 96, 96, false), .heads = 5},
+        {.layout = KV_LAYOUT(Q4_0, 1, 256, 256, false), .heads = 2},
+        {.layout = KV_LAYOUT(Q4_0, 1, 32, 128, false), .heads = 1},
+        {.layout = KV_LAYOUT(Q4_0, 1, 192, 160, false), .heads = 3},
+    };
+    CHECK_CASES(cases);
+}
+
+/* Several warps to the same queries. */
+TEST(k_prompt_attention_of_wide_heads) {
+    static const attention_case cases[] = {
+        {.layout = KV_LAYOUT(F16, 1, 512, 512, false), .heads = 2},
+        {.layout = KV_LAYOUT(Q8_0, 1, 288, 320, false), .heads = 3},
+        {.layout = KV_LAYOUT(F16, 2, 272, 16, false), .heads = 4},
+        {.layout = KV_LAYOUT(Q4_0, 1, 32, 288, false), .heads = 1},
+        {.layout = KV_LAYOUT(F16, 1, 16, 272, false), .heads = 1, .softcap = 3},
+        {.layout = KV_LAYOUT(Q4_0, 1, 544, 96, false), .heads = 2, .window = 40, .sinks = true},
+    };
+    CHECK_CASES(cases);
+}
+
+/* Those of DeepSeek V2 and V3, with fewer heads. */
+TEST(k_prompt_attention_of_latents) {
+    static const attention_case cases[] = {
+        {.layout = KV_LAYOUT(F16, 1, 576, 512, true), .heads = 5},
+        {.layout = KV_LAYOUT(Q8_0, 1, 576, 512, true), .heads = 2},
+        {.layout = KV_LAYOUT(Q4_0, 1, 576, 512, true), .heads = 1},
+        {.layout = KV_LAYOUT(F16, 1, 320, 256, true), .heads = 1, .window = 50, .slopes = true},
+    };
+    CHECK_CASES(cases);
+}
+
 /* The first key of many models draws all queries and has a value of nothing: what there is of a
  * result comes from weights of e^-16. */
 TEST(k_prompt_attention_beside_a_key_that_takes_all) {
@@ -159,6 +200,7 @@ TEST(k_prompt_attention_of_values_within_keys) {
         {.layout = KV_LAYOUT(F16, 1, 48, 32, true), .heads = 5},
         {.layout = KV_LAYOUT(F16, 1, 256, 192, true), .heads = 2},
         {.layout = KV_LAYOUT(Q8_0, 1, 96, 64, true), .heads = 3},
+        {.layout = KV_LAYOUT(Q4_0, 1, 96, 64, true), .heads = 3},
     };
     CHECK_CASES(cases);
 }
@@ -173,6 +215,8 @@ static const attention_case special_cases[] = {
     {.layout = KV_LAYOUT(F16, 1, 32, 32, false), .heads = 2, .softcap = 30, .slopes = true},
     {.layout = KV_LAYOUT(F16, 1, 32, 32, false), .heads = 2, .window = 4000000000u},
     {.layout = KV_LAYOUT(Q8_0, 1, 32, 64, false), .heads = 8, .softcap = 50, .window = 64},
+    {.layout = KV_LAYOUT(Q4_0, 1, 64, 32, false), .heads = 3, .sinks = true, .slopes = true},
+    {.layout = KV_LAYOUT(Q4_0, 1, 32, 32, false), .heads = 2, .softcap = 5, .window = 20},
 };
 
 TEST(k_prompt_attention_with_windows_caps_sinks_and_slopes) {
@@ -181,9 +225,10 @@ TEST(k_prompt_attention_with_windows_caps_sinks_and_slopes) {
         {.layout = KV_LAYOUT(F16, 1, 32, 32, false), .heads = 2, .whole = true, .slopes = true},
         {.layout = KV_LAYOUT(F16, 1, 48, 32, false), .heads = 1, .whole = true, .window = 5},
         {.layout = KV_LAYOUT(Q8_0, 1, 32, 32, false), .heads = 4, .whole = true},
+        {.layout = KV_LAYOUT(Q4_0, 1, 32, 32, false), .heads = 4, .whole = true},
     };
     RIG_EACH(arch) {
-        for (size_t i = 0; i < 3; i++) check_step(arch, &whole[i], &whole_step);
+        for (size_t i = 0; i < 4; i++) check_step(arch, &whole[i], &whole_step);
     }
     rig_done();
 }
@@ -194,9 +239,11 @@ TEST(k_prompt_attention_writes_the_codes_of_what_it_makes) {
         {.layout = KV_LAYOUT(F16, 1, 64, 64, false), .heads = 3},
         {.layout = KV_LAYOUT(Q8_0, 1, 96, 96, false), .heads = 4},
         {.layout = KV_LAYOUT(F16, 1, 32, 160, false), .heads = 2, .window = 20},
+        {.layout = KV_LAYOUT(Q4_0, 1, 32, 96, false), .heads = 2},
+        {.layout = KV_LAYOUT(Q8_0, 1, 352, 288, true), .heads = 1},
     };
     RIG_EACH(arch) {
-        for (size_t i = 0; i < 3; i++) {
+        for (size_t i = 0; i < 5; i++) {
             attention_rig a = make_rig(&cases[i], &steps[0]);
             const uint32_t cols = cases[i].heads * cases[i].layout.value_dim;
             const quantized both = quantized_buffers(a.rows, cols);
@@ -259,6 +306,9 @@ TEST(k_prompt_attention_gives_the_same_bits_for_every_chunking) {
         {.layout = KV_LAYOUT(Q8_0, 1, 32, 32, false), .heads = 7, .sinks = true, .softcap = 5},
         {.layout = KV_LAYOUT(F16, 1, 256, 16, false), .heads = 1, .slopes = true},
         {.layout = KV_LAYOUT(F16, 1, 32, 16, true), .heads = 2, .window = 7},
+        {.layout = KV_LAYOUT(Q4_0, 1, 64, 32, false), .heads = 5, .window = 50},
+        {.layout = KV_LAYOUT(F16, 1, 304, 272, true), .heads = 3},
+        {.layout = KV_LAYOUT(Q4_0, 1, 288, 32, false), .heads = 1, .sinks = true},
     };
     RIG_EACH(arch) {
         if (rig_order() == SIM_DESCENDING) continue;
@@ -295,10 +345,11 @@ TEST(k_prompt_attention_keeps_infinities_where_they_are) {
         {.layout = KV_LAYOUT(F16, 1, 80, DIM, false), .heads = HEADS},
         {.layout = KV_LAYOUT(F16, 1, 80, DIM, true), .heads = HEADS},
         {.layout = KV_LAYOUT(F16, 1, 192, DIM, false), .heads = HEADS, .window = 9},
+        {.layout = KV_LAYOUT(F16, 1, 272, DIM, true), .heads = HEADS, .window = 20},
     };
     static const prompt_step s = {{{0, ROWS, 2, 0}}, 1, 0};
     RIG_EACH(arch) {
-        for (size_t i = 0; i < 3; i++) {
+        for (size_t i = 0; i < 4; i++) {
             const attention_case *c = &cases[i];
             attention_rig a = make_rig(c, &s);
             run_step(arch, &a, &s);
@@ -343,17 +394,80 @@ TEST(k_prompt_attention_of_scores_without_end) {
     rig_done();
 }
 
+/* Token t of a seat, of head 0: the scales of its value. */
+static uint16_t *scales_of(const attention_case *c, const attention_rig *a, uint32_t seat,
+                           uint32_t t) {
+    const kv_view view = attention_cache_view(&a->cache);
+    void *head = kv_at(&view, seat, t / KV_BLOCK_TOKENS, ATTENTION_LAYER, KV_V, 0);
+    if (c->layout.type == DTYPE_Q4_0)
+        return kv_q4_row_at(&a->cache.layout, head, KV_V, t % KV_BLOCK_TOKENS).scales;
+    return kv_q8_row_at(&a->cache.layout, head, KV_V, t % KV_BLOCK_TOKENS).scales;
+}
+
+/* A group that is no number: of rows that see it its columns, and nothing else. */
+TEST(k_prompt_attention_keeps_codes_that_are_no_number_where_they_are) {
+    enum { TOKEN = 45, ROWS = 60, DIM = 96, GROUP = 1 };
+    static const attention_case cases[] = {
+        {.layout = KV_LAYOUT(Q8_0, 1, 64, DIM, false), .heads = 1},
+        {.layout = KV_LAYOUT(Q4_0, 1, 64, DIM, false), .heads = 1},
+        {.layout = KV_LAYOUT(Q4_0, 1, 288, DIM, false), .heads = 1},
+    };
+    static const prompt_step s = {{{0, ROWS, 2, 0}}, 1, 0};
+    RIG_EACH(arch) {
+        for (size_t i = 0; i < 3; i++) {
+            attention_rig a = make_rig(&cases[i], &s);
+            run_step(arch, &a, &s);
+            const float *before = rig_copy(a.out, sizeof(float) * ROWS * DIM);
+            scales_of(&cases[i], &a, 2, TOKEN)[GROUP] = 0x7e00;
+            run_step(arch, &a, &s);
+            uint32_t wrong = 0;
+            for (uint32_t at = 0; at < ROWS * DIM; at++) {
+                const bool hit = at / DIM >= TOKEN && at % DIM / KV_GROUP == GROUP;
+                wrong += hit ? !isnan(a.out[at]) : memcmp(&a.out[at], &before[at], 4) != 0;
+            }
+            CHECK_EQ(wrong, 0);
+        }
+    }
+    rig_done();
+}
+
+/* What codes stand for may be more than F16 reaches: it is the largest number then. */
+TEST(k_prompt_attention_of_codes_that_f16_does_not_reach) {
+    enum { ROWS = 20, DIM = 64 };
+    static const attention_case cases[] = {
+        {.layout = KV_LAYOUT(Q8_0, 1, 32, DIM, false), .heads = 1},
+        {.layout = KV_LAYOUT(Q4_0, 1, 32, DIM, false), .heads = 1},
+    };
+    static const uint16_t just[] = {0x6008 /* 516 */, 0xf000 /* -8192 */};
+    static const prompt_step s = {{{0, ROWS, 0, 0}}, 1, 0};
+    RIG_EACH(arch) {
+        for (size_t i = 0; i < 2; i++) {
+            attention_rig a = make_rig(&cases[i], &s);
+            for (uint32_t t = 0; t < ROWS; t++) scales_of(&cases[i], &a, 0, t)[1] = just[i];
+            const float *want = attention_rig_want(&cases[i], &a);
+            run_step(arch, &a, &s);
+            rig_close(a.out, want, ROWS * DIM, NMSE_MAX);
+            for (uint32_t t = 0; t < ROWS; t++) scales_of(&cases[i], &a, 0, t)[1] = 0x7800;
+            run_step(arch, &a, &s);
+            uint32_t wrong = 0;
+            for (uint32_t e = 0; e < DIM; e++) wrong += !(fabsf(a.out[e]) <= 65504.0f * 8);
+            CHECK_EQ(wrong, 0);
+        }
+    }
+    rig_done();
+}
+
 /* --- traffic -------------------- */
 
 /* A tile's beside the cache and queries: runs, positions, tables. */
 enum { OTHER_BYTES = 2048 };
 
-/* Of a prompt from position 0 on, tile after tile: the tokens that each sees. */
-static uint64_t tokens_read(uint32_t rows, uint32_t group) {
+/* Of a prompt from position 0 on, in tiles of so many queries: the tokens that each sees. */
+static uint64_t tokens_read(uint32_t rows, uint32_t group, uint32_t tile) {
     uint64_t tokens = 0;
     const uint32_t queries = rows * group;
-    for (uint32_t i = 0; i < queries; i += CK_PROMPT_QUERIES)
-        tokens += (num_min_u32(i + CK_PROMPT_QUERIES, queries) - 1) / group + 1;
+    for (uint32_t i = 0; i < queries; i += tile)
+        tokens += (num_min_u32(i + tile, queries) - 1) / group + 1;
     return tokens;
 }
 
@@ -367,6 +481,13 @@ TEST(k_prompt_attention_reads_the_cache_once_for_a_tile_without_bank_conflicts) 
         {.layout = KV_LAYOUT(Q8_0, 1, 128, 128, false), .heads = 4},
         {.layout = KV_LAYOUT(Q8_0, 1, 96, 64, false), .heads = 4},
         {.layout = KV_LAYOUT(Q8_0, 1, 256, 256, false), .heads = 4},
+        {.layout = KV_LAYOUT(Q4_0, 1, 128, 128, false), .heads = 4},
+        {.layout = KV_LAYOUT(Q4_0, 1, 96, 64, false), .heads = 4},
+        {.layout = KV_LAYOUT(Q4_0, 1, 256, 256, false), .heads = 4},
+        {.layout = KV_LAYOUT(F16, 1, 576, 512, true), .heads = 4},
+        {.layout = KV_LAYOUT(Q8_0, 1, 576, 512, true), .heads = 4},
+        {.layout = KV_LAYOUT(Q4_0, 1, 576, 512, true), .heads = 4},
+        {.layout = KV_LAYOUT(F16, 1, 512, 512, false), .heads = 4},
     };
     enum { ROWS = 160 };
     static const prompt_step s = {{{0, ROWS, 0, 0}}, 1, 0};
@@ -376,20 +497,25 @@ TEST(k_prompt_attention_reads_the_cache_once_for_a_tile_without_bank_conflicts) 
         attention_rig a = make_rig(c, &s);
         run_step(900, &a, &s);
         const sim_counters *n = rig_counters();
-        const uint64_t tokens = tokens_read(ROWS, c->heads);
-        const uint64_t tiles = num_div_up_u32(ROWS * c->heads, CK_PROMPT_QUERIES);
-        const uint64_t cached = tokens * (kv_row_bytes(l, KV_K) + kv_row_bytes(l, KV_V));
+        const uint32_t tile = cuda_prompt_tile_queries(l->key_dim, l->value_dim);
+        const uint64_t tokens = tokens_read(ROWS, c->heads, tile);
+        const uint64_t tiles = num_div_up_u32(ROWS * c->heads, tile);
+        const uint64_t cached =
+            tokens * (kv_row_bytes(l, KV_K) + (l->v_in_k ? 0 : kv_row_bytes(l, KV_V)));
         const uint64_t queries = (uint64_t)ROWS * c->heads * l->key_dim * sizeof(float);
         CHECK_EQ(n->shared_conflicts, 0);
         CHECK(n->load_sectors * 32 >= cached + queries);
-        const uint64_t scales =
-            l->type == DTYPE_Q8_0 ? tokens * 32 : 0; /* two loads may share sectors */
+        /* A load is of 128 codes of a row and their scales, and may share sectors with the next. */
+        const uint32_t loads = l->v_in_k ? num_div_up_u32(l->key_dim, 128) : 1;
+        const uint64_t scales = kv_type_has_codes(l->type) ? tokens * 32 * loads : 0;
         CHECK(n->load_sectors * 32 <= cached + queries + scales + tiles * OTHER_BYTES);
         CHECK_EQ(n->store_bytes, (uint64_t)ROWS * c->heads * l->value_dim * sizeof(float));
         CHECK_EQ(n->store_sectors * 32, n->store_bytes);
         /* Of each piece the scores of 16 queries and 8 tokens, values of 8 columns, and weights. */
         const uint64_t pieces = tiles + tokens / CK_PROMPT_PIECE;
-        CHECK(n->mma <= pieces * 4 * (l->key_dim / 16 * 4 + l->value_dim / 16 * 4 + 2));
+        const uint64_t fragments = tile / 16; /* of queries; each warp sums weights by itself */
+        const uint64_t sums = tile == CK_PROMPT_QUERIES ? 2 : 2 * 4;
+        CHECK(n->mma <= pieces * fragments * (l->key_dim / 16 * 4 + l->value_dim / 16 * 4 + sums));
         CHECK(n->mma > 0);
     }
     rig_done();

@@ -1,4 +1,5 @@
-/* test_words.c - the words of ck.h that compute: halves, dp4a, 2^x, log2, 1/sqrt, 1/x, bits.
+/* test_words.c - the words of ck.h that compute: halves, dp4a, 2^x, log2, 1/sqrt, 1/x, bits,
+ * bytes.
  *
  * Of the floats that are no halves the executor gives what is nearest; a card is within two units
  * in the last place of it (PTX ISA, "ex2", "lg2", "rsqrt", "rcp"). */
@@ -8,7 +9,7 @@
 #include "cudasim/rig.h"
 #include "test.h"
 
-enum { THREADS = 256, BLOCKS = 256, HALVES = THREADS * BLOCKS, WORDS = 9 };
+enum { THREADS = 256, BLOCKS = 256, HALVES = THREADS * BLOCKS, WORDS = 12 };
 
 static float *run_words(const float *in) {
     float *out = rig_buffer((size_t)HALVES * WORDS * sizeof *out);
@@ -80,6 +81,47 @@ TEST(sim_words_float_becomes_the_nearest_half) {
     uint32_t wrong = 0;
     for (uint32_t i = 0; i < HALVES; i++)
         wrong += word_bits(out[WORDS * i + 2]) != nearest_half((double)in[i]);
+    CHECK_EQ(wrong, 0);
+    rig_done();
+}
+
+/* With its sign; what is no number is 0x7fff. */
+static uint32_t nearest_signed_half(double x) {
+    if (isnan(x)) return 0x7fff;
+    return nearest_half(fabs(x)) | (signbit(x) ? 0x8000u : 0);
+}
+
+static double half_number(uint32_t h) {
+    if ((h & 0x7c00) != 0x7c00) return half_value(h & 0xffff);
+    if ((h & 1023) != 0) return (double)NAN;
+    return (h & 0x8000) != 0 ? -(double)INFINITY : (double)INFINITY;
+}
+
+TEST(sim_words_pairs_of_halves_are_rounded_once) {
+    const float *out = run_words(positive_numbers());
+    uint32_t wrong = 0;
+    for (uint32_t i = 0; i < HALVES; i++) {
+        const uint32_t a = i * 0x9E3779B9u, b = i * 0x85EBCA6Bu;
+        const uint32_t less = word_bits(out[WORDS * i + 9]), times = word_bits(out[WORDS * i + 10]);
+        for (uint32_t at = 0; at < 32; at += 16) { /* either is exact in double */
+            const double x = half_number(a >> at & 0xffff), y = half_number(b >> at & 0xffff);
+            wrong += (less >> at & 0xffff) != nearest_signed_half(x - y);
+            wrong += (times >> at & 0xffff) != nearest_signed_half(x * y);
+        }
+    }
+    CHECK_EQ(wrong, 0);
+    rig_done();
+}
+
+TEST(sim_words_bytes_are_those_that_digits_name) {
+    const float *out = run_words(positive_numbers());
+    uint32_t wrong = 0;
+    for (uint32_t i = 0; i < HALVES; i++) {
+        const uint64_t both = (uint64_t)(i * 0x85EBCA6Bu) << 32 | i * 0x9E3779B9u;
+        const uint32_t got = word_bits(out[WORDS * i + 11]);
+        for (uint32_t b = 0; b < 4; b++)
+            wrong += (got >> 8 * b & 255) != (both >> 8 * (i >> 4 * b & 7) & 255);
+    }
     CHECK_EQ(wrong, 0);
     rig_done();
 }

@@ -1,7 +1,9 @@
 /* bench_prompt.c - attention of the rows of prompts, for the measurements of bench_kernels.c.
  *
  * Heads are those of Llama 3 8B (Grattafiori et al. 2024): 32 of 128 over 8 heads of keys and
- * values.  The rows are the last ones of a sequence, as of a prompt that is read in steps. */
+ * values; and of DeepSeek V2 Lite (DeepSeek-AI 2024): 16 over one latent of 576 elements, of which
+ * 512 are the value.  The rows are the last ones of a sequence, as of a prompt that is read in
+ * steps. */
 #include <stdio.h>
 
 #include "backend/batch.h"
@@ -10,9 +12,30 @@
 #include "base/num.h"
 #include "gpu/bench.h"
 
-enum { HEADS = 32, KV_HEADS = 8, HEAD_DIM = 128, ROWS = 512, ROW_FLOATS = HEADS * HEAD_DIM };
+enum { ROWS = 512, CONTEXT_MAX = 8192 };
+
+typedef struct prompt_heads {
+    const char *cache; /* as the row's name has it */
+    kv_layout layout;
+    ck_kv_type type;
+    uint32_t heads;
+    float scale; /* 1 / sqrt of the elements of a key before it becomes a latent */
+} prompt_heads;
+
+#define LLAMA(t) \
+    { .type = DTYPE_##t, .layers = 1, .kv_heads = 8, .key_dim = 128, .value_dim = 128 }
+#define LATENTS(t)                                                                       \
+    {                                                                                    \
+        .type = DTYPE_##t, .layers = 1, .kv_heads = 1, .key_dim = 576, .value_dim = 512, \
+        .v_in_k = true                                                                   \
+    }
+static const prompt_heads heads_of[] = {{"f16", LLAMA(F16), CK_KV_F16, 32, 0.088388348f},
+                                        {"q8", LLAMA(Q8_0), CK_KV_Q8, 32, 0.088388348f},
+                                        {"q4", LLAMA(Q4_0), CK_KV_Q4, 32, 0.088388348f},
+                                        {"f16 latents", LATENTS(F16), CK_KV_F16, 16, 0.072168784f}};
 
 typedef struct prompt_work {
+    const prompt_heads *of;
     card_kernel kernel;
     card_grid grid;
     k_attention_args args;
@@ -47,68 +70,83 @@ static status put_rows(bench *b, prompt_work *w, error *err) {
     return bench_put(b, &run, sizeof run, &a->runs, err);
 }
 
+static size_t query_floats(const prompt_work *w) {
+    return (size_t)w->rows * w->of->heads * w->of->layout.key_dim;
+}
+static size_t out_floats(const prompt_work *w) {
+    return (size_t)w->rows * w->of->heads * w->of->layout.value_dim;
+}
+
 /* Halves of +-[0.5, 1) are codes and scales as well. */
 static status make_prompt(bench *b, prompt_work *w, size_t cache_bytes, error *err) {
-    const size_t floats = (size_t)w->rows * ROW_FLOATS;
+    const size_t floats = query_floats(w) + out_floats(w);
     const size_t words = (size_t)3 * w->rows + w->tokens / CK_KV_BLOCK_TOKENS;
     cuda_arena_close(&b->arena);
     TRY(cuda_arena_open(&b->arena, &b->card->dev, "prompt attention",
-                        cache_bytes + 2 * floats * sizeof(float) + words * sizeof(uint32_t) +
+                        cache_bytes + floats * sizeof(float) + words * sizeof(uint32_t) +
                             10 * (size_t)CUDA_ALIGN_BYTES,
                         err));
     TRY(bench_take(b, cache_bytes, &bench_f16, &w->args.kv.blocks, err));
     TRY(put_rows(b, w, err));
-    TRY(bench_take(b, floats * sizeof(float), &bench_f32, &w->args.q, err));
-    return bench_take_out(b, floats, &w->args.out, err);
+    TRY(bench_take(b, query_floats(w) * sizeof(float), &bench_f32, &w->args.q, err));
+    return bench_take_out(b, out_floats(w), &w->args.out, err);
 }
 
 /* Pairs of a row and a token that it sees: a multiplication and an addition for each element of
  * its key and of its value. */
 static uint64_t ops_of(const prompt_work *w) {
     const uint64_t last = w->tokens, first = w->tokens - w->rows;
-    return (last * (last + 1) - first * (first + 1)) / 2 * ROW_FLOATS * 4;
+    const uint64_t elems = w->of->layout.key_dim + w->of->layout.value_dim;
+    return (last * (last + 1) - first * (first + 1)) / 2 * w->of->heads * elems * 2;
 }
 
-static status bench_one(bench *b, dtype type, uint32_t tokens, error *err) {
-    const kv_layout layout = {.type = type,
-                              .layers = 1,
-                              .kv_heads = KV_HEADS,
-                              .key_dim = HEAD_DIM,
-                              .value_dim = HEAD_DIM};
-    prompt_work w = {.rows = num_max_u32(ROWS / b->scale, CK_PROMPT_QUERIES)};
+static k_attention_args args_of(const prompt_work *w) {
+    const kv_layout *l = &w->of->layout;
+    return (k_attention_args){.kv = {.block_bytes = kv_block_bytes(l),
+                                     .table_stride = w->tokens / CK_KV_BLOCK_TOKENS,
+                                     .type = w->of->type,
+                                     .kv_heads = l->kv_heads,
+                                     .key_dim = l->key_dim,
+                                     .value_dim = l->value_dim,
+                                     .v_in_k = l->v_in_k},
+                              .heads = w->of->heads,
+                              .scale = w->of->scale};
+}
+
+static card_grid grid_of(const prompt_work *w) {
+    const kv_layout *l = &w->of->layout;
+    const uint32_t tile = cuda_prompt_tile_queries(l->key_dim, l->value_dim);
+    return (card_grid){cuda_prompt_tiles(w->rows, 1, w->of->heads / l->kv_heads, tile), l->kv_heads,
+                       tile == CK_PROMPT_WIDE_QUERIES ? CK_PROMPT_WIDE_THREADS : CK_PROMPT_THREADS,
+                       cuda_prompt_shared_bytes(l->key_dim, l->value_dim, l->v_in_k)};
+}
+
+static status bench_one(bench *b, const prompt_heads *of, uint32_t tokens, error *err) {
+    prompt_work w = {.of = of, .rows = num_max_u32(ROWS / b->scale, CK_PROMPT_QUERIES)};
     char kernel[CUDA_ATTENTION_NAME_BYTES];
     w.tokens = num_max_u32(tokens / b->scale / CK_KV_BLOCK_TOKENS * CK_KV_BLOCK_TOKENS, w.rows);
-    const size_t cache_bytes = w.tokens / CK_KV_BLOCK_TOKENS * kv_block_bytes(&layout);
-    w.args = (k_attention_args){.kv = {.block_bytes = kv_block_bytes(&layout),
-                                       .table_stride = w.tokens / CK_KV_BLOCK_TOKENS,
-                                       .type = type == DTYPE_Q8_0 ? CK_KV_Q8 : CK_KV_F16,
-                                       .kv_heads = KV_HEADS,
-                                       .key_dim = HEAD_DIM,
-                                       .value_dim = HEAD_DIM},
-                                .heads = HEADS,
-                                .scale = 0.088388348f}; /* 1 / sqrt(128) */
+    w.args = args_of(&w);
+    w.grid = grid_of(&w);
     cuda_prompt_name(&w.args, kernel);
-    w.grid = (card_grid){cuda_prompt_tiles(w.rows, 1, HEADS / KV_HEADS), KV_HEADS,
-                         CK_PROMPT_THREADS, cuda_prompt_shared_bytes(HEAD_DIM, HEAD_DIM, false)};
+    const size_t cache_bytes = w.tokens / CK_KV_BLOCK_TOKENS * kv_block_bytes(&of->layout);
     bench_case c = {.kernel = kernel,
-                    .bytes = cache_bytes + (uint64_t)w.rows * ROW_FLOATS * 2 * sizeof(float),
+                    .bytes = cache_bytes + (query_floats(&w) + out_floats(&w)) * sizeof(float),
                     .ops = ops_of(&w),
                     .launches = bench_launches(b, 1),
                     .work = &w,
                     .launch = launch_prompt};
-    (void)snprintf(c.name, sizeof c.name, "prompt attention %s, %u rows, context %u",
-                   type == DTYPE_Q8_0 ? "q8" : "f16", w.rows, w.tokens);
+    (void)snprintf(c.name, sizeof c.name, "prompt attention %s, %u rows, context %u", of->cache,
+                   w.rows, w.tokens);
     if (!bench_wants(b, c.name)) return OK;
     TRY(card_find(b->card, c.kernel, &w.kernel, err));
     TRY(make_prompt(b, &w, cache_bytes, err));
     TRY(bench_run(b, &c, err));
-    return bench_check_out(b, c.name, w.args.out, (size_t)w.rows * ROW_FLOATS, err);
+    return bench_check_out(b, c.name, w.args.out, out_floats(&w), err);
 }
 
 status bench_prompt_attention(bench *b, error *err) {
-    for (uint32_t tokens = ROWS; tokens <= 8192; tokens *= 16) {
-        TRY(bench_one(b, DTYPE_F16, tokens, err));
-        TRY(bench_one(b, DTYPE_Q8_0, tokens, err));
-    }
+    for (uint32_t tokens = ROWS; tokens <= CONTEXT_MAX; tokens *= 16)
+        for (size_t i = 0; i < sizeof heads_of / sizeof heads_of[0]; i++)
+            TRY(bench_one(b, &heads_of[i], tokens, err));
     return OK;
 }

@@ -79,12 +79,14 @@ uint64_t cuda_attention_parts_bytes(const cuda_attention_cut *cut, uint32_t valu
 
 /* --- rows of prompts on tensor cores -------------------- */
 
-static const uint32_t prompt_dims[CUDA_PROMPT_WIDTHS] = {0, 64, 128, 256};
+/* Of keys, and of values. */
+static const uint32_t prompt_dims[CUDA_PROMPT_WIDTHS] = {0, 64, 128, 256, 576};
+static const uint32_t prompt_values[CUDA_PROMPT_WIDTHS] = {0, 64, 128, 256, CK_PROMPT_WIDE_VALUES};
 
 cuda_prompt_width cuda_prompt_width_of(uint32_t key_dim, uint32_t value_dim) {
     if (key_dim % CK_PROMPT_UNIT != 0 || value_dim % CK_PROMPT_UNIT != 0) return CUDA_PROMPT_NONE;
     for (int w = CUDA_PROMPT_D64; w < CUDA_PROMPT_WIDTHS; w++)
-        if (num_max_u32(key_dim, value_dim) <= prompt_dims[w]) return (cuda_prompt_width)w;
+        if (key_dim <= prompt_dims[w] && value_dim <= prompt_values[w]) return (cuda_prompt_width)w;
     return CUDA_PROMPT_NONE;
 }
 
@@ -94,19 +96,32 @@ static uint32_t prompt_tile_bytes(uint32_t dim) {
 }
 
 uint32_t cuda_prompt_shared_bytes(uint32_t key_dim, uint32_t value_dim, bool v_in_k) {
-    const bool widest = cuda_prompt_width_of(key_dim, value_dim) == CUDA_PROMPT_D256;
     const uint32_t keys = prompt_tile_bytes(key_dim);
     const uint32_t values = v_in_k ? 0 : prompt_tile_bytes(value_dim);
-    if (!widest) return keys + values;
-    return CK_PROMPT_QUERIES * prompt_dims[CUDA_PROMPT_D256] * 2 + num_max_u32(keys, values);
+    switch (cuda_prompt_width_of(key_dim, value_dim)) {
+    case CUDA_PROMPT_D256: /* beside queries */
+        return CK_PROMPT_QUERIES * prompt_dims[CUDA_PROMPT_D256] * 2 + num_max_u32(keys, values);
+    case CUDA_PROMPT_D576: /* beside the scores of 16 queries that each warp has */
+        return CK_PROMPT_WIDE_THREADS / 32 * 16 * CK_PROMPT_PIECE * (uint32_t)sizeof(float) +
+               num_max_u32(keys, values);
+    default:
+        return keys + values;
+    }
+}
+
+uint32_t cuda_prompt_tile_queries(uint32_t key_dim, uint32_t value_dim) {
+    const bool is_wide = cuda_prompt_width_of(key_dim, value_dim) == CUDA_PROMPT_D576;
+    return is_wide ? CK_PROMPT_WIDE_QUERIES : CK_PROMPT_QUERIES;
 }
 
 void cuda_prompt_name(const k_attention_args *a, char out[CUDA_ATTENTION_NAME_BYTES]) {
+    static const char *const types[] = {
+        [CK_KV_F32] = NULL, [CK_KV_F16] = "f16", [CK_KV_Q8] = "q8", [CK_KV_Q4] = "q4"};
     const uint32_t dim = prompt_dims[cuda_prompt_width_of(a->kv.key_dim, a->kv.value_dim)];
     out[0] = '\0';
-    if ((a->kv.type != CK_KV_F16 && a->kv.type != CK_KV_Q8) || dim == 0) return;
-    (void)snprintf(out, CUDA_ATTENTION_NAME_BYTES, "k_prompt_attention_%s_d%u",
-                   a->kv.type == CK_KV_Q8 ? "q8" : "f16", dim);
+    if (types[a->kv.type] == NULL || dim == 0) return;
+    (void)snprintf(out, CUDA_ATTENTION_NAME_BYTES, "k_prompt_attention_%s_d%u", types[a->kv.type],
+                   dim);
 }
 
 /* --- the rows of a step -------------------- */

@@ -62,12 +62,14 @@ enum { CUDA_ATTENTION_FURTHER_MAX = 256 };
 
 /* --- rows of prompts on tensor cores -------------------- */
 
-/* The largest dimension that the kernel has room for: k_prompt_attention_TYPE_dD. */
+/* The most elements of a key that the kernel has room for: k_prompt_attention_TYPE_dD.  Values have
+ * at most as many, of D576 at most CK_PROMPT_WIDE_VALUES. */
 typedef enum cuda_prompt_width {
     CUDA_PROMPT_NONE, /* there is none for these: k_attention computes all rows */
     CUDA_PROMPT_D64,
     CUDA_PROMPT_D128,
     CUDA_PROMPT_D256,
+    CUDA_PROMPT_D576,
     CUDA_PROMPT_WIDTHS
 } cuda_prompt_width;
 
@@ -79,10 +81,14 @@ uint32_t cuda_prompt_shared_bytes(uint32_t key_dim, uint32_t value_dim, bool v_i
 /* "k_prompt_attention_f16_d128"; "" where there is none, as with a cache of F32. */
 void cuda_prompt_name(const k_attention_args *a, char out[CUDA_ATTENTION_NAME_BYTES]);
 
+/* Of a block: a query is one row and one head. */
+uint32_t cuda_prompt_tile_queries(uint32_t key_dim, uint32_t value_dim);
+
 /* Tiles of so many rows of so many runs, at least as many as there are; group: query heads of a
- * head of the cache. */
-static inline uint32_t cuda_prompt_tiles(uint32_t rows, uint32_t runs, uint32_t group) {
-    return rows * group / CK_PROMPT_QUERIES + runs;
+ * head of the cache; queries: of a tile. */
+static inline uint32_t cuda_prompt_tiles(uint32_t rows, uint32_t runs, uint32_t group,
+                                         uint32_t queries) {
+    return rows * group / queries + runs;
 }
 
 #endif

@@ -240,8 +240,9 @@ typedef struct cuda_launch_entry {
         prompt_tiles; /* > 0: `prompt` with so many blocks along w, or heads of the cache, computes
                               the rows of prompts, `kernel` and `many` those that were generated */
     uint32_t prompt_experts; /* > 0: so many have these rows, per_row each, in tiles of k_group */
-    uint32_t prompt_queries; /* attention that has such a kernel for a cache of F16 and Q8: query
+    uint32_t prompt_queries; /* attention that has such a kernel for all caches but F32: query
                                 heads of a head of the cache; else 0 */
+    uint32_t prompt_tile;    /* rows times these that its blocks have */
     uint32_t prompt_shared_bytes;
     uint32_t shared_bytes;
     uint32_t args_at, args_bytes; /* into cuda_lowered.args */

@@ -113,7 +113,7 @@ _Static_assert(offsetof(k_attention_args, kv) == 0, "patch");
 /* Query heads of a head of the cache, where prompts have a kernel of their own; else 0. */
 static uint32_t prompt_queries(const lowering *w, const op_attention *t) {
     const bool has_dims = cuda_prompt_width_of(t->key_dim, t->value_dim) != CUDA_PROMPT_NONE;
-    const bool has_type = w->prompts.kv == DTYPE_F16 || w->prompts.kv == DTYPE_Q8_0;
+    const bool has_type = w->prompts.kv != DTYPE_F32; /* F16, Q8_0 and Q4_0 */
     return w->prompts.on != NULL && has_dims && has_type ? t->heads / t->kv_heads : 0;
 }
 
@@ -156,6 +156,7 @@ status lower_attention(lowering *w, uint32_t op_idx, error *err) {
                            .rows = ROWS_ALL,
                            .width = cut.groups,
                            .prompt_queries = prompt_queries(w, t),
+                           .prompt_tile = cuda_prompt_tile_queries(t->key_dim, t->value_dim),
                            .shared_bytes = cut.shared_bytes,
                            .patch = CUDA_PATCH_KV,
                            .layer = o->layer};

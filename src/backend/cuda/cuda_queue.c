@@ -66,7 +66,7 @@ static void launch_rows(backend *b, const cuda_launch_entry *e, uint32_t n) {
 static void launch_prompts(backend *b, const cuda_launch_entry *e, uint32_t n, uint32_t runs) {
     uint32_t x = num_div_up_u32(n, CK_GEMM_TILE);
     if (e->prompt_experts > 0) x = cuda_tiles_max(n * e->per_row, e->prompt_experts);
-    if (e->prompt_queries > 0) x = cuda_prompt_tiles(n, runs, e->prompt_queries);
+    if (e->prompt_queries > 0) x = cuda_prompt_tiles(n, runs, e->prompt_queries, e->prompt_tile);
     (void)cuda_launch(&b->dev, e->prompt, x, e->prompt_tiles, b->dev.kernels[e->prompt].threads_max,
                       e->prompt_shared_bytes, b->lowered.args + e->args_at, e->args_bytes);
 }

@@ -48,15 +48,18 @@ static cuda_kernel_id attention_of(const k_attention_args *a) {
 
 /* CUDA_KERNEL_COUNT: there is none. */
 static cuda_kernel_id prompt_attention_of(const ck_kv *kv) {
-    static const cuda_kernel_id of_f16[CUDA_PROMPT_WIDTHS] = {
-        CUDA_KERNEL_COUNT, CUDA_k_prompt_attention_f16_d64, CUDA_k_prompt_attention_f16_d128,
-        CUDA_k_prompt_attention_f16_d256};
-    static const cuda_kernel_id of_q8[CUDA_PROMPT_WIDTHS] = {
-        CUDA_KERNEL_COUNT, CUDA_k_prompt_attention_q8_d64, CUDA_k_prompt_attention_q8_d128,
-        CUDA_k_prompt_attention_q8_d256};
-    const cuda_prompt_width width = cuda_prompt_width_of(kv->key_dim, kv->value_dim);
-    if (kv->type == CK_KV_F16) return of_f16[width];
-    return kv->type == CK_KV_Q8 ? of_q8[width] : CUDA_KERNEL_COUNT;
+    static const cuda_kernel_id kernels[][CUDA_PROMPT_WIDTHS] = {
+        [CK_KV_F16] = {CUDA_KERNEL_COUNT, CUDA_k_prompt_attention_f16_d64,
+                       CUDA_k_prompt_attention_f16_d128, CUDA_k_prompt_attention_f16_d256,
+                       CUDA_k_prompt_attention_f16_d576},
+        [CK_KV_Q8] = {CUDA_KERNEL_COUNT, CUDA_k_prompt_attention_q8_d64,
+                      CUDA_k_prompt_attention_q8_d128, CUDA_k_prompt_attention_q8_d256,
+                      CUDA_k_prompt_attention_q8_d576},
+        [CK_KV_Q4] = {CUDA_KERNEL_COUNT, CUDA_k_prompt_attention_q4_d64,
+                      CUDA_k_prompt_attention_q4_d128, CUDA_k_prompt_attention_q4_d256,
+                      CUDA_k_prompt_attention_q4_d576}};
+    if (kv->type == CK_KV_F32) return CUDA_KERNEL_COUNT;
+    return kernels[kv->type][cuda_prompt_width_of(kv->key_dim, kv->value_dim)];
 }
 
 /* The rows of prompts have a launch of their own, or all rows have one. */

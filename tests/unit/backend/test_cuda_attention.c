@@ -118,13 +118,19 @@ static const char *prompt_name(uint32_t type, uint32_t key_dim, uint32_t value_d
     return name;
 }
 
-TEST(cuda_prompt_attention_is_for_whole_units_up_to_256) {
+TEST(cuda_prompt_attention_is_for_whole_units_up_to_576_and_512) {
     CHECK_STR(prompt_name(CK_KV_F16, 64, 64), "k_prompt_attention_f16_d64");
     CHECK_STR(prompt_name(CK_KV_F16, 16, 80), "k_prompt_attention_f16_d128");
     CHECK_STR(prompt_name(CK_KV_Q8, 192, 128), "k_prompt_attention_q8_d256");
     CHECK_STR(prompt_name(CK_KV_F16, 256, 256), "k_prompt_attention_f16_d256");
-    CHECK_STR(prompt_name(CK_KV_F16, 272, 64), "");
-    CHECK_STR(prompt_name(CK_KV_F16, 576, 512), "");
+    CHECK_STR(prompt_name(CK_KV_Q4, 64, 32), "k_prompt_attention_q4_d64");
+    CHECK_STR(prompt_name(CK_KV_Q4, 128, 128), "k_prompt_attention_q4_d128");
+    CHECK_STR(prompt_name(CK_KV_F16, 272, 64), "k_prompt_attention_f16_d576");
+    CHECK_STR(prompt_name(CK_KV_F16, 256, 272), "k_prompt_attention_f16_d576");
+    CHECK_STR(prompt_name(CK_KV_Q8, 576, 512), "k_prompt_attention_q8_d576");
+    CHECK_STR(prompt_name(CK_KV_Q4, 576, 512), "k_prompt_attention_q4_d576");
+    CHECK_STR(prompt_name(CK_KV_F16, 592, 512), "");
+    CHECK_STR(prompt_name(CK_KV_F16, 576, 528), "");
     CHECK_STR(prompt_name(CK_KV_F16, 72, 64), "");
     CHECK_STR(prompt_name(CK_KV_F16, 64, 40), "");
     CHECK_STR(prompt_name(CK_KV_F32, 64, 64), "");
@@ -133,22 +139,29 @@ TEST(cuda_prompt_attention_is_for_whole_units_up_to_256) {
 /* Of a T4: 64 KB, of which the kernel has some for itself. */
 TEST(cuda_prompt_attention_fits_into_the_smallest_shared_memory) {
     enum { MOST = 64 * 1024 - 2048, OF_THREE = 64 * 1024 / 3 - 2048 };
-    for (uint32_t k = CK_PROMPT_UNIT; k <= 256; k += CK_PROMPT_UNIT)
-        for (uint32_t v = CK_PROMPT_UNIT; v <= 256; v += CK_PROMPT_UNIT) {
+    for (uint32_t k = CK_PROMPT_UNIT; k <= 576; k += CK_PROMPT_UNIT)
+        for (uint32_t v = CK_PROMPT_UNIT; v <= 512; v += CK_PROMPT_UNIT) {
             CHECK(cuda_prompt_shared_bytes(k, v, false) <= MOST);
             if (v <= k) CHECK(cuda_prompt_shared_bytes(k, v, true) <= MOST);
             if (k <= 128 && v <= 128) CHECK(cuda_prompt_shared_bytes(k, v, false) <= OF_THREE);
         }
 }
 
-TEST(cuda_prompt_attention_has_blocks_for_all_tiles) {
+static void check_tiles(uint32_t queries) {
     static const uint32_t rows[] = {1, 2, 15, 16, 17, 63, 64, 65, 200};
     for (uint32_t group = 1; group <= 80; group++)
         for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
             for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
-                const uint32_t one = (rows[i] * group + CK_PROMPT_QUERIES - 1) / CK_PROMPT_QUERIES;
-                const uint32_t two = (rows[k] * group + CK_PROMPT_QUERIES - 1) / CK_PROMPT_QUERIES;
-                const uint32_t room = cuda_prompt_tiles(rows[i] + rows[k], 2, group);
+                const uint32_t one = (rows[i] * group + queries - 1) / queries;
+                const uint32_t two = (rows[k] * group + queries - 1) / queries;
+                const uint32_t room = cuda_prompt_tiles(rows[i] + rows[k], 2, group, queries);
                 CHECK(room >= one + two && room <= one + two + 2);
             }
+}
+
+TEST(cuda_prompt_attention_has_blocks_for_all_tiles) {
+    CHECK_EQ(cuda_prompt_tile_queries(256, 256), CK_PROMPT_QUERIES);
+    CHECK_EQ(cuda_prompt_tile_queries(272, 256), CK_PROMPT_WIDE_QUERIES);
+    check_tiles(CK_PROMPT_QUERIES);
+    check_tiles(CK_PROMPT_WIDE_QUERIES);
 }
