@@ -666,7 +666,7 @@ def the_bench_of_a_card_measures_every_kind():
     tests = [[row["test"] for row in model["rows"]] for model in report["models"]]
     equal(tests, 2 * [["pp8", "pp8@exact", "tg4"]], "tests of models")
     ways = [model["model"] for model in report["models"]]
-    equal(ways, ["tiny:q8_0", "tiny:q8_0 --no-gpu-pdl"], "how models ran")
+    equal(ways, ["synth:tiny:q8_0", "synth:tiny:q8_0 --no-gpu-pdl"], "how models ran")
     check(" TOPS" in said, "products with prompts have no rate")
     check("no figure here is a card's" in said, f"nobody is warned: {said[-200:]!r}")
 
@@ -676,7 +676,7 @@ def the_bench_of_a_newer_card_has_rows_with_and_without_an_early_start():
     _, report = on_a_card("bench.py", "--dry", "--only", "gemv q4_k", env=on_gpu("h100"))
     native = report["paths"][0]
     names = [row["name"] for row in native["rows"]]
-    early = [name for name in names if name.endswith(", early")]
+    early = [name for name in names if name.startswith("gemv") and name.endswith(", early")]
     plain = [name for name in names if name.startswith("gemv q4_k") and name.endswith(" x 1")]
     check(len(plain) == 4 + 1, f"rows {names}")
     can = native["card"]["code_path"] == 900  # the PTX cannot

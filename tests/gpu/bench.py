@@ -91,7 +91,8 @@ def model_row(options, name, copy, size, flags=()):
         said = done.stderr.strip().splitlines()
         print(f"FAIL {name}: {said[-1] if said else done.returncode}", flush=True)
         return {"model": name, "failed": True, "why": said[-1] if said else None}
-    row = {"model": " ".join((name, *flags)), "failed": False, **json.loads(done.stdout)}
+    row = {"failed": False, **json.loads(done.stdout)}
+    row["model"] = " ".join((row["model"], *flags))
     for test in row["rows"]:
         test["of_copy"] = test["bytes_per_s"] / (copy * GB) if copy else None
     return row
