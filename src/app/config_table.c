@@ -76,7 +76,7 @@ const config_option config_options[] = {
      "queue the kernels of a step as one recorded CUDA graph"},
     {"engine.gpu_pdl", "gpu-pdl", "", CONFIG_BOOL, 0, ALL_LOADS,
      AT(gpu_pdl), 0, 0, "true", NULL, NULL,
-     "start a kernel, and prefetch its weights, while the one before it ends, from cc 9.0 on"},
+     "start kernels, and prefetch weights, while the one before ends (from cc 9.0)"},
     {"engine.gpu_ahead", "gpu-ahead", "", CONFIG_BOOL, 0, ALL_LOADS,
      AT(gpu_ahead), 0, 0, "true", NULL, NULL,
      "queue a step while the one before it is computed, where that finds the tokens"},
