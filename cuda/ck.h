@@ -6,7 +6,8 @@
  *   - every access to global memory goes through ck_ld / ck_st (or the 16-byte ck_ldg16): checked
  *     and counted there;
  *   - warp operations are by all 32 lanes: no early return before one, leave by predicate;
- *   - CK_ARCH is the code path: 750, 800, 900.  Never __CUDA_ARCH__. */
+ *   - CK_ARCH is the code path: 750, 800, 900.  Never __CUDA_ARCH__;
+ *   - kernels may overlap: every thread waits before it touches memory, see below. */
 #ifndef CUDA_CK_H
 #define CUDA_CK_H
 #include "abi.h"
@@ -24,6 +25,7 @@
  *   CK_KERNEL(name, threads) { ... a.field ... }    entry; its argument is `const name_args &a`,
  *                                                   or CK_KERNEL_OF(name, args, threads)
  *                                                   or CK_KERNEL_FEW(name, args, threads, blocks)
+ *   CK_EARLY_OF, CK_EARLY_FEW                       the same for bodies that wait themselves
  *   CK_DEV                   static inline of device code
  *   ck_tid ck_bdim ck_bid_x ck_bid_y ck_bid_z ck_gdim_x     unsigned
  *   CK_SHARED(T, name, n);   n elements of static shared memory
@@ -51,6 +53,26 @@
  *   uint32_t ck_atomic_add(uint32_t *p, uint32_t v), ck_atomic_max(uint32_t *p, uint32_t v)
  *   uint32_t ck_shared_add(uint32_t *p, uint32_t v)          the same in shared memory
  *   void     ck_fence()                                      device-wide
+ *   void     ck_pdl_wait(), ck_pdl_launch(), ck_prefetch(const void *p)     see below
+ *
+ * Kernels that overlap (programmatic dependent launch; CUDA C++ Programming Guide; PTX ISA,
+ * griddepcontrol).  From CK_ARCH 900 on a kernel may start while the one before it in the stream
+ * still runs: once each block of that one has called ck_pdl_launch(), or has ended.
+ * ck_pdl_wait() returns when all blocks of that one have ended and what they wrote is seen; at
+ * once where nothing overlaps.  Before CK_ARCH 900 these words are nothing.  Rules:
+ *   1. Every thread calls ck_pdl_wait() on every path through the kernel, and before that it
+ *      neither reads nor writes global memory: counts of the descriptor, tables and what it will
+ *      overwrite included.  Its arguments it may read.
+ *   2. It may ck_prefetch() weights before, which no step writes: a hint to bring the 32 bytes
+ *      around p into the L2 cache, and no access.
+ *   3. ck_pdl_launch() comes behind the thread's own ck_pdl_wait().
+ * Of kernels A, B, C in a row C waits for B alone.  By rule 1 B has not ended before A has, so
+ * whoever is past its wait sees all before it ended, however long the row is; a B that left
+ * without waiting would break that.  By rule 3 C does not even start before A has ended: at most
+ * two kernels are on the card, and none that only waits takes the room of one that computes.
+ * CK_KERNEL* wait and launch first thing, so that a body cannot forget to; only products, which
+ * have weights to prefetch, are CK_EARLY_*.  The software GPU reports who breaks a rule.
+ * ck_ldg* are for memory that nobody writes while the kernel or the one before it runs: weights.
  *
  * Tensor cores: c [M, N] += a [M, K] . b [K, N] by all 32 lanes, each of which has a piece of all
  * three.  With g = lane / 4, q = lane % 4 and a word of 4 bytes or of 2 halves, lowest k lowest:

@@ -18,14 +18,26 @@
 #define CK_ARCH 900
 #endif
 
-#define CK_KERNEL_OF(name, args, threads) \
+#define CK_EARLY_OF(name, args, threads) \
     extern "C" __global__ void __launch_bounds__(threads) name(CK_CONST_PARAM args a)
-#define CK_KERNEL(name, threads) CK_KERNEL_OF(name, name##_args, threads)
 /* Of which an SM need not hold more than `blocks`: registers are not saved for more of them. */
-#define CK_KERNEL_FEW(name, args, threads, blocks) \
+#define CK_EARLY_FEW(name, args, threads, blocks) \
     extern "C" __global__ void __launch_bounds__(threads, blocks) name(CK_CONST_PARAM args a)
-#define CK_DEV                static __device__ __forceinline__
-#define CK_SHARED(T, name, n) __shared__ __align__(16) T name[n]
+/* The entry waits, and goes on with the body that follows. */
+#define CK_WAITING(name, args, entry)       \
+    CK_DEV void name##_body(const args &a); \
+    entry {                                 \
+        ck_pdl_wait();                      \
+        ck_pdl_launch();                    \
+        name##_body(a);                     \
+    }                                       \
+    CK_DEV void name##_body(const args &a)
+#define CK_KERNEL_OF(name, args, threads) CK_WAITING(name, args, CK_EARLY_OF(name, args, threads))
+#define CK_KERNEL_FEW(name, args, threads, blocks) \
+    CK_WAITING(name, args, CK_EARLY_FEW(name, args, threads, blocks))
+#define CK_KERNEL(name, threads) CK_KERNEL_OF(name, name##_args, threads)
+#define CK_DEV                   static __device__ __forceinline__
+#define CK_SHARED(T, name, n)    __shared__ __align__(16) T name[n]
 #define CK_SHARED_DYN(T, name)                                     \
     extern __shared__ __align__(16) unsigned char ck_shared_dyn[]; \
     T *name = (T *)ck_shared_dyn
@@ -263,5 +275,18 @@ CK_DEV uint32_t ck_shared_add(uint32_t *p, uint32_t v) {
 /* Before a ticket it releases what was written, behind it it acquires (PTX ISA, memory model);
  * membar.gl would also order them among all fences there are. */
 CK_DEV void ck_fence() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
+
+/* --- kernels that overlap -------------------- */
+
+#if CK_ARCH >= 900
+/* No compiler moves an access of memory across these. */
+CK_DEV void ck_pdl_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+CK_DEV void ck_pdl_launch() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+CK_DEV void ck_prefetch(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+#else
+CK_DEV void ck_pdl_wait() {}
+CK_DEV void ck_pdl_launch() {}
+CK_DEV void ck_prefetch(const void *p) { (void)p; }
+#endif
 
 #endif

@@ -24,7 +24,8 @@
  *   X_UNITS  of a group, x_units(cols) of a row: what `at` counts
  *   tile     a group's weights as loaded; load(w, group): group of the whole matrix
  *   input    a group's activations;       input_of(job, at)
- *   dot(tile, input, acc)                 acc + tile . input */
+ *   dot(tile, input, acc)                 acc + tile . input
+ *   ahead(w, group)                       prefetches what load() reads */
 #ifndef CUDA_GEMV_H
 #define CUDA_GEMV_H
 #include "ck_fma.h"
@@ -105,6 +106,9 @@ template <int bytes> CK_DEV const uint8_t *gemv_at(const ck_matrix &w, int plane
 }
 CK_DEV ck_u4 gemv_granule(const ck_matrix &w, int plane, uint32_t index) {
     return ck_ldg16(gemv_at<16>(w, plane, index));
+}
+template <int bytes> CK_DEV void gemv_prefetch(const ck_matrix &w, int plane, uint32_t index) {
+    ck_prefetch(gemv_at<bytes>(w, plane, index));
 }
 
 /* --- the loop -------------------- */
@@ -210,6 +214,30 @@ CK_DEV void gemv_run(const ck_matrix &w, const gemv_job &job, uint32_t block) {
     gemv_store(s, job, row, w.rows);
 }
 
+/* --- before the kernel ahead has ended -------------------- */
+
+/* What each lane loads first of the weights, into the L2 cache.  One row of blocks does it for all
+ * that have the same rows of w: how many rows of x there are is not known yet. */
+template <typename form> CK_DEV void gemv_prefetch_first(const ck_matrix &w, uint32_t block) {
+    const uint32_t row = gemv_first_row(block), groups = gemv_row_groups<form>(w);
+    if (CK_ARCH < 900 || ck_bid_y != 0 || row >= w.rows) return;
+#pragma unroll
+    for (uint32_t u = 0; u < form::UNROLL; u++)
+#pragma unroll
+        for (uint32_t r = 0; r < GEMV_ROWS; r++) {
+            const uint32_t group = ck_lane() + 32 * u;
+            if (group >= groups || row + r >= w.rows) continue;
+            form::ahead(w, (row + r) * groups + group);
+        }
+}
+
+/* Of every kernel here before anything else. */
+template <typename form> CK_DEV void gemv_wait(const ck_matrix &w, uint32_t block) {
+    gemv_prefetch_first<form>(w, block);
+    ck_pdl_wait();
+    ck_pdl_launch();
+}
+
 /* --- entries -------------------- */
 
 /* The first row of x. */
@@ -220,6 +248,7 @@ CK_DEV void gemv_begin(gemv_job &job, uint64_t x, uint64_t sums, uint32_t cols, 
 }
 
 template <typename form, int N> CK_DEV void gemv_kernel(const k_gemv_args &a, uint32_t block) {
+    gemv_wait<form>(a.w, block);
     const uint32_t first = ck_bid_y * N, rows = ck_ld((const uint32_t *)a.count);
     if (first >= rows) return;
     const uint64_t skip = (uint64_t)first * a.out_stride * sizeof(float);
@@ -256,6 +285,7 @@ template <typename form, int N> CK_DEV void gemvs_kernel(const k_gemvs_args &a) 
 /* COUNT pairs of rows of x.  What is needed at the end only is worked out there: the sums of four
  * rows leave no registers to keep it in. */
 template <typename form, int COUNT> CK_DEV void gemv_pairs_kernel(const k_gemv_args &a) {
+    gemv_wait<form>(a.w, ck_bid_x);
     const uint32_t first = ck_bid_y * COUNT, row = gemv_first_row(ck_bid_x);
     if (first >= ck_ld((const uint32_t *)a.count) || row >= a.w.rows) return;
     gemv_job job;
@@ -305,36 +335,37 @@ template <typename form> CK_DEV void gemv_experts(const k_experts_args &a) {
 
 #include "gemv_tail.h"
 
-/* kernel_of is CK_KERNEL_OF, or of a form whose tiles leave too few registers for several products
- * with four rows, GEMV_KERNEL_FEW. */
-#define GEMV_KERNEL_FEW(name, args, threads) CK_KERNEL_FEW(name, args, threads, 3)
-#define GEMV_KERNELS(name, kernel_of)                                  \
-    CK_KERNEL_OF(k_gemv_##name##_n1, k_gemv_args, CK_GEMV_THREADS) {   \
-        gemv_kernel<gemv_##name, 1>(a, ck_bid_x);                      \
-    }                                                                  \
-    CK_KERNEL_OF(k_gemv_##name##_n4, k_gemv_args, CK_GEMV_THREADS) {   \
-        gemv_kernel<gemv_##name, 4>(a, ck_bid_x);                      \
-    }                                                                  \
-    CK_KERNEL_OF(k_gemvs_##name##_n1, k_gemvs_args, CK_GEMV_THREADS) { \
-        gemvs_kernel<gemv_##name, 1>(a);                               \
-    }                                                                  \
-    kernel_of(k_gemvs_##name##_n4, k_gemvs_args, CK_GEMV_THREADS) {    \
-        gemvs_kernel<gemv_##name, 4>(a);                               \
-    }                                                                  \
-    CK_KERNEL_FEW(k_gemvt_##name, k_gemvt_args, CK_GEMV_THREADS, 6) {  \
-        gemvt_kernel<gemv_##name>(a);                                  \
-    }                                                                  \
-    CK_KERNEL_OF(k_experts_##name, k_experts_args, CK_GEMV_THREADS) {  \
-        gemv_experts<gemv_##name>(a);                                  \
+/* kernel_of is CK_EARLY_OF, or of a form whose tiles leave too few registers for several products
+ * with four rows, GEMV_EARLY_FEW.  Which experts a row has an earlier kernel says: nothing of them
+ * is known before the wait. */
+#define GEMV_EARLY_FEW(name, args, threads) CK_EARLY_FEW(name, args, threads, 3)
+#define GEMV_KERNELS(name, kernel_of)                                 \
+    CK_EARLY_OF(k_gemv_##name##_n1, k_gemv_args, CK_GEMV_THREADS) {   \
+        gemv_kernel<gemv_##name, 1>(a, ck_bid_x);                     \
+    }                                                                 \
+    CK_EARLY_OF(k_gemv_##name##_n4, k_gemv_args, CK_GEMV_THREADS) {   \
+        gemv_kernel<gemv_##name, 4>(a, ck_bid_x);                     \
+    }                                                                 \
+    CK_EARLY_OF(k_gemvs_##name##_n1, k_gemvs_args, CK_GEMV_THREADS) { \
+        gemvs_kernel<gemv_##name, 1>(a);                              \
+    }                                                                 \
+    kernel_of(k_gemvs_##name##_n4, k_gemvs_args, CK_GEMV_THREADS) {   \
+        gemvs_kernel<gemv_##name, 4>(a);                              \
+    }                                                                 \
+    CK_EARLY_FEW(k_gemvt_##name, k_gemvt_args, CK_GEMV_THREADS, 6) {  \
+        gemvt_kernel<gemv_##name>(a);                                 \
+    }                                                                 \
+    CK_KERNEL_OF(k_experts_##name, k_experts_args, CK_GEMV_THREADS) { \
+        gemv_experts<gemv_##name>(a);                                 \
     }
 
 /* Forms of codes only: one pair and two. */
-#define GEMV_KERNELS_PAIRS(name)                                         \
-    CK_KERNEL_FEW(k_gemv_##name##_p1, k_gemv_args, CK_GEMV_THREADS, 4) { \
-        gemv_pairs_kernel<gemv_##name, 1>(a);                            \
-    }                                                                    \
-    CK_KERNEL_FEW(k_gemv_##name##_p2, k_gemv_args, CK_GEMV_THREADS, 3) { \
-        gemv_pairs_kernel<gemv_##name, 2>(a);                            \
+#define GEMV_KERNELS_PAIRS(name)                                        \
+    CK_EARLY_FEW(k_gemv_##name##_p1, k_gemv_args, CK_GEMV_THREADS, 4) { \
+        gemv_pairs_kernel<gemv_##name, 1>(a);                           \
+    }                                                                   \
+    CK_EARLY_FEW(k_gemv_##name##_p2, k_gemv_args, CK_GEMV_THREADS, 3) { \
+        gemv_pairs_kernel<gemv_##name, 2>(a);                           \
     }
 
 #endif

@@ -33,6 +33,7 @@ template <int ELEMENTS> struct gemv_float {
     /* Whole groups of an aligned row. */
     CK_DEV uint32_t groups(uint32_t cols) { return cols % 4 == 0 ? cols / ELEMENTS : 0; }
     CK_DEV tile load(const ck_matrix &w, uint32_t group) { return gemv_granule(w, 0, group); }
+    CK_DEV void ahead(const ck_matrix &w, uint32_t group) { gemv_prefetch<16>(w, 0, group); }
     CK_DEV input input_of(const gemv_job &job, uint32_t at) {
         input in;
 #pragma unroll
@@ -80,6 +81,6 @@ template <typename word> struct gemv_halves : gemv_float<8> {
 typedef gemv_halves<gemv_word_f16> gemv_f16;
 typedef gemv_halves<gemv_word_bf16> gemv_bf16;
 
-GEMV_KERNELS(f32, CK_KERNEL_OF)
-GEMV_KERNELS(f16, CK_KERNEL_OF)
-GEMV_KERNELS(bf16, CK_KERNEL_OF)
+GEMV_KERNELS(f32, CK_EARLY_OF)
+GEMV_KERNELS(f16, CK_EARLY_OF)
+GEMV_KERNELS(bf16, CK_EARLY_OF)

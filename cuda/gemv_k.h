@@ -24,6 +24,11 @@ struct gemv_k {
     CK_DEV input input_of(const gemv_job &job, uint32_t group) {
         return gemv_input64_of(job, group);
     }
+    CK_DEV void ahead(const ck_matrix &w, uint32_t group) {
+        gemv_prefetch<16>(w, 0, group);
+        gemv_prefetch<16>(w, 1, group);
+        gemv_prefetch<16>(w, 2, group / 4);
+    }
 };
 
 CK_DEV gemv_k_tile gemv_k_load(const ck_matrix &w, uint32_t group) {

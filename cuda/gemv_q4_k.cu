@@ -19,5 +19,5 @@ struct gemv_q4_k : gemv_k {
     }
 };
 
-GEMV_KERNELS(q4_k, GEMV_KERNEL_FEW)
+GEMV_KERNELS(q4_k, GEMV_EARLY_FEW)
 GEMV_KERNELS_PAIRS(q4_k)

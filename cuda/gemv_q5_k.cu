@@ -13,6 +13,10 @@ struct gemv_q5_k : gemv_k {
     CK_DEV tile load(const ck_matrix &w, uint32_t group) {
         return {gemv_k_load(w, group), ck_ldg8(gemv_at<8>(w, 3, group))};
     }
+    CK_DEV void ahead(const ck_matrix &w, uint32_t group) {
+        gemv_k::ahead(w, group);
+        gemv_prefetch<8>(w, 3, group);
+    }
     /* The fifth bits of word w of codes, where they belong. */
     CK_DEV uint32_t fifths_of(uint32_t bits, int w) {
         return (w < 4 ? bits << (4 - w) : bits >> (w - 4)) & 0x10101010u;
@@ -34,5 +38,5 @@ struct gemv_q5_k : gemv_k {
     }
 };
 
-GEMV_KERNELS(q5_k, GEMV_KERNEL_FEW)
+GEMV_KERNELS(q5_k, GEMV_EARLY_FEW)
 GEMV_KERNELS_PAIRS(q5_k)

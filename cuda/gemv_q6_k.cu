@@ -25,6 +25,12 @@ struct gemv_q6_k {
                 ck_ldg4(gemv_at<4>(w, 3, group)),
                 ck_ldg2(gemv_at<2>(w, 4, group / 4))};
     }
+    CK_DEV void ahead(const ck_matrix &w, uint32_t group) {
+#pragma unroll
+        for (int plane = 0; plane < 3; plane++) gemv_prefetch<16>(w, plane, group);
+        gemv_prefetch<4>(w, 3, group);
+        gemv_prefetch<2>(w, 4, group / 4);
+    }
     CK_DEV uint32_t x_units(uint32_t cols) { return cols / GROUP; }
     CK_DEV input input_of(const gemv_job &job, uint32_t group) {
         return gemv_input64_of(job, group);
@@ -55,5 +61,5 @@ struct gemv_q6_k {
     }
 };
 
-GEMV_KERNELS(q6_k, GEMV_KERNEL_FEW)
+GEMV_KERNELS(q6_k, GEMV_EARLY_FEW)
 GEMV_KERNELS_PAIRS(q6_k)

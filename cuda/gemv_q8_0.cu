@@ -19,6 +19,11 @@ struct gemv_q8_0 {
         return {{gemv_granule(w, 0, group), gemv_granule(w, 1, group)},
                 ck_ldg2(gemv_at<2>(w, 2, group))};
     }
+    CK_DEV void ahead(const ck_matrix &w, uint32_t group) {
+        gemv_prefetch<16>(w, 0, group);
+        gemv_prefetch<16>(w, 1, group);
+        gemv_prefetch<2>(w, 2, group);
+    }
     CK_DEV uint32_t x_units(uint32_t cols) { return cols / GROUP; }
     CK_DEV input input_of(const gemv_job &job, uint32_t group) {
         return gemv_input32_of(job, group);
@@ -29,5 +34,5 @@ struct gemv_q8_0 {
     }
 };
 
-GEMV_KERNELS(q8_0, CK_KERNEL_OF)
+GEMV_KERNELS(q8_0, CK_EARLY_OF)
 GEMV_KERNELS_PAIRS(q8_0)

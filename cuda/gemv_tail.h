@@ -81,8 +81,8 @@ template <typename form> CK_DEV void gemvt_kernel(const k_gemvt_args &a) {
     CK_SHARED(float, part, NORM_SUMS / 32);
     uint32_t block = ck_bid_x;
     const uint32_t i = gemvs_find(a.of, &block);
-    if (ck_ld((const uint32_t *)a.of[0].count) == 0) return;
     gemv_kernel<form, 1>(a.of[i], block);
+    if (ck_ld((const uint32_t *)a.of[0].count) == 0) return;
     const tail_group g = tail_group_of(a, i, block);
     if (!tail_is_last(a.tickets, g, flag)) return;
     if (a.tail == CK_TAIL_NORM)

@@ -34,7 +34,7 @@
  *   PLANES    of 16 bytes per group
  *   SUMS      does it want the sums of the x codes?
  *   loaded    a step's other numbers, as a lane loads them for 16 rows;
- *             load(loaded, w, group) of the group of the matrix
+ *             load(loaded, w, group) of the group of the matrix; ahead(w, group) prefetches them
  *   numbers   they in shared memory, for 16 rows;  put(numbers, loaded, item, group) of the row
  *   raw       what fragments of a piece are made of; raw_of(granules, numbers, piece)
  *   fragment(raw, part, a)     a of one part of the piece
@@ -355,12 +355,35 @@ CK_DEV void skinny_end(const skinny_state<form, PER> &s, skinny_shared<form> &sh
 
 /* --- entries -------------------- */
 
+/* The weights of skinny_load() of the warp's first step, into the L2 cache, before the kernel ahead
+ * has ended.  The first of the blocks that have the same rows of w does it for all. */
+template <typename form> CK_DEV void skinny_prefetch_first(const ck_matrix &w, uint32_t w_row) {
+    constexpr uint32_t cols = skinny_shape<form>::COLS;
+    const uint32_t groups = w.cols / form::GROUP;
+    const uint32_t group = ck_warp() * SKINNY_CLASSES + ck_lane() % cols;
+    if (CK_ARCH < 900 || ck_bid_x != 0 || group >= groups) return;
+#pragma unroll
+    for (uint32_t m = 0; m < form::M; m++)
+#pragma unroll
+        for (uint32_t i = 0; i < skinny_shape<form>::ITEMS; i++) {
+            const uint32_t row = w_row + m * 16 + skinny_item(i) / cols;
+            if (row >= w.rows) continue;
+#pragma unroll
+            for (uint32_t p = 0; p < form::PLANES; p++)
+                ck_prefetch(planar_at(w, p, (uint64_t)(row * groups + group) * 16));
+            form::ahead(w, row * groups + group);
+        }
+}
+
 /* Rows of x are rows of results, or pairs of them are: PER. */
 template <typename form, int PER> CK_DEV void skinny_kernel(const k_gemv_args &a, uint32_t tile) {
     typedef skinny_shared<form> shared_of;
     CK_SHARED(shared_of, shared, 1);
-    const uint32_t rows = ck_ld((const uint32_t *)a.count);
     const uint32_t row = ck_bid_x * (CK_SKINNY_X / PER), w_row = tile * (form::M * 16);
+    skinny_prefetch_first<form>(a.w, w_row);
+    ck_pdl_wait();
+    ck_pdl_launch();
+    const uint32_t rows = ck_ld((const uint32_t *)a.count);
     if (row >= rows) return;
     skinny_job<form> job;
     skinny_state<form, PER> s = {};
@@ -383,15 +406,15 @@ template <typename form> CK_DEV void skinnies_kernel(const k_gemvs_args &a) {
 }
 
 /* Blocks on an SM: 2 leave 128 registers to each thread, 1 leaves 255. */
-#define SKINNY_KERNELS(name, blocks)                                               \
-    CK_KERNEL_FEW(k_gemv_##name##_n16, k_gemv_args, CK_SKINNY_THREADS, blocks) {   \
-        skinny_kernel<skinny_##name, 1>(a, ck_bid_y);                              \
-    }                                                                              \
-    CK_KERNEL_FEW(k_gemv_##name##_p8, k_gemv_args, CK_SKINNY_THREADS, blocks) {    \
-        skinny_kernel<skinny_##name, 2>(a, ck_bid_y);                              \
-    }                                                                              \
-    CK_KERNEL_FEW(k_gemvs_##name##_n16, k_gemvs_args, CK_SKINNY_THREADS, blocks) { \
-        skinnies_kernel<skinny_##name>(a);                                         \
+#define SKINNY_KERNELS(name, blocks)                                              \
+    CK_EARLY_FEW(k_gemv_##name##_n16, k_gemv_args, CK_SKINNY_THREADS, blocks) {   \
+        skinny_kernel<skinny_##name, 1>(a, ck_bid_y);                             \
+    }                                                                             \
+    CK_EARLY_FEW(k_gemv_##name##_p8, k_gemv_args, CK_SKINNY_THREADS, blocks) {    \
+        skinny_kernel<skinny_##name, 2>(a, ck_bid_y);                             \
+    }                                                                             \
+    CK_EARLY_FEW(k_gemvs_##name##_n16, k_gemvs_args, CK_SKINNY_THREADS, blocks) { \
+        skinnies_kernel<skinny_##name>(a);                                        \
     }
 
 #endif

@@ -11,6 +11,9 @@ struct skinny_q4_k : skinny_k {
     CK_DEV void load(loaded &l, const ck_matrix &w, uint32_t group) {
         l = planar_granule(w, 2, group / 4);
     }
+    CK_DEV void ahead(const ck_matrix &w, uint32_t group) {
+        ck_prefetch(planar_at(w, 2, (uint64_t)(group / 4) * 16));
+    }
     CK_DEV void put(numbers &n, loaded l, uint32_t item, uint32_t group) {
         skinny_k_put(n, l, item, group);
     }

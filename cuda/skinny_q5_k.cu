@@ -19,6 +19,10 @@ struct skinny_q5_k : skinny_k {
         l.header = planar_granule(w, 2, group / 4);
         l.fifths = ck_ldg8(planar_at(w, 3, (uint64_t)group * 8));
     }
+    CK_DEV void ahead(const ck_matrix &w, uint32_t group) {
+        ck_prefetch(planar_at(w, 2, (uint64_t)(group / 4) * 16));
+        ck_prefetch(planar_at(w, 3, (uint64_t)group * 8));
+    }
     CK_DEV void put(numbers &n, const loaded &l, uint32_t item, uint32_t group) {
         skinny_k_put(n.k, l.header, item, group);
         n.fifths[0][item] = l.fifths.x;

@@ -29,6 +29,10 @@ struct skinny_q6_k {
         l.scales = ck_ldg4(planar_at(w, 3, (uint64_t)group * 4));
         l.d = ck_ldg2(planar_at(w, 4, (uint64_t)(group / 4) * 2));
     }
+    CK_DEV void ahead(const ck_matrix &w, uint32_t group) {
+        ck_prefetch(planar_at(w, 3, (uint64_t)group * 4));
+        ck_prefetch(planar_at(w, 4, (uint64_t)(group / 4) * 2));
+    }
     CK_DEV void put(numbers &n, const loaded &l, uint32_t item, uint32_t group) {
         (void)group;
         n.d[item] = ck_h2f(l.d);

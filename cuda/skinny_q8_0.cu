@@ -20,6 +20,9 @@ struct skinny_q8_0 {
     CK_DEV void load(loaded &l, const ck_matrix &w, uint32_t group) {
         l = ck_ldg2(planar_at(w, 2, (uint64_t)group * 2));
     }
+    CK_DEV void ahead(const ck_matrix &w, uint32_t group) {
+        ck_prefetch(planar_at(w, 2, (uint64_t)group * 2));
+    }
     CK_DEV void put(numbers &n, loaded l, uint32_t item, uint32_t group) {
         (void)group;
         n.d[item] = ck_h2f(l);

@@ -121,6 +121,7 @@ typedef struct config {
     str device;             /* --device; empty: the usable one with most memory, or more */
     uint64_t gpu_bytes_max; /* 0: what is free */
     bool gpu_graphs;
+    bool gpu_pdl;
     bool gpu_ahead;
     bool gpu_peers;
     bool gpu_monitor;

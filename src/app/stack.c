@@ -95,6 +95,7 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .device_bytes_max = c->gpu_bytes_max,
         .device_layers = c->gpu_layers,
         .no_graphs = !c->gpu_graphs,
+        .no_pdl = !c->gpu_pdl,
         .no_peers = !c->gpu_peers,
         .no_ahead = !c->gpu_ahead,
         .may_split = device.preferred && c->gpu_layers == 0,

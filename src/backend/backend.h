@@ -73,6 +73,7 @@ typedef struct backend_options {
     uint64_t adapter_bytes;    /* of it, left for adapters added before the first step */
     uint64_t device_available; /* what plan() said of it before (backend_memory); 0: it asks */
     bool no_graphs;            /* of a GPU: every step is launched kernel by kernel */
+    bool no_pdl;               /* of a GPU: no kernel starts before the one ahead of it ended */
     bool no_peers;             /* link() finds no shorter way */
     /* backend_split: the first so many layers are the CPU's, the next ones those of the first
      * share, and so on.  All of them together are the program's. */

@@ -45,6 +45,7 @@ typedef struct engine_options {
     uint64_t device_bytes_max; /* of its memory, of each one's; 0: what is free */
     uint64_t adapter_bytes;    /* of it, and of each one's, left for adapters that will be added */
     bool no_graphs;            /* of a GPU: every step is launched kernel by kernel */
+    bool no_pdl;               /* of a GPU: no kernel starts before the one ahead of it ended */
     bool no_peers;             /* rows go from GPU to GPU by the host's memory */
     bool no_ahead;             /* no step is begun before the one before it has ended */
     uint32_t device_layers;    /* on devices: the last so many, the others are the CPU's; 0: all */

@@ -82,6 +82,7 @@ static backend_options options_of(const model *m, const engine_options *opt) {
                              .device = device_id(opt, 0),
                              .device_bytes_max = device_limit(opt, 0),
                              .no_graphs = opt->no_graphs,
+                             .no_pdl = opt->no_pdl,
                              .adapter_bytes = opt->adapter_bytes,
                              .no_peers = opt->no_peers};
 }

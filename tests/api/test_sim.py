@@ -664,9 +664,54 @@ def the_bench_of_a_card_measures_every_kind():
         equal(len(names), 3 + products + experts + 3 + 4 + 2 + 4, f"rows of {path['path']}")
         check(all(row["us"] > 0 for row in path["rows"]), "a time that is none")
     tests = [[row["test"] for row in model["rows"]] for model in report["models"]]
-    equal(tests, [["pp8", "pp8@exact", "tg4"]], "tests of models")
+    equal(tests, 2 * [["pp8", "pp8@exact", "tg4"]], "tests of models")
+    ways = [model["model"] for model in report["models"]]
+    equal(ways, ["synth:tiny:q8_0", "synth:tiny:q8_0 --no-gpu-pdl"], "how models ran")
     check(" TOPS" in said, "products with prompts have no rate")
     check("no figure here is a card's" in said, f"nobody is warned: {said[-200:]!r}")
+
+
+@test
+def the_bench_of_a_newer_card_has_rows_with_and_without_an_early_start():
+    _, report = on_a_card("bench.py", "--dry", "--only", "gemv q4_k", env=on_gpu("h100"))
+    native = report["paths"][0]
+    names = [row["name"] for row in native["rows"]]
+    early = [name for name in names if name.startswith("gemv") and name.endswith(", early")]
+    plain = [name for name in names if name.startswith("gemv q4_k") and name.endswith(" x 1")]
+    check(len(plain) == 4 + 1, f"rows {names}")
+    can = native["card"]["code_path"] == 900  # the PTX cannot
+    equal(early, [name + ", early" for name in plain] if can else [], "rows of an early start")
+    for path in report["paths"][1:]:
+        check(not any(row["name"].endswith(", early") for row in path["rows"]), "early PTX")
+
+
+# --- kernels that overlap ----------------------------------------------------------------------
+
+
+def early_launches(*flags, card):
+    """What a model says, the line of the log, and the launches that could start early."""
+    env = {**on_gpu(card), "CUDASIM_REPORT": "1"}
+    args = ("synth:tiny:q8_0", "--raw", "--temp", "0", "-p", "ab", "-n", "6", "--gpu", "require")
+    done = gantry("run", *args, "--log-level", "info", *flags, env=env).succeeded()
+    (line,) = [line for line in done.err.splitlines() if " pdl gpu=0 " in line]
+    (counts,) = [line for line in done.err.splitlines() if line.startswith("cudasim: launches=")]
+    return done.out, line, int(counts.split(" early=")[1].split()[0])
+
+
+@test
+def kernels_overlap_where_the_card_can_and_nobody_switched_it_off():
+    text, line, early = early_launches(card="h100")
+    off_text, off_line, off_early = early_launches("--no-gpu-pdl", card="h100")
+    equal(off_text, text, "text without")
+    equal(off_early, 0, "early launches where they are switched off")
+    check("on=0" in off_line and "switched off" in off_line, off_line)
+    if "cubin" in line:
+        check("on=1" in line and "graphs=1" in line and early > 50, f"{early}: {line}")
+    else:
+        check("on=0" in line and early == 0, f"{early}: {line}")
+    _, line, early = early_launches(card="t4")
+    check("on=0" in line and "compute capability 9.0" in line, line)
+    equal(early, 0, "early launches of a T4")
 
 
 @test

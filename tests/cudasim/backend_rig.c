@@ -41,7 +41,8 @@ void lab_finish(lab *l, value_id v) { (void)krig_finish(l->p, v); }
 /* --- machines -------------------- */
 
 bool lab_open(const lab *l, const backend_ops *ops, lab_machine *out) {
-    const backend_options opt = {.threads = 1, .fast = l->fast, .kv_type = l->kv.type};
+    const backend_options opt = {
+        .threads = 1, .fast = l->fast, .kv_type = l->kv.type, .no_pdl = l->no_pdl};
     error err = {0};
     *out = (lab_machine){.ops = ops};
     const size_t blocks = (size_t)l->seats * l->in.kv.table_stride;

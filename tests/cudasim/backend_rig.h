@@ -25,6 +25,7 @@ typedef struct lab {
     uint32_t seats;
     uint32_t kv_tokens; /* of a seat */
     bool fast;          /* numerics; ref is exact all the same */
+    bool no_pdl;
 } lab;
 
 lab *lab_begin(uint32_t rows, uint32_t ctx_max);

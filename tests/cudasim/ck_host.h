@@ -26,16 +26,23 @@
 #define CK_PASTE(a, b)     CK_PASTE_TWO(a, b)
 #define CK_ENTRY(name)     CK_PASTE(name, CK_ARCH)
 
-#define CK_KERNEL_OF(name, args, threads)                                                 \
-    static void name##_body(const args &a);                                               \
-    static void name##_run(const void *p) { name##_body(*static_cast<const args *>(p)); } \
-    extern "C" {                                                                          \
-    extern const sim_kernel CK_ENTRY(name);                                               \
-    }                                                                                     \
-    const sim_kernel CK_ENTRY(name) = {#name, name##_run, sizeof(args), threads};         \
+#define CK_ENTRY_OF(name, args, threads, first)                                   \
+    static void name##_body(const args &a);                                       \
+    static void name##_run(const void *p) {                                       \
+        first;                                                                    \
+        name##_body(*static_cast<const args *>(p));                               \
+    }                                                                             \
+    extern "C" {                                                                  \
+    extern const sim_kernel CK_ENTRY(name);                                       \
+    }                                                                             \
+    const sim_kernel CK_ENTRY(name) = {#name, name##_run, sizeof(args), threads}; \
     static void name##_body(const args &a)
+#define CK_KERNEL_OF(name, args, threads) \
+    CK_ENTRY_OF(name, args, threads, (ck_pdl_wait(), ck_pdl_launch()))
 #define CK_KERNEL(name, threads)                   CK_KERNEL_OF(name, name##_args, threads)
 #define CK_KERNEL_FEW(name, args, threads, blocks) CK_KERNEL_OF(name, args, threads)
+#define CK_EARLY_OF(name, args, threads)           CK_ENTRY_OF(name, args, threads, (void)0)
+#define CK_EARLY_FEW(name, args, threads, blocks)  CK_EARLY_OF(name, args, threads)
 
 /* Always inlined, as on a GPU: sim_touch() is then called from where the access stands. */
 #define CK_DEV static inline __attribute__((always_inline, unused))
@@ -140,6 +147,17 @@ CK_DEV uint32_t ck_ldg4(const void *p) {
 CK_DEV uint16_t ck_ldg2(const void *p) {
     ck_host_touch(p, 2, SIM_LOAD_STREAMED);
     return *static_cast<const uint16_t *>(p);
+}
+
+/* What may come before ck_pdl_wait() of a launch that overlaps: sim_touch() asks. */
+CK_DEV void ck_pdl_wait() {
+    if (CK_ARCH >= 900) sim_pdl_wait();
+}
+CK_DEV void ck_pdl_launch() {
+    if (CK_ARCH >= 900) sim_pdl_launch();
+}
+CK_DEV void ck_prefetch(const void *p) {
+    if (CK_ARCH >= 900) sim_prefetch(p);
 }
 
 /* Relaxed, as on a GPU: only ck_fence() orders what lies around them. */

@@ -35,6 +35,9 @@ typedef struct sim_launch {
     uint32_t shared_max;   /* bytes a block may have, static and dynamic together */
     sim_order order;       /* of the threads of a block */
     uint64_t seed;         /* SIM_SHUFFLED */
+    bool early;            /* it may start before the launch ahead of it has ended: a thread that
+                              touches global memory before its ck_pdl_wait() is a fault, and so is
+                              one that ends without */
 } sim_launch;
 
 /* Of one launch. */
@@ -46,13 +49,16 @@ typedef struct sim_counters {
     uint64_t shared_conflicts; /* cycles that bank conflicts add, of ck_get16, ck_put16 and
                                   ck_ldmatrix_* */
     uint64_t barriers, warp_ops, dp4a, mma;
+    uint64_t prefetch_sectors; /* of ck_prefetch, each once for a block */
+    uint64_t prefetch_unread;  /* of them, those that the block then did not load from */
 } sim_counters;
 
 typedef enum sim_fault {
     SIM_OK,
     SIM_ILLEGAL_ADDRESS, /* outside of what sim_memory_add() told */
     SIM_MISALIGNED,
-    SIM_DEADLOCK, /* a barrier or warp operation that not all reach */
+    SIM_DEADLOCK,  /* a barrier or warp operation that not all reach */
+    SIM_TOO_EARLY, /* against the rules of kernels that overlap (cuda/ck.h) */
     SIM_BAD_LAUNCH
 } sim_fault;
 

@@ -29,6 +29,9 @@
     X(fault_lines, void, (bool on))                                                     \
     X(calls, uint64_t, (const char *symbol))                                            \
     X(launches, uint64_t, (const char *kernel))                                         \
+    X(early_launches, uint64_t, (const char *kernel))                                   \
+    X(count, void, (bool on))                                                           \
+    X(counted, bool, (const char *kernel, sim_counters *last, sim_counters *all))       \
     X(copied, sim_copied_bytes, (void))                                                 \
     X(default_stream_uses, uint64_t, (void))                                            \
     X(memory, sim_memory_use, (uint32_t gpu))                                           \

@@ -176,6 +176,29 @@ CK_KERNEL_OF(k_test_counted, k_test_args, 1024) {
     ck_st((int *)a.out + ck_tid, c);
 }
 
+/* --- kernels that overlap -------------------- */
+
+/* Good in mode 0, else wrong in one way each; thread n of block 1 is the one that is wrong. */
+CK_EARLY_OF(k_test_early, k_test_args, 1024) {
+    const uint32_t *in = (const uint32_t *)a.in;
+    uint32_t *out = (uint32_t *)a.out, i = ck_bid_x * ck_bdim + ck_tid, early = 0;
+    const bool wrong = ck_bid_x == 1 && ck_tid == a.n;
+    ck_prefetch(in + i);
+    if (wrong && a.mode == 1) early = ck_ld(in + i);
+    if (wrong && a.mode == 2) ck_st(out + i, 0u);
+    if (wrong && a.mode == 3) early = ck_atomic_add(out + i, 1);
+    if (wrong && a.mode == 4) early = ck_ldg4(in + i);
+    if (wrong && a.mode == 5) ck_pdl_launch();
+    if (wrong && a.mode == 6) return;
+    if (wrong && a.mode == 7) ck_prefetch(in - 1);
+    if (wrong && a.mode == 8) ck_prefetch(in + ck_gdim_x * ck_bdim + 256);
+    ck_sync(); /* whoever waits does not wait for the others */
+    if (wrong && a.mode == 9) ck_st(out + i, 0u);
+    ck_pdl_wait();
+    ck_pdl_launch();
+    ck_st(out + i, ck_ld(in + i) + early);
+}
+
 /* --- tensor cores -------------------- */
 
 /* The fragments word by word, as PTX ISA 7.4, 9.7.13.4 draws them.  Block n multiplies its own

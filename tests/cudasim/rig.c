@@ -1,4 +1,5 @@
 /* rig.c - memory with guard zones, random numbers and comparisons for tests of single kernels. */
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -123,8 +124,17 @@ sim_fault rig_try_at(const rig_launch *l) {
 }
 
 bool rig_run_at(const rig_launch *l) {
-    if (rig_try_at(l) == SIM_OK) return true;
-    fail(l->file, l->line, rig.why);
+    char text[128];
+    if (rig_try_at(l) != SIM_OK) {
+        fail(l->file, l->line, rig.why);
+        return false;
+    }
+    const sim_counters *c = rig_counters();
+    if (c->prefetch_unread == 0) return true;
+    (void)snprintf(text, sizeof text,
+                   "%s does not read %" PRIu64 " of %" PRIu64 " prefetched sectors", l->kernel,
+                   c->prefetch_unread, c->prefetch_sectors);
+    fail(l->file, l->line, text);
     return false;
 }
 

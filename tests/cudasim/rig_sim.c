@@ -43,6 +43,7 @@ sim_fault rig_start(const rig_launch *l, char *why, size_t why_bytes) {
                          .block = {l->threads, 1, 1},
                          .shared_bytes = l->shared_bytes,
                          .shared_max = shared_max(l->arch),
+                         .early = l->arch >= 900, /* whatever the host does, it could */
                          .order = sim.order,
                          .seed = rig_random_state()};
     return sim_run(&launch, &sim.counters, why, why_bytes);

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/cuda/blob.h"
 #include "cudasim/backend_rig.h"
 
 enum { DIM = 256, HEADS = 4, KV_HEADS = 2, ROWS = 5 };
@@ -14,6 +15,21 @@ typedef struct layer_kind {
     bool qk_norm;
     bool no_rope;
 } layer_kind;
+
+static bool no_pdl; /* of what run_layers() opens */
+
+typedef struct launch_counts {
+    uint64_t all;
+    uint64_t early; /* of them, before the one ahead had ended */
+} launch_counts;
+
+static launch_counts launches_now(void) {
+    return (launch_counts){host.launches(NULL), host.early_launches(NULL)};
+}
+
+static launch_counts launches_less(launch_counts a, launch_counts b) {
+    return (launch_counts){a.all - b.all, a.early - b.early};
+}
 
 static weight matrix(lab *l, dtype type, uint32_t rows, uint32_t cols) {
     return krig_weight(&l->weights, &l->random, type, rows, cols);
@@ -100,12 +116,13 @@ static void step_rows(lab *l, const lab_machine *cuda, const krig_batch *all, ui
 
 /* What the layers make of ROWS rows of two sequences, `rows` in a step, goes to out [ROWS, DIM].
  * Returns the launches of the last step. */
-static uint64_t run_layers(const layer_kind *kind, uint32_t layers, bool apart, uint32_t rows,
-                           float *out) {
+static launch_counts run_layers(const layer_kind *kind, uint32_t layers, bool apart, uint32_t rows,
+                                float *out) {
     lab *l = lab_begin(0, 64);
     lab_machine cuda;
     backend_report report = {0};
-    uint64_t launches = 0;
+    launch_counts launches = {0};
+    l->no_pdl = no_pdl;
     kv_layout layout = {.type = kind->kv_type,
                         .layers = layers,
                         .kv_heads = KV_HEADS,
@@ -124,13 +141,13 @@ static uint64_t run_layers(const layer_kind *kind, uint32_t layers, bool apart, 
     lab_finish(l, x);
     if (lab_open(l, &backend_cuda, &cuda)) {
         for (uint32_t row = 0; row < ROWS; row += rows) {
-            launches = host.launches(NULL);
+            const launch_counts before = launches_now();
             step_rows(l, &cuda, &all, row, rows, out);
-            launches = host.launches(NULL) - launches;
+            launches = launches_less(launches_now(), before);
         }
         backend_cuda.report(cuda.b, &report);
         CHECK_EQ(report.ops_fused + report.ops_unfused, l->p->ops_count);
-        CHECK(rows > 1 || report.tasks == launches);
+        CHECK(rows > 1 || report.tasks == launches.all);
         lab_close(&cuda);
     }
     lab_free(l);
@@ -138,12 +155,12 @@ static uint64_t run_layers(const layer_kind *kind, uint32_t layers, bool apart, 
 }
 
 /* Launches that one layer more is, in a step of so many rows. */
-static uint64_t launches_of(const layer_kind *kind, uint32_t rows) {
+static launch_counts launches_of(const layer_kind *kind, uint32_t rows) {
     static float fused[ROWS * DIM], apart[ROWS * DIM];
-    const uint64_t two = run_layers(kind, 2, false, rows, fused);
+    const launch_counts two = run_layers(kind, 2, false, rows, fused);
     (void)run_layers(kind, 2, true, ROWS, apart);
     CHECK(memcmp(fused, apart, sizeof fused) == 0);
-    return two - run_layers(kind, 1, false, rows, fused);
+    return launches_less(two, run_layers(kind, 1, false, rows, fused));
 }
 
 /* Norm; q, k and v; the turns of q and k, and writing k and v; attention; o with its sum; norm;
@@ -171,8 +188,38 @@ TEST(cuda_layers_are_few_launches) {
     };
     LAB_MACHINE("t4");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        CHECK_EQ(launches_of(&cases[i].kind, ROWS), cases[i].many);
-        CHECK_EQ(launches_of(&cases[i].kind, 1), cases[i].one);
+        const launch_counts many = launches_of(&cases[i].kind, ROWS);
+        const launch_counts one = launches_of(&cases[i].kind, 1);
+        CHECK_EQ(many.all, cases[i].many);
+        CHECK_EQ(one.all, cases[i].one);
+        CHECK_EQ(many.early + one.early, 0); /* that card has no such thing */
+    }
+}
+
+/* A card that can starts every launch of a layer while the one ahead of it ends, of one row and of
+ * many, and the first launch of a step never; the bits are those of launches that wait. */
+TEST(cuda_layers_overlap_on_cards_that_can) {
+    static const layer_kind kinds[] = {
+        {DTYPE_F16, DTYPE_F16, DTYPE_F16, 64, false, false},
+        {DTYPE_Q8_0, DTYPE_Q8_0, DTYPE_F16, 64, false, false},
+        {DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q8_0, 64, false, false}}; /* v alone */
+    static const uint32_t of_one[] = {5, 5, 6}, of_many[] = {9, 9, 10};
+    static float early[ROWS * DIM], waiting[ROWS * DIM];
+    HOST_MACHINE("h100");
+    if (cuda_blobs[0].fatbin == cuda_blobs[0].fatbin_end) SKIP("the kernels are PTX of cc 7.5");
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        CHECK_EQ(launches_of(&kinds[i], 1).early, of_one[i]);
+        CHECK_EQ(launches_of(&kinds[i], ROWS).early, of_many[i]);
+        for (uint32_t rows = 1; rows <= ROWS; rows += ROWS - 1) {
+            const launch_counts step = run_layers(&kinds[i], 2, false, rows, early);
+            CHECK_EQ(step.early, step.all - 1);
+            no_pdl = true;
+            const launch_counts plain = run_layers(&kinds[i], 2, false, rows, waiting);
+            no_pdl = false;
+            CHECK_EQ(plain.early, 0);
+            CHECK_EQ(plain.all, step.all);
+            CHECK(memcmp(early, waiting, sizeof early) == 0);
+        }
     }
 }
 

@@ -392,3 +392,35 @@ TEST(k_gemv_reads_every_weight_once_and_nothing_else) {
         }
     rig_done();
 }
+
+/* Elements of a row that a warp loads at a time. */
+static uint32_t cols_at_once(ck_form form) {
+    static const uint32_t cols[CK_FORM_COUNT] = {
+        [CK_FORM_F32] = 2 * 32 * 4, [CK_FORM_F16] = 2 * 32 * 8,   [CK_FORM_BF16] = 2 * 32 * 8,
+        [CK_FORM_Q8_0] = 32 * 32,   [CK_FORM_Q4_0] = 2 * 32 * 32, [CK_FORM_Q4_K] = 32 * 64,
+        [CK_FORM_Q5_K] = 32 * 64,   [CK_FORM_Q6_K] = 32 * 64};
+    return cols[form];
+}
+
+/* Before it waits each warp asks for what it loads first, and the row of blocks that is there
+ * whatever rows x has does so for all of them. */
+TEST(k_gemv_prefetches_what_it_loads_first) {
+    if (rig_is_card()) SKIP("a card does not count what it prefetches");
+    static const uint32_t rows = 32, x_rows = 9;
+    for (uint32_t i = 0; i < PRODUCT_FORMS; i++) {
+        const product_form *f = &product_forms[i];
+        const uint32_t cols = 2 * cols_at_once(f->form);
+        const product_weight g = product_weight_make(f->type, rows, cols);
+        const product_x x = product_x_make(f->form, x_rows, cols);
+        const gemv_case c = {rows, cols, x_rows, PLAIN, 0};
+        for (uint32_t n = 1; n <= 4; n += 3) {
+            (void)run_gemv(900, f, &c, n, &g, &x, NULL, NULL);
+            uint64_t half = product_weight_bytes(&g) / 2 / 32;
+            if (f->form == CK_FORM_Q6_K) half += rows / 2; /* 16 bytes of a row's d: a sector */
+            CHECK_EQ(rig_counters()->prefetch_sectors, half);
+            (void)run_gemv(800, f, &c, n, &g, &x, NULL, NULL);
+            CHECK_EQ(rig_counters()->prefetch_sectors, 0);
+        }
+    }
+    rig_done();
+}

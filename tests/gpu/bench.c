@@ -2,6 +2,7 @@
 #include "gpu/bench.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,11 +106,13 @@ uint32_t bench_launches(const bench *b, uint32_t copies) {
 }
 
 /* Microseconds of one launch of a group. */
-static status time_group(bench *b, const bench_case *c, double *us, error *err) {
+static status time_group(bench *b, const bench_case *c, bool early, double *us, error *err) {
     cuda_device *dev = &b->card->dev;
     float ms = 0;
     (void)cuda_note(dev, dev->driver->event_record(b->from, dev->compute), "cuEventRecord");
+    cuda_chain(dev, early, false);
     for (uint32_t i = 0; i < c->launches; i++) c->launch(b, c->work, i);
+    cuda_chain(dev, false, false);
     (void)cuda_note(dev, dev->driver->event_record(b->to, dev->compute), "cuEventRecord");
     TRY(cuda_sync(dev, err));
     cu_result code = dev->driver->event_elapsed(&ms, b->from, b->to);
@@ -157,11 +160,20 @@ void bench_say_why(const char *name, const char *why) {
     line_end(&l);
 }
 
-status bench_run(bench *b, const bench_case *c, error *err) {
+static status run_case(bench *b, const bench_case *c, bool early, error *err) {
     double us[BENCH_REPEATS_MAX];
-    TRY(time_group(b, c, &us[0], err)); /* caches of code and address tables */
-    for (uint32_t i = 0; i < b->repeats; i++) TRY(time_group(b, c, &us[i], err));
+    TRY(time_group(b, c, early, &us[0], err)); /* caches of code and address tables */
+    for (uint32_t i = 0; i < b->repeats; i++) TRY(time_group(b, c, early, &us[i], err));
     qsort(us, b->repeats, sizeof us[0], by_value);
     print_times(c, us, b->repeats);
     return OK;
+}
+
+status bench_run(bench *b, const bench_case *c, error *err) {
+    TRY(run_case(b, c, false, err));
+    if (!c->chain || !b->card->dev.overlaps) return OK;
+    bench_case early = *c;
+    const size_t n = strlen(c->name);
+    (void)snprintf(early.name + n, sizeof early.name - n, ", early");
+    return run_case(b, &early, true, err);
 }

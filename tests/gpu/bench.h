@@ -57,6 +57,8 @@ typedef struct bench_case {
     uint32_t launches;  /* of a group */
     void *work;         /* of `launch` */
     void (*launch)(bench *b, void *work, uint32_t i); /* queues the i-th of a group */
+    bool chain; /* of launches of kernels alone: measured a second time, each starting while the one
+                   ahead of it ends, where the card can (cuda_device_overlap) */
 } bench_case;
 
 bool bench_wants(const bench *b, const char *name);
@@ -66,7 +68,7 @@ uint32_t bench_copies(const bench *b, uint64_t bytes);
 /* Launches of a group that goes through that many copies. */
 uint32_t bench_launches(const bench *b, uint32_t copies);
 
-/* Measures, and writes one line of JSON to stdout. */
+/* Measures, and writes one line of JSON to stdout; for a chain another one, "NAME, early". */
 NODISCARD status bench_run(bench *b, const bench_case *c, error *err);
 /* Lines for a figure that is none of a case, in microseconds, and for a case that cannot be. */
 void bench_say_us(const char *name, double us);

@@ -3,9 +3,11 @@
     bench.py GANTRY KERNELS [--device GPU] [--only NAME] [--dry] [--json FILE]
 
 GANTRY is the program, KERNELS what measures kernels (bench_main.c).  First the kernels, as machine
-code and as the PTX of cc 7.5, each as a fraction of what copies on the card reach; then synthetic
-models as far as they fit, one sequence at a time.  A table, and a JSON file with everything.  Exit
-status: 0, 1 when something failed that had room, 2 when there is nothing to run on.
+code and as the PTX of cc 7.5, each as a fraction of what copies on the card reach; chains of them
+once more where each may start while the one ahead of it ends, as "early".  Then synthetic models
+as far as they fit, one sequence at a time, some once more with kernels that wait.  A table, and a
+JSON file with everything.  Exit status: 0, 1 when something failed that had room, 2 when there is
+nothing to run on.
 """
 import argparse
 import json
@@ -28,6 +30,8 @@ MODELS = (
     ("llama-8b:q8_0", 8.5 * GB),
     ("llama-8b:f16", 16.1 * GB),
 )
+# Also measured so.
+WITHOUT = {"llama-1.1b:q4_k_m": ("--no-gpu-pdl",), "llama-8b:q4_k_m": ("--no-gpu-pdl",)}
 ROOM = 1.15  # of that, for the cache, the steps and the context
 DRY = ("--scale", "512", "--repeats", "2")
 
@@ -74,10 +78,10 @@ def room(before):
     return min(max(usable), host)
 
 
-def model_row(options, name, copy, *size):
+def model_row(options, name, copy, size, flags=()):
     done = subprocess.run(
         [harness.BINARY, "bench", f"synth:{name}", "--gpu", "require", "--json", *size]
-        + ["--batch", "1", "--log-level", "warn", *device_of(options)],
+        + ["--batch", "1", "--log-level", "warn", *flags, *device_of(options)],
         capture_output=True,
         text=True,
         timeout=BENCH_S,
@@ -87,7 +91,8 @@ def model_row(options, name, copy, *size):
         said = done.stderr.strip().splitlines()
         print(f"FAIL {name}: {said[-1] if said else done.returncode}", flush=True)
         return {"model": name, "failed": True, "why": said[-1] if said else None}
-    row = {"model": name, "failed": False, **json.loads(done.stdout)}
+    row = {"failed": False, **json.loads(done.stdout)}
+    row["model"] = " ".join((row["model"], *flags))
     for test in row["rows"]:
         test["of_copy"] = test["bytes_per_s"] / (copy * GB) if copy else None
     return row
@@ -95,15 +100,20 @@ def model_row(options, name, copy, *size):
 
 def all_models(options, before, copy):
     if options.dry:
-        return [model_row(options, "tiny:q8_0", copy, "-p", "8", "-n", "4", "--repeat", "1")]
+        size = ("-p", "8", "-n", "4", "--repeat", "1")
+        ways = ((), ("--no-gpu-pdl",))
+        return [model_row(options, "tiny:q8_0", copy, size, flags) for flags in ways]
     rows, most = [], room(before)
+    size = ("-p", "512", "-n", "128", "--repeat", "3")
     for name, bytes_ in MODELS:
         if options.only and options.only not in name:
             continue
         if bytes_ * ROOM > most:
             rows.append({"model": name, "failed": False, "why": f"no room: {most / GB:.1f} GB"})
             continue
-        rows.append(model_row(options, name, copy, "-p", "512", "-n", "128", "--repeat", "3"))
+        rows.append(model_row(options, name, copy, size))
+        if name in WITHOUT:
+            rows.append(model_row(options, name, copy, size, WITHOUT[name]))
     return rows
 
 

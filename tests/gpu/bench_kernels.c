@@ -105,7 +105,8 @@ static status bench_launches_alone(bench *b, error *err) {
                           .kernel = w.kernel.name,
                           .launches = b->scale > 1 ? 8 : 256,
                           .work = &w,
-                          .launch = launch_idle};
+                          .launch = launch_idle,
+                          .chain = true};
     TRY(bench_run(b, &c, err));
     TRY(time_waiting(b, &w, &us, err));
     bench_say_us("launch, and waiting for it", us);
@@ -221,6 +222,7 @@ static status bench_product(bench *b, const bench_form *f, bench_case *c, gemv_w
     c->work = w;
     c->bytes = w->bytes;
     c->launches = bench_launches(b, w->copies);
+    c->chain = !w->of_prompt && x_rows == 1;
     TRY(bench_run(b, c, err));
     return bench_check_out(b, c->name, w->args.out, w->out_floats, err);
 }

@@ -66,6 +66,7 @@ int main(int argc, char **argv) {
         card_say_none(&err);
         return EXIT_NO_CARD;
     }
+    cuda_device_overlap(&c.dev, true);
     status st = measure(&b, &err);
     if (st != OK) (void)fprintf(stderr, "gpu: %s\n", err.msg);
     bench_close(&b);

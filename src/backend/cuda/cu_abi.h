@@ -131,6 +131,28 @@ enum {
     CU_JIT_ERROR_LOG_BUFFER_BYTES = 6
 };
 
+/* CUlaunchAttributeID, of which we use one: the kernel may start before the one ahead of it in the
+ * stream has ended.  CUlaunchAttribute and its value have these sizes by contract. */
+enum { CU_LAUNCH_PROGRAMMATIC_SERIALIZATION = 6 };
+
+typedef struct cu_launch_attribute {
+    int id;
+    char pad[4];
+    union {
+        unsigned long long words[8];
+        int number;
+    } value;
+} cu_launch_attribute;
+_Static_assert(sizeof(cu_launch_attribute) == 72, "CUlaunchAttribute");
+
+typedef struct cu_launch_config { /* CUlaunchConfig */
+    unsigned grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes;
+    cu_stream stream;
+    const cu_launch_attribute *attributes; /* [attributes_count] */
+    unsigned attributes_count;
+} cu_launch_config;
+_Static_assert(sizeof(cu_launch_config) == 56, "CUlaunchConfig");
+
 /* X(need, field, symbol, arguments): need is REQUIRED, or OPTIONAL where we do without. */
 #define CU_FUNCTIONS(X)                                                                            \
     X(REQUIRED, init, cuInit, (unsigned flags))                                                    \
@@ -204,6 +226,8 @@ enum {
     X(OPTIONAL, enable_peer, cuCtxEnablePeerAccess, (cu_context peer, unsigned flags))             \
     X(OPTIONAL, copy_peer, cuMemcpyPeerAsync,                                                      \
       (cu_ptr dst, cu_context dst_ctx, cu_ptr src, cu_context src_ctx, size_t bytes,               \
-       cu_stream stream))
+       cu_stream stream))                                                                          \
+    X(OPTIONAL, launch_ex, cuLaunchKernelEx,                                                       \
+      (const cu_launch_config *config, cu_function f, void **args, void **extra))
 
 #endif

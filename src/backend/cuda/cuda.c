@@ -160,6 +160,7 @@ static status open_parts(backend *b, const backend_options *opt, error *err) {
     TRY(find_device(&b->report, opt, &info, err));
     TRY(cuda_layout_init(&b->layout, b->p, err));
     TRY(cuda_device_open(&b->dev, &b->report.driver, info->ordinal, &images, err));
+    cuda_device_overlap(&b->dev, !opt->no_pdl);
     TRY(cuda_arena_open(&b->weights, &b->dev, "weights", (size_t)b->layout.weights_bytes, err));
     TRY(cuda_arena_open(&b->workspace, &b->dev, "workspace", (size_t)b->layout.workspace_bytes,
                         err));

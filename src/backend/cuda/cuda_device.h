@@ -36,6 +36,13 @@ typedef struct cuda_kernel {
 
 enum { CUDA_MODULES_MAX = 64 };
 
+/* Where a launch is in a chain of them (cuda_chain). */
+typedef enum cuda_chain_place {
+    CUDA_CHAIN_NONE,
+    CUDA_CHAIN_FIRST,
+    CUDA_CHAIN_NEXT
+} cuda_chain_place;
+
 typedef struct cuda_device {
     const cu_driver *driver; /* borrowed, outlives us */
     cu_device handle;
@@ -59,6 +66,9 @@ typedef struct cuda_device {
     cu_module modules[CUDA_MODULES_MAX];
     cuda_kernel kernels[CUDA_KERNEL_COUNT];
 
+    bool overlaps;           /* kernels of a chain may start early (cuda_device_overlap), ... */
+    bool overlaps_in_graphs; /* ... those that are recorded, too */
+    cuda_chain_place chain;
     bool frozen;             /* allocating asserts */
     bool check_each_launch;  /* for finding bugs: cuda_launch() waits, so the kernel is known */
     const char *last_launch; /* name of the kernel queued last; NULL: none */
@@ -100,6 +110,15 @@ NODISCARD status cuda_kernel_occupancy(cuda_device *dev, cuda_kernel_id id, uint
  * shared_bytes, dynamic, beyond 48 KB are allowed on the first launch that asks for them. */
 status cuda_launch(cuda_device *dev, cuda_kernel_id id, uint32_t grid_x, uint32_t grid_y,
                    uint32_t threads, uint32_t shared_bytes, const void *args, size_t args_bytes);
+
+/* Kernels that overlap, by programmatic dependent launch (cuda/ck.h has the rules): a kernel starts
+ * while the one ahead of it ends, and prefetches its weights.  Only where the code that was loaded
+ * can wait for it, which is that of compute capability 9.0 and later, and the driver can launch so.
+ * Not `wanted`: never.  Logs once what it came to. */
+void cuda_device_overlap(cuda_device *dev, bool wanted);
+/* From here on until it is off again nothing but cuda_launch() queues anything on `compute`: each
+ * launch but the first may start early.  recording: into a graph. */
+void cuda_chain(cuda_device *dev, bool on, bool recording);
 
 /* Queue copies and fills on a stream of the device; host memory is pinned and stays until the
  * stream got there.  bytes == 0 is fine. */

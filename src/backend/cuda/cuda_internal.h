@@ -6,6 +6,7 @@
  *   cuda_step.c     a step: one upload, the launches, what is wanted of the results
  *   cuda_adapter.c  adapters on their way there and back, and what a step says of them
  *   cuda_queue.c    the launches, one by one or as a graph
+ *   cuda_overlap.c  whether each may start while the one ahead of it ends
  *   cuda_peer.c     rows that another GPU has left
  *   cuda_profile.c  the time of each launch
  *

@@ -68,6 +68,34 @@ status cuda_kernel_occupancy(cuda_device *dev, cuda_kernel_id id, uint32_t threa
     return OK;
 }
 
+static cu_result launch(const cuda_device *dev, const cuda_kernel *k, const cu_launch_config *c,
+                        void **params) {
+    return dev->driver->launch(k->function, c->grid_x, c->grid_y, c->grid_z, c->block_x, c->block_y,
+                               c->block_z, c->shared_bytes, c->stream, params, NULL);
+}
+
+static cu_result launch_early(const cuda_device *dev, const cuda_kernel *k, cu_launch_config c,
+                              void **params) {
+    const cu_launch_attribute early = {.id = CU_LAUNCH_PROGRAMMATIC_SERIALIZATION,
+                                       .value = {.number = 1}};
+    c.attributes = &early;
+    c.attributes_count = 1;
+    return dev->driver->launch_ex(&c, k->function, params, NULL);
+}
+
+/* The launch of a chain, or any other one.  A driver that does not want to launch early is not
+ * asked again. */
+static cu_result launch_next(cuda_device *dev, const cuda_kernel *k, const cu_launch_config *c,
+                             const void *args) {
+    void *params[] = {(void *)(uintptr_t)args}; /* the driver reads it only */
+    const bool early = dev->chain == CUDA_CHAIN_NEXT;
+    if (dev->chain == CUDA_CHAIN_FIRST) dev->chain = CUDA_CHAIN_NEXT;
+    const cu_result code = early ? launch_early(dev, k, *c, params) : launch(dev, k, c, params);
+    if (!early || (code != CU_NOT_SUPPORTED && code != CU_INVALID_VALUE)) return code;
+    cuda_overlap_refused(dev, code);
+    return launch(dev, k, c, params);
+}
+
 status cuda_launch(cuda_device *dev, cuda_kernel_id id, uint32_t grid_x, uint32_t grid_y,
                    uint32_t threads, uint32_t shared_bytes, const void *args, size_t args_bytes) {
     ASSERT(id < CUDA_KERNEL_COUNT);
@@ -82,10 +110,15 @@ status cuda_launch(cuda_device *dev, cuda_kernel_id id, uint32_t grid_x, uint32_
         return dev->failure.code;
     }
     const char *name = cuda_kernel_name(id);
-    void *params[] = {(void *)(uintptr_t)args}; /* the driver reads it only */
-    cu_result code = dev->driver->launch(k->function, grid_x, grid_y, 1, threads, 1, 1,
-                                         shared_bytes, dev->compute, params, NULL);
-    status st = cuda_note(dev, code, name);
+    const cu_launch_config c = {.grid_x = grid_x,
+                                .grid_y = grid_y,
+                                .grid_z = 1,
+                                .block_x = threads,
+                                .block_y = 1,
+                                .block_z = 1,
+                                .shared_bytes = shared_bytes,
+                                .stream = dev->compute};
+    status st = cuda_note(dev, launch_next(dev, k, &c, args), name);
     dev->last_launch = name;
     if (st == OK && dev->check_each_launch)
         st = cuda_note(dev, dev->driver->stream_sync(dev->compute), name);

@@ -8,6 +8,9 @@
  * Steps in which each row is another sequence's are played, which is what generating is made of;
  * those with prompts are launched one by one, they are long enough for it not to matter.
  *
+ * Either way the kernels of a step are a chain, in which each may start while the one ahead of it
+ * ends (cuda_device_overlap); the first one comes behind copies, and waits for them whole.
+ *
  * The first step of a size is launched one by one, too: what happens only once is not recorded, and
  * what happens only once is not worth recording. */
 #include "backend/cuda/cuda_experts.h"
@@ -87,12 +90,14 @@ static void launch(backend *b, const cuda_launch_entry *e, const cuda_step_rows 
     if (measured) cuda_profile_after(&b->profile, &b->dev, idx);
 }
 
-/* One of the two lists. */
-static void launch_all(backend *b, const cuda_step_rows *rows) {
+/* One of the two lists.  Where launches are measured there are events between them. */
+static void launch_all(backend *b, const cuda_step_rows *rows, bool recording) {
     const cuda_lowered *l = &b->lowered;
     const uint32_t end = rows->adapted ? l->count : l->plain_count;
+    cuda_chain(&b->dev, b->profile.tasks == NULL, recording);
     for (uint32_t i = rows->adapted ? l->plain_count : 0; i < end; i++)
         launch(b, &l->launches[i], rows);
+    cuda_chain(&b->dev, false, recording);
 }
 
 /* --- graphs -------------------- */
@@ -131,7 +136,7 @@ static cu_result record(backend *b, const cuda_step_rows *rows, cu_graph *out, c
     *call = "cuStreamBeginCapture_v2";
     const cu_result begun = d->capture_begin(b->dev.compute, CU_CAPTURE_THREAD_LOCAL);
     if (begun != CU_SUCCESS) return begun;
-    launch_all(b, rows);
+    launch_all(b, rows, true);
     *call = "cuStreamEndCapture";
     const cu_result ended = d->capture_end(b->dev.compute, out);
     if (b->dev.fault == CU_SUCCESS) return ended;
@@ -192,7 +197,7 @@ void cuda_queue_launches(backend *b, const cuda_step_rows *rows) {
     cuda_graph *g = graph_for(b, rows, &size);
     if (b->dev.fault != CU_SUCCESS) return;
     if (g != NULL && g->exec == NULL && g->steps > 0) make(b, g, rows, size);
-    if (g == NULL || g->exec == NULL || !play(b, g)) launch_all(b, rows);
+    if (g == NULL || g->exec == NULL || !play(b, g)) launch_all(b, rows, false);
     if (g != NULL) g->steps++;
 }
 

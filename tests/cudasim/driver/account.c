@@ -13,12 +13,13 @@ typedef struct kernel_account {
     const char *name; /* of the executor's table */
     uint64_t asked;   /* cuLaunchKernel calls, those in captures included */
     uint64_t launches, counted;
+    uint64_t early; /* of launches */
     sim_counters last, all;
 } kernel_account;
 
 static kernel_account kernels[KERNELS_MAX];
 static uint32_t kernels_count;
-static uint64_t launches_total, takes_at_mark, leaked_before;
+static uint64_t launches_total, early_total, takes_at_mark, leaked_before;
 static sim_copied_bytes copied;
 static bool counting, reports;
 
@@ -51,9 +52,12 @@ uint64_t account_asked(const char *kernel) {
     return k == NULL ? 0 : k->asked;
 }
 
-uint64_t account_launch(const char *kernel) {
+uint64_t account_launch(const char *kernel, bool early) {
+    kernel_account *k = account_of(kernel);
     launches_total++;
-    return ++account_of(kernel)->launches;
+    early_total += early;
+    k->early += early;
+    return ++k->launches;
 }
 
 uint64_t account_launches(const char *kernel) {
@@ -74,6 +78,8 @@ static void counters_add(sim_counters *sum, const sim_counters *c) {
     sum->warp_ops += c->warp_ops;
     sum->dp4a += c->dp4a;
     sum->mma += c->mma;
+    sum->prefetch_sectors += c->prefetch_sectors;
+    sum->prefetch_unread += c->prefetch_unread;
 }
 
 void account_counters(const char *kernel, const sim_counters *counters) {
@@ -88,6 +94,14 @@ uint64_t sim_launches(const char *kernel) {
     uint64_t launches = kernel == NULL ? launches_total : account_launches(kernel);
     sim_unlock();
     return launches;
+}
+
+uint64_t sim_early_launches(const char *kernel) {
+    sim_lock();
+    const kernel_account *k = kernel == NULL ? NULL : find_account(kernel);
+    uint64_t early = kernel == NULL ? early_total : k == NULL ? 0 : k->early;
+    sim_unlock();
+    return early;
 }
 
 void sim_count(bool on) {
@@ -200,10 +214,11 @@ static void report_kernel(const kernel_account *k) {
 void sim_report(void) {
     sim_lock();
     (void)fprintf(stderr,
-                  "cudasim: launches=%" PRIu64 " allocations=%" PRIu64 " default_stream=%" PRIu64
-                  " leaks=%" PRIu64 " copied_in=%" PRIu64 " copied_out=%" PRIu64 "\n",
-                  launches_total, memory_takes, sim.default_stream_uses, count_leaks(), copied.in,
-                  copied.out);
+                  "cudasim: launches=%" PRIu64 " early=%" PRIu64 " allocations=%" PRIu64
+                  " default_stream=%" PRIu64 " leaks=%" PRIu64 " copied_in=%" PRIu64
+                  " copied_out=%" PRIu64 "\n",
+                  launches_total, early_total, memory_takes, sim.default_stream_uses, count_leaks(),
+                  copied.in, copied.out);
     report_devices();
     report_left();
     for (uint32_t i = 0; i < kernels_count; i++) report_kernel(&kernels[i]);
@@ -222,7 +237,7 @@ static bool is_set(const char *variable) {
 
 void account_reset(void) {
     kernels_count = 0;
-    launches_total = takes_at_mark = leaked_before = 0;
+    launches_total = early_total = takes_at_mark = leaked_before = 0;
     copied = (sim_copied_bytes){0};
     counting = is_set("CUDASIM_COUNT");
 }

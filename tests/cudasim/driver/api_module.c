@@ -12,6 +12,8 @@ enum {
     THREADS_MAX = 1024,
     BLOCK_Z_MAX = 64,
     GRID_YZ_MAX = 65535,
+    EARLY_CC_MAJOR = 9,
+    EARLY_CAPTURE_CUDA = 12030,
     FUNC_MAX_THREADS = 0 /* CUfunction_attribute */
 };
 
@@ -272,4 +274,39 @@ cu_result cuLaunchKernel(cu_function f, unsigned grid_x, unsigned grid_y, unsign
                         .block = {block_x, block_y, block_z},
                         .shared_bytes = shared_bytes};
     SIM_IN_CONTEXT(cuLaunchKernel, launch(device, f, &op, stream, args, extra));
+}
+
+/* CUDA programming guide, programmatic dependent launch: from compute capability 9.0 on, and in
+ * captures from CUDA 12.3 on. */
+static cu_result allow_early(sim_device *device, cu_stream handle, sim_kernel_op *op) {
+    cu_result result;
+    const sim_stream *stream = stream_find(device, handle, &result);
+    if (device->gpu->cc_major < EARLY_CC_MAJOR) return CU_NOT_SUPPORTED;
+    if (stream == NULL) return result;
+    if (stream->capture != NULL && sim.topology->cuda < EARLY_CAPTURE_CUDA) {
+        stream->capture->broken = true;
+        return CU_STREAM_CAPTURE_UNSUPPORTED;
+    }
+    op->early = true;
+    return CU_SUCCESS;
+}
+
+static cu_result launch_ex(sim_device *device, const cu_launch_config *c, cu_function f,
+                           void **args, void **extra) {
+    if (c == NULL || (c->attributes_count > 0 && c->attributes == NULL)) return CU_INVALID_VALUE;
+    sim_kernel_op op = {.grid = {c->grid_x, c->grid_y, c->grid_z},
+                        .block = {c->block_x, c->block_y, c->block_z},
+                        .shared_bytes = c->shared_bytes};
+    for (unsigned i = 0; i < c->attributes_count; i++) {
+        const cu_launch_attribute *a = &c->attributes[i];
+        if (a->id != CU_LAUNCH_PROGRAMMATIC_SERIALIZATION) return CU_INVALID_VALUE;
+        cu_result result = a->value.number != 0 ? allow_early(device, c->stream, &op) : CU_SUCCESS;
+        if (result != CU_SUCCESS) return result;
+    }
+    return launch(device, f, &op, c->stream, args, extra);
+}
+
+cu_result cuLaunchKernelEx(const cu_launch_config *config, cu_function f, void **args,
+                           void **extra) {
+    SIM_IN_CONTEXT(cuLaunchKernelEx, launch_ex(device, config, f, args, extra));
 }

@@ -23,6 +23,7 @@ static cu_result result_of(sim_fault fault) {
         return CU_MISALIGNED_ADDRESS;
     case SIM_DEADLOCK:
         return CU_LAUNCH_TIMEOUT;
+    case SIM_TOO_EARLY: /* on a GPU wrong results, sometimes */
     case SIM_BAD_LAUNCH:
         break;
     }
@@ -38,7 +39,7 @@ static void poison_kernel(sim_device *device, const char *kernel, cu_result resu
 
 static void run_kernel(sim_device *device, const sim_kernel_op *op) {
     const char *name = op->kernel->name;
-    uint64_t number = account_launch(name);
+    uint64_t number = account_launch(name, op->early);
     cu_result ruled = sim_kernel_rule(name, number, false);
     if (ruled != CU_SUCCESS) {
         poison_kernel(device, name, ruled, "a fault rule of this launch");
@@ -53,6 +54,7 @@ static void run_kernel(sim_device *device, const sim_kernel_op *op) {
                          .args = op->args,
                          .shared_bytes = op->shared_bytes,
                          .shared_max = op->shared_max,
+                         .early = op->early,
                          .order = (sim_order)sim.topology->threads_order,
                          .seed = sim.topology->seed + number};
     memcpy(launch.grid, op->grid, sizeof launch.grid);

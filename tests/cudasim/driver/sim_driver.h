@@ -9,7 +9,9 @@
  *     still pending makes that work fail (700) instead of waiting for it;
  *   - modes "deferred" and "random" run nothing earlier than a dependency asks for: a host that
  *     reuses a pinned buffer before its event sees the mistake in the data;
- *   - fresh device memory and fresh pinned memory hold 0xFF bytes: NaN as f32, f16 and bf16.
+ *   - fresh device memory and fresh pinned memory hold 0xFF bytes: NaN as f32, f16 and bf16;
+ *   - what a launch that may start early does before it waits is a fault (cuda/ck.h), also where
+ *     nothing is ahead of it that it could come before.
  * Where it knows less than a real one:
  *   - a fatbin's cubins are taken to come from CUDA 13 when their ELF ABI version is 8, and need
  *     "cuda" >= 13000 then; other versions load everywhere;
@@ -49,6 +51,8 @@ void sim_fault_lines(bool on);
 uint64_t sim_calls(const char *symbol);
 /* Launches of one kernel that ran, those of graphs included; NULL: of all kernels. */
 uint64_t sim_launches(const char *kernel);
+/* Of them, those that could start before the launch ahead of them had ended. */
+uint64_t sim_early_launches(const char *kernel);
 /* Operations that were given to the default stream, which we never want to use. */
 uint64_t sim_default_stream_uses(void);
 

@@ -115,6 +115,7 @@ typedef struct sim_kernel_op {
     cu_module module; /* must still be loaded when it runs */
     void *args;       /* owned */
     uint32_t grid[3], block[3], shared_bytes, shared_max;
+    bool early; /* may start before the one ahead of it has ended */
 } sim_kernel_op;
 
 /* What memory an end of a copy must be in when it runs. */
@@ -374,7 +375,7 @@ uint64_t graphs_release(const sim_device *device);
 void account_reset(void);
 /* The number, from 1, of a cuLaunchKernel of that kernel, and of a launch that is about to run. */
 uint64_t account_ask(const char *kernel);
-uint64_t account_launch(const char *kernel);
+uint64_t account_launch(const char *kernel, bool early);
 /* How many there were. */
 uint64_t account_asked(const char *kernel);
 uint64_t account_launches(const char *kernel);

@@ -4,6 +4,9 @@
  * to the next thread that can run: one of its own warp when there is one.  The last to arrive goes
  * on without a switch.  When none can run and not all have ended, that is a deadlock.
  *
+ * A launch that may start early is run behind the one ahead of it all the same: a thread that has
+ * not waited may touch nothing that could tell the difference.
+ *
  * The turn is by position: bit p of runnable[w] is the thread at position 32 * w + p, and the
  * launch's order says which thread sits where (warps stay together).  A warp operation has two sets
  * of slots that it uses in turn: a thread may put its next value while a slower one still reads the
@@ -34,6 +37,7 @@ typedef struct sim_thread {
     uint16_t position;
     uint8_t state;
     uint8_t warp_ops, barriers; /* so far, modulo 2: which slots, which object */
+    bool has_waited;            /* in ck_pdl_wait() */
 } sim_thread;
 
 typedef struct sim_warp {
@@ -52,12 +56,15 @@ static struct {
     uint32_t threads, warps;
     uint32_t ended, in_barrier;
     uint64_t barriers;
+    const sim_span *spans;                  /* of threads that may touch memory */
     uint32_t runnable[SIM_BLOCK_WARPS_MAX]; /* by position */
     uint32_t warps_runnable;
     uint16_t thread_at[SIM_BLOCK_THREADS_MAX];
     sim_thread thread[SIM_BLOCK_THREADS_MAX];
     sim_warp warp[SIM_BLOCK_WARPS_MAX];
 } block;
+
+static const sim_span no_spans[SIM_SPANS];
 
 __thread sim_place sim_here;
 
@@ -97,14 +104,21 @@ static sim_thread *next_after(const sim_thread *t) {
 
 static sim_thread *running(void) { return &block.thread[sim_here.tid]; }
 
+bool sim_block_may_touch(void) { return running()->has_waited || !sim_now.launch->early; }
+
+static void set_running(uint32_t tid) {
+    sim_here.tid = tid;
+    sim_here.spans = sim_block_may_touch() ? block.spans : no_spans;
+}
+
 /* The running thread waits; returns when it is its turn again. */
 static void wait_turn(sim_thread *me) {
     stop_running(me);
     const sim_thread *next = next_after(me);
     uint32_t tid = sim_here.tid;
-    if (next != NULL) sim_here.tid = (uint32_t)(next - block.thread);
+    if (next != NULL) set_running((uint32_t)(next - block.thread));
     fiber_switch(me->fiber, next != NULL ? next->fiber : &launcher);
-    sim_here.tid = tid;
+    set_running(tid);
 }
 
 void sim_block_give_up(void) {
@@ -215,18 +229,32 @@ const uint32_t *sim_warp_gather(sim_gather what, const uint32_t *words, uint32_t
     return slots;
 }
 
+/* --- kernels that overlap -------------------- */
+
+void sim_pdl_wait(void) {
+    running()->has_waited = true;
+    set_running(sim_here.tid);
+}
+
+/* Whether or not this launch is early: the next one may be. */
+void sim_pdl_launch(void) {
+    if (!running()->has_waited)
+        SIM_FAIL(SIM_TOO_EARLY, "lets the next kernel start before its own ck_pdl_wait");
+}
+
 /* --- a block from begin to end -------------------- */
 
 static void thread_run(void) {
     fiber_acquire(&start_tag);
     sim_now.kernel->entry(sim_now.args);
+    if (!sim_block_may_touch()) SIM_FAIL(SIM_TOO_EARLY, "ends without ck_pdl_wait");
     fiber_release(&end_tag);
     sim_thread *me = running();
     me->state = ENDED;
     block.ended++;
     stop_running(me);
     const sim_thread *next = next_after(me);
-    if (next != NULL) sim_here.tid = (uint32_t)(next - block.thread);
+    if (next != NULL) set_running((uint32_t)(next - block.thread));
     fiber_leave(me->fiber, next != NULL ? next->fiber : &launcher);
 }
 
@@ -316,6 +344,7 @@ bool sim_block_prepare(uint32_t threads) {
         if (!fibers_make(fibers[set], threads)) return false;
     fiber_init_thread(&launcher);
     block.threads = threads;
+    block.spans = sim_here.spans;
     block.warps = (threads + SIM_WARP_LANES - 1) / SIM_WARP_LANES;
     fiber_release(&start_tag);
     return true;
@@ -326,6 +355,7 @@ static void abandon_block(void) {
     for (uint32_t i = 0; i < SIM_SHARED_TAGS; i++) fiber_acquire(sim_shared_tag(i));
     for (uint32_t i = 0; i < block.threads; i++) fiber_abandon(block.thread[i].fiber);
     sim_sectors_forget();
+    if (sim_now.counters != NULL) sim_ahead_flush();
 }
 
 static void make_room(void) {
@@ -342,7 +372,7 @@ bool sim_block_run(uint64_t number) {
     block.barriers = 0;
     place_threads(number);
     for (uint32_t i = 0; i < block.threads; i++) fiber_start(block.thread[i].fiber, thread_run);
-    sim_here.tid = block.thread_at[(uint32_t)__builtin_ctz(block.runnable[0])];
+    set_running(block.thread_at[(uint32_t)__builtin_ctz(block.runnable[0])]);
     fiber_switch(&launcher, block.thread[sim_here.tid].fiber);
     if (sim_now.fault == SIM_OK && block.ended < block.threads) explain_deadlock();
     if (sim_now.fault != SIM_OK || !sim_shared_check()) {
@@ -351,6 +381,7 @@ bool sim_block_run(uint64_t number) {
     }
     if (sim_now.counters == NULL) return true;
     for (uint32_t w = 0; w < block.warps; w++) sim_sectors_flush(w);
+    sim_ahead_flush();
     return true;
 }
 

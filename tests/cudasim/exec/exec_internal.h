@@ -5,6 +5,7 @@
  *   shared.c    the shared memory of a block
  *   memory.c    global memory: what may be touched
  *   sectors.c   how many 32-byte sectors the requests of warps touch
+ *   ahead.c     what is prefetched, and whether it is read then
  *   fiber.c     stacks and the switch between them
  *   table.c     the kernels of one code path
  *
@@ -47,6 +48,8 @@ bool sim_block_prepare(uint32_t threads);
 bool sim_block_run(uint64_t number);
 /* The launch is over: what its threads did happened before what the caller does next. */
 void sim_block_finish(void);
+/* May the running thread touch global memory? */
+bool sim_block_may_touch(void);
 /* From the running thread back to sim_block_run(), for good. */
 void sim_block_give_up(void) __attribute__((noreturn));
 
@@ -77,5 +80,12 @@ void sim_sectors_note(uint32_t tid, const void *site, const void *at, sim_access
 /* A warp met, or the block has ended: requests up to here are complete. */
 void sim_sectors_flush(uint32_t warp);
 void sim_sectors_forget(void); /* after a fault */
+
+/* --- ahead.c: while accesses are counted -------------------- */
+
+void sim_ahead_note(const void *at); /* prefetched */
+void sim_ahead_load(const void *at); /* loaded from */
+/* A block has ended: what it prefetched is counted and forgotten. */
+void sim_ahead_flush(void);
 
 #endif

@@ -2,8 +2,8 @@
  *
  * A launch works on a copy of the ranges as they were when it began, so that other threads may
  * allocate meanwhile.  Nearly all accesses end in device code, in one compare with the span that an
- * address's page hashes to; what is not there, and everything while accesses are counted, comes to
- * sim_touch(). */
+ * address's page hashes to; what is not there, everything while accesses are counted, and all that
+ * a thread does that may not touch memory yet, comes to sim_touch(). */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,6 +96,7 @@ static const sim_span *range_below(uintptr_t at) {
 }
 
 static const char *access_name(sim_access access) {
+    if (access == SIM_PREFETCH) return "prefetch";
     return access == SIM_STORE ? "store" : access == SIM_ATOMIC ? "atomic" : "load";
 }
 
@@ -116,18 +117,31 @@ static void count_bytes(sim_counters *c, uint32_t bytes, sim_access access) {
     if (access == SIM_LOAD_STREAMED) c->streamed_bytes += bytes;
 }
 
+static void check_range(uintptr_t at, uint32_t bytes, sim_access access) {
+    sim_span *recently = &recent[(at >> SIM_SPAN_SHIFT) % SIM_SPANS];
+    if (at >= recently->first && at + bytes <= recently->end) return;
+    const sim_span *range = range_below(at);
+    if (range == NULL || at + bytes > range->end) explain_illegal(at, bytes, access);
+    *recently = *range;
+}
+
 void sim_touch(const void *p, uint32_t bytes, sim_access access) {
     uintptr_t at = (uintptr_t)p;
-    sim_span *recently = &recent[(at >> SIM_SPAN_SHIFT) % SIM_SPANS];
+    if (!sim_block_may_touch())
+        SIM_FAIL(SIM_TOO_EARLY, "%s of %u bytes at %#zx before its ck_pdl_wait",
+                 access_name(access), bytes, (size_t)at);
     if (at % bytes != 0)
         SIM_FAIL(SIM_MISALIGNED, "%s of %u bytes at %#zx, which is no multiple of %u",
                  access_name(access), bytes, (size_t)at, bytes);
-    if (at < recently->first || at + bytes > recently->end) {
-        const sim_span *range = range_below(at);
-        if (range == NULL || at + bytes > range->end) explain_illegal(at, bytes, access);
-        *recently = *range;
-    }
+    check_range(at, bytes, access);
     if (sim_now.counters == NULL) return;
     count_bytes(sim_now.counters, bytes, access);
+    if (access != SIM_STORE) sim_ahead_load(p);
     sim_sectors_note(sim_here.tid, __builtin_return_address(0), p, access);
+}
+
+/* On a GPU a prefetch of nothing is no fault; here it is a mistake. */
+void sim_prefetch(const void *p) {
+    check_range((uintptr_t)p, 1, SIM_PREFETCH);
+    if (sim_now.counters != NULL) sim_ahead_note(p);
 }

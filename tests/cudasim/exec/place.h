@@ -25,7 +25,8 @@ typedef struct sim_place {
     uint32_t tid, bdim;
     uint32_t bid[3], gdim[3];
     unsigned char *shared_dyn;
-    const sim_span *spans; /* [SIM_SPANS]; all empty while accesses are counted */
+    const sim_span *spans; /* [SIM_SPANS]; all empty while accesses are counted, and for a thread
+                              that may not touch anything yet */
     bool counting;
 } sim_place;
 
@@ -37,6 +38,7 @@ typedef enum sim_access {
     SIM_LOAD_STREAMED, /* read once: weights */
     SIM_STORE,
     SIM_ATOMIC,
+    SIM_PREFETCH,
     SIM_SHARED /* 16 bytes of shared memory, either way */
 } sim_access;
 
@@ -61,6 +63,10 @@ typedef enum sim_gather { SIM_GATHER_MMA, SIM_GATHER_LDMATRIX } sim_gather;
 void sim_fail_misaligned_row(const void *row); /* of an ldmatrix: the launch ends */
 const uint32_t *sim_warp_gather(sim_gather what, const uint32_t *words, uint32_t count);
 void sim_fence(void);
+/* Of kernels that overlap (cuda/ck.h): of the running thread. */
+void sim_pdl_wait(void);
+void sim_pdl_launch(void);
+void sim_prefetch(const void *at); /* the sector that it is in */
 void sim_count_dp4a(void);
 /* Low words of the addresses [SIM_WARP_LANES] of the rows of four matrices. */
 void sim_count_ldmatrix(const uint32_t *rows);
