@@ -123,6 +123,7 @@ typedef struct config {
     bool gpu_graphs;
     bool gpu_ahead;
     bool gpu_peers;
+    bool gpu_pipeline;
     bool gpu_monitor;
     config_backend backend;
     config_numerics numerics;

@@ -83,7 +83,9 @@ static backend_options options_of(const model *m, const engine_options *opt) {
                              .device_bytes_max = device_limit(opt, 0),
                              .no_graphs = opt->no_graphs,
                              .adapter_bytes = opt->adapter_bytes,
-                             .no_peers = opt->no_peers};
+                             .no_peers = opt->no_peers,
+                             .no_micro_batches = opt->no_micro_batches,
+                             .micro_rows = opt->micro_rows};
 }
 
 backend_options plan_backend_options(const model *m, const engine_options *opt,
