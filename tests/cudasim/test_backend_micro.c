@@ -52,7 +52,7 @@ static model *opened(const char *path) {
 /* Prompt rows of each seat in each step, in the order of the seats; 0 from a prompt's end on: then
  * it generates.  Cut in many ways, also between seats and in the middle of a block of the cache. */
 static const uint32_t prompts[STEPS][SEATS] = {
-    {13, 9, 0, 0, 0, 0}, {0, 6, 17, 1, 0, 0}, {0, 0, 0, 0, 11, 2}, {0, 0, 0, 0, 0, 0}};
+    {8, 5, 0, 0, 0, 0}, {0, 3, 9, 1, 0, 0}, {0, 0, 0, 0, 6, 2}, {0, 0, 0, 0, 0, 0}};
 
 typedef struct script {
     engine *e;
@@ -103,8 +103,7 @@ static void fill_step(script *s, uint32_t step) {
     for (uint32_t seat = 0; seat < SEATS; seat++)
         for (uint32_t i = 0; i < prompts[step][seat]; i++) add_row(s, seat, true);
     for (uint32_t seat = 0; seat < SEATS; seat++)
-        if (s->pos[seat] > 0)
-            CHECK_EQ(kv_seat_grow(engine_kv(s->e), seat, s->pos[seat], NULL), OK);
+        if (s->pos[seat] > 0) CHECK_EQ(kv_seat_grow(engine_kv(s->e), seat, s->pos[seat], NULL), OK);
 }
 
 static void keep_logprobs(script *s, const sample_logprobs *l) {
@@ -149,26 +148,31 @@ static script *open_script(const model *m, const engine_options *opt) {
     return s;
 }
 
-static void close_script(script *s) {
+static void close_engine(script *s) {
     sampler_destroy(s->sampler);
     engine_close(s->e);
+    s->sampler = NULL;
+    s->e = NULL;
+}
+
+static void close_script(script *s) {
+    close_engine(s);
     free(s);
 }
 
 static const float *run_step(script *s, uint32_t step) {
-    if (engine_fault(s->e) != NULL) return NULL;
     fill_step(s, step);
     const float *logits = engine_step(s->e, s->rows, s->count);
     s->cut += engine_micro_batches(s->e);
     s->steps += engine_micro_batches(s->e) > 0;
-    if (engine_fault(s->e) != NULL) (void)fprintf(stderr, "%s\n", engine_fault(s->e)->msg);
     return logits;
 }
 
-/* All steps; what they gave is kept. */
+/* All steps; what they gave is kept, and nothing else. */
 static script *run_script(const model *m, const engine_options *opt) {
     script *s = open_script(m, opt);
     for (uint32_t step = 0; step < STEPS; step++) keep_results(s, run_step(s, step));
+    close_engine(s);
     return s;
 }
 
@@ -179,35 +183,53 @@ static void check_same(const script *got, const script *want, const char *what) 
     CHECK(same && want->out_floats > 0);
 }
 
-/* Those of one GPU on some cuts and machines. */
-static void check_micro(const char *spec, bool fast, uint32_t gpus, uint32_t micro_rows,
+static script *run_on_one(const model *m, bool fast) {
+    engine_options one = options_of(1, 0);
+    one.fast = fast;
+    script *s = run_script(m, &one);
+    CHECK_EQ(s->cut, 0);
+    return s;
+}
+
+static void check_cut(const model *m, bool fast, uint32_t gpus, uint32_t micro_rows,
+                      const script *want, const char *what) {
+    engine_options opt = options_of(gpus, micro_rows);
+    opt.fast = fast;
+    script *got = run_script(m, &opt);
+    check_same(got, want, what);
+    CHECK(got->steps >= STEPS - 1 && got->cut > 2 * got->steps);
+    close_script(got);
+    CHECK_EQ(host.leaks(), 0);
+    CHECK_EQ(host.default_stream_uses(), 0);
+}
+
+static void check_model(const char *spec, bool fast, uint32_t gpus, uint32_t micro_rows,
                         const char *machine) {
     HOST_MACHINE(machine);
     model *m = opened(spec);
-    engine_options one = options_of(1, 0), opt = options_of(gpus, micro_rows);
-    one.fast = opt.fast = fast;
-    script *want = run_script(m, &one), *got = run_script(m, &opt);
-    check_same(got, want, spec);
-    CHECK_EQ(want->cut, 0);
-    CHECK(got->steps >= STEPS - 1 && got->cut > 2 * got->steps);
+    script *want = run_on_one(m, fast);
+    check_cut(m, fast, gpus, micro_rows, want, spec);
     close_script(want);
-    close_script(got);
     model_close(m);
-    CHECK_EQ(host.leaks(), 0);
-    CHECK_EQ(host.default_stream_uses(), 0);
 }
 
 /* --- the numbers -------------------- */
 
 TEST(micro_batches_give_the_bits_of_one_gpu) {
-    for (uint32_t i = 0; i < MACHINES; i++)
-        check_micro("synth:deep:q8_0", i % 2 == 0, 2 + i % 3, 2 + i, machines[i]);
+    HOST_MACHINE(machines[0]);
+    model *m = opened("synth:thin:q8_0");
+    script *const want[2] = {run_on_one(m, false), run_on_one(m, true)};
+    for (uint32_t i = 0; i < MACHINES; i++) {
+        HOST_MACHINE(machines[i]);
+        check_cut(m, i % 2 == 0, 2 + i % 3, 2 + i % 3, want[i % 2 == 0], machines[i]);
+    }
+    close_script(want[0]);
+    close_script(want[1]);
+    model_close(m);
 }
 
 TEST(micro_batches_of_other_weights_give_the_bits_of_one_gpu) {
-    check_micro("synth:deep:q4_k_m", true, 3, 3, machines[0]);
-    check_micro("synth:deep:f16", true, 2, 4, machines[1]);
-    check_micro("synth:deep:f32", false, 4, 5, machines[3]);
+    check_model("synth:thin:q4_0", true, 3, 3, machines[0]);
 }
 
 /* With the rows that pay: prompts in chunks, behind rows of a sequence that generates. */
@@ -238,8 +260,9 @@ static void check_chunk(engine *one, engine *two, uint32_t chunk, uint32_t *pos)
 }
 
 TEST(micro_batches_are_as_many_as_pay) {
-    static const uint32_t chunks[] = {1, 63, 64, 65, 257, 511};
+    static const uint32_t chunks[] = {257, 1, 63, 64, 65, 511};
     for (int fast = 0; fast < 2; fast++) {
+        const size_t count = fast == 0 ? 2 : sizeof chunks / sizeof chunks[0];
         HOST_MACHINE(machines[3 * fast]);
         model *m = opened("synth:tiny:q8_0");
         engine *one = NULL, *two = NULL;
@@ -253,8 +276,7 @@ TEST(micro_batches_are_as_many_as_pay) {
         CHECK_EQ(engine_open(&two, m, &opt, NULL), OK);
         opt.devices_count = opt.devices_min = 1;
         CHECK_EQ(engine_open(&one, m, &opt, NULL), OK);
-        for (size_t i = 0; i < sizeof chunks / sizeof chunks[0]; i++)
-            check_chunk(one, two, chunks[i], &pos);
+        for (size_t i = 0; i < count; i++) check_chunk(one, two, chunks[i], &pos);
         engine_close(one);
         engine_close(two);
         model_close(m);
@@ -265,7 +287,7 @@ TEST(micro_batches_are_as_many_as_pay) {
 /* The CPU has the first layers, and computes while GPUs do: the bits of one after the other. */
 TEST(micro_batches_go_through_the_cpu_as_well) {
     HOST_MACHINE(machines[3]);
-    model *m = opened("synth:deep:q8_0");
+    model *m = opened("synth:thin:q8_0");
     for (uint32_t gpus = 1; gpus <= 2; gpus++) {
         engine_options opt = options_of(gpus, 3), in_turn = options_of(gpus, 0);
         opt.device_layers = in_turn.device_layers = 5;
@@ -282,7 +304,7 @@ TEST(micro_batches_go_through_the_cpu_as_well) {
 
 TEST(micro_batches_have_their_adapters) {
     HOST_MACHINE(machines[0]);
-    const uint32_t lanes = 0xff;
+    const uint32_t lanes = 0x3e; /* the fourth of them has none */
     float *logits[2];
     size_t n = 0;
     for (uint32_t i = 0; i < 2; i++) {
@@ -297,7 +319,7 @@ TEST(micro_batches_have_their_adapters) {
         crowd_rewind(c);
         for (uint32_t step = 0; crowd_step(c, lanes, step); step++)
             cut += engine_micro_batches(c->e);
-        CHECK_EQ(cut > 20, i == 1);
+        CHECK_EQ(cut > 10, i == 1);
         logits[i] = crowd_logits(c, lanes, &n);
         crowd_close(c);
     }
@@ -355,13 +377,13 @@ TEST(micro_batches_of_every_family_give_the_bits_of_one_gpu) {
 #ifdef __SANITIZE_THREAD__
     SKIP("ThreadSanitizer is slow, and the tests of ops have every kernel");
 #endif
-    static const char *const families[] = {"deepseek2", "gemma3", "mamba", "mixtral", "qwen3moe"};
+    static const char *const families[] = {"deepseek2", "mamba", "mixtral"};
     SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
     CHECK(index != NULL);
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
         char path[256];
         (void)snprintf(path, sizeof path, "oracle/public/models/%s/model-f32.gguf", families[i]);
-        check_micro(shared_path(path), i % 2 == 0, 2, 3, machines[i % MACHINES]);
+        check_model(shared_path(path), i % 2 == 0, 2, 3, machines[i % MACHINES]);
     }
 }
 
@@ -391,9 +413,9 @@ TEST(micro_batches_are_none_while_tasks_are_measured) {
 
 /* In any of its kernels, on any GPU, with others having begun: it is named, and the rest ends. */
 TEST(micro_batches_end_with_the_gpu_that_fails) {
-    for (uint32_t at = 1; at <= 40; at += 3) {
+    for (uint32_t at = 1; at <= 23; at += 4) {
         HOST_MACHINE(machines[at % MACHINES]);
-        model *m = opened("synth:deep:q8_0");
+        model *m = opened("synth:thin:q8_0");
         const engine_options opt = options_of(3, 4);
         error why = {0};
         log_set_level(LOG_OFF);
@@ -411,16 +433,16 @@ TEST(micro_batches_end_with_the_gpu_that_fails) {
 }
 
 TEST(micro_batches_name_the_gpu_that_was_lost) {
-    for (uint32_t i = 0; i < 6; i++) {
+    for (uint32_t i = 0; i < 3; i++) {
         char name[16];
-        HOST_MACHINE(machines[i / 3]);
-        model *m = opened("synth:deep:q8_0");
+        HOST_MACHINE(machines[i]);
+        model *m = opened("synth:thin:q8_0");
         const engine_options opt = options_of(3, 4);
         log_set_level(LOG_OFF);
         script *s = open_script(m, &opt);
         CHECK(run_step(s, 0) != NULL);
-        host.lose_gpu(i % 3);
-        (void)snprintf(name, sizeof name, "GPU %u ", i % 3);
+        host.lose_gpu(i);
+        (void)snprintf(name, sizeof name, "GPU %u ", i);
         CHECK(run_step(s, 1) == NULL && engine_fault(s->e) != NULL);
         if (engine_fault(s->e) != NULL) CHECK_HAS(engine_fault(s->e)->msg, name);
         close_script(s);

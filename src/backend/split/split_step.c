@@ -116,14 +116,14 @@ static void step_micro(backend *b, uint32_t micro) {
     f->ended[0]++;
 }
 
-/* The first part is ahead: what it has begun is computed while the host waits for the next ones to
- * be free of it.  Where it is the host, the others are set to work before. */
+/* In the order of the parts: the first one has its next micro-batch before the host waits for what
+ * it computes now, and so has the second one where it is slower than the first.  Where the first
+ * part is the host, the others are set to work before. */
 static void take_turn(backend *b, uint32_t turn) {
-    const bool on_host = b->parts.of[0].ops->begin == NULL, first = turn < b->cut.count;
-    if (first && !on_host) begin_micro(b, 0, turn);
-    for (uint32_t k = last_part(b); k > 0; k--)
+    const bool on_host = b->parts.of[0].ops->begin == NULL;
+    for (uint32_t k = on_host ? 1 : 0; k <= last_part(b); k++)
         if (turn >= k && turn - k < b->cut.count) begin_micro(b, k, turn - k);
-    if (first && on_host) step_micro(b, turn);
+    if (on_host && turn < b->cut.count) step_micro(b, turn);
 }
 
 /* What the others have begun ends, whatever it gives. */
