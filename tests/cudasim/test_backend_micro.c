@@ -1,8 +1,8 @@
 /* test_backend_micro.c - steps cut into micro-batches, which several software GPUs, or the CPU and
  * GPUs, compute at a time: the bits of one GPU, whatever the cuts and however rows get across.
  *
- * Streams are deferred or random in most tests: whatever is not waited for is late, and fresh memory
- * is no number. */
+ * Streams are deferred or random: whatever is not waited for is late, and fresh memory is no
+ * number. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -7,7 +7,8 @@
  * of them is read at a time; the head, which every token reads whole, is the last GPU's.  There may
  * be no layers on the CPU, and then there is more than one GPU.  Each part is an instance of its
  * own backend with a program of its own (program_cut), its own blocks of the KV cache under the
- * same numbers, and its own states.  Owner: the engine; calls from one thread at a time. */
+ * same numbers, and its own states.  What they do in a step is in split_step.c.  Owner: the engine;
+ * calls from one thread at a time. */
 #include <stdio.h>
 #include <string.h>
 
