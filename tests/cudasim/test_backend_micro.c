@@ -412,24 +412,28 @@ TEST(micro_batches_are_none_while_tasks_are_measured) {
 /* --- faults -------------------- */
 
 /* In any of its kernels, on any GPU, with others having begun: it is named, and the rest ends. */
+static void check_fault(const char *call, const char *kernel, uint32_t at) {
+    HOST_MACHINE(machines[at % MACHINES]);
+    model *m = opened("synth:thin:q8_0");
+    const engine_options opt = options_of(3, 4);
+    error why = {0};
+    log_set_level(LOG_OFF);
+    script *s = open_script(m, &opt);
+    CHECK(run_step(s, 0) != NULL);
+    host.fault_add(call, kernel, at, CU_ILLEGAL_ADDRESS);
+    CHECK(run_step(s, 1) == NULL && engine_fault(s->e) != NULL);
+    if (engine_fault(s->e) != NULL) CHECK_HAS(engine_fault(s->e)->msg, "on GPU ");
+    CHECK(engine_profile_switch(s->e, true, &why) != OK);
+    CHECK_EQ(engine_profile_switch(s->e, false, NULL), OK);
+    close_script(s);
+    model_close(m);
+    log_set_level(LOG_INFO);
+}
+
 TEST(micro_batches_end_with_the_gpu_that_fails) {
-    for (uint32_t at = 1; at <= 23; at += 4) {
-        HOST_MACHINE(machines[at % MACHINES]);
-        model *m = opened("synth:thin:q8_0");
-        const engine_options opt = options_of(3, 4);
-        error why = {0};
-        log_set_level(LOG_OFF);
-        script *s = open_script(m, &opt);
-        CHECK(run_step(s, 0) != NULL);
-        host.fault_add(NULL, "k_attention_f16_n2", at, CU_ILLEGAL_ADDRESS);
-        CHECK(run_step(s, 1) == NULL && engine_fault(s->e) != NULL);
-        if (engine_fault(s->e) != NULL) CHECK_HAS(engine_fault(s->e)->msg, "on GPU ");
-        CHECK(engine_profile_switch(s->e, true, &why) != OK);
-        CHECK_EQ(engine_profile_switch(s->e, false, NULL), OK);
-        close_script(s);
-        model_close(m);
-        log_set_level(LOG_INFO);
-    }
+    static const char *const calls[] = {"cuCtxSetCurrent", "cuEventRecord", "cuMemcpyHtoDAsync_v2"};
+    for (uint32_t at = 1; at <= 23; at += 4) check_fault(NULL, "k_attention_f16_n2", at);
+    for (uint32_t i = 0; i < 3; i++) check_fault(calls[i], NULL, 1 + i);
 }
 
 TEST(micro_batches_name_the_gpu_that_was_lost) {

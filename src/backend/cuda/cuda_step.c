@@ -308,10 +308,6 @@ static void queue(backend *b, const batch *in) {
         .sampled = has_samples(in),
         .logprobs = has_logprobs(in),
         .adapted = cuda_has_adapters(b, in)};
-    s->rows = in->rows;
-    s->taken_rows = in->taken_rows;
-    s->head_rows = in->head_rows;
-    s->before = in->before;
     s->tokens = rows.best || rows.sampled;
     s->logprobs = rows.logprobs;
     const size_t desc_bytes = describe(b, in, &rows);
@@ -381,6 +377,10 @@ void cuda_begin(backend *b, const batch *in) {
            in->before.head + in->head_rows <= p->max.head);
     ASSERT(b->fault.code == OK);
     check_follows(b, in);
+    s->rows = in->rows;
+    s->taken_rows = in->taken_rows;
+    s->head_rows = in->head_rows;
+    s->before = in->before;
     s->fault = (error){0};
     status st = cuda_load(b, NULL, &s->fault);
     if (st == OK) st = cuda_device_enter(&b->dev, &s->fault);

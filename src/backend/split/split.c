@@ -301,9 +301,10 @@ static void split_report(const backend *b, backend_report *out) {
 /* --- profiles -------------------- */
 
 static status split_profile(backend *b, bool on, error *err) {
-    b->is_measured = on;
+    b->is_measured = true;
     for (uint32_t i = 0; i < b->parts.count; i++)
         TRY(b->parts.of[i].ops->profile(b->of[i].b, on, err));
+    b->is_measured = on;
     return OK;
 }
 
