@@ -286,7 +286,7 @@ TEST(micro_batches_are_as_many_as_pay) {
 
 /* The CPU has the first layers, and computes while GPUs do: the bits of one after the other. */
 TEST(micro_batches_go_through_the_cpu_as_well) {
-    HOST_MACHINE(machines[3]);
+    HOST_MACHINE(machines[0]);
     model *m = opened("synth:thin:q8_0");
     for (uint32_t gpus = 1; gpus <= 2; gpus++) {
         engine_options opt = options_of(gpus, 3), in_turn = options_of(gpus, 0);
