@@ -47,6 +47,12 @@ static model *opened(const char *path) {
     return m;
 }
 
+#ifdef __SANITIZE_THREAD__
+#define SKIP_UNDER_TSAN SKIP("ThreadSanitizer is slow, and the smaller ones cut steps as well")
+#else
+#define SKIP_UNDER_TSAN (void)0
+#endif
+
 /* --- a script of steps -------------------- */
 
 /* Prompt rows of each seat in each step, in the order of the seats; 0 from a prompt's end on: then
@@ -216,6 +222,7 @@ static void check_model(const char *spec, bool fast, uint32_t gpus, uint32_t mic
 /* --- the numbers -------------------- */
 
 TEST(micro_batches_give_the_bits_of_one_gpu) {
+    SKIP_UNDER_TSAN;
     HOST_MACHINE(machines[0]);
     model *m = opened("synth:thin:q8_0");
     script *const want[2] = {run_on_one(m, false), run_on_one(m, true)};
@@ -229,6 +236,7 @@ TEST(micro_batches_give_the_bits_of_one_gpu) {
 }
 
 TEST(micro_batches_of_other_weights_give_the_bits_of_one_gpu) {
+    SKIP_UNDER_TSAN;
     check_model("synth:thin:q4_0", true, 3, 3, machines[0]);
 }
 
@@ -260,6 +268,7 @@ static void check_chunk(engine *one, engine *two, uint32_t chunk, uint32_t *pos)
 }
 
 TEST(micro_batches_are_as_many_as_pay) {
+    SKIP_UNDER_TSAN;
     static const uint32_t chunks[] = {257, 1, 63, 64, 65, 511};
     for (int fast = 0; fast < 2; fast++) {
         const size_t count = fast == 0 ? 2 : sizeof chunks / sizeof chunks[0];
@@ -286,6 +295,7 @@ TEST(micro_batches_are_as_many_as_pay) {
 
 /* The CPU has the first layers, and computes while GPUs do: the bits of one after the other. */
 TEST(micro_batches_go_through_the_cpu_as_well) {
+    SKIP_UNDER_TSAN;
     HOST_MACHINE(machines[0]);
     model *m = opened("synth:thin:q8_0");
     for (uint32_t gpus = 1; gpus <= 2; gpus++) {
@@ -303,6 +313,7 @@ TEST(micro_batches_go_through_the_cpu_as_well) {
 }
 
 TEST(micro_batches_have_their_adapters) {
+    SKIP_UNDER_TSAN;
     HOST_MACHINE(machines[0]);
     const uint32_t lanes = 0x3e; /* the fourth of them has none */
     float *logits[2];
@@ -374,9 +385,7 @@ TEST(micro_batches_leave_texts_of_encoders_whole) {
 }
 
 TEST(micro_batches_of_every_family_give_the_bits_of_one_gpu) {
-#ifdef __SANITIZE_THREAD__
-    SKIP("ThreadSanitizer is slow, and the tests of ops have every kernel");
-#endif
+    SKIP_UNDER_TSAN;
     static const char *const families[] = {"deepseek2", "mamba", "mixtral"};
     SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
     CHECK(index != NULL);
@@ -431,12 +440,14 @@ static void check_fault(const char *call, const char *kernel, uint32_t at) {
 }
 
 TEST(micro_batches_end_with_the_gpu_that_fails) {
+    SKIP_UNDER_TSAN;
     static const char *const calls[] = {"cuCtxSetCurrent", "cuEventRecord", "cuMemcpyHtoDAsync_v2"};
     for (uint32_t at = 1; at <= 23; at += 4) check_fault(NULL, "k_attention_f16_n2", at);
     for (uint32_t i = 0; i < 3; i++) check_fault(calls[i], NULL, 1 + i);
 }
 
 TEST(micro_batches_name_the_gpu_that_was_lost) {
+    SKIP_UNDER_TSAN;
     for (uint32_t i = 0; i < 3; i++) {
         char name[16];
         HOST_MACHINE(machines[i]);
