@@ -124,6 +124,7 @@ typedef struct config {
     bool gpu_pdl;
     bool gpu_ahead;
     bool gpu_peers;
+    bool gpu_pipeline;
     bool gpu_monitor;
     config_backend backend;
     config_numerics numerics;

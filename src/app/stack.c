@@ -98,6 +98,7 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .no_pdl = !c->gpu_pdl,
         .no_peers = !c->gpu_peers,
         .no_ahead = !c->gpu_ahead,
+        .no_micro_batches = !c->gpu_pipeline,
         .may_split = device.preferred && c->gpu_layers == 0,
         .threads = c->threads != 0 ? c->threads : os_cpu_count(),
         .isa_cap = isas[c->cpu_isa],
@@ -461,6 +462,7 @@ static const float *end_engine(void *ctx) { return engine_end(ctx); }
 static const float *hidden_of_engine(void *ctx) { return engine_hidden(ctx); }
 static const int32_t *best_of_engine(void *ctx) { return engine_best(ctx); }
 static const sample_logprobs *logprobs_of_engine(void *ctx) { return engine_logprobs(ctx); }
+static uint32_t micro_batches_of_engine(void *ctx) { return engine_micro_batches(ctx); }
 static const error *fault_of_engine(void *ctx) { return engine_fault(ctx); }
 static status profile_engine(void *ctx, bool on, error *err) {
     return engine_profile_switch(ctx, on, err);
@@ -497,6 +499,7 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
                     .best = best_of_engine,
                     .samples = engine_can_sample(s->engine),
                     .logprobs = logprobs_of_engine,
+                    .micro_batches = micro_batches_of_engine,
                     .fault = fault_of_engine,
                     .profile = profile_engine,
                     .profiled = profiled_by_engine},

@@ -75,6 +75,8 @@ typedef struct backend_options {
     bool no_graphs;            /* of a GPU: every step is launched kernel by kernel */
     bool no_pdl;               /* of a GPU: no kernel starts before the one ahead of it ended */
     bool no_peers;             /* link() finds no shorter way */
+    bool no_micro_batches;     /* backend_split: one part after the other computes all rows */
+    uint32_t micro_rows;       /* likewise: rows of a micro-batch at least; 0: as many as pay */
     /* backend_split: the first so many layers are the CPU's, the next ones those of the first
      * share, and so on.  All of them together are the program's. */
     uint32_t host_layers; /* 0: none */
@@ -141,7 +143,9 @@ typedef struct step_result {
                             without such rows */
     const sample_logprobs *logprobs; /* [head_rows] of the rows whose rule of batch.samples wants
                                         them; NULL without such rows */
-    const error *fault; /* NULL: all went well.  Else there are no results, and this instance
+    uint32_t micro_batches; /* that the step was cut into, so that several parts compute at a time;
+                               0: it was not cut */
+    const error *fault;     /* NULL: all went well.  Else there are no results, and this instance
                             never steps again: it can only be closed; the backend's */
 } step_result;
 
@@ -216,10 +220,10 @@ typedef struct backend_ops {
     NODISCARD status (*adapter_add)(backend *b, const lora_pair *pairs, error *err); /* optional */
     /* With it or not at all.  What was begun is waited for, if need be. */
     void (*adapter_drop)(backend *b, const lora_pair *pairs);
-    /* What op INPUT takes are the hidden states of `from`, another instance of this kind, in each
-     * step the last ones that it has computed: they may take a shorter way, and then `from` has
-     * none for the host.  `from` outlives the steps of b.  Once, before the first step.  Optional.
-     * Errors are the device's: where there is no shorter way the rows come as ever. */
+    /* What op INPUT takes are the hidden states of `from`, another instance of this kind, of the
+     * step or micro-batch of the same rows, which has ended: they may take a shorter way, and then
+     * `from` has none for the host.  `from` outlives the steps of b.  Once, before the first step.
+     * Optional.  Errors are the device's: where there is no shorter way the rows come as ever. */
     NODISCARD status (*link)(backend *b, backend *from, error *err);
     /* Run the program once.  Allocates nothing. */
     step_result (*step)(backend *b, const batch *in);
@@ -229,7 +233,11 @@ typedef struct backend_ops {
      * its batch.tokens may be negative: ~h is the token that head row h of the first one makes.
      * Results of a step are valid until the next one is begun.  What goes wrong in begin() comes
      * out of end(); after a fault there is nothing left to end.  Optional, both or none: without
-     * them steps are computed at once.  Not while profile() is on. */
+     * them steps are computed at once.  Not while profile() is on.
+     *   A step may come as micro-batches, one behind the other, which together are no more than a
+     * step may have.  batch.before of each says what those in front of it have.  Hidden states and
+     * logits stand behind theirs, and all of them are there until the next step begins: so each may
+     * want anything.  Tokens and log-probabilities are each one's own. */
     void (*begin)(backend *b, const batch *in);
     step_result (*end)(backend *b);
     void (*report)(const backend *b, backend_report *out);

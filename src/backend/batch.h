@@ -113,6 +113,11 @@ typedef struct lora_mix {
     } uses[LORA_PER_ROW_MAX];
 } lora_mix;
 
+/* How many of each there are in front. */
+typedef struct batch_before {
+    uint32_t rows, taken, head;
+} batch_before;
+
 typedef struct batch {
     uint32_t rows;
     const int32_t *tokens; /* [rows] ids, in the vocabulary; negative: backend_ops.begin */
@@ -139,6 +144,7 @@ typedef struct batch {
     kv_view kv;
     float *states;                /* [seats, program.state_floats], or NULL when that is 0 */
     const lora_mix *const *loras; /* [rows], NULL where a row has none; or NULL */
+    batch_before before; /* of a micro-batch: what those in front of it have; backend_ops.begin */
 } batch;
 
 /* Are the logits of head row h wanted, and its hidden state? */

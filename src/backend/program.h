@@ -210,6 +210,7 @@ typedef struct program {
     size_t workspace_floats;
     size_t state_floats; /* of each sequence */
     uint32_t lora_slots; /* adaptable weights; of a part all those of the whole */
+    bool goes_on;        /* a part whose hidden states are what the next one's INPUT takes */
     uint32_t ops_cap, values_cap;
     weight **blocks; /* owned arrays behind op_experts.w */
     uint32_t blocks_count, blocks_cap;

@@ -137,6 +137,7 @@ static status fill_part(part *a, error *err) {
     p->layer = p->ops[p->ops_count - 1].layer;
     p->state_floats = a->to.state - a->from.state;
     p->lora_slots = whole->lora_slots;
+    p->goes_on = !ends_program(a);
     if (ends_program(a))
         return program_finish(p, renumbered(a, whole->hidden), renumbered(a, whole->logits), err);
     return program_finish(p, pg_take_rows(p, renumbered(a, a->to.crossing)), VALUE_NONE, err);

@@ -23,6 +23,7 @@ struct engine {
     const float *hidden;             /* of the last step; the backend's */
     const int32_t *best;             /* the same */
     const sample_logprobs *logprobs; /* the same */
+    uint32_t micro_batches;          /* the same */
     const error *fault;              /* of the last step; the backend's or load_error; NULL: none */
     uint32_t begun;                  /* steps that were and have not ended */
     uint32_t head_rows;              /* of the step that was begun last */
@@ -356,6 +357,7 @@ static const float *take_result(engine *e, step_result result) {
     e->hidden = result.hidden;
     e->best = result.best;
     e->logprobs = result.logprobs;
+    e->micro_batches = result.micro_batches;
     e->fault = result.fault;
     return result.logits;
 }
@@ -401,6 +403,7 @@ status engine_check(const engine *e, error *err) {
 const float *engine_hidden(const engine *e) { return e->hidden; }
 const int32_t *engine_best(const engine *e) { return e->best; }
 const sample_logprobs *engine_logprobs(const engine *e) { return e->logprobs; }
+uint32_t engine_micro_batches(const engine *e) { return e->micro_batches; }
 
 /* --- adapters -------------------- */
 

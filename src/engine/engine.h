@@ -48,6 +48,8 @@ typedef struct engine_options {
     bool no_pdl;               /* of a GPU: no kernel starts before the one ahead of it ended */
     bool no_peers;             /* rows go from GPU to GPU by the host's memory */
     bool no_ahead;             /* no step is begun before the one before it has ended */
+    bool no_micro_batches;     /* parts of a split model compute one after the other */
+    uint32_t micro_rows;       /* as backend_options.micro_rows */
     uint32_t device_layers;    /* on devices: the last so many, the others are the CPU's; 0: all */
     bool may_split;            /* as few as one layer when memory is short */
     /* Instead of `device` several, of which the first has the first layers: */
@@ -201,6 +203,10 @@ const int32_t *engine_best(const engine *e);
 /* Likewise: what is said of drawn tokens whose sample order wants log-probabilities.  NULL when
  * none was to be said. */
 const sample_logprobs *engine_logprobs(const engine *e);
+
+/* Micro-batches that the last step was cut into, for several devices to compute at a time; 0: it
+ * was not cut. */
+uint32_t engine_micro_batches(const engine *e);
 
 /* --- what can be adapted -------------------- */
 

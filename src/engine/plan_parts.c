@@ -84,7 +84,9 @@ static backend_options options_of(const model *m, const engine_options *opt) {
                              .no_graphs = opt->no_graphs,
                              .no_pdl = opt->no_pdl,
                              .adapter_bytes = opt->adapter_bytes,
-                             .no_peers = opt->no_peers};
+                             .no_peers = opt->no_peers,
+                             .no_micro_batches = opt->no_micro_batches,
+                             .micro_rows = opt->micro_rows};
 }
 
 backend_options plan_backend_options(const model *m, const engine_options *opt,

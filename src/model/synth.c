@@ -21,6 +21,7 @@ typedef struct synth_shape {
 
 static const synth_shape shapes[] = {
     {"tiny", 64, 2, 4, 2, 160, 512, 2048, 10000.0f},
+    {"thin", 64, 8, 4, 2, 96, 512, 2048, 10000.0f},    /* many layers, and little else */
     {"small", 256, 2, 8, 4, 512, 512, 2048, 10000.0f}, /* rows of whole K blocks */
     {"deep", 256, 8, 8, 4, 512, 512, 2048, 10000.0f},  /* layers for several places */
     {"llama-1.1b", 2048, 22, 32, 4, 5632, 32000, 2048, 10000.0f},
@@ -28,7 +29,7 @@ static const synth_shape shapes[] = {
     {"llama-8b", 4096, 32, 32, 8, 14336, 128256, 8192, 500000.0f},
     {"llama-70b", 8192, 80, 64, 8, 28672, 128256, 8192, 500000.0f},
 };
-#define SHAPE_NAMES "tiny, small, deep, llama-1.1b, llama-7b, llama-8b, llama-70b"
+#define SHAPE_NAMES "tiny, thin, small, deep, llama-1.1b, llama-7b, llama-8b, llama-70b"
 
 /* "general.file_type" of types that no mix is named after. */
 static const struct {

@@ -41,11 +41,12 @@ struct engine_worker {
     metrics metrics;
     uint32_t head_width; /* floats of a row of logits: tokens, or labels */
     uint64_t steps;
-    uint64_t ahead_steps;  /* that were begun before the one before them had ended */
-    uint64_t ended_ns;     /* the last step */
-    uint64_t greedy_rows;  /* that wanted the best */
-    uint64_t sampled_rows; /* that had a sample order */
-    uint64_t host_rows;    /* whose logits the sampler got */
+    uint64_t ahead_steps;   /* that were begun before the one before them had ended */
+    uint64_t micro_batches; /* of steps that were cut */
+    uint64_t ended_ns;      /* the last step */
+    uint64_t greedy_rows;   /* that wanted the best */
+    uint64_t sampled_rows;  /* that had a sample order */
+    uint64_t host_rows;     /* whose logits the sampler got */
     uint64_t status_at_ns;
     engine_profile profile;
     bool draining;
@@ -246,6 +247,7 @@ static void fill_metrics(engine_worker *w) {
     metrics_set(m, METRIC_HOST_SAMPLED_ROWS_TOTAL, w->host_rows);
     metrics_set(m, METRIC_STEPS_TOTAL, w->steps);
     metrics_set(m, METRIC_AHEAD_STEPS_TOTAL, w->ahead_steps);
+    metrics_set(m, METRIC_MICRO_BATCHES_TOTAL, w->micro_batches);
     metrics_set(m, METRIC_PREEMPTIONS_TOTAL, c.preemptions);
     metrics_set(m, METRIC_PREEMPTIONS_SAVED_TOTAL, c.preemptions_saved);
     metrics_set(m, METRIC_CANCELLED_TOTAL, c.canceled);
@@ -408,6 +410,7 @@ static void finish(engine_worker *w) {
         return;
     }
     collect(w, t, logits);
+    if (st->micro_batches != NULL) w->micro_batches += st->micro_batches(st->ctx);
     const uint64_t start_ns = num_max_u64(t->begun_ns, w->ended_ns), end_ns = os_now_ns();
     w->ended_ns = end_ns;
     t->begun = false;

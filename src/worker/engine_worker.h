@@ -38,6 +38,8 @@ typedef struct stepper {
     bool samples; /* rows may have an engine_row.sample: `best` and `logprobs` are there then */
     /* [rows that want logits or a token] of the last step, where a sample order wants them */
     const sample_logprobs *(*logprobs)(void *ctx); /* optional */
+    /* Of the last step: engine_micro_batches(). */
+    uint32_t (*micro_batches)(void *ctx); /* optional */
     /* What the last step failed with: it gave nothing, and there will be no other; NULL: it went
      * well.  May be left out where steps cannot fail. */
     const error *(*fault)(void *ctx); /* optional */

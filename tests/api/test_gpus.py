@@ -197,6 +197,32 @@ def layers_that_were_asked_for_are_those_of_all_gpus():
     check("2 GPUs were asked for, and 1 used: there are no more layers" in log, "not said")
 
 
+# --- at the same time --------------------------------------------------------------------------
+
+
+def long_text(env, *flags):
+    """Two tokens behind a prompt of some hundreds, and how many micro-batches that took."""
+    flags = ("--parallel", "2", "--step-tokens-max", "512", "--ctx", "512", *flags)
+    with Server(*flags, env=env) as server:
+        body = {"prompt": "some words of a prompt " * 16, "max_tokens": 2, "temperature": 0,
+                "ignore_eos": True, "logprobs": 3}
+        reply = server.post("/v1/completions", body).must(200).json
+        check(260 <= reply["usage"]["prompt_tokens"] < 512, f"prompt: {reply['usage']}")
+        server.wait_idle()
+        return reply["choices"], server.metrics().total("micro_batches_total")
+
+
+@test
+def prompts_go_through_all_gpus_at_the_same_time():
+    want, cut = long_text(on_gpu("t4"), "--gpu", "require")
+    equal(cut, 0, "micro-batches on one GPU")
+    two = {"gpus": [{}, {}], "p2p": [[0, 1]], "streams": "deferred", "seed": 8}
+    for flags, least in (((), 2), (("--no-gpu-pipeline",), 0)):
+        got, cut = long_text(on_gpu(two), "--device", "0,1", *flags)
+        equal(got, want, f"answer with {flags}")
+        check(least <= cut <= 2 * least, f"{cut} micro-batches with {flags}")
+
+
 # --- figures -----------------------------------------------------------------------------------
 
 

@@ -16,7 +16,8 @@
  *   workspace  | values, as the program lays them out | codes | sums | rope tables |
  *              | descriptor | answer | rules and changes of drawn rows | their log-probabilities |
  *              | uses of adapters | parts of argmax | parts of attention, or x . A^T of adapters |
- *              | pairs of rows and experts, their tiles | constants | matrices of experts |
+ *              | pairs of rows and experts, their tiles | rows for another GPU | constants |
+ *              | matrices of experts |
  *   adapters   each its own, from when it is added until it is dropped
  *   kv, states as the engine asks for them
  *
@@ -137,6 +138,8 @@ typedef struct cuda_layout {
     uint64_t parts_at;  /* u64 [head, blocks of a row], of k_argmax */
     uint64_t splits_at; /* what blocks of k_attention leave for the last */
     cuda_groups groups;
+    uint64_t given_at; /* f32 [rows, n_embd] where program.goes_on: hidden states of all
+                          micro-batches of a step, for another GPU to take */
     uint64_t gated_codes_at, gated_sums_at; /* of one row: k_gemvt_* reads and writes codes */
     uint64_t tickets_at;                    /* u32 [tickets], 0 between launches: of k_gemvt_* */
     uint32_t tickets;
@@ -330,7 +333,9 @@ typedef struct cuda_staging {
     cuda_pinned desc, sample, lora;
     cuda_pinned answer; /* the layout's, behind it sample_logprobs [head] */
     uint32_t rows;
+    uint32_t taken_rows;
     uint32_t head_rows;
+    batch_before before;
     bool tokens;   /* the answer has ids, */
     bool logprobs; /* and log-probabilities */
     error fault;   /* code OK: it was queued */
@@ -379,7 +384,9 @@ NODISCARD status cuda_load(backend *b, const backend_progress *progress, error *
 /* cuda_peer.c */
 NODISCARD status cuda_link(backend *b, backend *from, error *err);
 /* Queue the copy of what op INPUT takes in a step. */
-void cuda_take_input(backend *b, const batch *in, size_t bytes);
+void cuda_take_input(backend *b, const batch *in);
+/* Where somebody takes our hidden states: queue the copy to where they stay. */
+void cuda_give_hidden(backend *b, const batch *in);
 
 /* cuda_kv_host.c: see backend_ops. */
 NODISCARD status cuda_kv_host(backend *b, size_t block_bytes, uint32_t blocks, error *err);

@@ -18,14 +18,20 @@ static cu_ptr input_at(const backend *b) {
     return cuda_at(b, b->p->values[b->p->ops[0].out].offset * sizeof(float));
 }
 
-static cu_ptr hidden_at(const backend *b) {
-    return cuda_at(b, b->p->values[b->p->hidden].offset * sizeof(float));
+/* Bytes of so many rows on their way. */
+static size_t hidden_bytes(const backend *b, uint32_t rows) {
+    return (size_t)rows * b->p->values[b->p->hidden].cols * sizeof(float);
+}
+static size_t input_bytes(const backend *b, uint32_t rows) {
+    return (size_t)rows * b->p->values[b->p->ops[0].out].cols * sizeof(float);
 }
 
-static cu_result copy_from_source(backend *b, size_t bytes) {
+/* Of all rows of a step, `bytes` behind the first so many. */
+static cu_result copy_from_source(backend *b, size_t before, size_t bytes) {
     const backend *from = b->source;
-    return b->dev.driver->copy_peer(input_at(b), b->dev.context, hidden_at(from), from->dev.context,
-                                    bytes, b->dev.compute);
+    return b->dev.driver->copy_peer(input_at(b), b->dev.context,
+                                    cuda_at(from, from->layout.given_at) + before,
+                                    from->dev.context, bytes, b->dev.compute);
 }
 
 /* --- is there a way? -------------------- */
@@ -70,7 +76,8 @@ static void fill_pattern(void *out, size_t bytes, uint32_t round) {
 static status write_pattern(backend *from, size_t bytes, uint32_t round, error *err) {
     TRY(cuda_device_enter(&from->dev, err));
     fill_pattern(from->hidden.host, bytes, round);
-    (void)cuda_copy_in(&from->dev, from->dev.compute, hidden_at(from), from->hidden.host, bytes);
+    (void)cuda_copy_in(&from->dev, from->dev.compute, cuda_at(from, from->layout.given_at),
+                       from->hidden.host, bytes);
     return cuda_sync(&from->dev, err);
 }
 
@@ -78,7 +85,7 @@ static status write_pattern(backend *from, size_t bytes, uint32_t round, error *
 static status carry(backend *b, size_t bytes, char why[WHY_BYTES], error *err) {
     TRY(cuda_device_enter(&b->dev, err));
     (void)cuda_fill(&b->dev, b->dev.compute, input_at(b), 0, bytes);
-    const cu_result code = copy_from_source(b, bytes);
+    const cu_result code = copy_from_source(b, 0, bytes);
     if (cu_is_sticky(code)) return cuda_check(&b->dev, code, "cuMemcpyPeerAsync", err);
     if (code != CU_SUCCESS)
         (void)snprintf(why, WHY_BYTES, "copies from one to the other: %s",
@@ -117,6 +124,7 @@ static status test_way(backend *b, char why[WHY_BYTES], error *err) {
 status cuda_link(backend *b, backend *from, error *err) {
     char why[WHY_BYTES] = "";
     ASSERT(b->p->ops[0].kind == OP_INPUT && b->source == NULL && !b->loaded && !from->loaded);
+    ASSERT(from->p->goes_on);
     b->source = from;
     TRY(cuda_device_enter(&b->dev, err));
     bool promised = open_way(b, why);
@@ -134,14 +142,25 @@ status cuda_link(backend *b, backend *from, error *err) {
 
 /* --- in a step -------------------- */
 
-void cuda_take_input(backend *b, const batch *in, size_t bytes) {
+/* The rows were there before this was called.  Each micro-batch has a place of its own for them,
+ * wherever they are on their way: that of the one before it may still be read. */
+void cuda_take_input(backend *b, const batch *in) {
     cuda_device *dev = &b->dev;
+    const size_t before = input_bytes(b, in->before.rows), bytes = input_bytes(b, in->rows);
     if (b->is_direct) {
         if (dev->fault == CU_SUCCESS)
-            (void)cuda_note(dev, copy_from_source(b, bytes), "cuMemcpyPeerAsync");
+            (void)cuda_note(dev, copy_from_source(b, before, bytes), "cuMemcpyPeerAsync");
         return;
     }
     const void *rows = in->input; /* another GPU's are in pinned memory, where they stay so long */
-    if (b->source == NULL) rows = memcpy(b->input.host, in->input, bytes);
+    if (b->source == NULL) rows = memcpy((char *)b->input.host + before, in->input, bytes);
     (void)cuda_copy_in(dev, dev->compute, input_at(b), rows, bytes);
+}
+
+/* The next micro-batch writes its hidden states where these are. */
+void cuda_give_hidden(backend *b, const batch *in) {
+    const cu_ptr hidden = cuda_at(b, b->p->values[b->p->hidden].offset * sizeof(float));
+    const cu_ptr given = cuda_at(b, b->layout.given_at);
+    (void)cuda_copy(&b->dev, b->dev.compute, given + hidden_bytes(b, in->before.taken), hidden,
+                    hidden_bytes(b, in->taken_rows));
 }

@@ -362,6 +362,12 @@ static void lay_out_groups(cuda_layout *l, uint64_t *end) {
     l->groups.tiles_count_at = place(end, pairs > 0 ? sizeof(uint32_t) : 0);
 }
 
+static uint64_t result_bytes(const program *p, value_id v) {
+    if (v == VALUE_NONE) return 0;
+    const value *d = &p->values[v];
+    return (uint64_t)program_rows_max(p, d->rows) * d->cols * sizeof(float);
+}
+
 static void lay_out_workspace(cuda_layout *l) {
     const program *p = l->p;
     uint64_t end = 0, codes = codes_bytes(l);
@@ -392,6 +398,7 @@ static void lay_out_workspace(cuda_layout *l) {
     l->splits_at = l->lora_mid_at =
         place(&end, num_max_u64(split_bytes(l), l->lora_mid_stride * CK_GEMVS_MAX * sizeof(float)));
     lay_out_groups(l, &end);
+    l->given_at = place(&end, p->goes_on ? result_bytes(p, p->hidden) : 0);
     for (uint32_t i = 0; i < l->constants_count; i++)
         l->constants[i].at = place(&end, l->constants[i].bytes);
     for (uint32_t i = 0; i < l->matrices_count; i++) {
@@ -402,12 +409,6 @@ static void lay_out_workspace(cuda_layout *l) {
 }
 
 /* --- the whole -------------------- */
-
-static uint64_t result_bytes(const program *p, value_id v) {
-    if (v == VALUE_NONE) return 0;
-    const value *d = &p->values[v];
-    return (uint64_t)program_rows_max(p, d->rows) * d->cols * sizeof(float);
-}
 
 static status lay_out(cuda_layout *l, error *err) {
     const program *p = l->p;

@@ -230,12 +230,10 @@ static void send_samples(backend *b, const batch *in) {
 static void send_input(backend *b, const batch *in) {
     const op *first = &b->p->ops[0];
     if (first->kind != OP_INPUT) return;
-    const value *d = &b->p->values[first->out];
-    const size_t bytes = (size_t)in->rows * d->cols * sizeof(float);
     const bool measured = b->profile.tasks != NULL;
     const uint32_t idx = b->lowered.count;
     if (measured) cuda_profile_before(&b->profile, &b->dev, idx, b->profile.tasks[idx].name);
-    cuda_take_input(b, in, bytes);
+    cuda_take_input(b, in);
     if (measured) cuda_profile_after(&b->profile, &b->dev, idx);
 }
 
@@ -245,15 +243,20 @@ static sample_logprobs *logprobs_of(const backend *b, const cuda_staging *s) {
     return (sample_logprobs *)(void *)((char *)s->answer.host + b->layout.answer_logprobs);
 }
 
-/* Rows first .. end - 1 of a value, to where they stand in the result. */
-static void fetch_rows(backend *b, value_id v, uint32_t first, uint32_t end,
-                       const cuda_pinned *to) {
+/* Where in pinned memory the rows of a value stand, behind so many of micro-batches before; NULL:
+ * there is no such value. */
+static float *result_at(const backend *b, const cuda_pinned *of, value_id v, uint32_t before) {
+    return v == VALUE_NONE ? NULL : (float *)of->host + (size_t)before * b->p->values[v].cols;
+}
+
+/* Rows first .. end - 1 of a value, to where they stand in the result, which `to` is. */
+static void fetch_rows(backend *b, value_id v, uint32_t first, uint32_t end, float *to) {
     if (v == VALUE_NONE || first == end) return;
     const value *d = &b->p->values[v];
-    const size_t row_bytes = d->cols * sizeof(float), at = first * row_bytes;
-    const cu_ptr from = cuda_at(b, d->offset * sizeof(float)) + at;
-    (void)cuda_copy_out(&b->dev, b->dev.compute, (char *)to->host + at, from,
-                        (end - first) * row_bytes);
+    const size_t at = (size_t)first * d->cols;
+    const cu_ptr from = cuda_at(b, (d->offset + at) * sizeof(float));
+    (void)cuda_copy_out(&b->dev, b->dev.compute, to + at, from,
+                        (size_t)(end - first) * d->cols * sizeof(float));
 }
 
 /* Of the rows that want them, in one piece for each of their neighbourhoods. */
@@ -272,16 +275,21 @@ static void fetch_logprobs(backend *b, const batch *in) {
  * wanted and nothing else; and the answer, where these have theirs. */
 static void fetch(backend *b, const batch *in, bool tokens) {
     const program *p = b->p;
+    float *hidden = result_at(b, &b->hidden, p->hidden, in->before.taken);
+    float *logits = result_at(b, &b->logits, p->logits, in->before.head);
     uint32_t taken = 0, head = 0;
     for (uint32_t h = 0; h < in->head_rows; h++) {
         if (batch_wants_logits(in, h)) continue;
-        fetch_rows(b, p->hidden, taken, in->head[h], &b->hidden);
-        fetch_rows(b, p->logits, head, h, &b->logits);
+        fetch_rows(b, p->hidden, taken, in->head[h], hidden);
+        fetch_rows(b, p->logits, head, h, logits);
         taken = in->head[h] + 1;
         head = h + 1;
     }
-    if (!b->keeps_hidden) fetch_rows(b, p->hidden, taken, in->taken_rows, &b->hidden);
-    fetch_rows(b, p->logits, head, in->head_rows, &b->logits);
+    if (b->keeps_hidden)
+        cuda_give_hidden(b, in);
+    else
+        fetch_rows(b, p->hidden, taken, in->taken_rows, hidden);
+    fetch_rows(b, p->logits, head, in->head_rows, logits);
     const uint32_t words = 1 + (tokens ? in->head_rows : 0);
     (void)cuda_copy_out(&b->dev, b->dev.compute, cuda_staged(b)->answer.host,
                         cuda_at(b, b->layout.answer_at), words * sizeof(uint32_t));
@@ -290,7 +298,7 @@ static void fetch(backend *b, const batch *in, bool tokens) {
 /* --- the whole -------------------- */
 
 /* Queue all of it.  Failures are kept by the device and come out at the end. */
-static status queue(backend *b, const batch *in, error *err) {
+static void queue(backend *b, const batch *in) {
     const cu_ptr desc = cuda_at(b, b->layout.desc_at);
     const uint32_t generated = generated_rows(in);
     cuda_staging *s = cuda_staged(b);
@@ -303,13 +311,10 @@ static status queue(backend *b, const batch *in, error *err) {
         .sampled = has_samples(in),
         .logprobs = has_logprobs(in),
         .adapted = cuda_has_adapters(b, in)};
-    s->rows = in->rows;
-    s->head_rows = in->head_rows;
     s->tokens = rows.best || rows.sampled;
     s->logprobs = rows.logprobs;
     const size_t desc_bytes = describe(b, in, &rows);
     rows.further = cuda_attention_further(desc_at(b, b->layout.desc.splits));
-    TRY(cuda_device_enter(&b->dev, err));
     patch(b, in);
     cuda_kv_arrive(b);
     (void)cuda_copy_in(&b->dev, b->dev.compute, desc, s->desc.host, desc_bytes);
@@ -319,7 +324,6 @@ static status queue(backend *b, const batch *in, error *err) {
     cuda_queue_launches(b, &rows);
     fetch(b, in, s->tokens);
     if (rows.logprobs) fetch_logprobs(b, in);
-    return OK;
 }
 
 /* Tokens and positions were checked by whoever made the batch, and drawn ones are in the
@@ -345,14 +349,24 @@ static cuda_staging *first_staged(backend *b) {
     return &b->staging[b->steps_ended % CUDA_STEPS_MAX];
 }
 
+/* Is it a micro-batch behind the one that `s` is about? */
+static bool is_behind(const cuda_staging *s, const batch *in) {
+    return in->before.rows > 0 && in->before.rows == s->before.rows + s->rows &&
+           in->before.taken == s->before.taken + s->taken_rows &&
+           in->before.head == s->before.head + s->head_rows;
+}
+
 /* Tokens of the step before exist where it was asked for them.  Host memory of results is there
- * once: who comes behind a step must not want what that one may still be read for. */
+ * once for all rows of a step: who comes behind one must not want what that one may still be read
+ * for, unless it is the next part of the same. */
 static void check_follows(backend *b, const batch *in) {
     const bool follows = b->steps_begun > b->steps_ended;
     const cuda_staging *before = first_staged(b);
+    const bool is_next = follows && !is_behind(before, in);
     ASSERT(b->steps_begun - b->steps_ended < CUDA_STEPS_MAX);
-    ASSERT(!follows || (b->profile.tasks == NULL && in->taken_rows == in->head_rows));
-    for (uint32_t h = 0; follows && h < in->head_rows; h++) ASSERT(!batch_wants_logits(in, h));
+    ASSERT(!follows || b->profile.tasks == NULL);
+    ASSERT(!is_next || (in->before.rows == 0 && in->taken_rows == in->head_rows));
+    for (uint32_t h = 0; is_next && h < in->head_rows; h++) ASSERT(!batch_wants_logits(in, h));
     for (uint32_t r = 0; r < in->rows; r++)
         ASSERT(in->tokens[r] >= 0 ||
                (follows && before->tokens && (uint32_t)~in->tokens[r] < before->head_rows));
@@ -361,16 +375,22 @@ static void check_follows(backend *b, const batch *in) {
 void cuda_begin(backend *b, const batch *in) {
     const program *p = b->p;
     cuda_staging *s = cuda_staged(b);
-    ASSERT(in->rows > 0 && in->rows <= p->max.rows && in->taken_rows <= p->max.taken &&
-           in->head_rows <= p->max.head);
+    ASSERT(in->rows > 0 && in->before.rows + in->rows <= p->max.rows &&
+           in->before.taken + in->taken_rows <= p->max.taken &&
+           in->before.head + in->head_rows <= p->max.head);
     ASSERT(b->fault.code == OK);
     check_follows(b, in);
+    s->rows = in->rows;
+    s->taken_rows = in->taken_rows;
+    s->head_rows = in->head_rows;
+    s->before = in->before;
     s->fault = (error){0};
     status st = cuda_load(b, NULL, &s->fault);
+    if (st == OK) st = cuda_device_enter(&b->dev, &s->fault);
     if (st == OK && b->steps_begun > b->steps_ended)
         st = cuda_try(&b->dev, b->dev.driver->event_record(b->first_done, b->dev.compute),
                       "cuEventRecord", &s->fault);
-    if (st == OK) (void)queue(b, in, &s->fault);
+    if (st == OK) queue(b, in);
     b->steps_begun++;
 }
 
@@ -397,9 +417,10 @@ static step_result end(backend *b, const batch *measured) {
     if (st == OK) st = check_ids(b, s, &err);
     if (st != OK) return fail(b, &err);
     b->steps_ended++;
-    step_result result = {.hidden = b->keeps_hidden ? NULL : b->hidden.host};
-    if (b->p->logits == VALUE_NONE) return result;
-    result.logits = b->logits.host;
+    const program *p = b->p;
+    step_result result = {.logits = result_at(b, &b->logits, p->logits, s->before.head)};
+    if (!b->keeps_hidden) result.hidden = result_at(b, &b->hidden, p->hidden, s->before.taken);
+    if (p->logits == VALUE_NONE) return result;
     if (s->tokens) result.best = (const int32_t *)s->answer.host + 1;
     if (s->logprobs) result.logprobs = logprobs_of(b, s);
     return result;

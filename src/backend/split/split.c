@@ -7,41 +7,16 @@
  * of them is read at a time; the head, which every token reads whole, is the last GPU's.  There may
  * be no layers on the CPU, and then there is more than one GPU.  Each part is an instance of its
  * own backend with a program of its own (program_cut), its own blocks of the KV cache under the
- * same numbers, and its own states.  Owner: the engine; calls from one thread at a time. */
+ * same numbers, and its own states.  What they do in a step is in split_step.c.  Owner: the engine;
+ * calls from one thread at a time. */
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/backend.h"
+#include "backend/split/split_internal.h"
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/num.h"
 #include "base/str.h"
-
-/* What a part is: its backend, with which options, and its layers. */
-typedef struct part {
-    const backend_ops *ops;
-    program *p; /* owned; borrows from the whole program */
-    uint32_t layers;
-    backend_options opt;
-} part;
-
-typedef struct parts {
-    part of[BACKEND_PARTS_MAX];
-    uint32_t count;
-} parts;
-
-typedef struct instance {
-    backend *b; /* owned */
-    void *kv;
-    float *states;
-} instance;
-
-struct backend {
-    const program *p; /* borrowed */
-    parts parts;
-    instance of[BACKEND_PARTS_MAX];
-    uint32_t layers;
-    uint32_t *all_rows; /* owned; 0, 1, 2 ... [p->max.rows]: the rows that a part gives on */
-};
 
 /* --- the parts -------------------- */
 
@@ -130,7 +105,10 @@ static void split_close(backend *b) {
     if (b == NULL) return;
     for (uint32_t i = b->parts.count; i-- > 0;) b->parts.of[i].ops->close(b->of[i].b);
     parts_deinit(&b->parts);
+    split_cut_deinit(&b->cut);
     mem_free(b->all_rows);
+    mem_free(b->best);
+    mem_free(b->logprobs);
     mem_free(b);
 }
 
@@ -144,8 +122,18 @@ static status link_parts(backend *b, error *err) {
     return OK;
 }
 
+static status open_rows(backend *b, error *err) {
+    const uint32_t rows = b->p->max.rows, head = num_max_u32(b->p->max.head, 1);
+    b->all_rows = mem_try_calloc(rows, sizeof *b->all_rows);
+    b->best = mem_try_calloc(head, sizeof *b->best);
+    b->logprobs = mem_try_calloc(head, sizeof *b->logprobs);
+    if (b->all_rows == NULL || b->best == NULL || b->logprobs == NULL)
+        return error_set(err, ERR_NOMEM, "split: no memory for %u rows", rows);
+    for (uint32_t r = 0; r < rows; r++) b->all_rows[r] = r;
+    return OK;
+}
+
 static status open_parts(backend *b, const backend_options *opt, error *err) {
-    const uint32_t rows = b->p->max.rows;
     TRY(parts_init(&b->parts, b->p, opt, err));
     for (uint32_t i = 0; i < b->parts.count; i++) {
         const part *a = &b->parts.of[i];
@@ -153,10 +141,8 @@ static status open_parts(backend *b, const backend_options *opt, error *err) {
         b->layers += a->layers;
     }
     TRY(link_parts(b, err));
-    b->all_rows = mem_try_calloc(rows, sizeof *b->all_rows);
-    if (b->all_rows == NULL) return error_set(err, ERR_NOMEM, "split: no memory for %u rows", rows);
-    for (uint32_t r = 0; r < rows; r++) b->all_rows[r] = r;
-    return OK;
+    TRY(split_cut_init(&b->cut, b->p, opt, b->parts.count, err));
+    return open_rows(b, err);
 }
 
 static status split_open(backend **out, const program *p, const backend_options *opt, error *err) {
@@ -276,32 +262,6 @@ static void split_adapter_drop(backend *b, const lora_pair *pairs) {
     drop_from(b, b->parts.count, pairs);
 }
 
-/* --- the step -------------------- */
-
-static batch batch_of(const backend *b, uint32_t idx, const batch *in, const float *input) {
-    batch of = *in;
-    of.kv.blocks = b->of[idx].kv;
-    of.states = b->of[idx].states;
-    of.input = input;
-    if (of.kv.layout.layers > 0) of.kv.layout.layers = b->parts.of[idx].layers;
-    if (idx + 1 == b->parts.count) return of;
-    of.taken = b->all_rows;
-    of.taken_rows = in->rows;
-    of.head_rows = 0;
-    of.best = NULL;
-    of.samples = NULL;
-    return of;
-}
-
-static step_result split_step(backend *b, const batch *in) {
-    step_result result = {.hidden = in->input};
-    for (uint32_t i = 0; i < b->parts.count && result.fault == NULL; i++) {
-        const batch of = batch_of(b, i, in, result.hidden);
-        result = b->parts.of[i].ops->step(b->of[i].b, &of);
-    }
-    return result;
-}
-
 /* --- reports -------------------- */
 
 /* "cuda sm_75 x2 + sm_90 + cpu avx512": GPUs of a kind once, and the CPU last. */
@@ -341,8 +301,10 @@ static void split_report(const backend *b, backend_report *out) {
 /* --- profiles -------------------- */
 
 static status split_profile(backend *b, bool on, error *err) {
+    b->is_measured = true;
     for (uint32_t i = 0; i < b->parts.count; i++)
         TRY(b->parts.of[i].ops->profile(b->of[i].b, on, err));
+    b->is_measured = on;
     return OK;
 }
 

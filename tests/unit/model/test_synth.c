@@ -152,7 +152,7 @@ TEST(synth_refuses_what_it_does_not_know_or_cannot_make) {
         {"tiny", ERR_INVALID, "must be SHAPE:TYPE"},
         {"", ERR_INVALID, "must be SHAPE:TYPE"},
         {"huge:f32", ERR_INVALID,
-         "shape 'huge' is not known; known: tiny, small, deep, llama-1.1b"},
+         "shape 'huge' is not known; known: tiny, thin, small, deep, llama-1.1b"},
         {"tiny:q9", ERR_INVALID, "type 'q9' is not known"},
         {"tiny:i8", ERR_UNSUPPORTED, "weights cannot be integers (i8)"},
         {"tiny:iq2_xxs", ERR_INVALID, "rows of 64, which is no multiple of the 256 elements"},
