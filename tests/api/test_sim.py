@@ -522,6 +522,28 @@ def a_model_larger_than_the_gpu_is_split_and_says_so():
 
 
 @test
+def experts_that_do_not_fit_are_computed_by_the_cpu():
+    model = shared_path("oracle/public/models/mixtral/model-f32.gguf")
+    ids = ("--tokens", "5,9,70,3,12,8")
+
+    def rows(*flags):
+        out = os.path.join(harness.TMP, "experts.f32")
+        done = gantry("logits", model, *ids, "-o", out, *flags, env=on_gpu()).succeeded()
+        return oracle.numbers("f", out), done.err
+
+    want, _ = rows("--gpu", "off")
+    for layers in ("1", "all"):
+        got, log = rows("--gpu", "require", "--cpu-moe-layers", layers)
+        error = oracle.nmse(got, want)
+        check(error < 1e-9, f"{layers}: NMSE {error:.3g}")
+        check("layers on the host, computed by the CPU" in log, log)
+    done = gantry("run", model, "-p", "a", "--gpu", "off", "--cpu-moe-layers", "1")
+    done.failed_with(2, "--cpu-moe-layers 1 leaves all else to a GPU")
+    done = gantry("run", model, "-p", "a", "--gpu-layers", "1", "--cpu-moe-layers", "2")
+    done.failed_with(2, "one of them, not both")
+
+
+@test
 def a_limit_of_our_own_is_kept():
     with Server("--gpu", "require", "--gpu-bytes-max", "64MiB", env=on_gpu()) as server:
         _, model = said_of(server)
