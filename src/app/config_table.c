@@ -73,7 +73,7 @@ const config_option config_options[] = {
      "layers on GPUs, the others on the CPU; 0 is all, or what fits"},
     {"engine.cpu_moe_layers", "cpu-moe-layers", "n-cpu-moe", CONFIG_U32, 0, ALL_LOADS,
      AT(cpu_moe_layers), 0, 65535, "0", "all", "N",
-     "routed experts of the first N layers on the CPU, the rest on the GPU; 0 is what has to"},
+     "layers whose experts the CPU computes, all else is the GPU's; 0 is what has to"},
     {"engine.gpu_graphs", "gpu-graphs", "", CONFIG_BOOL, 0, ALL_LOADS,
      AT(gpu_graphs), 0, 0, "true", NULL, NULL,
      "queue the kernels of a step as one recorded CUDA graph"},
