@@ -85,6 +85,7 @@ static void write_model(json_writer *w, const front *f, const model_entry *m) {
         gpu_json_text(w, "device", m->desc.device);
         json_kv_uint(w, "device_bytes", m->desc.device_bytes);
         json_kv_uint(w, "gpu_layers", m->desc.device_layers);
+        json_kv_uint(w, "cpu_moe_layers", m->desc.host_experts);
         gpu_json_text(w, "fallback", m->desc.fallback);
         front_write_list(w, "reduced", str_of(m->desc.reduced));
         json_kv_str(w, "numerics", str_of(m->desc.numerics));

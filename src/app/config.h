@@ -117,9 +117,10 @@ typedef struct config {
     uint32_t parallel;   /* sequences in a step at most */
     uint32_t threads;    /* 0: all cores we may use */
     config_gpu gpu;
-    uint32_t gpu_layers;    /* 0: all, or what fits */
-    str device;             /* --device; empty: the usable one with most memory, or more */
-    uint64_t gpu_bytes_max; /* 0: what is free */
+    uint32_t gpu_layers;     /* 0: all, or what fits */
+    uint32_t cpu_moe_layers; /* 0: none, or what has to; 65535, "all": of all layers */
+    str device;              /* --device; empty: the usable one with most memory, or more */
+    uint64_t gpu_bytes_max;  /* 0: what is free */
     bool gpu_graphs;
     bool gpu_pdl;
     bool gpu_ahead;

@@ -109,7 +109,8 @@ static void put_range(buf *out, const config_option *o) {
         buf_printf(out, "%g to %g", o->min, o->max);
         return;
     case CONFIG_U32:
-        buf_printf(out, "%.0f to %.0f", o->min, o->max);
+        buf_printf(out, "%.0f to %.0f%s%s", o->min, o->max, o->choices != NULL ? ", or " : "",
+                   o->choices != NULL ? o->choices : "");
         return;
     case CONFIG_NUMBERS:
         buf_printf(out, "numbers, %.0f to %.0f", o->min, o->max);

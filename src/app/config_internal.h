@@ -6,7 +6,7 @@
 
 typedef enum config_type {
     CONFIG_BOOL,   /* bool */
-    CONFIG_U32,    /* uint32_t */
+    CONFIG_U32,    /* uint32_t; where `choices` is a word, it is max */
     CONFIG_U64,    /* uint64_t */
     CONFIG_BYTES,  /* uint64_t; "8GiB"; where `choices` is a word, it is CONFIG_BYTES_AUTO */
     CONFIG_MS,     /* uint32_t; "30s", bare numbers are milliseconds */

@@ -42,6 +42,10 @@ static status not_a(const char *what, str text, const char *label, error *err) {
 static status parse_whole(const config_option *o, str text, uint64_t *out, const char *label,
                           error *err) {
     bool digits = text.n != 0;
+    if (o->type == CONFIG_U32 && o->choices != NULL && str_eq(text, str_of(o->choices))) {
+        *out = (uint64_t)o->max;
+        return OK;
+    }
     for (size_t i = 0; i < text.n; i++) digits = digits && text.p[i] >= '0' && text.p[i] <= '9';
     if (!digits) return not_a("a whole number", text, label, err);
     if (!str_to_u64(text, out) || !within(o, (double)*out)) return outside(o, text, "", label, err);

@@ -38,6 +38,15 @@ static status check_contradictions(const config *c, error *err) {
         return error_set(err, ERR_INVALID,
                          "usage: --gpu-layers %u asks for layers on a GPU, but %s", c->gpu_layers,
                          other ? "--backend chooses another one" : "--gpu is off");
+    if (c->cpu_moe_layers != 0 && (c->gpu == CONFIG_GPU_OFF || other))
+        return error_set(
+            err, ERR_INVALID, "usage: --cpu-moe-layers %u leaves all else to a GPU, but %s",
+            c->cpu_moe_layers, other ? "--backend chooses another one" : "--gpu is off");
+    if (c->cpu_moe_layers != 0 && c->gpu_layers != 0)
+        return error_set(err, ERR_INVALID,
+                         "usage: --cpu-moe-layers %u wants all layers on one GPU, --gpu-layers %u "
+                         "says how many: one of them, not both",
+                         c->cpu_moe_layers, c->gpu_layers);
     return OK;
 }
 

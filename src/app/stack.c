@@ -99,7 +99,9 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
         .no_peers = !c->gpu_peers,
         .no_ahead = !c->gpu_ahead,
         .no_micro_batches = !c->gpu_pipeline,
-        .may_split = device.preferred && c->gpu_layers == 0,
+        .host_experts = c->cpu_moe_layers,
+        .may_move_experts = device.preferred && c->gpu_layers == 0 && c->cpu_moe_layers == 0,
+        .may_split = device.preferred && c->gpu_layers == 0 && c->cpu_moe_layers == 0,
         .threads = c->threads != 0 ? c->threads : os_cpu_count(),
         .isa_cap = isas[c->cpu_isa],
         .fast = wants_fast(c),
@@ -227,6 +229,7 @@ static void describe(stack *s, const engine_options *opt) {
         .ctx_max = plan->ctx_max,
         .device_bytes = plan->device_bytes,
         .device_layers = plan->device_layers,
+        .host_experts = plan->host_experts,
         .parallel = opt->seats,
         .threads = opt->threads,
     };

@@ -28,7 +28,8 @@
  *                        and probabilities in f16) with a cache of F16, Q8_0 or Q4_0, where keys
  *                        and values are whole 16 elements, 576 and 512 at most
  *   what adapters add    1e-11 (f32 activations and accumulation, matrices read exactly), also in
- *                        prompts */
+ *                        prompts
+ *   experts on the host  as cpu against ref: what is rounded, and when, is cpu's (host_experts) */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 
@@ -77,6 +78,9 @@ typedef struct backend_options {
     bool no_peers;             /* link() finds no shorter way */
     bool no_micro_batches;     /* backend_split: one part after the other computes all rows */
     uint32_t micro_rows;       /* likewise: rows of a micro-batch at least; 0: as many as pay */
+    uint32_t host_experts;     /* backend_cuda: the routed experts of the first so many layers that
+                                  have any are computed on the host, by backend_cpu; such a backend
+                                  begins no step before the last one has ended */
     /* backend_split: the first so many layers are the CPU's, the next ones those of the first
      * share, and so on.  All of them together are the program's. */
     uint32_t host_layers; /* 0: none */
@@ -190,7 +194,8 @@ typedef struct backend_ops {
     NODISCARD status (*plan)(const program *p, const backend_options *opt, backend_memory *out,
                              error *err);
     /* Instead of it, where each part has a memory of its own: *count of them, in the order of
-     * their layers. */
+     * their layers.  Of backend_cuda with host_experts > 0: the host's, which has no layer of its
+     * own, and the device's. */
     NODISCARD status (*plan_parts)(const program *p, const backend_options *opt,
                                    backend_memory out[BACKEND_PARTS_MAX], uint32_t *count,
                                    error *err);
@@ -227,6 +232,10 @@ typedef struct backend_ops {
     NODISCARD status (*link)(backend *b, backend *from, error *err);
     /* Run the program once.  Allocates nothing. */
     step_result (*step)(backend *b, const batch *in);
+    /* Layer `layer` alone, of a program of experts (program_split_experts): rows, prompt, input and
+     * routed of the batch are read.  Returns their sums [rows, cols], until the next call.  On any
+     * thread, one at a time.  Optional: backend_cpu has it. */
+    const float *(*step_layer)(backend *b, uint32_t layer, const batch *in);
     /* The two halves of it, for steps that are queued one behind the other: begin() reads the batch
      * and returns while it is computed, end() waits for the step that was begun first.  Two may be
      * begun and not ended.  The second one then gives tokens only (batch.best, batch.samples), and

@@ -132,6 +132,7 @@ typedef struct batch {
     const uint32_t *taken; /* [taken_rows] ascending rows whose hidden state is wanted */
     const float *input;    /* [rows, cols] of op INPUT, on the host; NULL where there is none, and
                               where backend_ops.link found a way without the host */
+    const float *routed; /* [rows, 2 * used] of op INPUT of the router's choice: numbers, weights */
     uint32_t head_rows;
     const uint32_t *head; /* [head_rows] ascending indices into taken: logits are wanted */
     const bool *best; /* [head_rows] instead of its logits and its hidden state only the id of the

@@ -127,8 +127,14 @@ static bool is_whole(const program *p, value_id v) {
 /* --- rows in and out --- */
 
 value_id pg_input(program *p, uint32_t cols) {
-    ASSERT(p->ops_count == 0);
+    ASSERT(p->ops_count == 0 || p->layer > p->ops[p->ops_count - 1].layer);
     return add_op_value(p, OP_INPUT, cols, 0, NULL)->out;
+}
+
+value_id pg_input_routed(program *p, uint32_t used) {
+    op *o = add_op_value(p, OP_INPUT, 2 * used, 0, NULL);
+    o->routed = true;
+    return o->out;
 }
 
 value_id pg_embed(program *p, weight table) {
@@ -277,6 +283,10 @@ value_id pg_experts_sum(program *p, value_id x, value_id routed, uint32_t used) 
     op *o = add_op_value(p, OP_EXPERTS_SUM, cols_of(p, x) / used, 2, (value_id[]){x, routed});
     o->experts = (op_experts){.used = used};
     return o->out;
+}
+
+value_id pg_host(program *p, value_id x, value_id routed, uint32_t cols) {
+    return add_op_value(p, OP_HOST, cols, 2, (value_id[]){x, routed})->out;
 }
 
 /* --- state-space layers --- */

@@ -47,7 +47,8 @@
     X(SCAN)         \
     X(SHIFT)        \
     X(WKV)          \
-    X(TAKE_ROWS)
+    X(TAKE_ROWS)    \
+    X(HOST)
 
 typedef enum op_kind {
 #define OP_KIND_ENUM(name) OP_##name,
@@ -175,6 +176,7 @@ typedef struct op {
         op_route route;
         op_experts experts;
         op_state state; /* CONV, SCAN, SHIFT, WKV */
+        bool routed;    /* INPUT: of batch.routed */
     };
 } op;
 
@@ -233,6 +235,16 @@ void program_destroy(program *p);
 NODISCARD status program_cut(program **out, const program *p, uint32_t first, uint32_t end,
                              error *err);
 
+/* A program whose routed experts are computed in two places, as two programs.  In `device` what the
+ * EXPERTS of the first `layers` layers that have any compute, from the router's choice to their
+ * sum, is a single op HOST of the normed rows and that choice.  In `host` these are layers 0 ..
+ * layers - 1, each of which begins with two INPUTs, the normed rows and the choice, and ends with
+ * the EXPERTS_SUM: for backend_ops.step_layer.  Both borrow from p.  1 <= layers <=
+ * program_expert_layers(p).  ERR_UNSUPPORTED: a layer's experts are made of something else. */
+NODISCARD status program_split_experts(program **device, program **host, const program *p,
+                                       uint32_t layers, error *err);
+uint32_t program_expert_layers(const program *p); /* that have experts */
+
 /* Layers that its ops belong to. */
 uint32_t program_layers(const program *p);
 
@@ -248,8 +260,10 @@ void pg_layer(program *p, uint32_t layer);
 weight *pg_weights(program *p, uint32_t count);
 
 /* --- rows in and out --- */
-/* out = batch.input: what another program has left.  The first op         [rows, cols] */
+/* out = batch.input: what another program has left.  The first op, or of a layer  [rows, cols] */
 value_id pg_input(program *p, uint32_t cols);
+/* out = batch.routed                                                       [rows, 2 * used] */
+value_id pg_input_routed(program *p, uint32_t used);
 /* out[r] = table[token of row r]                                      [rows, w.cols] */
 value_id pg_embed(program *p, weight table);
 /* out[r] = table[position of row r]                                   [rows, w.cols] */
@@ -295,6 +309,8 @@ value_id pg_route(program *p, value_id logits, op_route route);
 value_id pg_experts(program *p, value_id x, value_id routed, op_experts experts);
 /* [rows, used * cols] -> [rows, cols]: sum over the used experts, each times its weight */
 value_id pg_experts_sum(program *p, value_id x, value_id routed, uint32_t used);
+/* Experts that are computed elsewhere: program_split_experts().  -> [rows, cols] */
+value_id pg_host(program *p, value_id x, value_id routed, uint32_t cols);
 
 /* --- state-space layers: rows of one sequence are taken in order, and what they leave is kept in
  * the sequence's state; a row at position 0 begins with a state of zeros --- */

@@ -256,6 +256,7 @@ static work_fn *const kinds[OP_KIND_COUNT] = {
     [OP_SHIFT] = shift_work,
     [OP_WKV] = wkv_work,
     [OP_TAKE_ROWS] = no_work,
+    [OP_HOST] = no_work,
 };
 
 /* --- values -------------------- */

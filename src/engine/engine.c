@@ -190,6 +190,13 @@ static status open_with_less(engine **out, const model *m, const engine_options 
 static void log_devices(const engine *e) {
     const mem_plan *p = &e->plan;
     uint32_t first = e->m->hparams.layers - p->device_layers;
+    if (p->host_experts > 0)
+        log_info("engine",
+                 "experts of %u of %u layers on the host, computed by the CPU: %.1f MiB; all else "
+                 "on %s: %.1f MiB",
+                 p->host_experts, plan_expert_layers(e->m),
+                 (double)p->host_experts_bytes / (1024.0 * 1024.0), p->device,
+                 (double)p->device_bytes / (1024.0 * 1024.0));
     if (p->devices_count > 1 && first > 0)
         log_info("engine", "layers 0 to %u on the host", first - 1);
     for (uint32_t d = 0; p->devices_count > 1 && d < p->devices_count; d++) {
@@ -214,6 +221,9 @@ status engine_open(engine **out, const model *m, const engine_options *opt, erro
     if (st == ERR_NOMEM && plan.on_device) st = open_with_less(&e, m, opt, &plan, &why);
     if (st != OK) return error_set(err, st, "%s", why.msg);
     plan_log_cuts(&e->plan);
+    if (opt->host_experts > 0 && plan_expert_layers(m) == 0)
+        log_warn("engine", "experts of %u layers were to be on the CPU: the model has none",
+                 opt->host_experts);
     log_devices(e);
     *out = e;
     return OK;
@@ -372,7 +382,10 @@ const float *engine_step(engine *e, const engine_row *rows, uint32_t count) {
     return logits;
 }
 
-bool engine_runs_ahead(const engine *e) { return e->ops->begin != NULL && !e->opt.no_ahead; }
+/* A step with experts on the host leaves it no time for another. */
+bool engine_runs_ahead(const engine *e) {
+    return e->ops->begin != NULL && !e->opt.no_ahead && e->plan.host_experts == 0;
+}
 
 void engine_begin(engine *e, const engine_row *rows, uint32_t count) {
     ASSERT(engine_runs_ahead(e) && e->begun < 2);

@@ -51,6 +51,10 @@ typedef struct engine_options {
     bool no_micro_batches;     /* parts of a split model compute one after the other */
     uint32_t micro_rows;       /* as backend_options.micro_rows */
     uint32_t device_layers;    /* on devices: the last so many, the others are the CPU's; 0: all */
+    uint32_t host_experts;     /* the routed experts of the first so many layers that have any are
+                                  computed on the CPU; more than there are: of all.  One device,
+                                  and no device_layers: else ERR_INVALID */
+    bool may_move_experts;     /* of as many as it takes when memory is short, of one device */
     bool may_split;            /* as few as one layer when memory is short */
     /* Instead of `device` several, of which the first has the first layers: */
     uint32_t devices_count; /* 0: `device` alone */
@@ -70,12 +74,13 @@ typedef struct mem_shortage {
 
 /* What the engine does without for want of memory, and what it lacked last. */
 typedef struct mem_cut {
-    const char *name; /* "step_tokens", "ctx", "kv_bits", "gpus", "gpu_layers", "kv_tokens" */
+    const char *name; /* "step_tokens", "ctx", "kv_bits", "gpus", "gpu_experts", "gpu_layers",
+                         "kv_tokens" */
     uint64_t from, to;
     mem_shortage why;
 } mem_cut;
 
-enum { MEM_CUTS_MAX = 6, MEM_CUTS_TEXT_BYTES = 208, MEM_DEVICES_TEXT_BYTES = 192 };
+enum { MEM_CUTS_MAX = 7, MEM_CUTS_TEXT_BYTES = 248, MEM_DEVICES_TEXT_BYTES = 192 };
 
 typedef struct mem_cuts {
     mem_cut list[MEM_CUTS_MAX];
@@ -116,8 +121,11 @@ typedef struct mem_plan {
     uint32_t device_layers;   /* 0 on the host */
     uint64_t device_bytes;    /* of what is above: the devices'; 0 on the host */
     uint64_t device_weights_bytes;
-    uint64_t pinned_bytes;   /* of the host's memory, besides */
-    uint32_t kv_host_blocks; /* copies of blocks that the host has room for (kv_tier.h) ... */
+    uint32_t host_experts;       /* layers on devices whose experts are on the host, ... */
+    uint64_t host_experts_bytes; /* ... which are so many of what is above: weights, copies of them
+                                    and workspace */
+    uint64_t pinned_bytes;       /* of the host's memory, besides */
+    uint32_t kv_host_blocks;     /* copies of blocks that the host has room for (kv_tier.h) ... */
     uint64_t kv_host_bytes; /* ... and all of their bytes; on devices they are pinned, on the host's
                                 part of the layers untouched */
     uint64_t kv_host_pinned_bytes;

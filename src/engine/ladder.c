@@ -5,6 +5,9 @@
  *   ctx           half the context         ctx_min; only where no context was asked for
  *   kv_bits       keys and values in 8     Q8_0, where kv_may_be_q8 and the heads allow it
  *   gpus          one device more          all that have room; as few as possible
+ *   gpu_experts   the experts of the first 0, of a single device and where may_move_experts says
+ *                 layers that have any,    so
+ *                 which the host computes
  *   gpu_layers    the first layers, which  1, of a device and where may_split says so
  *                 the host computes
  *
@@ -16,6 +19,8 @@
  * order of what is free on them, and what one of them fails with is no failure of the plan.  Layers
  * come last, because each of them makes every token slower: devices keep as many as fit beside the
  * lowest of the other rungs, and of all numbers of devices it is the one that keeps most.
+ * Experts are moved instead of layers wherever that is enough, for a token uses few of them and all
+ * of the rest: as few as possible.  Where it is not, they stay, and layers go.
  * Then up: a rung may have gone down in vain before a later one helped, and the context too far;
  * they come back as far as there is room.  So the layers on devices are the most that are possible,
  * then the context is the longest, and then the rows are the most.
@@ -74,13 +79,32 @@ static uint32_t layers_top(const model *m, const engine_options *opt) {
 }
 
 static uint32_t layers_end(const model *m, const engine_options *opt) {
-    const bool can = opt->may_split && opt->backend->split != NULL;
+    const bool can =
+        opt->may_split && opt->backend->split != NULL && plan_host_experts(m, opt) == 0;
     return can ? num_min_u32(layers_top(m, opt), 1) : layers_top(m, opt);
 }
 
 static void set_layers(const model *m, engine_options *opt, uint32_t layers) {
     (void)m;
     opt->device_layers = layers;
+}
+
+static bool may_move(const model *m, const engine_options *opt) {
+    return opt->may_move_experts && opt->backend->plan_parts != NULL && opt->host_experts == 0 &&
+           opt->device_layers == 0 && opt->devices_count <= 1 && plan_expert_layers(m) > 0;
+}
+
+/* Layers whose experts are on the device. */
+static uint32_t experts_top(const model *m, const engine_options *opt) {
+    return plan_expert_layers(m) - plan_host_experts(m, opt);
+}
+
+static uint32_t experts_end(const model *m, const engine_options *opt) {
+    return may_move(m, opt) ? 0 : experts_top(m, opt);
+}
+
+static void set_experts(const model *m, engine_options *opt, uint32_t layers) {
+    opt->host_experts = plan_expert_layers(m) - layers;
 }
 
 /* This rung goes up. */
@@ -90,6 +114,7 @@ static uint32_t gpus_top(const model *m, const engine_options *opt) {
 
 static uint32_t gpus_end(const model *m, const engine_options *opt) {
     engine_options all = *opt;
+    if (plan_host_experts(m, opt) > 0) return gpus_top(m, opt); /* with one only */
     all.devices_min = num_max_u32(opt->devices_count, opt->devices_min);
     return plan_devices_used(m, &all);
 }
@@ -118,7 +143,15 @@ static void set_kv(const model *m, engine_options *opt, uint32_t bits) {
     opt->kv_type = bits == Q4_BITS ? DTYPE_Q4_0 : bits == Q8_BITS ? DTYPE_Q8_0 : DTYPE_F16;
 }
 
-typedef enum rung_id { RUNG_ROWS, RUNG_CTX, RUNG_KV, RUNG_GPUS, RUNG_LAYERS, RUNG_COUNT } rung_id;
+typedef enum rung_id {
+    RUNG_ROWS,
+    RUNG_CTX,
+    RUNG_KV,
+    RUNG_GPUS,
+    RUNG_EXPERTS,
+    RUNG_LAYERS,
+    RUNG_COUNT
+} rung_id;
 
 static const struct {
     const char *name;
@@ -129,6 +162,7 @@ static const struct {
                        {"ctx", ctx_top, ctx_end, set_ctx},
                        {"kv_bits", kv_top, kv_end, set_kv},
                        {"gpus", gpus_top, gpus_end, set_gpus},
+                       {"gpu_experts", experts_top, experts_end, set_experts},
                        {"gpu_layers", layers_top, layers_end, set_layers}};
 
 /* --- where we stand -------------------- */
@@ -279,6 +313,35 @@ static status most_layers(ladder *l, uint32_t high, uint32_t *fits, mem_plan *pl
     return st;
 }
 
+/* The most layers with experts on the device that fit beside the lowest of the other rungs, and
+ * leave no more to the host than it has memory for.  ERR_NOMEM: there are none, and *lack is what
+ * it was. */
+static status move_experts(ladder *l, mem_plan *plan, program **p, const plan_shortage *lack) {
+    int64_t low = l->end[RUNG_EXPERTS], high = (int64_t)l->at[RUNG_EXPERTS] - 1, fits = -1;
+    go_to_ends(l, lack);
+    l->why[RUNG_EXPERTS] = lack->why;
+    while (low <= high) {
+        mem_plan tried;
+        program *recorded = NULL;
+        plan_shortage further = {0};
+        const int64_t at = low + (high - low) / 2;
+        l->at[RUNG_EXPERTS] = (uint32_t)at;
+        const status st = plan_at(l, &tried, &recorded, &further, NULL);
+        if (st == OK) {
+            program_destroy(fits >= 0 ? *p : NULL);
+            *p = recorded;
+            *plan = tried;
+            fits = at;
+        }
+        if (st == OK || !further.of_device)
+            low = at + 1;
+        else
+            high = at - 1;
+    }
+    l->at[RUNG_EXPERTS] = fits >= 0 ? (uint32_t)fits : l->top[RUNG_EXPERTS];
+    return fits >= 0 ? OK : ERR_NOMEM;
+}
+
 /* The most layers that fit into the devices beside the lowest of the other rungs.  A weak device
  * may cost more layers than it takes, for each has to have one and the last one has the head: so
  * fewer devices are tried as well, down to those that were named, and as few as keep most. *lack is
@@ -367,6 +430,8 @@ static status down_and_up(ladder *l, engine_options *got, mem_plan *plan, progra
         st = plan_at(l, plan, p, &lack, &why);
     if (st == ERR_NOMEM && lack.of_device && !is_at_end(l, RUNG_GPUS))
         st = take_devices(l, plan, p, &lack, &why);
+    if (st == ERR_NOMEM && lack.of_device && !is_at_end(l, RUNG_EXPERTS))
+        st = move_experts(l, plan, p, &lack);
     if (st == ERR_NOMEM && lack.of_device && !is_at_end(l, RUNG_LAYERS))
         st = split(l, plan, p, &lack, &why);
     if (st != OK) return refuse(l, &why, err);
@@ -400,7 +465,7 @@ void mem_cuts_text(const mem_cuts *c, char out[MEM_CUTS_TEXT_BYTES]) {
         const int more =
             snprintf(out + n, MEM_CUTS_TEXT_BYTES - n, "%s%s %llu -> %llu", i > 0 ? ", " : "",
                      cut->name, (unsigned long long)cut->from, (unsigned long long)cut->to);
-        n += (size_t)more; /* 207 bytes at most, with the largest of numbers */
+        n += (size_t)more; /* 245 bytes at most, with the largest of numbers */
     }
 }
 

@@ -258,6 +258,7 @@ static kv_limit limit_of_kv(const planning *g) {
     const uint64_t asked = g->opt->kv_bytes_max;
     uint64_t all = 0;
     for (uint32_t i = g->count; i-- > 0;) {
+        if (g->places[i].layers == 0) continue; /* experts alone have no cache */
         const uint64_t blocks = blocks_of(g, &g->places[i]);
         all += block_cost(&g->places[i]);
         if (blocks >= l.blocks) continue;
@@ -373,6 +374,14 @@ void plan_drop_kv_host(mem_plan *plan) {
 
 /* --- the whole -------------------- */
 
+/* The host's part beside the layers of the device is experts. */
+static void add_experts(mem_plan *plan, const planning *g) {
+    const place *p = &g->places[0];
+    if (p->is_device || p->layers > 0) return;
+    plan->host_experts = plan_host_experts(g->m, g->opt);
+    plan->host_experts_bytes = p->weights + p->repacked + p->workspace;
+}
+
 static void add_device(mem_plan *plan, const planning *g, uint32_t idx, uint64_t bytes) {
     const place *p = &g->places[idx];
     mem_device *d = &plan->devices[idx + plan->devices_count - g->count];
@@ -405,6 +414,7 @@ static void add_up(const planning *g) {
         else
             plan->untouched_bytes += kv + states + p->workspace;
     }
+    add_experts(plan, g);
     mem_devices_text(plan, plan->device);
 }
 

@@ -47,6 +47,9 @@ const backend_ops *plan_backend(const model *m, const engine_options *opt);
 /* With the layers of devices that the plan has. */
 backend_options plan_backend_options(const model *m, const engine_options *opt,
                                      const mem_plan *plan);
+/* Layers that have experts, and those of them whose experts the host computes. */
+uint32_t plan_expert_layers(const model *m);
+uint32_t plan_host_experts(const model *m, const engine_options *opt);
 /* Of a device, beside what is left to adapters. */
 uint64_t plan_available(const engine_options *opt, const backend_memory *part);
 /* What each place needs, the host first, and the layers of plan->devices. */

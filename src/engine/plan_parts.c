@@ -54,6 +54,20 @@ uint64_t plan_available(const engine_options *opt, const backend_memory *part) {
     return beside_adapters(opt, part->available);
 }
 
+/* --- experts on the host -------------------- */
+
+uint32_t plan_expert_layers(const model *m) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < m->hparams.layers; i++) count += model_has(&m->layers[i].router.w);
+    return count;
+}
+
+/* Without a device they are there anyway. */
+uint32_t plan_host_experts(const model *m, const engine_options *opt) {
+    if (opt->backend->plan_parts == NULL || opt->backend->split == NULL) return 0;
+    return num_min_u32(opt->host_experts, plan_expert_layers(m));
+}
+
 /* --- options of a backend -------------------- */
 
 /* What is f32 to the last tensor was asked to be exact: there `fast` has nothing to round. */
@@ -83,6 +97,7 @@ static backend_options options_of(const model *m, const engine_options *opt) {
                              .device_bytes_max = device_limit(opt, 0),
                              .no_graphs = opt->no_graphs,
                              .no_pdl = opt->no_pdl,
+                             .host_experts = plan_host_experts(m, opt),
                              .adapter_bytes = opt->adapter_bytes,
                              .no_peers = opt->no_peers,
                              .no_micro_batches = opt->no_micro_batches,
@@ -306,10 +321,24 @@ static status plan_whole(const model *m, const engine_options *opt, const progra
     return OK;
 }
 
+/* Layers are the device's, the experts of some of them the host's. */
+static status plan_moved(const model *m, const engine_options *opt, const program *p,
+                         backend_memory parts[BACKEND_PARTS_MAX], uint32_t *count, error *err) {
+    if (is_split(m, opt))
+        return error_set(err, ERR_INVALID,
+                         "engine: experts of %u layers on the CPU, and %u layers on %u GPUs: "
+                         "experts can be moved where one GPU has all %u layers",
+                         opt->host_experts, layers_on_devices(m, opt), plan_devices_used(m, opt),
+                         m->hparams.layers);
+    const backend_options bopt = options_of(m, opt);
+    return opt->backend->plan_parts(p, &bopt, parts, count, err);
+}
+
 status plan_parts(const model *m, const engine_options *opt, const program *p, mem_plan *plan,
                   plan_known *known, backend_memory parts[BACKEND_PARTS_MAX], uint32_t *count,
                   error *err) {
     *count = 1;
+    if (plan_host_experts(m, opt) > 0) return plan_moved(m, opt, p, parts, count, err);
     if (!is_split(m, opt)) return plan_whole(m, opt, p, &parts[0], err);
     if (plan_devices_used(m, opt) > 1) {
         weighing w = {.m = m, .opt = opt, .p = p, .plan = plan, .known = known};

@@ -136,6 +136,7 @@ static void walk_model(codec *c, model_desc *d) {
     FIELD(c, d->kv_bytes);
     FIELD(c, d->device_bytes);
     FIELD(c, d->device_layers);
+    FIELD(c, d->host_experts);
     FIELD(c, d->vocab);
     FIELD(c, d->n_embd);
     FIELD(c, d->layers);

@@ -326,7 +326,7 @@ typedef struct model_desc {
     char backend[96];     /* what computes: "cpu avx2", "cuda sm_75 x2 + cpu avx2" */
     char device[192];     /* the GPUs that it computes on, "Tesla T4 x2"; "" on a CPU */
     char fallback[240];   /* why it does not compute where it was to; "" when it does */
-    char reduced[208];    /* what memory was too short for: "ctx 131072 -> 32768, kv_tokens .." */
+    char reduced[248];    /* what memory was too short for: "ctx 131072 -> 32768, kv_tokens .." */
     char numerics[8];     /* "exact" or "fast" */
     char kv_type[8];
     uint64_t params;
@@ -334,6 +334,7 @@ typedef struct model_desc {
     uint64_t kv_bytes;
     uint64_t device_bytes;  /* all that it takes there, together */
     uint32_t device_layers; /* the last so many are computed there; 0 on a CPU */
+    uint32_t host_experts;  /* of them, those whose experts the CPU computes */
     uint32_t vocab;
     uint32_t n_embd;
     uint32_t layers;

@@ -521,6 +521,52 @@ def a_model_larger_than_the_gpu_is_split_and_says_so():
     check(done.code != 0 and "bytes" in done.err, f"split without being asked: {done.err!r}")
 
 
+MIXTURE = "oracle/public/models/mixtral/model-f32.gguf"
+
+
+@test
+def experts_are_computed_by_the_cpu_as_the_gpu_would():
+    model = shared_path(MIXTURE)
+
+    def rows(*flags):
+        out = os.path.join(harness.TMP, "experts.f32")
+        ids = ("--tokens", "5,9,70,3,12,8")
+        gantry("logits", model, *ids, "-o", out, *flags, env=on_gpu()).succeeded()
+        return oracle.numbers("f", out)
+
+    want = rows("--gpu", "off")
+    for layers in ("1", "all"):
+        error = oracle.nmse(rows("--gpu", "require", "--cpu-moe-layers", layers), want)
+        check(error < 1e-9, f"{layers}: NMSE {error:.3g}")
+    done = gantry("run", model, "-p", "a", "--gpu", "off", "--cpu-moe-layers", "1")
+    done.failed_with(2, "--cpu-moe-layers 1 leaves all else to a GPU")
+    done = gantry("run", model, "-p", "a", "--gpu-layers", "1", "--cpu-moe-layers", "2")
+    done.failed_with(2, "one of them, not both")
+
+
+@test
+def experts_that_do_not_fit_stay_with_the_cpu_and_it_is_said():
+    flags = ("--parallel", "1", "--step-tokens-max", "64", "--ctx", "64", "--kv", "f16")
+    body = {"prompt": "some words", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
+    model = "mixture=" + shared_path(MIXTURE)
+    with Server(*flags, "--cpu-moe-layers", "1", model=model, env=on_gpu()) as server:
+        asked = said_of(server)[1]
+        want = server.post("/v1/completions", body).must(200).json["choices"][0]["text"]
+    check(asked["backend"].startswith("cuda sm_75 + cpu "), f"backend {asked['backend']!r}")
+    equal((asked["cpu_moe_layers"], asked["gpu_layers"]), (1, 2), "layers")
+    equal(asked["reduced"], [], "what was cut")
+    limit = ("--gpu-bytes-max", str(asked["device_bytes"] + 4096))
+    with Server(*flags, *limit, model=model, env=on_gpu()) as server:
+        said = said_of(server)[1]
+        got = server.post("/v1/completions", body).must(200).json["choices"][0]["text"]
+        equal(said["reduced"], ["gpu_experts 2 -> 1"], "what was cut")
+        check("gpu_experts 2 -> 1" in server.stderr, "the log does not say it")
+        check("experts of 1 of 2 layers on the host" in server.stderr, "nor where they are")
+    equal((said["cpu_moe_layers"], said["gpu_layers"]), (1, 2), "layers")
+    equal(said["device_bytes"], asked["device_bytes"], "bytes on the device")
+    equal(got, want, "text")
+
+
 @test
 def a_limit_of_our_own_is_kept():
     with Server("--gpu", "require", "--gpu-bytes-max", "64MiB", env=on_gpu()) as server:

@@ -230,7 +230,8 @@ static void run_unit(backend *b, const task *t, uint32_t unit, uint32_t worker) 
 
 static void run_tasks(void *ctx, uint32_t run, uint32_t worker) {
     backend *b = ctx;
-    for (uint32_t i = 0; i < b->list.count; i++) {
+    const uint32_t end = atomic_load_explicit(&b->end_task, memory_order_relaxed);
+    for (uint32_t i = atomic_load_explicit(&b->first_task, memory_order_relaxed); i < end; i++) {
         cpu_phase *phase = &b->phases[i];
         cpu_units units;
         while (cpu_phase_claim(phase, run, &units)) {
@@ -257,21 +258,28 @@ static bool has_prompt(const batch *in) {
     return false;
 }
 
-static step_result run_step(backend *b, const batch *in) {
-    const program *p = b->p;
+/* Tasks first .. end - 1. */
+static void run_some(backend *b, const batch *in, uint32_t first, uint32_t end) {
     const status loaded = cpu_load(b, NULL, NULL);
     ASSERT(loaded == OK); /* nobody can have stopped it */
-    ASSERT(in->rows <= p->max.rows && in->taken_rows <= p->max.taken &&
-           in->head_rows <= p->max.head);
+    ASSERT(in->rows <= b->p->max.rows);
     uint32_t run = cpu_pool_next_run(b->pool);
     b->in = in;
     b->fast_rows = b->fast && has_prompt(in) ? in->prompt : NULL;
-    for (uint32_t i = 0; i < b->list.count; i++) {
+    atomic_store_explicit(&b->first_task, first, memory_order_relaxed);
+    atomic_store_explicit(&b->end_task, end, memory_order_relaxed);
+    for (uint32_t i = first; i < end; i++) {
         const task *t = &b->list.tasks[i];
         cpu_phase_open(&b->phases[i], run, kinds[t->kind].units(b, t), parts_of(b, t));
     }
     if (b->profile.ends_ns != NULL) cpu_profile_begin_tasks(&b->profile);
     cpu_pool_run(b->pool, run_tasks, b);
+}
+
+static step_result run_step(backend *b, const batch *in) {
+    const program *p = b->p;
+    ASSERT(in->taken_rows <= p->max.taken && in->head_rows <= p->max.head);
+    run_some(b, in, 0, b->list.count);
     step_result result = {.hidden = value_row(b, p->hidden, 0)};
     if (p->logits == VALUE_NONE) return result;
     result.logits = value_row(b, p->logits, 0);
@@ -285,6 +293,19 @@ static step_result cpu_step(backend *b, const batch *in) {
     const step_result result = run_step(b, in);
     cpu_profile_end(&b->profile, b->p, in);
     return result;
+}
+
+/* A layer of experts is a handful of tasks. */
+static const float *cpu_step_layer(backend *b, uint32_t layer, const batch *in) {
+    const task *tasks = b->list.tasks;
+    uint32_t first = 0, end = 0;
+    while (tasks[first].ops[0]->layer < layer) first++;
+    for (end = first; tasks[end].ops[0]->layer == layer;) end++; /* TAKE_ROWS is behind all */
+    const bool measured = b->profile.ends_ns != NULL;
+    if (measured) cpu_profile_begin_some(&b->profile, first, end);
+    run_some(b, in, first, end);
+    if (measured) cpu_profile_end_some(&b->profile, b->p, in, first, end);
+    return value_row(b, tasks[end - 1].ops[0]->out, 0);
 }
 
 /* --- reports -------------------- */
@@ -332,6 +353,7 @@ const backend_ops backend_cpu = {
     .kv_load = cpu_kv_load,
     .load = cpu_load,
     .step = cpu_step,
+    .step_layer = cpu_step_layer,
     .report = cpu_report,
     .profile = cpu_profile_switch,
     .profiled = cpu_profiled,

@@ -33,7 +33,10 @@ struct backend {
     cpu_pool *pool;
     task_list list;
     cpu_phase *phases; /* owned; [list.count] one per task */
-    void *memory;      /* owned pages */
+    /* Tasks of the running step: all, or a layer's.  A worker that comes late may see those of
+     * another run, and finds that its own is over. */
+    _Atomic uint32_t first_task, end_task;
+    void *memory; /* owned pages */
     size_t memory_bytes;
     host_memory host; /* KV blocks and states */
     float *workspace;

@@ -48,11 +48,13 @@ void cpu_profile_deinit(cpu_profile *f) {
     *f = (cpu_profile){0};
 }
 
-void cpu_profile_begin(cpu_profile *f) {
+void cpu_profile_begin_some(cpu_profile *f, uint32_t first, uint32_t end) {
     f->began_ns = os_now_ns();
-    for (uint32_t i = 0; i < f->count; i++)
+    for (uint32_t i = first; i < end; i++)
         atomic_store_explicit(&f->ends_ns[i], 0, memory_order_relaxed);
 }
+
+void cpu_profile_begin(cpu_profile *f) { cpu_profile_begin_some(f, 0, f->count); }
 
 void cpu_profile_begin_tasks(cpu_profile *f) { f->tasks_ns = os_now_ns(); }
 
@@ -64,14 +66,19 @@ void cpu_profile_unit(cpu_profile *f, uint32_t idx) {
 }
 
 /* A task without units takes no time. */
-void cpu_profile_end(cpu_profile *f, const program *p, const batch *in) {
+void cpu_profile_end_some(cpu_profile *f, const program *p, const batch *in, uint32_t first,
+                          uint32_t end) {
     uint64_t before_ns = f->tasks_ns;
-    f->ns = os_now_ns() - f->began_ns;
-    for (uint32_t i = 0; i < f->count; i++) {
+    f->ns = (first > 0 ? f->ns : 0) + (os_now_ns() - f->began_ns);
+    for (uint32_t i = first; i < end; i++) {
         backend_task *t = &f->tasks[i];
         const uint64_t end_ns = num_max_u64(atomic_load(&f->ends_ns[i]), before_ns);
         t->ns = end_ns - before_ns;
         t->work = roofline_task(p, t->ops, t->ops_count, in);
         before_ns = end_ns;
     }
+}
+
+void cpu_profile_end(cpu_profile *f, const program *p, const batch *in) {
+    cpu_profile_end_some(f, p, in, 0, f->count);
 }

@@ -32,5 +32,10 @@ void cpu_profile_begin_tasks(cpu_profile *f);
 void cpu_profile_unit(cpu_profile *f, uint32_t idx);
 /* All of the step is done. */
 void cpu_profile_end(cpu_profile *f, const program *p, const batch *in);
+/* The same of tasks first .. end - 1, whose time alone is the step's if it begins with the first
+ * of all, and else is added to it. */
+void cpu_profile_begin_some(cpu_profile *f, uint32_t first, uint32_t end);
+void cpu_profile_end_some(cpu_profile *f, const program *p, const batch *in, uint32_t first,
+                          uint32_t end);
 
 #endif

@@ -30,7 +30,8 @@ void cpu_input(backend *b, const task *t, uint32_t r, uint32_t worker) {
     (void)worker;
     const op *o = t->ops[0];
     const uint32_t cols = value_cols(b, o->out);
-    memcpy(value_row(b, o->out, r), b->in->input + (size_t)r * cols, cols * sizeof(float));
+    const float *from = o->routed ? b->in->routed : b->in->input;
+    memcpy(value_row(b, o->out, r), from + (size_t)r * cols, cols * sizeof(float));
     if (t->tables) rope_tables_fill(&b->ropes, r, b->in->pos[r]);
 }
 

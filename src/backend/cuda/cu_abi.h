@@ -20,6 +20,8 @@ typedef struct cu_stream_st *cu_stream;
 typedef struct cu_event_st *cu_event;
 typedef struct cu_graph_st *cu_graph;
 typedef struct cu_graph_exec_st *cu_graph_exec;
+/* On a thread of the driver's; it may call nothing of the driver. */
+typedef void (*cu_host_fn)(void *ctx);
 typedef struct cu_uuid {
     unsigned char bytes[16];
 } cu_uuid;
@@ -185,6 +187,7 @@ _Static_assert(sizeof(cu_launch_config) == 56, "CUlaunchConfig");
       (cu_function f, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,         \
        unsigned block_y, unsigned block_z, unsigned shared_bytes, cu_stream stream, void **args,   \
        void **extra))                                                                              \
+    X(REQUIRED, launch_host, cuLaunchHostFunc, (cu_stream stream, cu_host_fn fn, void *ctx))       \
     X(REQUIRED, mem_alloc, cuMemAlloc_v2, (cu_ptr * out, size_t bytes))                            \
     X(REQUIRED, mem_free, cuMemFree_v2, (cu_ptr ptr))                                              \
     X(REQUIRED, mem_info, cuMemGetInfo_v2, (size_t * free_bytes, size_t * total_bytes))            \

@@ -80,6 +80,32 @@ static status plan_with(cuda_probe_report *report, const program *p, const backe
     return OK;
 }
 
+/* Of a program whose experts are in two places, the host first. */
+static status plan_split(cuda_probe_report *report, const cuda_elsewhere *e,
+                         const backend_options *opt, backend_memory out[BACKEND_PARTS_MAX],
+                         error *err) {
+    TRY(cuda_elsewhere_plan(e->host, opt, &out[0], err));
+    TRY(plan_with(report, e->device, opt, &out[1], err));
+    out[1].pinned += cuda_elsewhere_pinned_bytes(e->device);
+    out[1].layers = program_layers(e->device);
+    out[1].states = e->device->state_floats * sizeof(float);
+    return OK;
+}
+
+static status cuda_plan_parts(const program *p, const backend_options *opt,
+                              backend_memory out[BACKEND_PARTS_MAX], uint32_t *count, error *err) {
+    cuda_elsewhere e = {0};
+    TRY(cuda_elsewhere_split(&e, p, opt->host_experts, err));
+    cuda_probe_report *report = mem_try_calloc(1, sizeof *report);
+    status st = report != NULL ? plan_split(report, &e, opt, out, err)
+                               : error_set(err, ERR_NOMEM, "cuda: no memory to look for GPUs");
+    mem_free(report);
+    program_destroy(e.device);
+    program_destroy(e.host);
+    *count = 2;
+    return st;
+}
+
 static status cuda_plan(const program *p, const backend_options *opt, backend_memory *out,
                         error *err) {
     cuda_probe_report *report = mem_try_calloc(1, sizeof *report);
@@ -110,6 +136,7 @@ static void cuda_close(backend *b) {
     cuda_graphs_drop(b);
     cuda_profile_deinit(&b->profile, &b->dev);
     cuda_adapters_close(b);
+    cuda_elsewhere_close(b);
     close_staging(b);
     cuda_pinned_close(&b->input);
     cuda_pinned_close(&b->hidden);
@@ -139,7 +166,8 @@ static status open_pinned(backend *b, error *err) {
     const cuda_layout *l = &b->layout;
     const cu_driver *d = b->dev.driver;
     for (uint32_t i = 0; i < CUDA_STEPS_MAX; i++) TRY(open_staging(b, &b->staging[i], err));
-    const cu_result code = d->event_create(&b->first_done, CU_EVENT_DISABLE_TIMING_FLAG);
+    const unsigned sleeps = b->elsewhere.host != NULL ? CU_EVENT_BLOCKING_SYNC_FLAG : 0;
+    const cu_result code = d->event_create(&b->first_done, CU_EVENT_DISABLE_TIMING_FLAG | sleeps);
     TRY(cu_check(d, code, "cuEventCreate", err));
     if (l->input_bytes > 0) TRY(cuda_pinned_open(&b->input, &b->dev, (size_t)l->input_bytes, err));
     TRY(cuda_pinned_open(&b->hidden, &b->dev, num_max_u64(l->hidden_bytes, 1), err));
@@ -157,6 +185,10 @@ static status open_row_mixes(backend *b, error *err) {
 static status open_parts(backend *b, const backend_options *opt, error *err) {
     const cuda_device_info *info = NULL;
     const cuda_images images = CUDA_IMAGES_EMBEDDED;
+    if (opt->host_experts > 0) {
+        TRY(cuda_elsewhere_split(&b->elsewhere, b->p, opt->host_experts, err));
+        b->p = b->elsewhere.device;
+    }
     TRY(find_device(&b->report, opt, &info, err));
     TRY(cuda_layout_init(&b->layout, b->p, err));
     TRY(cuda_device_open(&b->dev, &b->report.driver, info->ordinal, &images, err));
@@ -166,6 +198,7 @@ static status open_parts(backend *b, const backend_options *opt, error *err) {
                         err));
     if (opt->fast) cuda_layout_halve(&b->layout, &b->dev);
     TRY(open_pinned(b, err));
+    TRY(cuda_elsewhere_open(b, opt, err));
     TRY(open_row_mixes(b, err));
     const cuda_bases bases = {.weights = b->weights.base, .workspace = b->workspace.base};
     const cuda_prompts prompts = {.on = opt->fast ? &b->dev : NULL, .kv = opt->kv_type};
@@ -206,6 +239,7 @@ static void cuda_report(const backend *b, backend_report *out) {
                             .ops_fused = b->lowered.ops_fused,
                             .ops_unfused = b->lowered.ops_unfused};
     (void)snprintf(out->what, sizeof out->what, "cuda sm_%d", b->dev.cc);
+    cuda_elsewhere_report(b, out);
 }
 
 /* A step that failed has not ended, and another one may be behind it. */
@@ -220,8 +254,9 @@ static status profile_after_fault(backend *b, bool on, error *err) {
 static status cuda_profile_switch(backend *b, bool on, error *err) {
     if (b->fault.code != OK) return profile_after_fault(b, on, err);
     ASSERT(b->steps_begun == b->steps_ended);
-    const status st = cuda_device_enter(&b->dev, err);
+    status st = cuda_device_enter(&b->dev, err);
     cuda_profile_deinit(&b->profile, &b->dev);
+    if (st == OK) st = cuda_elsewhere_profile(b, on, err);
     if (st != OK) return st;
     return on ? cuda_profile_init(&b->profile, &b->dev, b->p, &b->lowered, err) : OK;
 }
@@ -232,7 +267,7 @@ static uint32_t cuda_profiled(const backend *b, backend_profile out[BACKEND_PART
         .p = b->p, .tasks = f->tasks, .count = f->count, .ns = f->ns, .bytes = f->bytes};
     for (int i = 0; i < ROOF_ARITH_COUNT; i++) out[0].ops[i] = f->ops[i];
     (void)snprintf(out[0].where, sizeof out[0].where, "cuda sm_%d", b->dev.cc);
-    return 1;
+    return 1 + cuda_elsewhere_profiled(b, &out[1]);
 }
 
 const backend_ops backend_cuda = {
@@ -242,6 +277,7 @@ const backend_ops backend_cuda = {
     .path = cuda_path,
     .packed_path = BACKEND_PATH_CONVERTED,
     .plan = cuda_plan,
+    .plan_parts = cuda_plan_parts,
     .open = cuda_open,
     .memory = cuda_memory,
     .kv_host = cuda_kv_host,

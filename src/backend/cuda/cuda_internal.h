@@ -9,6 +9,7 @@
  *   cuda_overlap.c  whether each may start while the one ahead of it ends
  *   cuda_peer.c     rows that another GPU has left
  *   cuda_profile.c  the time of each launch
+ *   cuda_elsewhere.c experts that the CPU computes
  *
  * Memory of an instance, each part one allocation for as long as it lives:
  *
@@ -24,6 +25,8 @@
  * Owner: the engine; calls from one thread at a time. */
 #ifndef BACKEND_CUDA_INTERNAL_H
 #define BACKEND_CUDA_INTERNAL_H
+
+#include <stdatomic.h>
 
 #include "abi.h"
 #include "backend/backend.h"
@@ -227,9 +230,9 @@ typedef enum cuda_when {
 typedef enum cuda_patch { CUDA_PATCH_NONE, CUDA_PATCH_KV, CUDA_PATCH_STATE } cuda_patch;
 
 typedef struct cuda_launch_entry {
-    cuda_kernel_id kernel;
-    cuda_kernel_id many; /* instead of it when there is more than one row ... */
-    uint32_t many_rows;  /* ... with so many to a block */
+    cuda_kernel_id kernel; /* CUDA_KERNEL_COUNT: a call of the host, cuda_elsewhere.c */
+    cuda_kernel_id many;   /* instead of it when there is more than one row ... */
+    uint32_t many_rows;    /* ... with so many to a block */
     cuda_grid grid;
     cuda_when when;
     row_set rows;
@@ -253,6 +256,11 @@ typedef struct cuda_launch_entry {
     cuda_patch patch;
     uint16_t layer;
 } cuda_launch_entry;
+
+/* Of a call of the host what goes there and comes back. */
+static inline const char *cuda_launch_name(cuda_kernel_id kernel) {
+    return kernel == CUDA_KERNEL_COUNT ? "to the CPU and back" : cuda_kernel_name(kernel);
+}
 
 /* Rows from which on a product with quantized weights is made on tensor cores; one of the output
  * matrix, whose rows are pairs of codes (docs/gpu.md). */
@@ -341,8 +349,35 @@ typedef struct cuda_staging {
     error fault;   /* code OK: it was queued */
 } cuda_staging;
 
+/* What a HOST of the device's program reads and makes: normed rows, the choice, sums. */
+enum { CUDA_ELSEWHERE_BLOCKS = 3 };
+
+typedef struct cuda_elsewhere_args {
+    cu_ptr at[CUDA_ELSEWHERE_BLOCKS];
+    uint32_t cols[CUDA_ELSEWHERE_BLOCKS];
+    uint32_t layer; /* of the host's program */
+} cuda_elsewhere_args;
+
+typedef struct cuda_elsewhere_layer {
+    struct backend *b; /* borrowed */
+    uint32_t layer;
+    uint32_t cols; /* of the sums */
+    uint64_t ns;   /* that the host needed in the last step */
+} cuda_elsewhere_layer;
+
+typedef struct cuda_elsewhere {
+    program *device, *host; /* owned; NULL: all experts are on the device */
+    struct backend *cpu;    /* owned; computes `host`, its layers one by one */
+    cuda_pinned pinned[CUDA_ELSEWHERE_BLOCKS];
+    cuda_elsewhere_layer *layers; /* owned; [count] */
+    uint32_t count;
+    batch in;             /* of the step that is computed */
+    _Atomic bool running; /* the host computes now */
+} cuda_elsewhere;
+
 struct backend {
-    const program *p;         /* borrowed */
+    const program *p; /* borrowed, or elsewhere.device */
+    cuda_elsewhere elsewhere;
     cuda_probe_report report; /* has the driver's functions */
     cuda_device dev;
     cuda_layout layout;
@@ -387,6 +422,25 @@ NODISCARD status cuda_link(backend *b, backend *from, error *err);
 void cuda_take_input(backend *b, const batch *in);
 /* Where somebody takes our hidden states: queue the copy to where they stay. */
 void cuda_give_hidden(backend *b, const batch *in);
+
+/* cuda_elsewhere.c; all but the first three do nothing where all experts are on the device. */
+uint64_t cuda_elsewhere_pinned_bytes(const program *device);
+NODISCARD status cuda_elsewhere_plan(const program *host, const backend_options *opt,
+                                     backend_memory *out, error *err);
+NODISCARD status cuda_elsewhere_split(cuda_elsewhere *e, const program *p, uint32_t layers,
+                                      error *err);
+NODISCARD status cuda_elsewhere_open(backend *b, const backend_options *opt, error *err);
+void cuda_elsewhere_close(backend *b);
+/* Of the host's share, and all that loading tells of. */
+uint64_t cuda_elsewhere_load_bytes(const backend *b);
+NODISCARD status cuda_elsewhere_load(backend *b, const backend_progress *progress, uint64_t all,
+                                     error *err);
+void cuda_elsewhere_begin(backend *b, const batch *in); /* a step, whose end the batch outlives */
+void cuda_elsewhere_queue(backend *b, const cuda_launch_entry *entry, uint32_t n); /* of n rows */
+void cuda_elsewhere_report(const backend *b, backend_report *out);
+NODISCARD status cuda_elsewhere_profile(backend *b, bool on, error *err);
+void cuda_elsewhere_settle(backend *b); /* the profile of a step */
+uint32_t cuda_elsewhere_profiled(const backend *b, backend_profile *out);
 
 /* cuda_kv_host.c: see backend_ops. */
 NODISCARD status cuda_kv_host(backend *b, size_t block_bytes, uint32_t blocks, error *err);

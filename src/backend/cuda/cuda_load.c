@@ -185,7 +185,12 @@ static void log_conversions(const cuda_layout *l) {
 
 status cuda_load(backend *b, const backend_progress *progress, error *err) {
     if (b->loaded) return OK;
-    loading l = {.b = b, .progress = progress, .total = b->layout.weights_bytes};
+    const uint64_t elsewhere = cuda_elsewhere_load_bytes(b);
+    loading l = {.b = b,
+                 .progress = progress,
+                 .done = elsewhere,
+                 .total = elsewhere + b->layout.weights_bytes};
+    TRY(cuda_elsewhere_load(b, progress, l.total, err));
     TRY(cuda_device_enter(&b->dev, err));
     TRY(cuda_stage_open(&l.stage, &b->dev, choose_slot_bytes(&b->layout), SLOTS, err));
     log_conversions(&b->layout);

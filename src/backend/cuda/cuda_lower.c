@@ -126,6 +126,7 @@ static lower_fn *const lower_kinds[OP_KIND_COUNT] = {
     [OP_SHIFT] = lower_shift,
     [OP_WKV] = lower_wkv,
     [OP_TAKE_ROWS] = lower_take_rows,
+    [OP_HOST] = lower_host,
 };
 
 /* Is the launch one of steps with many rows (0), with one (1)? */

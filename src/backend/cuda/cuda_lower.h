@@ -103,6 +103,9 @@ lower_fn lower_input, lower_embed, lower_take_rows, lower_attention, lower_act, 
     lower_binary, lower_heads_matmul, lower_route, lower_experts_sum, lower_conv, lower_scan,
     lower_shift, lower_wkv;
 
+/* --- cuda_elsewhere.c: a call of the host --- */
+lower_fn lower_host;
+
 /* --- cuda_lower_rope.c: positions, and the way into the cache --- */
 lower_fn lower_rope, lower_kv_write;
 /* The turn of k whose launch takes this turn of q along, with the KV_WRITE behind it; 0: none. */

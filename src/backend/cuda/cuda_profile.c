@@ -55,7 +55,7 @@ backend_limit cuda_limit_ops(const cuda_device *dev, roof_arith arith) {
 static void describe_tasks(cuda_profile *f, const program *p, const cuda_lowered *l) {
     const uint32_t copy = f->count - 1;
     for (uint32_t i = 0; i < l->count; i++)
-        f->tasks[i].name = cuda_kernel_name(l->launches[i].kernel);
+        f->tasks[i].name = cuda_launch_name(l->launches[i].kernel);
     f->tasks[copy].name = "copy to the device";
     for (uint32_t i = 0; i < l->op_maps * p->ops_count; i++) {
         const uint32_t idx = l->op_launches[i] == CUDA_NO_LAUNCH ? copy : l->op_launches[i];

@@ -82,10 +82,13 @@ static void launch(backend *b, const cuda_launch_entry *e, const cuda_step_rows 
     const bool measured = b->profile.tasks != NULL;
     const cuda_kernel_id kernel = prompts > 0 ? e->prompt : kernel_for(e, n);
     if (measured) {
-        cuda_profile_before(&b->profile, &b->dev, idx, cuda_kernel_name(kernel));
+        cuda_profile_before(&b->profile, &b->dev, idx, cuda_launch_name(kernel));
         b->profile.tasks[idx].halves = prompts > 0 && e->prompt_queries > 0;
     }
-    if (n > 0) launch_rows(b, e, n);
+    if (kernel == CUDA_KERNEL_COUNT)
+        cuda_elsewhere_queue(b, e, n);
+    else if (n > 0)
+        launch_rows(b, e, n);
     if (prompts > 0) launch_prompts(b, e, prompts, rows->prompt_runs);
     if (measured) cuda_profile_after(&b->profile, &b->dev, idx);
 }

@@ -316,6 +316,7 @@ static void queue(backend *b, const batch *in) {
     const size_t desc_bytes = describe(b, in, &rows);
     rows.further = cuda_attention_further(desc_at(b, b->layout.desc.splits));
     patch(b, in);
+    cuda_elsewhere_begin(b, in);
     cuda_kv_arrive(b);
     (void)cuda_copy_in(&b->dev, b->dev.compute, desc, s->desc.host, desc_bytes);
     if (rows.sampled) send_samples(b, in);
@@ -364,7 +365,7 @@ static void check_follows(backend *b, const batch *in) {
     const cuda_staging *before = first_staged(b);
     const bool is_next = follows && !is_behind(before, in);
     ASSERT(b->steps_begun - b->steps_ended < CUDA_STEPS_MAX);
-    ASSERT(!follows || b->profile.tasks == NULL);
+    ASSERT(!follows || (b->profile.tasks == NULL && b->elsewhere.cpu == NULL));
     ASSERT(!is_next || (in->before.rows == 0 && in->taken_rows == in->head_rows));
     for (uint32_t h = 0; is_next && h < in->head_rows; h++) ASSERT(!batch_wants_logits(in, h));
     for (uint32_t r = 0; r < in->rows; r++)
@@ -394,11 +395,17 @@ void cuda_begin(backend *b, const batch *in) {
     b->steps_begun++;
 }
 
-/* Until the first step's answer is there; a second one may still be computed. */
+/* Until the first step's answer is there; a second one may still be computed.  While the CPU
+ * computes, waiting by looking again and again would take a core from it: the event sleeps. */
 static status wait_for_first(backend *b, error *err) {
+    const cu_driver *d = b->dev.driver;
     TRY(cuda_device_enter(&b->dev, err));
-    if (b->steps_begun - b->steps_ended == 1) return cuda_sync(&b->dev, err);
-    return cuda_try(&b->dev, b->dev.driver->event_sync(b->first_done), "cuEventSynchronize", err);
+    const bool only = b->steps_begun - b->steps_ended == 1;
+    if (only && b->elsewhere.cpu == NULL) return cuda_sync(&b->dev, err);
+    if (only)
+        TRY(cuda_try(&b->dev, d->event_record(b->first_done, b->dev.compute), "cuEventRecord",
+                     err));
+    return cuda_try(&b->dev, d->event_sync(b->first_done), "cuEventSynchronize", err);
 }
 
 static step_result fail(backend *b, const error *why) {
@@ -413,7 +420,10 @@ static step_result end(backend *b, const batch *measured) {
     ASSERT(b->steps_begun > b->steps_ended && b->fault.code == OK);
     status st = err.code;
     if (st == OK) st = wait_for_first(b, &err);
-    if (st == OK && measured != NULL) cuda_profile_end(&b->profile, &b->dev, b->p, measured);
+    if (st == OK && measured != NULL) {
+        cuda_profile_end(&b->profile, &b->dev, b->p, measured);
+        cuda_elsewhere_settle(b);
+    }
     if (st == OK) st = check_ids(b, s, &err);
     if (st != OK) return fail(b, &err);
     b->steps_ended++;

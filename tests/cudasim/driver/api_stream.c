@@ -219,6 +219,22 @@ cu_result cuEventElapsedTime(float *ms, cu_event from, cu_event to) {
     SIM_IN_CONTEXT(cuEventElapsedTime, event_elapsed(device, ms, from, to));
 }
 
+/* --- functions of the host -------------------- */
+
+static cu_result launch_host(sim_device *device, cu_stream handle, cu_host_fn fn, void *ctx) {
+    cu_result result;
+    sim_stream *s = stream_find(device, handle, &result);
+    if (fn == NULL) return CU_INVALID_VALUE;
+    if (s == NULL) return result;
+    sim_op *op = op_new(OP_CALL);
+    op->call = (sim_call_op){.fn = fn, .ctx = ctx};
+    return queue_submit(s, op);
+}
+
+cu_result cuLaunchHostFunc(cu_stream stream, cu_host_fn fn, void *ctx) {
+    SIM_IN_CONTEXT(cuLaunchHostFunc, launch_host(device, stream, fn, ctx));
+}
+
 /* --- the end of a context -------------------- */
 
 static uint64_t events_release(const sim_device *device) {

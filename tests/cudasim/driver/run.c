@@ -4,7 +4,9 @@
 #include "cudasim/driver/sim_internal.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Pretended durations.  A host link gives 12 GB/s, memory 200 GB/s: only that they are there
@@ -125,6 +127,23 @@ static void run_fill(sim_device *device, const sim_fill_op *op) {
     device->clock_ns += bytes / DEVICE_BYTES_PER_NS + 1;
 }
 
+/* --- functions of the host -------------------- */
+
+static void *call_on_thread(void *arg) {
+    const sim_call_op *op = arg;
+    op->fn(op->ctx);
+    return NULL;
+}
+
+/* On a thread that is not the caller's, as a driver's is; we hold the lock, so that a function that
+ * calls the driver, which is forbidden, hangs.  Not in a context that is poisoned. */
+static void run_call(const sim_device *device, sim_call_op *op) {
+    pthread_t thread;
+    if (sim_status(device) != CU_SUCCESS) return;
+    if (pthread_create(&thread, NULL, call_on_thread, op) != 0) abort();
+    (void)pthread_join(thread, NULL);
+}
+
 void op_run(sim_device *device, sim_op *op) {
     switch (op->kind) {
     case OP_KERNEL:
@@ -135,6 +154,9 @@ void op_run(sim_device *device, sim_op *op) {
         break;
     case OP_FILL:
         run_fill(device, &op->fill);
+        break;
+    case OP_CALL:
+        run_call(device, &op->call);
         break;
     case OP_RECORD:
         device->clock_ns += MARKER_NS;

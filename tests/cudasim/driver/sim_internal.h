@@ -108,7 +108,7 @@ typedef struct sim_event {
     uint64_t branch_nodes; /* nodes of the branch before it */
 } sim_event;
 
-typedef enum sim_op_kind { OP_KERNEL, OP_COPY, OP_FILL, OP_RECORD, OP_WAIT } sim_op_kind;
+typedef enum sim_op_kind { OP_KERNEL, OP_COPY, OP_FILL, OP_CALL, OP_RECORD, OP_WAIT } sim_op_kind;
 
 typedef struct sim_kernel_op {
     const sim_kernel *kernel;
@@ -136,6 +136,12 @@ typedef struct sim_fill_op {
     uint32_t unit; /* 1 or 4 bytes */
 } sim_fill_op;
 
+/* A function of the host's; it is not called in a context that is poisoned. */
+typedef struct sim_call_op {
+    cu_host_fn fn;
+    void *ctx;
+} sim_call_op;
+
 struct sim_op {
     sim_op *next;
     sim_op_kind kind;
@@ -143,6 +149,7 @@ struct sim_op {
         sim_kernel_op kernel;
         sim_copy_op copy;
         sim_fill_op fill;
+        sim_call_op call;
         sim_marker *marker; /* OP_RECORD, OP_WAIT */
     };
 };
@@ -328,7 +335,7 @@ void marker_unref(sim_marker *marker);
 
 sim_op *op_new(sim_op_kind kind);
 sim_op *op_marker(sim_op_kind kind, sim_marker *marker);
-sim_op *op_clone(const sim_op *op); /* of kernels, copies and fills */
+sim_op *op_clone(const sim_op *op); /* of kernels, copies, fills, calls */
 void op_free(sim_op *op);
 void op_list_add(sim_op_list *list, sim_op *op);
 sim_op *op_list_take(sim_op_list *list);

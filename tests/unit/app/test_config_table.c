@@ -28,8 +28,9 @@ TEST(config_table_is_sound) {
         CHECK(o->commands != 0 && strlen(o->help) > 5 && strlen(o->help) < 80);
         CHECK_EQ(o->operand == NULL, o->type == CONFIG_BOOL);
         CHECK(o->choices != NULL || o->type != CONFIG_CHOICE);
-        if (o->choices != NULL && o->type != CONFIG_CHOICE) /* one word instead of a size */
-            CHECK(o->type == CONFIG_BYTES && strpbrk(o->choices, "|/") == NULL);
+        if (o->choices != NULL && o->type != CONFIG_CHOICE) /* one word instead of a number */
+            CHECK((o->type == CONFIG_BYTES || o->type == CONFIG_U32) &&
+                  strpbrk(o->choices, "|/") == NULL);
         CHECK(o->min <= o->max);
         check_spelling(o, str_of(o->flag));
         for (const char *p = o->aliases; *p != '\0'; p += strspn(p, " ")) {

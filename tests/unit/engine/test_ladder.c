@@ -668,12 +668,13 @@ TEST(ladder_text_holds_the_largest_numbers) {
                                     {.name = "ctx", .from = UINT32_MAX, .to = UINT32_MAX},
                                     {.name = "kv_bits", .from = 32, .to = 8},
                                     {.name = "gpus", .from = UINT32_MAX, .to = UINT32_MAX},
+                                    {.name = "gpu_experts", .from = UINT32_MAX, .to = UINT32_MAX},
                                     {.name = "gpu_layers", .from = UINT32_MAX, .to = UINT32_MAX},
                                     {.name = "kv_tokens", .from = UINT64_MAX, .to = UINT64_MAX}},
-                           .count = 6};
+                           .count = 7};
     mem_cuts_text(&cuts, text);
     CHECK_HAS(text, "gpu_layers 4294967295 -> 4294967295, kv_tokens 18446744073709551615 -> 1844");
-    CHECK_EQ(strlen(text), 207);
+    CHECK_EQ(strlen(text), 245);
     mem_cuts_text(&(mem_cuts){.count = 0}, text);
     CHECK_STR(text, "");
 }
