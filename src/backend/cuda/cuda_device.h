@@ -119,6 +119,8 @@ void cuda_device_overlap(cuda_device *dev, bool wanted);
 /* From here on until it is off again nothing but cuda_launch() queues anything on `compute`: each
  * launch but the first may start early.  recording: into a graph. */
 void cuda_chain(cuda_device *dev, bool on, bool recording);
+/* Something else was queued: the next launch waits for all of it, as a first one. */
+void cuda_chain_anew(cuda_device *dev);
 
 /* Queue copies and fills on a stream of the device; host memory is pinned and stays until the
  * stream got there.  bytes == 0 is fine. */

@@ -150,6 +150,7 @@ void cuda_elsewhere_queue(backend *b, const cuda_launch_entry *entry, uint32_t n
     (void)cuda_copy_out(dev, dev->compute, e->pinned[1].host, a->at[1], bytes[1]);
     (void)call(dev, &e->layers[a->layer]);
     (void)cuda_copy_in(dev, dev->compute, a->at[2], e->pinned[2].host, bytes[2]);
+    cuda_chain_anew(dev);
 }
 
 /* --- loading -------------------- */

@@ -44,3 +44,7 @@ void cuda_chain(cuda_device *dev, bool on, bool recording) {
     const bool may = recording ? dev->overlaps_in_graphs : dev->overlaps;
     dev->chain = on && may && !dev->check_each_launch ? CUDA_CHAIN_FIRST : CUDA_CHAIN_NONE;
 }
+
+void cuda_chain_anew(cuda_device *dev) {
+    if (dev->chain == CUDA_CHAIN_NEXT) dev->chain = CUDA_CHAIN_FIRST;
+}
