@@ -271,6 +271,9 @@ TEST(sim_launches_go_on_after_faults) {
             CHECK_EQ(rig_try(arch, "k_test_half_warp", &bad, 1, 1, 64, 0), SIM_DEADLOCK);
             CHECK_EQ(rig_try(arch, "k_test_address", &bad, 2, 1, 96, 0), SIM_ILLEGAL_ADDRESS);
             memset(out, 0, 8);
+            (void)rig_run(arch, "k_test_atomic", &good, 1, 1, 32, 0); /* of fewer warps */
+            CHECK_EQ(out[0], 32 * 31 / 2);
+            memset(out, 0, 8);
             (void)rig_run(arch, "k_test_atomic", &good, 3, 1, 96, 0);
             CHECK_EQ(out[0], 3 * 96 * 95 / 2);
             CHECK_EQ(out[1], 3 * 96 - 1);

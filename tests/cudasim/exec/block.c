@@ -281,6 +281,7 @@ static void permutation(uint8_t *out, uint32_t count, uint64_t *random) {
 static void place_threads(uint64_t number) {
     uint64_t random = sim_now.launch->seed ^ number * UINT64_C(0xD1B54A32D192ED03);
     uint8_t warps[SIM_BLOCK_WARPS_MAX], lanes[SIM_WARP_LANES];
+    block.warps_runnable = 0; /* of a block that was abandoned there may be more */
     permutation(warps, block.warps, &random);
     for (uint32_t w = 0; w < block.warps; w++) {
         uint32_t set = 0;
