@@ -71,7 +71,8 @@
  * without waiting would break that.  By rule 3 C does not even start before A has ended: at most
  * two kernels are on the card, and none that only waits takes the room of one that computes.
  * CK_KERNEL* wait and launch first thing, so that a body cannot forget to; only products, which
- * have weights to prefetch, are CK_EARLY_*.  The software GPU reports who breaks a rule.
+ * have weights to prefetch, are CK_EARLY_*.  The software GPU reports who breaks rules 1 and 3 in
+ * a launch that is early.
  * ck_ldg* are for memory that nobody writes while the kernel or the one before it runs: weights.
  *
  * Tensor cores: c [M, N] += a [M, K] . b [K, N] by all 32 lanes, each of which has a piece of all

@@ -314,7 +314,8 @@ static status most_layers(ladder *l, uint32_t high, uint32_t *fits, mem_plan *pl
 }
 
 /* The most layers with experts on the device that fit beside the lowest of the other rungs, and
- * leave no more to the host than it has memory for.  ERR_NOMEM: there are none, and *lack is what
+ * leave no more copies to the host than it has memory for; what it computes from as it is stored
+ * may be read again and again, as a CPU's layers may.  ERR_NOMEM: there are none, and *lack is what
  * it was. */
 static status move_experts(ladder *l, mem_plan *plan, program **p, const plan_shortage *lack) {
     int64_t low = l->end[RUNG_EXPERTS], high = (int64_t)l->at[RUNG_EXPERTS] - 1, fits = -1;

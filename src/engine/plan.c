@@ -179,9 +179,10 @@ static status check_device(const planning *g, const place *p, error *err) {
     g->lack->can_shrink = p->weights < p->available;
     return error_set(err, ERR_NOMEM,
                      "engine: the weights need %llu bytes and the steps %llu, %llu may be taken of "
-                     "%s%s: take a smaller model or type, fewer --step-tokens-max, or --gpu off",
+                     "%s%s: take a smaller model or type, fewer --step-tokens-max, %sor --gpu off",
                      (unsigned long long)p->weights, (unsigned long long)p->workspace,
-                     (unsigned long long)p->available, p->name, beside_adapters(g, p).text);
+                     (unsigned long long)p->available, p->name, beside_adapters(g, p).text,
+                     g->opt->host_experts > 0 ? "more --cpu-moe-layers, " : "");
 }
 
 static uint64_t pinned_bytes(const planning *g) {

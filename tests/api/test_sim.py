@@ -707,7 +707,7 @@ def the_bench_of_a_card_measures_every_kind():
         names = [row["name"] for row in path["rows"]]
         generated, experts = 6 * (4 + 1) * 2 + 5 * 2 * 3 * 2, 2 + 6 * 2
         products = generated + 6 * 2
-        equal(len(names), 3 + products + experts + 3 + 4 + 2 + 4, f"rows of {path['path']}")
+        equal(len(names), 3 + products + experts + 3 + 4 + 2 + 4 * 2, f"rows of {path['path']}")
         check(all(row["us"] > 0 for row in path["rows"]), "a time that is none")
     tests = [[row["test"] for row in model["rows"]] for model in report["models"]]
     equal(tests, 2 * [["pp8", "pp8@exact", "tg4"]], "tests of models")

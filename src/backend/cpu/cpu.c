@@ -144,6 +144,7 @@ static status open_memory(backend *b, const backend_options *opt, error *err) {
     b->phases = mem_try_alloc_aligned(64, b->list.count * sizeof *b->phases);
     if (b->phases == NULL)
         return error_set(err, ERR_NOMEM, "cpu: no memory for %u tasks", b->list.count);
+    memset(b->phases, 0, b->list.count * sizeof *b->phases); /* of no run: a late worker may look */
     return OK;
 }
 

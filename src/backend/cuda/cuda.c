@@ -257,8 +257,11 @@ static status cuda_profile_switch(backend *b, bool on, error *err) {
     status st = cuda_device_enter(&b->dev, err);
     cuda_profile_deinit(&b->profile, &b->dev);
     if (st == OK) st = cuda_elsewhere_profile(b, on, err);
-    if (st != OK) return st;
-    return on ? cuda_profile_init(&b->profile, &b->dev, b->p, &b->lowered, err) : OK;
+    if (st != OK || !on) return st;
+    st = cuda_profile_init(&b->profile, &b->dev, b->p, &b->lowered, err);
+    error ignored; /* to switch off takes nothing */
+    if (st != OK) (void)!cuda_elsewhere_profile(b, false, &ignored);
+    return st;
 }
 
 static uint32_t cuda_profiled(const backend *b, backend_profile out[BACKEND_PARTS_MAX]) {

@@ -116,8 +116,8 @@ status cuda_launch(cuda_device *dev, cuda_kernel_id id, uint32_t grid_x, uint32_
  * can wait for it, which is that of compute capability 9.0 and later, and the driver can launch so.
  * Not `wanted`: never.  Logs once what it came to. */
 void cuda_device_overlap(cuda_device *dev, bool wanted);
-/* From here on until it is off again nothing but cuda_launch() queues anything on `compute`: each
- * launch but the first may start early.  recording: into a graph. */
+/* From here on until it is off again each launch but the first may start early, and nothing else is
+ * queued on `compute` without a cuda_chain_anew() behind it.  recording: into a graph. */
 void cuda_chain(cuda_device *dev, bool on, bool recording);
 /* Something else was queued: the next launch waits for all of it, as a first one. */
 void cuda_chain_anew(cuda_device *dev);

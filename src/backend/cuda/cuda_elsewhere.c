@@ -121,8 +121,8 @@ void cuda_elsewhere_begin(backend *b, const batch *in) { b->elsewhere.in = *in; 
 static void compute(void *ctx) {
     cuda_elsewhere_layer *l = ctx;
     cuda_elsewhere *e = &l->b->elsewhere;
-    const uint64_t began_ns = os_now_ns();
     atomic_store(&e->running, true);
+    const uint64_t began_ns = os_now_ns();
     batch in = e->in;
     in.input = e->pinned[0].host;
     in.routed = e->pinned[1].host;

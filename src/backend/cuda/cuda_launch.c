@@ -83,7 +83,7 @@ static cu_result launch_early(const cuda_device *dev, const cuda_kernel *k, cu_l
     return dev->driver->launch_ex(&c, k->function, params, NULL);
 }
 
-/* The launch of a chain, or any other one.  A driver that does not want to launch early is not
+/* The launch of a chain, or any other one.  A driver that launches, but not early, is not
  * asked again. */
 static cu_result launch_next(cuda_device *dev, const cuda_kernel *k, const cu_launch_config *c,
                              const void *args) {
@@ -92,8 +92,9 @@ static cu_result launch_next(cuda_device *dev, const cuda_kernel *k, const cu_la
     if (dev->chain == CUDA_CHAIN_FIRST) dev->chain = CUDA_CHAIN_NEXT;
     const cu_result code = early ? launch_early(dev, k, *c, params) : launch(dev, k, c, params);
     if (!early || (code != CU_NOT_SUPPORTED && code != CU_INVALID_VALUE)) return code;
-    cuda_overlap_refused(dev, code);
-    return launch(dev, k, c, params);
+    const cu_result plain = launch(dev, k, c, params);
+    if (plain == CU_SUCCESS) cuda_overlap_refused(dev, code);
+    return plain;
 }
 
 status cuda_launch(cuda_device *dev, cuda_kernel_id id, uint32_t grid_x, uint32_t grid_y,

@@ -9,7 +9,8 @@
  * those with prompts are launched one by one, they are long enough for it not to matter.
  *
  * Either way the kernels of a step are a chain, in which each may start while the one ahead of it
- * ends (cuda_device_overlap); the first one comes behind copies, and waits for them whole.
+ * ends (cuda_device_overlap); the first one, and one behind a call of the host, comes behind
+ * copies, and waits for them whole.
  *
  * The first step of a size is launched one by one, too: what happens only once is not recorded, and
  * what happens only once is not worth recording. */
