@@ -229,6 +229,28 @@ TEST(cuda_overlap_that_the_driver_refuses_costs_only_time) {
     CHECK_EQ(host.leaks(), 0);
 }
 
+/* A driver that makes no graph of such launches makes one of plain ones. */
+TEST(cuda_overlap_that_graphs_refuse_costs_no_graph) {
+    HOST_MACHINE("h100");
+    NEED_MACHINE_CODE();
+    size_t bytes = 0;
+    model *m = open_model("synth:tiny:q8_0");
+    const engine_options plain = options(true, false), opt = options(false, false);
+    float *want = run_crowd(m, &plain, &bytes);
+    const uint64_t graphs = host.calls("cuGraphInstantiateWithFlags");
+    const uint64_t played = host.calls("cuGraphLaunch");
+    CHECK(host_machine("h100"));
+    host.fault_add("cuGraphInstantiateWithFlags", NULL, 1, CU_NOT_SUPPORTED);
+    log_set_level(LOG_ERROR);
+    CHECK(run_against(m, &opt, want) > 0); /* one by one */
+    log_set_level(LOG_INFO);
+    CHECK_EQ(host.calls("cuGraphInstantiateWithFlags"), graphs + 1);
+    CHECK_EQ(host.calls("cuGraphLaunch"), played);
+    free(want);
+    model_close(m);
+    CHECK_EQ(host.leaks(), 0);
+}
+
 /* --- what is prefetched, and when there is no chain -------------------- */
 
 enum { COLS = 256, ROWS_OUT = 512 };

@@ -119,6 +119,9 @@ void cuda_device_overlap(cuda_device *dev, bool wanted);
 /* From here on until it is off again each launch but the first may start early, and nothing else is
  * queued on `compute` without a cuda_chain_anew() behind it.  recording: into a graph. */
 void cuda_chain(cuda_device *dev, bool on, bool recording);
+/* The driver makes no graph with such launches, or none at all: they are recorded plain from now
+ * on. */
+void cuda_overlap_unrecorded(cuda_device *dev, cu_result code, const char *call);
 /* Something else was queued: the next launch waits for all of it, as a first one. */
 void cuda_chain_anew(cuda_device *dev);
 

@@ -40,6 +40,13 @@ void cuda_overlap_refused(cuda_device *dev, cu_result code) {
     dev->chain = CUDA_CHAIN_NONE;
 }
 
+void cuda_overlap_unrecorded(cuda_device *dev, cu_result code, const char *call) {
+    error err = {0};
+    (void)!cu_check(dev->driver, code, call, &err);
+    log_warn("cuda", "no kernel of a graph starts early: %s", err.msg);
+    dev->overlaps_in_graphs = false;
+}
+
 void cuda_chain(cuda_device *dev, bool on, bool recording) {
     const bool may = recording ? dev->overlaps_in_graphs : dev->overlaps;
     dev->chain = on && may && !dev->check_each_launch ? CUDA_CHAIN_FIRST : CUDA_CHAIN_NONE;

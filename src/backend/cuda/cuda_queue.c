@@ -151,8 +151,22 @@ static cu_result record(backend *b, const cuda_step_rows *rows, cu_graph *out, c
     return code;
 }
 
-static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, graph_size size) {
+/* Records and instantiates; likewise. */
+static cu_result instantiate(backend *b, cuda_graph *g, const cuda_step_rows *rows,
+                             const char **call) {
     const cu_driver *d = b->dev.driver;
+    cu_graph graph = NULL;
+    cu_result code = record(b, rows, &graph, call);
+    if (code == CU_SUCCESS) {
+        *call = "cuGraphInstantiateWithFlags";
+        code = d->graph_instantiate(&g->exec, graph, 0);
+    }
+    if (graph != NULL) (void)d->graph_destroy(graph);
+    if (code != CU_SUCCESS) g->exec = NULL;
+    return code;
+}
+
+static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, graph_size size) {
     cuda_step_rows most = {.runs = num_min_u32(size.rows, b->layout.desc.sequences),
                            .further = size.further,
                            .generated = num_min_u32(size.rows, b->p->max.rows),
@@ -162,16 +176,13 @@ static void make(backend *b, cuda_graph *g, const cuda_step_rows *rows, graph_si
                            .adapted = rows->adapted};
     for (row_set set = ROWS_ALL; set <= ROWS_HEAD; set++)
         most.of[set] = most.segments[set] = num_min_u32(size.rows, program_rows_max(b->p, set));
-    cu_graph graph = NULL;
     const char *call = NULL;
-    cu_result code = record(b, &most, &graph, &call);
-    if (code == CU_SUCCESS) {
-        call = "cuGraphInstantiateWithFlags";
-        code = d->graph_instantiate(&g->exec, graph, 0);
+    cu_result code = instantiate(b, g, &most, &call);
+    if (code != CU_SUCCESS && b->dev.overlaps_in_graphs && !cu_is_sticky(code)) {
+        cuda_overlap_unrecorded(&b->dev, code, call);
+        code = instantiate(b, g, &most, &call);
     }
-    if (graph != NULL) (void)d->graph_destroy(graph);
     if (code != CU_SUCCESS) {
-        g->exec = NULL;
         refuse(b, code, call);
         return;
     }
