@@ -21,6 +21,7 @@ BINARY = None
 TMP = None  # a folder of this run
 TINY = None  # a generated model: random weights, 512 tokens, context 2048
 MACHINE = {}  # variables of all commands: the GPU that there is for them
+SOFTWARE_GPU = os.path.abspath(os.environ.get("GANTRY_TEST_GPU", "build/release/cudasim/lib"))
 SANITIZER = os.environ.get("GANTRY_TEST_SANITIZER", "")
 SCALE = int(os.environ.get("GANTRY_TEST_SCALE", "1"))
 PATIENCE_S = 60 * (4 if SANITIZER else 1)  # nothing that works takes this long
@@ -592,8 +593,11 @@ def in_parallel(jobs, turns=1):
 
 
 def for_each(items, work, lanes=2):
-    """work(item) for every item, or every n-th under a sanitizer, so many at a time; how many."""
-    items = list(items)[::SCALE]
+    """work(item) for every item, or every n-th under a sanitizer, so many at a time; how many.
+
+    n is odd: where two or four kinds of items take turns, all are met.
+    """
+    items = list(items)[:: SCALE | 1]
     check(items, "there is nothing to try")
     in_parallel(
         [lambda i=i: [work(item) for item in items[i::lanes]] for i in range(lanes)],

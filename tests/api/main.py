@@ -11,43 +11,46 @@ import tempfile
 
 import harness
 
+# Two processes take topics from the two ends until they meet, each in a folder of its own.  In front
+# stands what is about time or wants both cores; at the end what keeps one core busy most of the time and
+# waits for nobody: the software GPU's.  Topics "on_gpu." are those of the server once more, with its
+# models on the software GPU: not those that generate much, for it is slow.
 TOPICS = (
-    "cli",
-    "oracle",
-    "formats",
-    "quantize",
-    "hf",
-    "lora",
-    "models",
-    "formulas",
-    "embeddings",
-    "quality",
-    "hostile",
-    "server",
-    "stream",
     "load",
     "lifecycle",
+    "stream",
+    "server",
+    "hostile",
+    "cli",
+    "formats",
     "chat",
     "tools",
-    "box",
+    "lora",
+    "embeddings",
     "clients",
+    "box",
+    "quality",
+    "hf",
+    "models",
+    "formulas",
+    "quantize",
+    "oracle",
     "gpu",
-    "gpus",  # on the software GPU, too: here both processes take equally long
+    "gpus",
+    "on_gpu.chat",
+    "on_gpu.tools",
+    "kv_host",
+    "ahead",
+    "on_gpu.server",
+    "on_gpu.lora",
+    "sim",
 )
-
-# What keeps one core busy most of the time, and nobody takes its time.
-ON_SOFTWARE_GPU = ("sim", "ahead", "kv_host")
 
 # What the others start is a command with one engine thread and its pool, which the unit tests run
 # under ThreadSanitizer on the same models: only these have threads that meet in new ways.  A server on
 # the software GPU has those of one on the CPU, and takes minutes for an answer: each access of each of
 # the GPU's threads is watched there.
 RACING = ("lora", "embeddings", "server", "stream", "load", "lifecycle", "chat", "tools", "box", "gpu")
-
-
-# Tests of the server that are run once more with its models on the software GPU, where there is one:
-# not those that generate much, for it is slow.
-ON_GPU = ("server", "chat", "tools", "lora")
 
 
 def models_are_computed_on_the_gpu():
@@ -57,42 +60,59 @@ def models_are_computed_on_the_gpu():
         harness.check(model["backend"].startswith("cuda"), f"backend {model['backend']!r}")
 
 
-def run_on_gpu(wanted, report):
-    libraries = os.path.join(os.path.dirname(harness.BINARY), "cudasim", "lib")
-    if harness.SANITIZER == "tsan" or not os.path.exists(os.path.join(libraries, "libcuda.so.1")):
+def run_on_gpu(topic, wanted, report):
+    missing = not os.path.exists(os.path.join(harness.SOFTWARE_GPU, "libcuda.so.1"))
+    if harness.SANITIZER == "tsan" or missing:
         return
-    for topic in ("gpu",) + ON_GPU:
-        importlib.import_module("test_" + topic)
-    harness.MACHINE = {"LD_LIBRARY_PATH": libraries, "CUDASIM": "t4"}
-    first = "on_gpu.models_are_computed_on_the_gpu"
+    importlib.import_module("test_gpu")
+    harness.MACHINE = {"LD_LIBRARY_PATH": harness.SOFTWARE_GPU, "CUDASIM": "t4"}
+    first = f"on_gpu.{topic}.models_are_computed_on_the_gpu"
     if wanted in first:
         harness.run_one(first, models_are_computed_on_the_gpu, report)
-    for topic in ON_GPU:
-        harness.run_topic(topic, wanted, report, "on_gpu.")
+    harness.run_topic(topic, wanted, report, "on_gpu.")
     harness.MACHINE = {}
 
 
-def run_topics(topics, wanted, report):
-    for topic in topics:
-        importlib.import_module("test_" + topic)
+def run_topic(name, wanted, report):
+    on_gpu, topic = name.startswith("on_gpu."), name.removeprefix("on_gpu.")
+    importlib.import_module("test_" + topic)
+    if not on_gpu:
         harness.run_topic(topic, wanted, report)
+    elif not wanted or wanted.startswith("on_gpu."):
+        run_on_gpu(topic, wanted, report)
 
 
-def run_share(binary, topics, wanted, report):
-    """Topics in a folder of their own; those of the software GPU, and then servers on it."""
+def run_topics(topics, binary, wanted, report):
     harness.setup(binary)
     try:
-        run_topics(topics, wanted, report)
-        if topics is ON_SOFTWARE_GPU and (not wanted or wanted.startswith("on_gpu.")):
-            run_on_gpu(wanted, report)
+        for topic in topics:
+            run_topic(topic, wanted, report)
     finally:
         shutil.rmtree(harness.TMP, ignore_errors=True)
 
 
-class Beside:
-    """A process that runs some topics meanwhile, and says at the end what became of them."""
+# --- two processes ----------------------------------------------------------------------------
 
-    def __init__(self, binary, topics):
+
+def permits(count):
+    """A pipe with so many bytes: who reads one may take a topic, and nobody takes one twice."""
+    readable, writable = os.pipe()
+    os.write(writable, bytes(count))
+    os.close(writable)
+    return readable
+
+
+def permitted(topics, permit):
+    for topic in topics:
+        if not os.read(permit, 1):
+            return
+        yield topic
+
+
+class Beside:
+    """A process that takes topics from the end, and says afterwards what became of them."""
+
+    def __init__(self, binary, permit):
         self.said = tempfile.TemporaryFile("w+")
         sys.stdout.flush()
         self.pid = os.fork()
@@ -100,7 +120,7 @@ class Beside:
             os.dup2(self.said.fileno(), sys.stdout.fileno())
             report = harness.Report()
             try:
-                run_share(binary, topics, "", report)
+                run_topics(permitted(TOPICS[::-1], permit), binary, "", report)
             except BaseException as error:  # whatever it is: this process ends here
                 report.fail("beside", harness.where(error))
             sys.stdout.flush()
@@ -115,7 +135,16 @@ class Beside:
             report.failed += line.startswith("FAIL ")
             report.skipped += line.startswith("skip ")
         if status != 0:
-            report.fail("beside", f"the process of the software GPU ended with status {status}")
+            report.fail("beside", f"the second process ended with status {status}")
+
+
+def run_all(binary, report):
+    permit = permits(len(TOPICS))
+    beside = Beside(binary, permit)
+    try:
+        run_topics(permitted(TOPICS, permit), binary, "", report)
+    finally:
+        beside.end(report)
 
 
 def main():
@@ -123,16 +152,11 @@ def main():
     wanted = sys.argv[2] if len(sys.argv) > 2 else ""
     report = harness.Report()
     if wanted:
-        run_share(binary, TOPICS, wanted, report)
-        run_share(binary, ON_SOFTWARE_GPU, wanted, report)
+        run_topics(TOPICS, binary, wanted, report)
     elif harness.SANITIZER == "tsan":
-        run_share(binary, RACING, wanted, report)
+        run_topics(RACING, binary, wanted, report)
     else:
-        beside = Beside(binary, ON_SOFTWARE_GPU)
-        try:
-            run_share(binary, TOPICS, wanted, report)
-        finally:
-            beside.end(report)
+        run_all(binary, report)
     print(f"api: {report.passed} passed, {report.failed} failed, {report.skipped} skipped")
     ran = report.passed + report.failed + report.skipped
     return 1 if report.failed or ran == 0 else 0  # a filter that matches nothing is no success

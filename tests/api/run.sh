@@ -3,7 +3,8 @@
 # usage: sh tests/api/run.sh BINARY [FILTER]      from the repository root
 #
 # A binary below a folder named asan or tsan gets smaller counts (GANTRY_TEST_SCALE) and the
-# sanitizer options its flavour needs; everything it starts inherits both.
+# sanitizer options its flavour needs; everything it starts inherits both.  GANTRY_TEST_GPU is the
+# folder of the software GPU's libraries, by default cudasim/lib beside the binary.
 set -eu
 binary=${1:?usage: run.sh BINARY [FILTER]}
 filter=${2:-}
@@ -25,5 +26,6 @@ case $binary in
     GANTRY_TEST_SANITIZER= GANTRY_TEST_SCALE=1
     ;;
 esac
-export GANTRY_TEST_SANITIZER GANTRY_TEST_SCALE
+GANTRY_TEST_GPU=${GANTRY_TEST_GPU:-$(dirname "$binary")/cudasim/lib}
+export GANTRY_TEST_SANITIZER GANTRY_TEST_SCALE GANTRY_TEST_GPU
 PYTHONDONTWRITEBYTECODE=1 exec $wrap python3 "$here/main.py" "$binary" "$filter"

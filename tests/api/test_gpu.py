@@ -16,12 +16,11 @@ TWO_T4S = "t4,t4"
 
 def machine(description, **more):
     """The environment of a command on that machine; a description is presets or a dict."""
-    folder = os.path.join(os.path.dirname(harness.BINARY), "cudasim", "lib")
     for name in LIBRARIES:
-        if not os.path.exists(os.path.join(folder, name)):
+        if not os.path.exists(os.path.join(harness.SOFTWARE_GPU, name)):
             harness.skip(f"no {name} of the software GPU: make sim builds it")
     text = description if isinstance(description, str) else json.dumps(description)
-    return {"LD_LIBRARY_PATH": folder, "CUDASIM": text, **more}
+    return {"LD_LIBRARY_PATH": harness.SOFTWARE_GPU, "CUDASIM": text, **more}
 
 
 def gpus_of(description, **more):

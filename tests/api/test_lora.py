@@ -131,7 +131,7 @@ def different_adapters_in_one_batch_do_not_mix():
     ways = [({"lora": []}, None), ({"lora": [{"id": 0, "scale": 0.5}]}, HALF), ({}, WHOLE)]
 
     def ask(lane):
-        for turn in range(harness.scaled(4)):
+        for turn in range(harness.scaled(2 if harness.MACHINE else 4)):  # one has all pairs
             fields, tag = ways[(lane + turn) % 3]
             prompt = PROMPTS[(lane + turn) % 2]
             got = goes_on(server, prompt, **fields)

@@ -80,6 +80,12 @@ const char *rig_why(void);
 /* A real card counts nothing, has thread orders of its own, and its approximations are good to
  * some units in the last place where the executor's are as good as libm. */
 bool rig_is_card(void);
+/* Is every access watched by ThreadSanitizer?  A launch takes some forty times as long then: what
+ * is about numbers or counts, of launches whose accesses other tests have, too, is left out. */
+bool rig_is_watched(void);
+#define RIG_SKIP_UNLESS_COUNTED()                                   \
+    if (rig_is_card()) SKIP("a card does not count what it reads"); \
+    if (rig_is_watched()) SKIP("ThreadSanitizer is slow, and these are counts")
 
 const sim_counters *rig_counters(void); /* of the last launch; zeros on a card */
 bool rig_has(int arch, const char *kernel);

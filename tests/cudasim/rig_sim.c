@@ -50,6 +50,11 @@ sim_fault rig_start(const rig_launch *l, char *why, size_t why_bytes) {
 }
 
 bool rig_is_card(void) { return false; }
+#ifdef __SANITIZE_THREAD__
+bool rig_is_watched(void) { return true; }
+#else
+bool rig_is_watched(void) { return false; }
+#endif
 const sim_counters *rig_counters(void) { return &sim.counters; }
 bool rig_has(int arch, const char *kernel) { return sim_kernel_find(arch, kernel) != NULL; }
 

@@ -84,6 +84,12 @@ $(SIM_B)/run: $(SIM_TESTS) $(B)/tests/unit/test_main.o $(SIM_DRIVER) $(SIM_EXEC)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
 
 sim: $(SIM_LIBS)
+# Below a program with AddressSanitizer API tests put the plain libraries, as a card's driver is plain:
+# check-sim-kernels runs the instrumented ones, and a token takes them a second.
+API_GPU_B := $(if $(filter asan,$(MODE)),$(B:build/asan%=build/release%),$(B))
+API_GPU   := $(if $(filter asan,$(MODE)),sim-of-release,$(SIM_LIBS))
+sim-of-release:
+	$(Q)$(MAKE) --no-print-directory MODE=release sim
 # One process uses one core: all tests are run in parts, beside one another with make -j.
 SIM_PARTS := 1/4 2/4 3/4 4/4
 SIM_CHECKS := $(if $(T),check-sim-of-1/1,$(SIM_PARTS:%=check-sim-of-%))
@@ -94,6 +100,6 @@ $(SIM_CHECKS): check-sim-of-%: $(SIM_B)/run $(SIM_LIBS)
 # ThreadSanitizer is some twenty times slower: it sees every kernel, the executor and the driver, not
 # whole models.
 SIM_ONLY_tsan := k_ sim_
-check-sim: check-sim-kernels $(B)/$(NAME)
-	sh tests/api/run.sh $(B)/$(NAME) sim.
-.PHONY: sim check-sim check-sim-kernels $(SIM_CHECKS)
+check-sim: check-sim-kernels
+	$(Q)$(MAKE) --no-print-directory check-api T=sim.
+.PHONY: sim sim-of-release check-sim check-sim-kernels $(SIM_CHECKS)

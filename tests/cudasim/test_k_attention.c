@@ -493,7 +493,7 @@ TEST(k_attention_keeps_infinities_where_they_are) {
 enum { OTHER_SECTORS = 24 };
 
 TEST(k_attention_reads_keys_and_values_once_for_all_their_heads) {
-    if (rig_is_card()) SKIP("a card does not count what it reads");
+    RIG_SKIP_UNLESS_COUNTED();
     static const attention_case cases[] = {
         {.layout = KV_LAYOUT(F16, 1, 128, 128, false), .heads = 1},
         {.layout = KV_LAYOUT(F16, 2, 128, 128, false), .heads = 4},

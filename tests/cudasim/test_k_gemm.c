@@ -181,6 +181,7 @@ static void check_bits(int arch, const product_form *f, uint32_t cols) {
 }
 
 TEST(k_gemm_gives_a_row_the_same_bits_anywhere) {
+    if (rig_is_watched()) SKIP("ThreadSanitizer is slow, and these are launches of k_gemm_*");
     for (uint32_t i = 0; i < PRODUCT_FORMS; i++) {
         const product_form *f = &product_forms[i];
         RIG_EACH(arch) if (product_has_gemm(arch, f)) check_bits(arch, f, f->cols[1]);
@@ -282,7 +283,7 @@ TEST(k_gemm_f16_saturates_what_is_finite) {
 /* --- traffic -------------------- */
 
 TEST(k_gemm_reads_every_weight_once_for_a_tile_of_rows) {
-    if (rig_is_card()) SKIP("a card does not count what it reads");
+    RIG_SKIP_UNLESS_COUNTED();
     static const uint32_t counts[] = {1, CK_GEMM_TILE, 2 * CK_GEMM_TILE};
     enum { ROWS = 2 * CK_GEMM_TILE, COLS = 512 };
     for (uint32_t i = CK_FORM_F16; i < PRODUCT_FORMS; i++)

@@ -369,7 +369,7 @@ static uint64_t bytes_asked_again(ck_form form, uint64_t elements) {
 }
 
 TEST(k_gemv_reads_every_weight_once_and_nothing_else) {
-    if (rig_is_card()) SKIP("a card does not count what it reads");
+    RIG_SKIP_UNLESS_COUNTED();
     static const uint32_t rows = 32, cols[] = {2048, 4096};
     for (uint32_t i = 0; i < PRODUCT_FORMS; i++)
         for (uint32_t k = 0; k < 2; k++) {
@@ -405,7 +405,7 @@ static uint32_t cols_at_once(ck_form form) {
 /* Before it waits each warp asks for what it loads first, and the row of blocks that is there
  * whatever rows x has does so for all of them. */
 TEST(k_gemv_prefetches_what_it_loads_first) {
-    if (rig_is_card()) SKIP("a card does not count what it prefetches");
+    RIG_SKIP_UNLESS_COUNTED();
     static const uint32_t rows = 32, x_rows = 9;
     for (uint32_t i = 0; i < PRODUCT_FORMS; i++) {
         const product_form *f = &product_forms[i];

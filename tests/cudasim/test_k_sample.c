@@ -68,14 +68,8 @@ TEST(k_sample_draws_what_the_sampler_draws) {
     rig_done();
 }
 
-#ifdef __SANITIZE_THREAD__
-enum { TIMES = 8 }; /* some fifty times slower */
-#else
-enum { TIMES = 50 };
-#endif
-
 TEST(k_sample_draws_what_the_sampler_draws_many_times) {
-    for (uint32_t i = 0; i < TIMES; i++) {
+    for (uint32_t i = 0; i < (rig_is_watched() ? 3 : 50); i++) {
         rig_seed(1000 + i);
         check_random(i % 2 == 0 ? 750 : 900, ROWS_MAX, 1 + rig_random(i % 4 == 0 ? 9000 : 700));
         rig_done();

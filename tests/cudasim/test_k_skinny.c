@@ -192,7 +192,7 @@ static uint64_t x_sectors(uint32_t cols) { return CK_SKINNY_X * (cols / 32 + col
 
 TEST(k_skinny_reads_every_weight_once_for_16_rows_without_bank_conflicts) {
     enum { ROWS = 64, COLS = 4096, WARPS = CK_SKINNY_THREADS / 32 };
-    if (rig_is_card()) SKIP("a card does not count what it reads");
+    RIG_SKIP_UNLESS_COUNTED();
     for (ck_form form = CK_FORM_Q8_0; form < CK_FORM_COUNT; form++)
         for (uint32_t x_rows = 16; x_rows <= 32; x_rows += 16) {
             const skinny_case c = {ROWS, COLS, x_rows, PLAIN, 0};

@@ -74,6 +74,7 @@ sim_fault rig_start(const rig_launch *l, char *why, size_t why_bytes) {
 }
 
 bool rig_is_card(void) { return true; }
+bool rig_is_watched(void) { return false; }
 
 const sim_counters *rig_counters(void) {
     static const sim_counters none;
