@@ -79,8 +79,11 @@ typedef struct backend_options {
     bool no_micro_batches;     /* backend_split: one part after the other computes all rows */
     uint32_t micro_rows;       /* likewise: rows of a micro-batch at least; 0: as many as pay */
     uint32_t host_experts;     /* backend_cuda: the routed experts of the first so many layers that
-                                  have any are computed on the host, by backend_cpu; such a backend
-                                  begins no step before the last one has ended */
+                                  have any are computed on the host, by backend_cpu */
+    /* backend_cuda, whose program is without some already: who computes them, and which of that
+     * one's layers is the program's first; borrowed, outlives the instance.  NULL: nobody */
+    struct host_experts *experts;
+    uint32_t experts_first;
     /* backend_split: the first so many layers are the CPU's, the next ones those of the first
      * share, and so on.  All of them together are the program's. */
     uint32_t host_layers; /* 0: none */

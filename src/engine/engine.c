@@ -382,10 +382,7 @@ const float *engine_step(engine *e, const engine_row *rows, uint32_t count) {
     return logits;
 }
 
-/* A step with experts on the host leaves it no time for another. */
-bool engine_runs_ahead(const engine *e) {
-    return e->ops->begin != NULL && !e->opt.no_ahead && e->plan.host_experts == 0;
-}
+bool engine_runs_ahead(const engine *e) { return e->ops->begin != NULL && !e->opt.no_ahead; }
 
 void engine_begin(engine *e, const engine_row *rows, uint32_t count) {
     ASSERT(engine_runs_ahead(e) && e->begun < 2);

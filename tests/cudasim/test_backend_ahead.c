@@ -6,6 +6,7 @@
 #include "cudasim/backend_rig.h"
 #include "engine/engine_rig.h"
 #include "engine/sampler.h"
+#include "golden_paths.h"
 
 enum { SEATS = 5, STEPS = 12, CTX = 64 };
 
@@ -145,6 +146,25 @@ TEST(cuda_steps_ahead_make_the_tokens_of_steps_in_turn) {
         CHECK(!drawn || is_varied(want));
         CHECK(memcmp(want, got, sizeof want) == 0);
         CHECK_EQ(host.calls("cuGraphLaunch") > 0, i / 2 % 2 == 1);
+        model_close(m);
+        CHECK_EQ(host.leaks(), 0);
+    }
+}
+
+/* Experts on the CPU: the call of the host knows which of two steps it is in. */
+TEST(cuda_steps_ahead_call_the_host_for_one_after_the_other) {
+    SHARED_OR_SKIP(path, "oracle/public/models/mixtral/model-f32.gguf");
+    static int32_t want[SEATS][STEPS + 1], got[SEATS][STEPS + 1];
+    for (int i = 0; i < 4; i++) {
+        HOST_MACHINE(i % 2 == 0 ? "t4" : deferred);
+        engine_options opt = options(i / 2 == 0);
+        model *m = NULL;
+        opt.host_experts = 1 + (uint32_t)i % 2;
+        CHECK_EQ(model_open(&m, path, NULL), OK);
+        run_crowd(m, &opt, true, false, want);
+        run_crowd(m, &opt, true, true, got);
+        CHECK(is_varied(want));
+        CHECK(memcmp(want, got, sizeof want) == 0);
         model_close(m);
         CHECK_EQ(host.leaks(), 0);
     }

@@ -70,7 +70,7 @@ TEST(elsewhere_takes_what_it_planned_of_either_memory) {
     CHECK_EQ(host.memory(0).asked_now, plan.device_bytes);
     CHECK_EQ(engine_load(e, &(backend_progress){tell_share, &last}, NULL), OK);
     CHECK(last == 1);
-    CHECK(!engine_runs_ahead(e));
+    CHECK(engine_runs_ahead(e));
     CHECK_EQ(engine_warm_up(e, NULL), OK);
     CHECK_EQ(host.memory(0).asked_peak, plan.device_bytes);
     engine_report(e, &report);
@@ -224,6 +224,54 @@ TEST(elsewhere_rounds_prompts_in_mode_fast_only) {
     free(exact);
     free(fast);
     free(chunks);
+    model_close(m);
+    CHECK_EQ(host.leaks(), 0);
+}
+
+/* --- steps ahead -------------------- */
+
+/* A prompt's logits, with a token of another sequence computed behind it, or queued there. */
+static float *prompt_before_token(const model *m, const engine_options *opt, bool ahead) {
+    const size_t each = m->hparams.vocab;
+    engine_row rows[TOKENS] = {0}, next = {.token = 9, .seat = 1, .wants_best = true};
+    engine *e = NULL;
+    float *logits = calloc(TOKENS * each, sizeof *logits);
+    for (uint32_t i = 0; i < TOKENS; i++)
+        rows[i] = (engine_row){
+            .token = (int32_t)(7 * i + 3), .pos = i, .prompt = true, .wants_logits = true};
+    CHECK_EQ(engine_open(&e, m, opt, NULL), OK);
+    CHECK_EQ(kv_seat_grow(engine_kv(e), 0, TOKENS, NULL), OK);
+    CHECK_EQ(kv_seat_grow(engine_kv(e), 1, 1, NULL), OK);
+    if (ahead) {
+        engine_begin(e, rows, TOKENS);
+        engine_begin(e, &next, 1);
+    }
+    const float *got = ahead ? engine_end(e) : engine_step(e, rows, TOKENS);
+    if (got != NULL) memcpy(logits, got, TOKENS * each * sizeof *logits);
+    if (ahead) (void)engine_end(e);
+    CHECK(got != NULL && engine_fault(e) == NULL);
+    engine_close(e);
+    return logits;
+}
+
+/* How many rows a step has, and which are of prompts, is another step's soon. */
+TEST(elsewhere_keeps_what_it_knows_of_a_step_while_the_next_one_is_queued) {
+    SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
+    CHECK(index != NULL);
+    HOST_MACHINE("{\"gpus\":[{\"preset\":\"t4\"}],\"streams\":\"deferred\",\"seed\":7}");
+    model *m = opened("mixtral", "Q8_0");
+    if (m == NULL) return;
+    const size_t bytes = TOKENS * (size_t)m->hparams.vocab * sizeof(float);
+    engine_options opt = options(UINT32_MAX);
+    float *exact = prompt_before_token(m, &opt, false);
+    opt.fast = true;
+    float *want = prompt_before_token(m, &opt, false);
+    float *got = prompt_before_token(m, &opt, true);
+    CHECK(memcmp(exact, want, bytes) != 0);
+    CHECK(memcmp(want, got, bytes) == 0);
+    free(exact);
+    free(want);
+    free(got);
     model_close(m);
     CHECK_EQ(host.leaks(), 0);
 }

@@ -26,13 +26,14 @@ void cpu_digits(backend *b, const task *t, uint32_t r, uint32_t worker) {
 
 /* --- rows in and out -------------------- */
 
+/* Positions are those of layers: experts alone have none. */
 void cpu_input(backend *b, const task *t, uint32_t r, uint32_t worker) {
     (void)worker;
     const op *o = t->ops[0];
     const uint32_t cols = value_cols(b, o->out);
     const float *from = o->routed ? b->in->routed : b->in->input;
     memcpy(value_row(b, o->out, r), from + (size_t)r * cols, cols * sizeof(float));
-    if (t->tables) rope_tables_fill(&b->ropes, r, b->in->pos[r]);
+    if (t->tables && b->ropes.count > 0) rope_tables_fill(&b->ropes, r, b->in->pos[r]);
 }
 
 /* EMBED by token, EMBED_POS by position. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "backend/cuda/cuda_internal.h"
+#include "backend/host_experts.h"
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/num.h"
@@ -72,7 +73,7 @@ static status plan_with(cuda_probe_report *report, const program *p, const backe
     *out = (backend_memory){.on_device = true,
                             .workspace = (size_t)l.workspace_bytes,
                             .weights = l.weights_bytes,
-                            .pinned = pinned_bytes(&l),
+                            .pinned = pinned_bytes(&l) + cuda_elsewhere_pinned_bytes(p),
                             .available = available,
                             .ordinal = info->ordinal};
     str_copy_c(out->device, sizeof out->device, str_of(info->name));
@@ -84,9 +85,8 @@ static status plan_with(cuda_probe_report *report, const program *p, const backe
 static status plan_split(cuda_probe_report *report, const cuda_elsewhere *e,
                          const backend_options *opt, backend_memory out[BACKEND_PARTS_MAX],
                          error *err) {
-    TRY(cuda_elsewhere_plan(e->host, opt, &out[0], err));
+    TRY(host_experts_plan(e->host, opt, &out[0], err));
     TRY(plan_with(report, e->device, opt, &out[1], err));
-    out[1].pinned += cuda_elsewhere_pinned_bytes(e->device);
     out[1].layers = program_layers(e->device);
     out[1].states = e->device->state_floats * sizeof(float);
     return OK;
@@ -166,7 +166,7 @@ static status open_pinned(backend *b, error *err) {
     const cuda_layout *l = &b->layout;
     const cu_driver *d = b->dev.driver;
     for (uint32_t i = 0; i < CUDA_STEPS_MAX; i++) TRY(open_staging(b, &b->staging[i], err));
-    const unsigned sleeps = b->elsewhere.host != NULL ? CU_EVENT_BLOCKING_SYNC_FLAG : 0;
+    const unsigned sleeps = cuda_elsewhere_has(b->p) ? CU_EVENT_BLOCKING_SYNC_FLAG : 0;
     const cu_result code = d->event_create(&b->first_done, CU_EVENT_DISABLE_TIMING_FLAG | sleeps);
     TRY(cu_check(d, code, "cuEventCreate", err));
     if (l->input_bytes > 0) TRY(cuda_pinned_open(&b->input, &b->dev, (size_t)l->input_bytes, err));

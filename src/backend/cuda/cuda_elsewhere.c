@@ -1,26 +1,47 @@
 /* cuda_elsewhere.c - experts that the CPU computes: the first layers' of a model that has too many
- * for the GPU's memory.
+ * for the memory of its GPUs.
  *
  *   compute  .. router  k_route | rows, choice down | a call of the host | sums up | next op ..
  *   driver's thread                                   experts of a layer,
  *                                                     with the threads of the CPU's pool
  *
  * The call stands in the stream as kernels do, and in graphs as a node, so nobody waits in between
- * but the GPU.  All layers go through the same pinned memory, for they come one after the other.
- * Nothing is called once the GPU has failed; steps are not queued ahead (engine.c). */
-#include <stdio.h>
+ * but the GPU, and a step may be queued behind another.  All layers, and all steps, go through the
+ * same pinned memory, for in a stream they come one after the other; what the host has to know of a
+ * step it finds by counting those that it has done.
+ *
+ * The gate: a GPU that is lost says so before a call of its driver has returned, or even begun.  So
+ * calls come in through a gate that is shut when the backend is closed, and whoever is inside is
+ * waited for.  After a fault the gate itself is left behind: a driver might still knock. */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "backend/cuda/cuda_device_internal.h"
 #include "backend/cuda/cuda_lower.h"
+#include "backend/host_experts.h"
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/os.h"
 
-/* What computes them. */
-static const backend_ops *const cpu = &backend_cpu;
+enum gate_state { GATE_OPEN, GATE_BUSY, GATE_SHUT };
+
+typedef struct cuda_elsewhere_gate {
+    _Atomic int state;                  /* gate_state; all below is behind it */
+    cuda_elsewhere *e;                  /* borrowed */
+    struct cuda_elsewhere_gate *before; /* left behind */
+    uint32_t count;
+    cuda_elsewhere_layer layers[]; /* [count] */
+} cuda_elsewhere_gate;
 
 /* --- planning -------------------- */
+
+static uint32_t layers_of(const program *device) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < device->ops_count; i++) count += device->ops[i].kind == OP_HOST;
+    return count;
+}
+
+bool cuda_elsewhere_has(const program *device) { return layers_of(device) > 0; }
 
 /* The most columns that operand `which` of a HOST has; 2: its result. */
 static uint32_t most_cols(const program *p, uint32_t which) {
@@ -43,14 +64,6 @@ uint64_t cuda_elsewhere_pinned_bytes(const program *device) {
     return bytes;
 }
 
-status cuda_elsewhere_plan(const program *host, const backend_options *opt, backend_memory *out,
-                           error *err) {
-    TRY(cpu->plan(host, opt, out, err));
-    out->stored = program_stored_bytes(host);
-    ASSERT(out->replaced <= out->stored);
-    return OK;
-}
-
 /* --- life cycle -------------------- */
 
 status cuda_elsewhere_split(cuda_elsewhere *e, const program *p, uint32_t layers, error *err) {
@@ -62,39 +75,81 @@ status cuda_elsewhere_split(cuda_elsewhere *e, const program *p, uint32_t layers
     return program_split_experts(&e->device, &e->host, p, layers, err);
 }
 
-static status open_layers(backend *b, error *err) {
-    cuda_elsewhere *e = &b->elsewhere;
-    e->count = program_expert_layers(e->host);
-    e->layers = mem_try_calloc(e->count, sizeof *e->layers);
-    if (e->layers == NULL)
-        return error_set(err, ERR_NOMEM, "cuda: no memory for %u layers of experts", e->count);
-    for (uint32_t i = 0; i < e->count; i++)
-        e->layers[i] = (cuda_elsewhere_layer){.b = b, .layer = i};
+static void fill_layers(cuda_elsewhere_gate *g, const program *device, uint32_t first) {
+    for (uint32_t i = 0; i < device->ops_count; i++) {
+        const op *o = &device->ops[i];
+        if (o->kind != OP_HOST) continue;
+        g->layers[g->count] = (cuda_elsewhere_layer){
+            .gate = g, .layer = first + g->count, .cols = device->values[o->out].cols};
+        g->count++;
+    }
+    g->layers[g->count - 1].is_last = true;
+}
+
+static status open_gate(backend *b, uint32_t first, error *err) {
+    const uint32_t count = layers_of(b->p);
+    cuda_elsewhere_gate *g = mem_try_calloc(1, sizeof *g + count * sizeof g->layers[0]);
+    if (g == NULL)
+        return error_set(err, ERR_NOMEM, "cuda: no memory for %u layers of experts", count);
+    g->e = &b->elsewhere;
+    fill_layers(g, b->p, first);
+    b->elsewhere.gate = g;
+    return OK;
+}
+
+static status open_steps(backend *b, error *err) {
+    const uint32_t rows = b->p->max.rows;
+    for (uint32_t i = 0; i < CUDA_STEPS_MAX; i++) {
+        cuda_elsewhere_step *s = &b->elsewhere.steps[i];
+        s->prompt = mem_try_calloc(rows, sizeof *s->prompt);
+        if (s->prompt == NULL)
+            return error_set(err, ERR_NOMEM, "cuda: no memory for steps of %u rows", rows);
+    }
     return OK;
 }
 
 status cuda_elsewhere_open(backend *b, const backend_options *opt, error *err) {
     cuda_elsewhere *e = &b->elsewhere;
-    if (e->host == NULL) return OK;
-    TRY(open_layers(b, err));
+    if (!cuda_elsewhere_has(b->p)) return OK;
+    ASSERT((e->host == NULL) == (opt->experts != NULL));
+    TRY(open_gate(b, opt->experts_first, err));
+    TRY(open_steps(b, err));
     for (uint32_t i = 0; i < CUDA_ELSEWHERE_BLOCKS; i++)
-        TRY(cuda_pinned_open(&e->pinned[i], &b->dev, (size_t)pinned_bytes_of(e->device, i), err));
-    return cpu->open(&e->cpu, e->host, opt, err);
+        TRY(cuda_pinned_open(&e->pinned[i], &b->dev, (size_t)pinned_bytes_of(b->p, i), err));
+    if (e->host != NULL) TRY(host_experts_open(&e->own, e->host, opt, err));
+    e->experts = e->own != NULL ? e->own : opt->experts;
+    return OK;
 }
 
-/* A GPU that was lost while the host computes says so before the call has returned. */
-static void wait_for_call(const cuda_elsewhere *e) {
-    while (atomic_load(&e->running)) os_sleep_ms(1);
+/* Where they can be found, by whoever looks for memory that nobody has. */
+static _Atomic(cuda_elsewhere_gate *) left_behind;
+
+static void leave_behind(cuda_elsewhere_gate *g) {
+    g->before = atomic_load(&left_behind);
+    while (!atomic_compare_exchange_weak(&left_behind, &g->before, g)) continue;
+}
+
+/* From now on nothing of the backend is touched. */
+static void shut_gate(cuda_elsewhere_gate *g, bool lost) {
+    int state = GATE_OPEN;
+    while (!atomic_compare_exchange_strong(&g->state, &state, GATE_SHUT)) {
+        os_sleep_ms(1);
+        state = GATE_OPEN;
+    }
+    if (lost)
+        leave_behind(g);
+    else
+        mem_free(g);
 }
 
 void cuda_elsewhere_close(backend *b) {
     cuda_elsewhere *e = &b->elsewhere;
-    wait_for_call(e);
-    cpu->close(e->cpu);
+    if (e->gate != NULL) shut_gate(e->gate, b->dev.fault != CU_SUCCESS);
+    host_experts_close(e->own);
     for (uint32_t i = 0; i < CUDA_ELSEWHERE_BLOCKS; i++) cuda_pinned_close(&e->pinned[i]);
+    for (uint32_t i = 0; i < CUDA_STEPS_MAX; i++) mem_free(e->steps[i].prompt);
     program_destroy(e->host);
     program_destroy(e->device);
-    mem_free(e->layers);
 }
 
 /* --- launches -------------------- */
@@ -107,7 +162,7 @@ status lower_host(lowering *w, uint32_t op_idx, error *err) {
         .at = {lower_value(w, o->in[0]), lower_value(w, o->in[1]), lower_value(w, o->out)},
         .cols = {w->p->values[o->in[0]].cols, w->p->values[o->in[1]].cols,
                  w->p->values[o->out].cols},
-        .layer = before};
+        .idx = before};
     const cuda_launch_entry e = {
         .kernel = CUDA_KERNEL_COUNT, .many = CUDA_KERNEL_COUNT, .rows = ROWS_ALL};
     return LOWER_EMIT(w, &e, &a, err);
@@ -115,21 +170,34 @@ status lower_host(lowering *w, uint32_t op_idx, error *err) {
 
 /* --- a step -------------------- */
 
-void cuda_elsewhere_begin(backend *b, const batch *in) { b->elsewhere.in = *in; }
+/* The step that had this place has ended. */
+void cuda_elsewhere_begin(backend *b, const batch *in) {
+    cuda_elsewhere_step *s = &b->elsewhere.steps[b->steps_begun % CUDA_STEPS_MAX];
+    if (b->elsewhere.gate == NULL) return;
+    s->rows = in->rows;
+    for (uint32_t r = 0; r < in->rows; r++) s->prompt[r] = in->prompt != NULL && in->prompt[r];
+}
+
+static void compute_layer(cuda_elsewhere *e, cuda_elsewhere_layer *l) {
+    const uint64_t began_ns = os_now_ns();
+    const cuda_elsewhere_step *s = &e->steps[e->steps_done % CUDA_STEPS_MAX];
+    const batch in = {.rows = s->rows,
+                      .prompt = s->prompt,
+                      .input = e->pinned[0].host,
+                      .routed = e->pinned[1].host};
+    host_experts_sums(e->experts, l->layer, &in, e->pinned[2].host, (size_t)s->rows * l->cols);
+    if (l->is_last) e->steps_done++;
+    l->ns = os_now_ns() - began_ns;
+}
 
 /* On a thread of the driver's, in the order of the stream. */
 static void compute(void *ctx) {
     cuda_elsewhere_layer *l = ctx;
-    cuda_elsewhere *e = &l->b->elsewhere;
-    atomic_store(&e->running, true);
-    const uint64_t began_ns = os_now_ns();
-    batch in = e->in;
-    in.input = e->pinned[0].host;
-    in.routed = e->pinned[1].host;
-    const float *sums = cpu->step_layer(e->cpu, l->layer, &in);
-    memcpy(e->pinned[2].host, sums, (size_t)in.rows * l->cols * sizeof *sums);
-    l->ns = os_now_ns() - began_ns;
-    atomic_store(&e->running, false);
+    cuda_elsewhere_gate *g = l->gate;
+    int state = GATE_OPEN;
+    if (!atomic_compare_exchange_strong(&g->state, &state, GATE_BUSY)) return;
+    compute_layer(g->e, l);
+    atomic_store(&g->state, GATE_OPEN);
 }
 
 static status call(cuda_device *dev, cuda_elsewhere_layer *l) {
@@ -145,10 +213,9 @@ void cuda_elsewhere_queue(backend *b, const cuda_launch_entry *entry, uint32_t n
     size_t bytes[CUDA_ELSEWHERE_BLOCKS];
     for (uint32_t i = 0; i < CUDA_ELSEWHERE_BLOCKS; i++)
         bytes[i] = (size_t)n * a->cols[i] * sizeof(float);
-    e->layers[a->layer].cols = a->cols[2];
     (void)cuda_copy_out(dev, dev->compute, e->pinned[0].host, a->at[0], bytes[0]);
     (void)cuda_copy_out(dev, dev->compute, e->pinned[1].host, a->at[1], bytes[1]);
-    (void)call(dev, &e->layers[a->layer]);
+    (void)call(dev, &e->gate->layers[a->idx]);
     (void)cuda_copy_in(dev, dev->compute, a->at[2], e->pinned[2].host, bytes[2]);
     cuda_chain_anew(dev);
 }
@@ -173,26 +240,18 @@ uint64_t cuda_elsewhere_load_bytes(const backend *b) {
 status cuda_elsewhere_load(backend *b, const backend_progress *progress, uint64_t all, error *err) {
     load_share s = {.progress = progress, .all = all};
     const backend_progress shared = {tell_share, &s};
-    if (b->elsewhere.cpu == NULL) return OK;
-    return cpu->load(b->elsewhere.cpu, progress != NULL ? &shared : NULL, err);
+    if (b->elsewhere.own == NULL) return OK;
+    return host_experts_load(b->elsewhere.own, progress != NULL ? &shared : NULL, err);
 }
 
 /* --- reports -------------------- */
 
 void cuda_elsewhere_report(const backend *b, backend_report *out) {
-    backend_report of;
-    if (b->elsewhere.cpu == NULL) return;
-    cpu->report(b->elsewhere.cpu, &of);
-    if (str_eq(str_of(of.numerics), S("fast"))) out->numerics = of.numerics;
-    out->tasks += of.tasks;
-    out->ops_fused += of.ops_fused;
-    out->ops_unfused += of.ops_unfused;
-    const size_t n = strlen(out->what);
-    (void)snprintf(out->what + n, sizeof out->what - n, " + %s experts", of.what);
+    if (b->elsewhere.own != NULL) host_experts_report(b->elsewhere.own, out);
 }
 
 status cuda_elsewhere_profile(backend *b, bool on, error *err) {
-    return b->elsewhere.cpu == NULL ? OK : cpu->profile(b->elsewhere.cpu, on, err);
+    return b->elsewhere.own == NULL ? OK : host_experts_profile(b->elsewhere.own, on, err);
 }
 
 /* What the CPU needs is in its own profile: here the launches have what is left, the ways. */
@@ -202,13 +261,12 @@ void cuda_elsewhere_settle(backend *b) {
         const cuda_launch_entry *entry = &b->lowered.launches[i];
         if (entry->kernel != CUDA_KERNEL_COUNT || !f->tasks[i].ran) continue;
         const cuda_elsewhere_args *a = (const void *)(b->lowered.args + entry->args_at);
-        const uint64_t ns = b->elsewhere.layers[a->layer].ns;
+        const uint64_t ns = b->elsewhere.gate->layers[a->idx].ns;
         f->tasks[i].ns -= num_min_u64(f->tasks[i].ns, ns);
         f->ns -= num_min_u64(f->ns, ns);
     }
 }
 
 uint32_t cuda_elsewhere_profiled(const backend *b, backend_profile *out) {
-    if (b->elsewhere.cpu == NULL) return 0;
-    return cpu->profiled(b->elsewhere.cpu, out);
+    return b->elsewhere.own == NULL ? 0 : host_experts_profiled(b->elsewhere.own, out);
 }

@@ -355,24 +355,34 @@ enum { CUDA_ELSEWHERE_BLOCKS = 3 };
 typedef struct cuda_elsewhere_args {
     cu_ptr at[CUDA_ELSEWHERE_BLOCKS];
     uint32_t cols[CUDA_ELSEWHERE_BLOCKS];
-    uint32_t layer; /* of the host's program */
+    uint32_t idx; /* among the layers of the device's program */
 } cuda_elsewhere_args;
 
+struct cuda_elsewhere_gate;
+
+/* What a call of the driver's is about. */
 typedef struct cuda_elsewhere_layer {
-    struct backend *b; /* borrowed */
-    uint32_t layer;
-    uint32_t cols; /* of the sums */
-    uint64_t ns;   /* that the host needed in the last step */
+    struct cuda_elsewhere_gate *gate; /* borrowed */
+    uint32_t layer;                   /* of the host's program */
+    uint32_t cols;                    /* of the sums */
+    bool is_last;                     /* of a step */
+    uint64_t ns;                      /* that the host needed in the last step */
 } cuda_elsewhere_layer;
 
+/* What the host has to know of a step. */
+typedef struct cuda_elsewhere_step {
+    uint32_t rows;
+    bool *prompt; /* owned; [rows of the program] */
+} cuda_elsewhere_step;
+
 typedef struct cuda_elsewhere {
-    program *device, *host; /* owned; NULL: all experts are on the device */
-    struct backend *cpu;    /* owned; computes `host`, its layers one by one */
+    program *device, *host;           /* owned; NULL where somebody else has split the program */
+    struct host_experts *own;         /* owned; likewise */
+    struct host_experts *experts;     /* own, or whoever's; NULL: all experts are on the device */
+    struct cuda_elsewhere_gate *gate; /* owned, unless it is left behind */
     cuda_pinned pinned[CUDA_ELSEWHERE_BLOCKS];
-    cuda_elsewhere_layer *layers; /* owned; [count] */
-    uint32_t count;
-    batch in;             /* of the step that is computed */
-    _Atomic bool running; /* the host computes now */
+    cuda_elsewhere_step steps[CUDA_STEPS_MAX]; /* of step i number i % CUDA_STEPS_MAX */
+    uint64_t steps_done;                       /* by the host; only its calls look at it */
 } cuda_elsewhere;
 
 struct backend {
@@ -425,8 +435,7 @@ void cuda_give_hidden(backend *b, const batch *in);
 
 /* cuda_elsewhere.c; all but the first three do nothing where all experts are on the device. */
 uint64_t cuda_elsewhere_pinned_bytes(const program *device);
-NODISCARD status cuda_elsewhere_plan(const program *host, const backend_options *opt,
-                                     backend_memory *out, error *err);
+bool cuda_elsewhere_has(const program *device); /* layers of experts that are not there */
 NODISCARD status cuda_elsewhere_split(cuda_elsewhere *e, const program *p, uint32_t layers,
                                       error *err);
 NODISCARD status cuda_elsewhere_open(backend *b, const backend_options *opt, error *err);
@@ -435,7 +444,7 @@ void cuda_elsewhere_close(backend *b);
 uint64_t cuda_elsewhere_load_bytes(const backend *b);
 NODISCARD status cuda_elsewhere_load(backend *b, const backend_progress *progress, uint64_t all,
                                      error *err);
-void cuda_elsewhere_begin(backend *b, const batch *in); /* a step, whose end the batch outlives */
+void cuda_elsewhere_begin(backend *b, const batch *in); /* the step that is queued next */
 void cuda_elsewhere_queue(backend *b, const cuda_launch_entry *entry, uint32_t n); /* of n rows */
 void cuda_elsewhere_report(const backend *b, backend_report *out);
 NODISCARD status cuda_elsewhere_profile(backend *b, bool on, error *err);

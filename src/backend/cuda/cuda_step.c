@@ -365,7 +365,7 @@ static void check_follows(backend *b, const batch *in) {
     const cuda_staging *before = first_staged(b);
     const bool is_next = follows && !is_behind(before, in);
     ASSERT(b->steps_begun - b->steps_ended < CUDA_STEPS_MAX);
-    ASSERT(!follows || (b->profile.tasks == NULL && b->elsewhere.cpu == NULL));
+    ASSERT(!follows || b->profile.tasks == NULL);
     ASSERT(!is_next || (in->before.rows == 0 && in->taken_rows == in->head_rows));
     for (uint32_t h = 0; is_next && h < in->head_rows; h++) ASSERT(!batch_wants_logits(in, h));
     for (uint32_t r = 0; r < in->rows; r++)
@@ -401,7 +401,7 @@ static status wait_for_first(backend *b, error *err) {
     const cu_driver *d = b->dev.driver;
     TRY(cuda_device_enter(&b->dev, err));
     const bool only = b->steps_begun - b->steps_ended == 1;
-    if (only && b->elsewhere.cpu == NULL) return cuda_sync(&b->dev, err);
+    if (only && b->elsewhere.experts == NULL) return cuda_sync(&b->dev, err);
     if (only)
         TRY(cuda_try(&b->dev, d->event_record(b->first_done, b->dev.compute), "cuEventRecord",
                      err));
