@@ -25,7 +25,7 @@ const char *backend_path_name(backend_path path) {
 
 /* --- what the weights of a program are -------------------------------------------- */
 
-enum { PACKED_KIND_COUNT = PACKED_FP8 + 1 };
+enum { PACKED_KIND_COUNT = PACKED_FP8 + 1, PATH_COUNT = BACKEND_PATH_CONVERTED + 1 };
 
 typedef struct weight_sum {
     const char *type;
@@ -34,8 +34,8 @@ typedef struct weight_sum {
 } weight_sum;
 
 typedef struct weight_sums {
-    weight_sum plain[DTYPE_ID_END];
-    weight_sum packed[PACKED_KIND_COUNT];
+    weight_sum plain[DTYPE_ID_END][PATH_COUNT];
+    weight_sum packed[PACKED_KIND_COUNT][PATH_COUNT];
 } weight_sums;
 
 static void add_to(weight_sum *sum, const char *type, uint64_t bytes) {
@@ -44,15 +44,16 @@ static void add_to(weight_sum *sum, const char *type, uint64_t bytes) {
     sum->bytes += bytes;
 }
 
-static void add_weight(weight_sums *sums, const weight *w) {
+static void add_weight(weight_sums *sums, const backend_ops *ops, const weight *w) {
     if (w->packed != NULL) {
         ASSERT((uint32_t)w->packed->kind < PACKED_KIND_COUNT);
-        add_to(&sums->packed[w->packed->kind], packed_name(w->packed), packed_bytes(w->packed));
+        add_to(&sums->packed[w->packed->kind][ops->packed_path], packed_name(w->packed),
+               packed_bytes(w->packed));
     } else if (w->data != NULL) {
         uint64_t row_bytes = 0;
         bool whole = dtype_row_bytes(w->type, w->cols, &row_bytes);
         ASSERT(whole);
-        add_to(&sums->plain[w->type], dtype_name(w->type), row_bytes * w->rows);
+        add_to(&sums->plain[w->type][ops->path(w->type)], dtype_name(w->type), row_bytes * w->rows);
     }
 }
 
@@ -71,18 +72,23 @@ static void log_sum(const weight_sum *sum, const char *quote, backend_path path)
                  sum->type, quote, sum->tensors, sum->bytes, backend_path_name(path));
 }
 
-void backend_log_weights(const backend_ops *ops, const program *p) {
+static void add_place(weight_sums *sums, const backend_place *at) {
+    for (uint32_t i = 0; i < at->p->ops_count; i++) {
+        const op *o = &at->p->ops[i];
+        for (uint32_t e = 0; o->kind == OP_EXPERTS && e < o->experts.experts; e++)
+            add_weight(sums, at->ops, &o->experts.w[e]);
+        if (o->kind != OP_EXPERTS && !is_used_before(at->p, i)) add_weight(sums, at->ops, &o->w);
+    }
+}
+
+void backend_log_weights(const backend_place *places, uint32_t count) {
     weight_sums sums = {0};
     if (!log_is_on(LOG_INFO)) return;
-    for (uint32_t i = 0; i < p->ops_count; i++) {
-        const op *o = &p->ops[i];
-        if (o->kind == OP_EXPERTS)
-            for (uint32_t e = 0; e < o->experts.experts; e++) add_weight(&sums, &o->experts.w[e]);
-        else if (!is_used_before(p, i))
-            add_weight(&sums, &o->w);
-    }
+    for (uint32_t i = 0; i < count; i++) add_place(&sums, &places[i]);
     for (uint32_t t = 0; t < DTYPE_ID_END; t++)
-        if (sums.plain[t].tensors > 0) log_sum(&sums.plain[t], "", ops->path((dtype)t));
+        for (uint32_t path = 0; path < PATH_COUNT; path++)
+            log_sum(&sums.plain[t][path], "", (backend_path)path);
     for (uint32_t k = 0; k < PACKED_KIND_COUNT; k++)
-        log_sum(&sums.packed[k], "\"", ops->packed_path);
+        for (uint32_t path = 0; path < PATH_COUNT; path++)
+            log_sum(&sums.packed[k][path], "\"", (backend_path)path);
 }

@@ -186,11 +186,21 @@ typedef struct backend_profile {
     backend_limit ops[ROOF_ARITH_COUNT];
 } backend_profile;
 
+struct backend_ops;
+
+/* A program that is computed in one place: an instance's, or a part of it. */
+typedef struct backend_place {
+    const struct backend_ops *ops;
+    const program *p; /* borrowed */
+    bool on_device;
+} backend_place;
+
 typedef struct backend_ops {
     const char *name;
     bool samples; /* steps draw tokens, and find their log-probabilities: batch.samples */
     const struct backend_ops *split; /* the same with host_layers and shares; NULL: all in one */
-    /* For every type but the integers, which are no weights; and for packed matrices. */
+    /* For every type but the integers, which are no weights; and for packed matrices.  Parts of
+     * backend_split have theirs: places(). */
     backend_path (*path)(dtype t);
     backend_path packed_path;
     /* open() takes exactly these. */
@@ -253,6 +263,9 @@ typedef struct backend_ops {
     void (*begin)(backend *b, const batch *in);
     step_result (*end)(backend *b);
     void (*report)(const backend *b, backend_report *out);
+    /* The programs that steps run, each weight in one of them; returns how many.  Optional: it is
+     * the one that open() got, on the host. */
+    uint32_t (*places)(const backend *b, backend_place out[BACKEND_PARTS_MAX]);
     /* Take the time of each task from the next step on, or, with on false, of none any more.  A
      * step is slower meanwhile: a look at the clock per phase, two events per kernel.  Takes and
      * gives back memory: between steps. */
@@ -270,8 +283,8 @@ extern const backend_ops backend_split; /* cpu, GPUs or both in turn: backend/sp
 /* By name ("ref", "cpu", "cuda"); NULL when there is none of that name. */
 const backend_ops *backend_find(const char *name);
 
-/* One INFO line per type of the program's weights: tensors, bytes, path.  For the owner of the
- * program to call once it is open. */
-void backend_log_weights(const backend_ops *ops, const program *p);
+/* One INFO line per type of the weights and path: tensors, bytes.  For the owner of the programs to
+ * call once they are open. */
+void backend_log_weights(const backend_place *places, uint32_t count);
 
 #endif

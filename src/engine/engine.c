@@ -7,6 +7,7 @@
 #include "base/num.h"
 #include "base/os.h"
 #include "engine/plan_internal.h"
+#include "engine/read_ahead.h"
 
 struct engine {
     const model *m; /* borrowed */
@@ -468,97 +469,45 @@ uint32_t engine_profiled(const engine *e, backend_profile out[BACKEND_PARTS_MAX]
 
 /* --- before the first step -------------------- */
 
-/* The weights of an op, [*count]; they may have no data. */
-static const weight *op_weights(const op *o, uint32_t *count) {
-    bool experts = o->kind == OP_EXPERTS;
-    *count = experts ? o->experts.experts : 1;
-    return experts ? o->experts.w : &o->w;
+/* The programs that steps run, and where. */
+static uint32_t places_of(const engine *e, backend_place out[BACKEND_PARTS_MAX]) {
+    if (e->ops->places != NULL) return e->ops->places(e->backend, out);
+    out[0] = (backend_place){.ops = e->ops, .p = e->program};
+    return 1;
 }
 
-/* Its bytes in the file; of a packed matrix the quanta, which are nearly all there is. */
-static size_t weight_bytes(const weight *w, const volatile char **data) {
-    uint64_t row = 0;
-    if (w->packed != NULL) {
-        bool nibbles = w->packed->kind != PACKED_INT8 && w->packed->kind != PACKED_FP8;
-        *data = w->packed->data;
-        return (size_t)w->packed->rows * w->packed->cols / (nibbles ? 2 : 1);
-    }
-    *data = w->data;
-    bool stored = w->data != NULL && dtype_row_bytes(w->type, w->cols, &row);
-    return stored ? (size_t)(w->rows * row) : 0;
-}
-
-static uint64_t program_weight_bytes(const program *p) {
-    uint64_t total = 0;
-    const volatile char *data = NULL;
-    for (uint32_t i = 0; i < p->ops_count; i++) {
-        uint32_t count = 0;
-        const weight *w = op_weights(&p->ops[i], &count);
-        for (uint32_t k = 0; k < count; k++) total += weight_bytes(&w[k], &data);
-    }
-    return total;
-}
-
-/* The repacking tells of bytes that it reads, the reading behind it of those that are left. */
+/* What the backend's loading tells of is all that is not read behind it. */
 typedef struct loading {
     const backend_progress *progress;
-    uint64_t done, total;
+    uint64_t bytes, total;
 } loading;
 
-static bool tell_repacked(void *ctx, uint64_t done, uint64_t total) {
-    loading *l = ctx;
-    (void)total;
-    l->done = done;
-    return l->progress->tell(l->progress->ctx, done, l->total);
-}
-
-static status read_weight(loading *l, const weight *w, error *err) {
-    enum { PAGE = 4096, CHUNK = 8 << 20 };
-    const volatile char *data = NULL;
-    size_t bytes = weight_bytes(w, &data);
-    for (size_t at = 0; at < bytes; at += PAGE) {
-        (void)data[at];
-        if (at % CHUNK == 0 && !l->progress->tell(l->progress->ctx, l->done + at, l->total))
-            return error_set(err, ERR_CANCELED, "engine: stopped while reading the weights");
-    }
-    l->done += bytes;
-    return OK;
-}
-
-/* Rows of a table are looked up one by one: no step reads the whole of it. */
-static bool is_read_whole(const engine *e, const op *o, const weight *w) {
-    if (o->kind == OP_EMBED || o->kind == OP_EMBED_POS) return false;
-    const bool product = o->kind == OP_MATMUL || o->kind == OP_EXPERTS;
-    return !product || w->packed != NULL || e->ops->path(w->type) != BACKEND_PATH_REPACKED;
-}
-
-static status read_weights(const engine *e, loading *l, error *err) {
-    for (uint32_t i = 0; i < e->program->ops_count; i++) {
-        const op *o = &e->program->ops[i];
-        uint32_t count = 0;
-        const weight *w = op_weights(o, &count);
-        for (uint32_t k = 0; k < count; k++)
-            if (is_read_whole(e, o, &w[k])) TRY(read_weight(l, &w[k], err));
-    }
-    return OK;
+static bool tell_loaded(void *ctx, uint64_t done, uint64_t total) {
+    const loading *l = ctx;
+    const double share = total > 0 ? (double)done / (double)total : 1;
+    return l->progress->tell(l->progress->ctx, (uint64_t)(share * (double)l->bytes), l->total);
 }
 
 status engine_load(engine *e, const backend_progress *p, error *err) {
-    if (e->plan.on_device) {
-        TRY(e->ops->load(e->backend, p, err));
-        e->loaded = true;
-        return OK;
-    }
-    loading l = {.progress = p, .total = program_weight_bytes(e->program)};
-    const backend_progress repacking = {tell_repacked, &l};
-    TRY(e->ops->load(e->backend, &repacking, err));
-    l.done = num_min_u64(l.total, e->m->weight_bytes - e->plan.weights_bytes);
-    if (e->plan.weights_bytes <= os_memory_available()) TRY(read_weights(e, &l, err));
+    backend_place places[BACKEND_PARTS_MAX];
+    const uint32_t count = places_of(e, places);
+    const uint64_t left = read_ahead_bytes(places, count);
+    loading l = {.progress = p, .total = read_ahead_all_bytes(places, count)};
+    ASSERT(left <= l.total);
+    l.bytes = l.total - left;
+    const bool loads_all = e->plan.on_device && left == 0;
+    TRY(e->ops->load(e->backend, loads_all ? p : &(backend_progress){tell_loaded, &l}, err));
+    e->loaded = true;
+    if (loads_all) return OK;
+    TRY(read_ahead(places, count, os_memory_available(), p, l.bytes, l.total, err));
     if (p->tell(p->ctx, l.total, l.total)) return OK;
     return error_set(err, ERR_CANCELED, "engine: stopped while loading the weights");
 }
 
-void engine_log_weights(const engine *e) { backend_log_weights(e->ops, e->program); }
+void engine_log_weights(const engine *e) {
+    backend_place places[BACKEND_PARTS_MAX];
+    backend_log_weights(places, places_of(e, places));
+}
 
 status engine_warm_up(engine *e, error *err) {
     engine_row row = {.wants_logits = e->opt.taken_rows_max > 0,

@@ -191,18 +191,26 @@ static uint64_t pinned_bytes(const planning *g) {
     return bytes;
 }
 
-/* Pinned memory is there at once, and stays. */
+static uint64_t host_copies(const planning *g) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < g->count; i++)
+        if (!g->places[i].is_device) bytes += g->places[i].repacked;
+    return bytes;
+}
+
+/* Pinned memory is there at once, and stays; so do copies. */
 static status check_pinned(const planning *g, error *err) {
     const place host = {.name = "host memory"};
-    const uint64_t available = os_memory_available();
+    const uint64_t free_bytes = os_memory_available(), copies = host_copies(g);
+    const uint64_t available = free_bytes - num_min_u64(free_bytes, copies);
     const uint64_t pinned = pinned_bytes(g);
     if (pinned <= available) return OK;
     lacks(g, &host, "pinned memory", pinned, available);
-    return error_set(
-        err, ERR_NOMEM,
-        "engine: steps need %llu bytes of pinned memory, %llu are free: lower --ctx or "
-        "--step-tokens-max",
-        (unsigned long long)pinned, (unsigned long long)available);
+    return error_set(err, ERR_NOMEM,
+                     "engine: steps need %llu bytes of pinned memory, %llu are free beside %llu of "
+                     "repacked weights: lower --ctx or --step-tokens-max",
+                     (unsigned long long)pinned, (unsigned long long)available,
+                     (unsigned long long)copies);
 }
 
 /* On a device a smaller workspace makes room for them. */

@@ -84,6 +84,31 @@ TEST(elsewhere_takes_what_it_planned_of_either_memory) {
     CHECK_EQ(host.leaks(), 0);
 }
 
+/* What the CPU computes from as it is stored is in memory when loading has ended, be it experts or
+ * whole layers; all that loading tells of is one way from nothing to the end. */
+TEST(elsewhere_reads_ahead_what_has_no_copy) {
+    SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
+    CHECK(index != NULL);
+    HOST_MACHINE("t4");
+    model *m = opened("mixtral", "f32");
+    for (uint32_t whole = 0; m != NULL && whole < 2; whole++) {
+        engine *e = NULL;
+        double last = 0;
+        engine_options opt = options(whole == 0 ? 1 : 0);
+        opt.device_layers = whole;
+        CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+        CHECK(engine_mem_plan(e)->repacked_bytes == 0);
+        rig_experts_forget(m, 0);
+        CHECK(rig_experts_missing(m, 0) > 0);
+        CHECK_EQ(engine_load(e, &(backend_progress){tell_share, &last}, NULL), OK);
+        CHECK(last == 1);
+        CHECK_EQ(rig_experts_missing(m, 0), 0);
+        engine_close(e);
+    }
+    model_close(m);
+    CHECK_EQ(host.leaks(), 0);
+}
+
 TEST(elsewhere_wants_all_layers_on_one_device) {
     SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
     CHECK(index != NULL);

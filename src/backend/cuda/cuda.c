@@ -242,6 +242,14 @@ static void cuda_report(const backend *b, backend_report *out) {
     cuda_elsewhere_report(b, out);
 }
 
+static uint32_t cuda_places(const backend *b, backend_place out[BACKEND_PARTS_MAX]) {
+    const program *host = b->elsewhere.host;
+    out[0] = (backend_place){.ops = &backend_cuda, .p = b->p, .on_device = true};
+    if (host == NULL) return 1;
+    out[1] = (backend_place){.ops = host_experts_ops, .p = host};
+    return 2;
+}
+
 /* A step that failed has not ended, and another one may be behind it. */
 static status profile_after_fault(backend *b, bool on, error *err) {
     error ignored; /* it is known that all is not well */
@@ -295,6 +303,7 @@ const backend_ops backend_cuda = {
     .begin = cuda_begin,
     .end = cuda_end,
     .report = cuda_report,
+    .places = cuda_places,
     .profile = cuda_profile_switch,
     .profiled = cuda_profiled,
     .close = cuda_close,

@@ -298,6 +298,14 @@ static void split_report(const backend *b, backend_report *out) {
     describe(b, of, out->what, sizeof out->what);
 }
 
+static uint32_t split_places(const backend *b, backend_place out[BACKEND_PARTS_MAX]) {
+    for (uint32_t i = 0; i < b->parts.count; i++) {
+        const part *a = &b->parts.of[i];
+        out[i] = (backend_place){.ops = a->ops, .p = a->p, .on_device = a->ops == &backend_cuda};
+    }
+    return b->parts.count;
+}
+
 /* --- profiles -------------------- */
 
 static status split_profile(backend *b, bool on, error *err) {
@@ -325,15 +333,9 @@ static uint32_t split_profiled(const backend *b, backend_profile out[BACKEND_PAR
     return count;
 }
 
-/* --- what weights become -------------------- */
-
-static backend_path split_path(dtype t) { return backend_cuda.path(t); }
-
 const backend_ops backend_split = {
     .name = "cuda + cpu",
     .samples = true,
-    .path = split_path,
-    .packed_path = BACKEND_PATH_CONVERTED,
     .plan_parts = split_plan,
     .open = split_open,
     .memory = split_memory,
@@ -345,6 +347,7 @@ const backend_ops backend_split = {
     .adapter_drop = split_adapter_drop,
     .step = split_step,
     .report = split_report,
+    .places = split_places,
     .profile = split_profile,
     .profiled = split_profiled,
     .close = split_close,

@@ -433,7 +433,7 @@ static void logged_weights(const program *p, char *out, size_t out_bytes) {
     if (pid == 0) {
         (void)dup2(fds[1], 2);
         log_set_level(LOG_INFO);
-        backend_log_weights(&backend_cpu, p);
+        backend_log_weights(&(backend_place){.ops = &backend_cpu, .p = p}, 1);
         _exit(0);
     }
     os_close(fds[1]);

@@ -41,7 +41,7 @@ static program *record(const packed_matrix *m) {
 }
 
 /* From a child process, since log lines go to standard error. */
-static void read_log(const program *p, char *out, size_t out_bytes) {
+static void read_log(const backend_place *places, uint32_t count, char *out, size_t out_bytes) {
     int fds[2];
     size_t n = 0;
     CHECK_EQ(pipe(fds), 0);
@@ -49,7 +49,7 @@ static void read_log(const program *p, char *out, size_t out_bytes) {
     if (pid == 0) {
         (void)dup2(fds[1], 2);
         log_set_level(LOG_INFO);
-        backend_log_weights(&backend_ref, p);
+        backend_log_weights(places, count);
         _exit(0);
     }
     os_close(fds[1]);
@@ -72,7 +72,7 @@ TEST(backend_counts_experts_and_packed_matrices) {
                        .row_group = 1};
     char text[2048], want[128];
     program *p = record(&m);
-    read_log(p, text, sizeof text);
+    read_log(&(backend_place){.ops = &backend_ref, .p = p}, 1, text, sizeof text);
     /* the embedding, the router, the experts */
     (void)snprintf(want, sizeof want, "weights type=F32 tensors=5 bytes=%d path=\"native\"\n",
                    (8 + EXPERTS + EXPERTS * COLS) * COLS * 4);
@@ -80,5 +80,28 @@ TEST(backend_counts_experts_and_packed_matrices) {
     (void)snprintf(want, sizeof want, "type=\"%s\" tensors=1 bytes=%d path=\"rows dequantized",
                    packed_name(&m), COLS * COLS + COLS * 4);
     CHECK_HAS(text, want);
+    program_destroy(p);
+}
+
+TEST(backend_names_the_path_of_each_place) {
+    static int8_t quanta[COLS * COLS];
+    static float scales[COLS];
+    packed_matrix m = {.kind = PACKED_INT8,
+                       .rows = COLS,
+                       .cols = COLS,
+                       .data = quanta,
+                       .scales = scales,
+                       .scale_type = DTYPE_F32,
+                       .group = COLS,
+                       .row_group = 1};
+    char text[2048];
+    program *p = record(&m);
+    const backend_place places[] = {{.ops = &backend_ref, .p = p},
+                                    {.ops = &backend_cuda, .p = p, .on_device = true}};
+    read_log(places, 2, text, sizeof text);
+    CHECK_HAS(text, "path=\"native\"");
+    CHECK_HAS(text, "path=\"planar rows\"");
+    CHECK_HAS(text, "path=\"rows dequantized to f32\"");
+    CHECK_HAS(text, "path=\"converted\"");
     program_destroy(p);
 }

@@ -1,8 +1,11 @@
 /* engine_rig.c - see engine_rig.h. */
 #include "engine/engine_rig.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 #include "golden_paths.h"
@@ -175,6 +178,44 @@ size_t rig_read_file(const char *relative, void *out, size_t bytes_max) {
     size_t n = fread(out, 1, bytes_max, fp);
     (void)fclose(fp);
     return n / 4;
+}
+
+/* --- pages of weights -------------------- */
+
+enum { PAGE = 4096 };
+
+/* Where whole pages begin in the matrices of a layer's experts, and how many there are. */
+static uintptr_t expert_pages(const model *m, uint32_t layer, size_t *count) {
+    const model_tensor *t = &m->layers[layer].gate_exps;
+    const uint32_t last = m->hparams.experts.count - 1;
+    const uintptr_t from = (uintptr_t)t->parts[0].data,
+                    to = (uintptr_t)t->parts[last].data + t->parts[last].bytes;
+    const uintptr_t first = (from + PAGE - 1) / PAGE * PAGE;
+    CHECK(to > first + PAGE);
+    *count = (to - first) / PAGE;
+    return first;
+}
+
+void rig_experts_forget(const model *m, uint32_t layer) {
+    size_t count = 0;
+    const uintptr_t first = expert_pages(m, layer, &count);
+    CHECK_EQ(madvise((void *)first, count * PAGE, MADV_DONTNEED), 0);
+}
+
+/* One word for each page, whose highest bit says that it is there (Linux, pagemap). */
+size_t rig_experts_missing(const model *m, uint32_t layer) {
+    size_t count = 0, missing = 0;
+    const uintptr_t first = expert_pages(m, layer, &count);
+    const int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t word = 0;
+        CHECK(pread(fd, &word, sizeof word, (off_t)((first / PAGE + i) * sizeof word)) ==
+              (ssize_t)sizeof word);
+        missing += word >> 63 == 0;
+    }
+    (void)close(fd);
+    return missing;
 }
 
 double rig_nmse(const float *a, const float *b, size_t count) {

@@ -51,6 +51,10 @@ void rig_check_best(const model *m, const engine_options *opt);
 
 /* 4-byte numbers of a file below the shared data; 0 when it is not there. */
 size_t rig_read_file(const char *relative, void *out, size_t bytes_max);
+/* The experts' matrices of a layer, whose pages are mapped from the file: the process lets go of
+ * them, and how many of the whole ones it does not have. */
+void rig_experts_forget(const model *m, uint32_t layer);
+size_t rig_experts_missing(const model *m, uint32_t layer);
 /* sum((a - b)^2) / sum(b^2) */
 double rig_nmse(const float *a, const float *b, size_t count);
 

@@ -1,6 +1,8 @@
 /* test_load.c - what an engine does before its first request: read the weights, one step. */
 #include "engine/engine.h"
 
+#include "base/log.h"
+#include "engine/read_ahead.h"
 #include "engine_rig.h"
 #include "test.h"
 
@@ -52,6 +54,37 @@ TEST(engine_load_stops_when_it_is_told_to) {
     CHECK_EQ(t.calls, 3);
     engine_close(e);
     model_close(m);
+}
+
+/* An embedding, whose rows are looked up, and a matrix of F32; *p is the caller's. */
+static void record_two(program **p) {
+    static float data[32 * 32];
+    const program_limits max = {.rows = 1, .taken = 1, .head = 1, .ctx = 32};
+    const weight w = {.type = DTYPE_F32, .rows = 32, .cols = 32, .data = data};
+    CHECK_EQ(program_create(p, &max, NULL), OK);
+    const value_id x = pg_take_rows(*p, pg_embed(*p, w));
+    CHECK_EQ(program_finish(*p, x, pg_matmul(*p, pg_take_rows(*p, x), w, NULL), NULL), OK);
+}
+
+TEST(read_ahead_reads_what_there_is_room_for) {
+    program *p = NULL;
+    record_two(&p);
+    const backend_place host = {.ops = &backend_cpu, .p = p},
+                        device = {.ops = &backend_cuda, .p = p, .on_device = true};
+    const uint64_t bytes = 32 * 32 * sizeof(float);
+    told t = {.ascending = true};
+    const backend_progress progress = {tell, &t};
+    CHECK_EQ(read_ahead_all_bytes(&host, 1), 2 * bytes);
+    CHECK_EQ(read_ahead_bytes(&host, 1), bytes);
+    CHECK_EQ(read_ahead_bytes(&device, 1), 0);
+    CHECK_EQ(read_ahead(&device, 1, 0, &progress, 0, 1, NULL), OK);
+    log_set_level(LOG_ERROR);
+    CHECK_EQ(read_ahead(&host, 1, bytes - 1, &progress, 0, bytes, NULL), OK);
+    log_set_level(LOG_INFO);
+    CHECK_EQ(t.calls, 0);
+    CHECK_EQ(read_ahead(&host, 1, bytes, &progress, 0, bytes, NULL), OK);
+    CHECK_EQ(t.calls, 1);
+    program_destroy(p);
 }
 
 TEST(engine_warm_up_leaves_nothing_behind) {
