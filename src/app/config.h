@@ -102,6 +102,8 @@ typedef struct config_numbers {
     uint32_t count;
 } config_numbers;
 
+enum { CONFIG_LAYERS_ALL = 65535 }; /* "all" */
+
 /* Every str here is terminated and lives until config_deinit().  Options that a command does
  * not take hold their defaults. */
 typedef struct config {
@@ -118,7 +120,7 @@ typedef struct config {
     uint32_t threads;    /* 0: all cores we may use */
     config_gpu gpu;
     uint32_t gpu_layers;     /* 0: all, or what fits */
-    uint32_t cpu_moe_layers; /* 0: none, or what has to; 65535, "all": of all layers */
+    uint32_t cpu_moe_layers; /* 0: none, or what has to; CONFIG_LAYERS_ALL: of all layers */
     str device;              /* --device; empty: the usable one with most memory, or more */
     uint64_t gpu_bytes_max;  /* 0: what is free */
     bool gpu_graphs;

@@ -72,7 +72,7 @@ const config_option config_options[] = {
      AT(gpu_layers), 0, 65535, "0", NULL, "N",
      "layers on GPUs, the others on the CPU; 0 is all, or what fits"},
     {"engine.cpu_moe_layers", "cpu-moe-layers", "n-cpu-moe", CONFIG_U32, 0, ALL_LOADS,
-     AT(cpu_moe_layers), 0, 65535, "0", "all", "N",
+     AT(cpu_moe_layers), 0, CONFIG_LAYERS_ALL, "0", "all", "N",
      "layers whose experts the CPU computes, all else is the GPU's; 0 is what has to"},
     {"engine.gpu_graphs", "gpu-graphs", "", CONFIG_BOOL, 0, ALL_LOADS,
      AT(gpu_graphs), 0, 0, "true", NULL, NULL,

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "backend/cuda/cuda_probe.h"
+#include "base/log.h"
 #include "base/num.h"
 
 static cuda_probe_report machine;
@@ -19,6 +20,18 @@ static void look(void) {
 /* Commands that measure a model compute on the CPU, which has mode `exact`, unless told to. */
 static bool takes_gpu_unasked(const config *c) {
     return c->cmd == COMMAND_SERVE || c->cmd == COMMAND_RUN || c->cmd == COMMAND_BENCH;
+}
+
+/* As it is given: a number, or "all". */
+typedef struct moe_layers {
+    char text[12];
+} moe_layers;
+
+static moe_layers moe_layers_of(const config *c) {
+    moe_layers m = {.text = "all"};
+    if (c->cpu_moe_layers != CONFIG_LAYERS_ALL)
+        (void)snprintf(m.text, sizeof m.text, "%u", c->cpu_moe_layers);
+    return m;
 }
 
 static status check_contradictions(const config *c, error *err) {
@@ -40,13 +53,13 @@ static status check_contradictions(const config *c, error *err) {
                          other ? "--backend chooses another one" : "--gpu is off");
     if (c->cpu_moe_layers != 0 && (c->gpu == CONFIG_GPU_OFF || other))
         return error_set(
-            err, ERR_INVALID, "usage: --cpu-moe-layers %u leaves all else to a GPU, but %s",
-            c->cpu_moe_layers, other ? "--backend chooses another one" : "--gpu is off");
+            err, ERR_INVALID, "usage: --cpu-moe-layers %s leaves all else to a GPU, but %s",
+            moe_layers_of(c).text, other ? "--backend chooses another one" : "--gpu is off");
     if (c->cpu_moe_layers != 0 && c->gpu_layers != 0)
         return error_set(err, ERR_INVALID,
-                         "usage: --cpu-moe-layers %u wants all layers on one GPU, --gpu-layers %u "
+                         "usage: --cpu-moe-layers %s wants all layers on GPUs, --gpu-layers %u "
                          "says how many: one of them, not both",
-                         c->cpu_moe_layers, c->gpu_layers);
+                         moe_layers_of(c).text, c->gpu_layers);
     return OK;
 }
 
@@ -122,4 +135,13 @@ status device_choose(const config *c, device_choice *out, error *err) {
     if (required) return error_set(err, why.code, "a GPU is required: %s", why.msg);
     use_cpu(c, out, why.msg);
     return OK;
+}
+
+void device_log_unused(const config *c, const device_choice *d) {
+    if (d->devices_count > 0) return;
+    if (c->gpu_layers != 0)
+        log_warn("gpu", "--gpu-layers %u is without effect: %s", c->gpu_layers, d->note);
+    if (c->cpu_moe_layers != 0)
+        log_warn("gpu", "--cpu-moe-layers %s is without effect: %s", moe_layers_of(c).text,
+                 d->note);
 }

@@ -21,4 +21,7 @@ typedef struct device_choice {
 /* The machine is looked at once per process.  Main thread, or the loader's. */
 NODISCARD status device_choose(const config *c, device_choice *out, error *err);
 
+/* A WARN line for each option that asks for layers of a GPU where none is used. */
+void device_log_unused(const config *c, const device_choice *d);
+
 #endif

@@ -86,6 +86,7 @@ status stack_engine_options(const config *c, engine_options *out, error *err) {
                                    CPU_ISA_AVX512, CPU_ISA_AMX,    CPU_ISA_NEON};
     device_choice device;
     TRY(device_choose(c, &device, err));
+    device_log_unused(c, &device);
     uint32_t seats = c->cmd == COMMAND_SERVE ? c->parallel : 1;
     *out = (engine_options){
         .spoken_for_bytes = out->spoken_for_bytes,

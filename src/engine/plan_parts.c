@@ -328,8 +328,8 @@ static status plan_moved(const model *m, const engine_options *opt, const progra
         return error_set(err, ERR_INVALID,
                          "engine: experts of %u layers on the CPU, and %u layers on %u GPUs: "
                          "experts can be moved where one GPU has all %u layers",
-                         opt->host_experts, layers_on_devices(m, opt), plan_devices_used(m, opt),
-                         m->hparams.layers);
+                         plan_host_experts(m, opt), layers_on_devices(m, opt),
+                         plan_devices_used(m, opt), m->hparams.layers);
     const backend_options bopt = options_of(m, opt);
     return opt->backend->plan_parts(p, &bopt, parts, count, err);
 }

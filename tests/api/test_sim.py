@@ -540,8 +540,22 @@ def experts_are_computed_by_the_cpu_as_the_gpu_would():
         check(error < 1e-9, f"{layers}: NMSE {error:.3g}")
     done = gantry("run", model, "-p", "a", "--gpu", "off", "--cpu-moe-layers", "1")
     done.failed_with(2, "--cpu-moe-layers 1 leaves all else to a GPU")
+    done = gantry("run", model, "-p", "a", "--backend", "cpu", "--cpu-moe-layers", "all")
+    done.failed_with(2, "--cpu-moe-layers all leaves all else to a GPU")
     done = gantry("run", model, "-p", "a", "--gpu-layers", "1", "--cpu-moe-layers", "2")
     done.failed_with(2, "one of them, not both")
+
+
+@test
+def options_for_experts_that_have_nothing_to_do_say_so_once():
+    model, out = shared_path(MIXTURE), os.path.join(harness.TMP, "unused.f32")
+    done = gantry("logits", model, "--tokens", "5,9", "-o", out, "--cpu-moe-layers", "all",
+                  env=on_gpu()).succeeded()
+    equal(done.err.count("--cpu-moe-layers all is without effect: none used: this command"), 1,
+          f"warnings in {done.err!r}")
+    done = gantry("logits", "synth:tiny:f32", "--tokens", "5,9", "-o", out, "--gpu", "require",
+                  "--cpu-moe-layers", "1", env=on_gpu()).succeeded()
+    equal(done.err.count("(--cpu-moe-layers): the model has none"), 1, f"lines in {done.err!r}")
 
 
 @test
@@ -552,6 +566,8 @@ def experts_that_do_not_fit_stay_with_the_cpu_and_it_is_said():
     with Server(*flags, "--cpu-moe-layers", "1", model=model, env=on_gpu()) as server:
         asked = said_of(server)[1]
         want = server.post("/v1/completions", body).must(200).json["choices"][0]["text"]
+        for path in ("native", "planar rows"):
+            check(f'path="{path}"' in server.stderr, f"the weights' log has no {path}")
     check(asked["backend"].startswith("cuda sm_75 + cpu "), f"backend {asked['backend']!r}")
     equal((asked["cpu_moe_layers"], asked["gpu_layers"]), (1, 2), "layers")
     equal(asked["reduced"], [], "what was cut")
