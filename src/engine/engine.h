@@ -54,8 +54,8 @@ typedef struct engine_options {
     uint32_t host_experts;     /* the routed experts of the first so many layers that have any are
                                   computed on the CPU; more than there are: of all.  One device,
                                   and no device_layers: else ERR_INVALID */
-    bool may_move_experts;     /* of as many as it takes when memory is short, of one device */
-    bool may_split;            /* as few as one layer when memory is short */
+    bool may_move_experts;     /* of more when memory is short, as many as it takes; one device */
+    bool may_split;            /* as few as one layer on devices when memory is short */
     /* Instead of `device` several, of which the first has the first layers: */
     uint32_t devices_count; /* 0: `device` alone */
     uint32_t devices_min;   /* the first so many are used, and when memory is short the others,

@@ -20,7 +20,8 @@
  * come last, because each of them makes every token slower: devices keep as many as fit beside the
  * lowest of the other rungs, and of all numbers of devices it is the one that keeps most.
  * Experts are moved instead of layers wherever that is enough, for a token uses few of them and all
- * of the rest: as few as possible.  Where it is not, they stay, and layers go.
+ * of the rest: as few as possible.  Where it is not, all of them stay, also those that were to go,
+ * and layers go.
  * Then up: a rung may have gone down in vain before a later one helped, and the context too far;
  * they come back as far as there is room.  So the layers on devices are the most that are possible,
  * then the context is the longest, and then the rows are the most.
@@ -79,19 +80,20 @@ static uint32_t layers_top(const model *m, const engine_options *opt) {
 }
 
 static uint32_t layers_end(const model *m, const engine_options *opt) {
-    const bool can =
-        opt->may_split && opt->backend->split != NULL && plan_host_experts(m, opt) == 0;
+    const bool can = opt->may_split && opt->backend->split != NULL;
     return can ? num_min_u32(layers_top(m, opt), 1) : layers_top(m, opt);
 }
 
+/* What the host has of layers is all of them, then. */
 static void set_layers(const model *m, engine_options *opt, uint32_t layers) {
     (void)m;
     opt->device_layers = layers;
+    opt->host_experts = 0;
 }
 
 static bool may_move(const model *m, const engine_options *opt) {
-    return opt->may_move_experts && opt->backend->plan_parts != NULL && opt->host_experts == 0 &&
-           opt->device_layers == 0 && opt->devices_count <= 1 && plan_expert_layers(m) > 0;
+    return opt->may_move_experts && opt->backend->plan_parts != NULL && opt->device_layers == 0 &&
+           opt->devices_count <= 1 && plan_expert_layers(m) > 0;
 }
 
 /* Layers whose experts are on the device. */

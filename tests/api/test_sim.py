@@ -519,6 +519,11 @@ def a_model_larger_than_the_gpu_is_split_and_says_so():
     out = os.path.join(harness.TMP, "none.f32")
     done = gantry("logits", model, "--tokens", "1", "-o", out, "--gpu", "require", env=env)
     check(done.code != 0 and "bytes" in done.err, f"split without being asked: {done.err!r}")
+    limits = ("--ctx", "64", "--gpu-layers", "2")
+    done = gantry("run", model, "-p", "a", "-n", "1", *limits, env=env).succeeded()
+    check("gpu_layers 2 -> 1" in done.err, f"fewer than asked for: {done.err!r}")
+    done = gantry("run", model, "-p", "a", *limits, "--gpu", "require", env=env)
+    check(done.code != 0 and "bytes" in done.err, f"asked for and not kept: {done.err!r}")
 
 
 MIXTURE = "oracle/public/models/mixtral/model-f32.gguf"
@@ -581,6 +586,14 @@ def experts_that_do_not_fit_stay_with_the_cpu_and_it_is_said():
     equal((said["cpu_moe_layers"], said["gpu_layers"]), (1, 2), "layers")
     equal(said["device_bytes"], asked["device_bytes"], "bytes on the device")
     equal(got, want, "text")
+    few = ("--cpu-moe-layers", "1", "--gpu-bytes-max", str(asked["device_bytes"] - 4096))
+    with Server(*flags, *few, model=model, env=on_gpu()) as server:
+        said = said_of(server)[1]
+    equal((said["reduced"], said["cpu_moe_layers"]), (["gpu_experts 1 -> 0"], 2), "more of them")
+    out = os.path.join(harness.TMP, "none.f32")
+    done = gantry("logits", shared_path(MIXTURE), "--tokens", "1", "-o", out, "--ctx", "64", *few,
+                  "--gpu", "require", env=on_gpu())
+    check(done.code != 0 and "more --cpu-moe-layers" in done.err, f"too few: {done.err!r}")
 
 
 @test

@@ -402,6 +402,38 @@ TEST(elsewhere_is_a_rung_before_layers) {
     CHECK_EQ(host.leaks(), 0);
 }
 
+/* Too few were asked for: more, or else whole layers; unless neither may be. */
+TEST(elsewhere_goes_on_from_what_was_asked_for) {
+    SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
+    CHECK(index != NULL);
+    HOST_MACHINE("t4");
+    model *m = opened("mixtral", "f32");
+    if (m == NULL) return;
+    const uint32_t all = m->hparams.layers;
+    char text[MEM_CUTS_TEXT_BYTES];
+    engine_options opt = limited(m, all);
+    mem_plan plan;
+    error err = {0};
+    opt.host_experts = 1;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+    CHECK_HAS(err.msg, "more --cpu-moe-layers");
+    opt.may_move_experts = opt.may_split = true;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), OK);
+    mem_cuts_text(&plan.cuts, text);
+    CHECK_HAS(text, "gpu_experts 1 -> 0");
+    CHECK_EQ(plan.host_experts, all);
+    opt = limited(m, 1);
+    opt.host_experts = 1;
+    opt.device_bytes_max--;
+    opt.may_split = true;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), OK);
+    mem_cuts_text(&plan.cuts, text);
+    CHECK_HAS(text, "gpu_layers 2 -> 1");
+    CHECK(strstr(text, "gpu_experts") == NULL);
+    CHECK_EQ(plan.host_experts, 0);
+    model_close(m);
+}
+
 /* --- faults -------------------- */
 
 /* Before the experts, behind them, of the call itself, and of a card that is gone. */
