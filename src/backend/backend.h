@@ -78,8 +78,9 @@ typedef struct backend_options {
     bool no_peers;             /* link() finds no shorter way */
     bool no_micro_batches;     /* backend_split: one part after the other computes all rows */
     uint32_t micro_rows;       /* likewise: rows of a micro-batch at least; 0: as many as pay */
-    uint32_t host_experts;     /* backend_cuda: the routed experts of the first so many layers that
-                                  have any are computed on the host, by backend_cpu */
+    /* Of GPUs without host_layers: the routed experts of the first so many layers that have any
+     * are computed on the host, by backend_cpu. */
+    uint32_t host_experts;
     /* backend_cuda, whose program is without some already: who computes them, and which of that
      * one's layers is the program's first; borrowed, outlives the instance.  NULL: nobody */
     struct host_experts *experts;
@@ -207,8 +208,8 @@ typedef struct backend_ops {
     NODISCARD status (*plan)(const program *p, const backend_options *opt, backend_memory *out,
                              error *err);
     /* Instead of it, where each part has a memory of its own: *count of them, in the order of
-     * their layers.  Of backend_cuda with host_experts > 0: the host's, which has no layer of its
-     * own, and the device's. */
+     * their layers.  With host_experts > 0: the host's, which has no layer of its own, and the
+     * devices'. */
     NODISCARD status (*plan_parts)(const program *p, const backend_options *opt,
                                    backend_memory out[BACKEND_PARTS_MAX], uint32_t *count,
                                    error *err);

@@ -244,6 +244,7 @@ NODISCARD status program_cut(program **out, const program *p, uint32_t first, ui
 NODISCARD status program_split_experts(program **device, program **host, const program *p,
                                        uint32_t layers, error *err);
 uint32_t program_expert_layers(const program *p); /* that have experts */
+uint32_t program_host_layers(const program *p);   /* whose experts are computed elsewhere */
 
 /* Layers that its ops belong to. */
 uint32_t program_layers(const program *p);

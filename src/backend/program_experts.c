@@ -41,6 +41,12 @@ uint32_t program_expert_layers(const program *p) {
     return count;
 }
 
+uint32_t program_host_layers(const program *p) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < p->ops_count; i++) count += p->ops[i].kind == OP_HOST;
+    return count;
+}
+
 static bool is_made_in(const program *p, const run *r, value_id v) {
     return v != VALUE_NONE && p->values[v].op_def >= r->first && p->values[v].op_def <= r->last;
 }

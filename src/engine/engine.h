@@ -52,9 +52,9 @@ typedef struct engine_options {
     uint32_t micro_rows;       /* as backend_options.micro_rows */
     uint32_t device_layers;    /* on devices: the last so many, the others are the CPU's; 0: all */
     uint32_t host_experts;     /* the routed experts of the first so many layers that have any are
-                                  computed on the CPU; more than there are: of all.  One device,
-                                  and no device_layers: else ERR_INVALID */
-    bool may_move_experts;     /* of more when memory is short, as many as it takes; one device */
+                                  computed on the CPU; more than there are: of all.  No
+                                  device_layers: else ERR_INVALID */
+    bool may_move_experts;     /* of more when memory is short, as many as it takes */
     bool may_split;            /* as few as one layer on devices when memory is short */
     /* Instead of `device` several, of which the first has the first layers: */
     uint32_t devices_count; /* 0: `device` alone */

@@ -5,8 +5,8 @@
  *   ctx           half the context         ctx_min; only where no context was asked for
  *   kv_bits       keys and values in 8     Q8_0, where kv_may_be_q8 and the heads allow it
  *   gpus          one device more          all that have room; as few as possible
- *   gpu_experts   the experts of the first 0, of a single device and where may_move_experts says
- *                 layers that have any,    so
+ *   gpu_experts   the experts of the first 0, of devices and where may_move_experts says so
+ *                 layers that have any,
  *                 which the host computes
  *   gpu_layers    the first layers, which  1, of a device and where may_split says so
  *                 the host computes
@@ -93,7 +93,7 @@ static void set_layers(const model *m, engine_options *opt, uint32_t layers) {
 
 static bool may_move(const model *m, const engine_options *opt) {
     return opt->may_move_experts && opt->backend->plan_parts != NULL && opt->device_layers == 0 &&
-           opt->devices_count <= 1 && plan_expert_layers(m) > 0;
+           plan_expert_layers(m) > 0;
 }
 
 /* Layers whose experts are on the device. */
@@ -116,7 +116,6 @@ static uint32_t gpus_top(const model *m, const engine_options *opt) {
 
 static uint32_t gpus_end(const model *m, const engine_options *opt) {
     engine_options all = *opt;
-    if (plan_host_experts(m, opt) > 0) return gpus_top(m, opt); /* with one only */
     all.devices_min = num_max_u32(opt->devices_count, opt->devices_min);
     return plan_devices_used(m, &all);
 }
@@ -454,7 +453,7 @@ status plan_down(const model *m, const engine_options *asked, engine_options *go
            asked->devices_min <= num_max_u32(asked->devices_count, 1));
     ladder l = ladder_of(m, asked);
     const status st = down_and_up(&l, got, plan, p, err);
-    mem_free(l.known.layer_bytes);
+    plan_known_deinit(&l.known);
     return st;
 }
 

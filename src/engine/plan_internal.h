@@ -35,11 +35,15 @@ typedef struct plan_known {
     uint32_t order[BACKEND_DEVICES_MAX];     /* which are taken first, [usable] */
     uint32_t usable;                         /* 1 where the options have no list */
     uint64_t available[BACKEND_DEVICES_MAX]; /* what may be taken of each; 0: not asked yet */
-    uint64_t *layer_bytes; /* owned; [layers] weights and states of each; NULL: not weighed yet */
+    /* Owned; [layers] weights and states of each; NULL: not weighed yet. */
+    uint64_t *layer_bytes;
+    uint64_t *bare_bytes;  /* without the experts */
+    uint64_t *share_bytes; /* of the plan that is made: of each one or the other */
 } plan_known;
 
 /* All devices, in the order of the options. */
 plan_known plan_known_of(const engine_options *opt);
+void plan_known_deinit(plan_known *known);
 /* Of known->order the first so many are used: devices_min, but no more than have layers. */
 uint32_t plan_devices_used(const model *m, const engine_options *opt);
 /* The backend of the options, or the one that computes in several places. */

@@ -31,6 +31,12 @@ plan_known plan_known_of(const engine_options *opt) {
     return known;
 }
 
+void plan_known_deinit(plan_known *known) {
+    mem_free(known->layer_bytes);
+    mem_free(known->bare_bytes);
+    mem_free(known->share_bytes);
+}
+
 uint32_t plan_devices_used(const model *m, const engine_options *opt) {
     if (opt->backend->split == NULL) return 1;
     return num_min_u32(num_max_u32(opt->devices_min, 1), layers_on_devices(m, opt));
@@ -131,16 +137,39 @@ typedef struct weighing {
     share_task task;
 } weighing;
 
+static bool has_experts(const weighing *w, uint32_t layer) {
+    return model_has(&w->m->layers[layer].router.w);
+}
+
+/* Are its experts the host's? */
+static bool is_moved(const weighing *w, uint32_t layer) {
+    uint32_t before = 0;
+    for (uint32_t i = 0; i < layer; i++) before += has_experts(w, i);
+    return has_experts(w, layer) && before < plan_host_experts(w->m, w->opt);
+}
+
+/* What a device needs of a program of one layer; bare: without its experts. */
+static status plan_program(const weighing *w, const program *p, bool bare,
+                           const backend_options *bopt, backend_memory *out, error *err) {
+    backend_memory parts[BACKEND_PARTS_MAX];
+    uint32_t count = 0;
+    if (!bare) return w->opt->backend->plan(p, bopt, out, err);
+    TRY(w->opt->backend->plan_parts(p, bopt, parts, &count, err));
+    *out = parts[count - 1];
+    return OK;
+}
+
 /* A layer alone on the options' device d. */
-static status plan_layer(const weighing *w, uint32_t layer, uint32_t d, backend_memory *out,
-                         error *err) {
+static status plan_layer(const weighing *w, uint32_t layer, uint32_t d, bool bare,
+                         backend_memory *out, error *err) {
     program *part = NULL;
     backend_options bopt = options_of(w->m, w->opt);
     bopt.device = device_id(w->opt, d);
     bopt.device_bytes_max = device_limit(w->opt, d);
     bopt.device_available = w->known->available[d];
+    bopt.host_experts = bare;
     TRY(program_cut(&part, w->p, layer, layer + 1, err));
-    const status st = w->opt->backend->plan(part, &bopt, out, err);
+    const status st = plan_program(w, part, bare, &bopt, out, err);
     if (!num_mul_u64(&out->states, part->state_floats, sizeof(float))) out->states = UINT64_MAX;
     program_destroy(part);
     return st;
@@ -159,7 +188,7 @@ static uint64_t fixed_bytes(const weighing *w, const backend_memory *layer) {
 static status ask_device(const weighing *w, uint32_t d, error *err) {
     backend_memory memory;
     if (w->known->available[d] != 0) return OK;
-    TRY(plan_layer(w, w->m->hparams.layers - 1, d, &memory, err));
+    TRY(plan_layer(w, w->m->hparams.layers - 1, d, false, &memory, err));
     w->known->available[d] = num_max_u64(memory.available, 1);
     return OK;
 }
@@ -169,24 +198,38 @@ static status ask_devices(const weighing *w, error *err) {
     return OK;
 }
 
-/* Weights are the same on every device. */
-static status weigh_layers(const weighing *w, error *err) {
+/* All layers, with their experts or without, to *bytes if nobody has yet. */
+static status weigh(const weighing *w, bool bare, uint64_t **bytes, error *err) {
     const uint32_t layers = w->m->hparams.layers;
-    if (w->known->layer_bytes != NULL) return OK;
-    uint64_t *bytes = mem_try_calloc(layers, sizeof *bytes);
-    if (bytes == NULL)
+    if (*bytes != NULL) return OK;
+    uint64_t *each = mem_try_calloc(layers, sizeof *each);
+    if (each == NULL)
         return error_set(err, ERR_NOMEM, "engine: no memory to weigh %u layers", layers);
     status st = OK;
     for (uint32_t i = 0; st == OK && i < layers; i++) {
         backend_memory memory = {0};
-        st = plan_layer(w, i, w->known->order[0], &memory, err);
-        bytes[i] = fixed_bytes(w, &memory);
+        st = plan_layer(w, i, w->known->order[0], bare && has_experts(w, i), &memory, err);
+        each[i] = fixed_bytes(w, &memory);
     }
     if (st == OK)
-        w->known->layer_bytes = bytes;
+        *bytes = each;
     else
-        mem_free(bytes);
+        mem_free(each);
     return st;
+}
+
+/* Weights are the same on every device. */
+static status weigh_layers(const weighing *w, error *err) {
+    plan_known *k = w->known;
+    const uint32_t layers = w->m->hparams.layers;
+    TRY(weigh(w, false, &k->layer_bytes, err));
+    if (plan_host_experts(w->m, w->opt) > 0) TRY(weigh(w, true, &k->bare_bytes, err));
+    if (k->share_bytes == NULL) k->share_bytes = mem_try_calloc(layers, sizeof *k->share_bytes);
+    if (k->share_bytes == NULL)
+        return error_set(err, ERR_NOMEM, "engine: no memory to weigh %u layers", layers);
+    for (uint32_t i = 0; i < layers; i++)
+        k->share_bytes[i] = is_moved(w, i) ? k->bare_bytes[i] : k->layer_bytes[i];
+    return OK;
 }
 
 static void describe_task(weighing *w) {
@@ -230,7 +273,7 @@ static status plan_shared(weighing *w, backend_memory parts[BACKEND_PARTS_MAX], 
     describe_task(w);
     TRY(ask_devices(w, err));
     TRY(weigh_layers(w, err));
-    w->task.layer_bytes = w->known->layer_bytes + (w->m->hparams.layers - w->task.layers);
+    w->task.layer_bytes = w->known->share_bytes + (w->m->hparams.layers - w->task.layers);
     for (uint32_t i = 0; i < w->task.count; i++)
         w->task.devices[i].available =
             beside_adapters(w->opt, w->known->available[w->known->order[i]]);
@@ -248,7 +291,7 @@ static status plan_shared(weighing *w, backend_memory parts[BACKEND_PARTS_MAX], 
 /* --- devices that were not named -------------------- */
 
 static uint32_t smallest_layer(const weighing *w) {
-    const uint64_t *bytes = w->known->layer_bytes;
+    const uint64_t *bytes = w->known->share_bytes;
     uint32_t least = 0;
     for (uint32_t i = 1; i < w->m->hparams.layers; i++)
         if (bytes[i] < bytes[least]) least = i;
@@ -269,7 +312,7 @@ static uint64_t bytes_of_least(const weighing *w, const backend_memory *layer) {
 static bool has_room(const weighing *w, uint32_t layer, uint32_t d) {
     backend_memory memory = {0};
     error why = {0};
-    if (plan_layer(w, layer, d, &memory, &why) != OK) {
+    if (plan_layer(w, layer, d, is_moved(w, layer), &memory, &why) != OK) {
         log_warn("engine", "a further GPU is not used: %s", why.msg);
         return false;
     }
@@ -321,15 +364,9 @@ static status plan_whole(const model *m, const engine_options *opt, const progra
     return OK;
 }
 
-/* Layers are the device's, the experts of some of them the host's. */
+/* Layers are a device's, the experts of some of them the host's. */
 static status plan_moved(const model *m, const engine_options *opt, const program *p,
                          backend_memory parts[BACKEND_PARTS_MAX], uint32_t *count, error *err) {
-    if (is_split(m, opt))
-        return error_set(err, ERR_INVALID,
-                         "engine: experts of %u layers on the CPU, and %u layers on %u GPUs: "
-                         "experts can be moved where one GPU has all %u layers",
-                         plan_host_experts(m, opt), layers_on_devices(m, opt),
-                         plan_devices_used(m, opt), m->hparams.layers);
     const backend_options bopt = options_of(m, opt);
     return opt->backend->plan_parts(p, &bopt, parts, count, err);
 }
@@ -337,9 +374,16 @@ static status plan_moved(const model *m, const engine_options *opt, const progra
 status plan_parts(const model *m, const engine_options *opt, const program *p, mem_plan *plan,
                   plan_known *known, backend_memory parts[BACKEND_PARTS_MAX], uint32_t *count,
                   error *err) {
+    const bool moved = plan_host_experts(m, opt) > 0;
     *count = 1;
-    if (plan_host_experts(m, opt) > 0) return plan_moved(m, opt, p, parts, count, err);
-    if (!is_split(m, opt)) return plan_whole(m, opt, p, &parts[0], err);
+    if (moved && host_layers(m, opt) > 0)
+        return error_set(err, ERR_INVALID,
+                         "engine: experts of %u layers on the CPU, and %u of %u layers on GPUs: "
+                         "experts can be moved where GPUs have all of them",
+                         plan_host_experts(m, opt), layers_on_devices(m, opt), m->hparams.layers);
+    if (!is_split(m, opt))
+        return moved ? plan_moved(m, opt, p, parts, count, err)
+                     : plan_whole(m, opt, p, &parts[0], err);
     if (plan_devices_used(m, opt) > 1) {
         weighing w = {.m = m, .opt = opt, .p = p, .plan = plan, .known = known};
         return plan_shared(&w, parts, count, err);

@@ -8,7 +8,7 @@ import re
 import harness
 from harness import Server, check, equal, gantry, test
 from test_gpu import checks_named, checks_of
-from test_sim import kernels_of, on_gpu, said_of
+from test_sim import MIXTURE, kernels_of, on_gpu, said_of
 import roofline
 
 FLAGS = ("--parallel", "1", "--step-tokens-max", "64", "--ctx", "64")
@@ -65,6 +65,20 @@ def gpus_that_are_named_compute_together():
         check(said["device_bytes"] > one["device_bytes"], "steps take memory of each")
         equal(text, want, f"text of --device {selector}")
         equal(len(re.findall(r"layers \d+ to \d+ on GPU \d 'Tesla T4'", log)), count, "lines")
+
+
+@test
+def experts_on_the_cpu_are_those_of_all_gpus():
+    flags = ("--numerics", "exact", "--kv", "f32", "--cpu-moe-layers", "all")
+    mixture, texts = "mixture=" + harness.shared_path(MIXTURE), []
+    for machine, device in (("t4", "0"), ("t4,t4", "0,1")):
+        with Server(*FLAGS, *flags, "--device", device, model=mixture, env=on_gpu(machine)) as server:
+            said = said_of(server)[1]
+            texts.append(text_of(server))
+    check(re.fullmatch(r"cuda sm_75 x2 \+ cpu \w+ experts", said["backend"]), f"{said['backend']}")
+    equal((said["cpu_moe_layers"], said["gpu_layers"]), (2, 2), "layers")
+    check("experts of 2 of 2 layers on the host" in server.stderr, "the log does not say it")
+    equal(texts[1], texts[0], "text of one and of two")
 
 
 @test

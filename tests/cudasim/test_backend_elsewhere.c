@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/num.h"
 #include "cudasim/host_rig.h"
 #include "engine/engine_rig.h"
 #include "golden_paths.h"
@@ -109,23 +110,17 @@ TEST(elsewhere_reads_ahead_what_has_no_copy) {
     CHECK_EQ(host.leaks(), 0);
 }
 
-TEST(elsewhere_wants_all_layers_on_one_device) {
+TEST(elsewhere_wants_all_layers_on_devices) {
     SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
     CHECK(index != NULL);
-    HOST_MACHINE("t4,t4");
+    HOST_MACHINE("t4");
     model *m = opened("mixtral", "Q8_0");
     mem_plan plan;
     error err = {0};
     engine_options opt = options(1);
     opt.device_layers = 1;
     CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_INVALID);
-    CHECK_HAS(err.msg, "experts of 1 layers on the CPU, and 1 layers on 1 GPUs");
-    opt.device_layers = 0;
-    opt.devices_count = opt.devices_min = 2;
-    opt.devices[0] = "0";
-    opt.devices[1] = "1";
-    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_INVALID);
-    CHECK_HAS(err.msg, "layers on 2 GPUs");
+    CHECK_HAS(err.msg, "experts of 1 layers on the CPU, and 1 of 2 layers on GPUs");
     model_close(m);
 }
 
@@ -301,6 +296,113 @@ TEST(elsewhere_keeps_what_it_knows_of_a_step_while_the_next_one_is_queued) {
     CHECK_EQ(host.leaks(), 0);
 }
 
+/* --- several devices -------------------- */
+
+/* Used are as many as there are, or where memory is short. */
+static engine_options on_devices(engine_options opt, uint32_t least) {
+    opt.devices_count = 2;
+    opt.devices_min = least;
+    opt.devices[0] = "0";
+    opt.devices[1] = "1";
+    return opt;
+}
+
+/* One after the other and in micro-batches, in which the host is called by both at a time. */
+TEST(elsewhere_gives_two_devices_the_bits_of_one) {
+    SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
+    CHECK(index != NULL);
+    int32_t ids[TOKENS];
+    for (uint32_t i = 0; i < 4; i++) {
+        HOST_MACHINE(i < 2 ? "{\"gpus\":[{\"preset\":\"t4\"},{}],\"streams\":\"random\",\"seed\":3}"
+                           : "{\"gpus\":[{},{}],\"p2p\":[[0,1]]}");
+        model *m = opened("mixtral", i < 2 ? "Q8_0" : "f32");
+        if (m == NULL) return;
+        const size_t bytes = TOKENS * (size_t)m->hparams.vocab * sizeof(float);
+        const engine_options one = options(1 + i % 2);
+        engine_options two = on_devices(one, 2);
+        mem_plan plan;
+        CHECK_EQ(engine_plan(m, &two, &plan, NULL), OK);
+        CHECK(plan.devices_count == 2 && plan.host_experts == 1 + i % 2);
+        fill_ids(ids, m->hparams.vocab, i);
+        float *want = rig_all_logits(m, &one, ids, TOKENS, TOKENS);
+        float *in_turn = rig_all_logits(m, &two, ids, TOKENS, 5);
+        const uint64_t calls = host.calls("cuLaunchHostFunc");
+        two.micro_rows = 2;
+        float *micro = rig_all_logits(m, &two, ids, TOKENS, TOKENS);
+        CHECK(memcmp(want, in_turn, bytes) == 0);
+        CHECK(memcmp(want, micro, bytes) == 0);
+        CHECK_EQ(host.calls("cuLaunchHostFunc") - calls, 4 * (1 + i % 2)); /* micro-batches */
+        free(want);
+        free(in_turn);
+        free(micro);
+        model_close(m);
+        CHECK_EQ(host.leaks(), 0);
+    }
+}
+
+/* One pool of threads, one plan and one part of the profile for the experts of both. */
+TEST(elsewhere_is_one_place_for_two_devices) {
+    SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
+    CHECK(index != NULL);
+    HOST_MACHINE("t4,t4");
+    model *m = opened("mixtral", "Q8_0");
+    if (m == NULL) return;
+    const engine_options one = options(UINT32_MAX), opt = on_devices(one, 2);
+    mem_plan alone, plan;
+    engine *e = NULL;
+    double last = 0;
+    backend_report report;
+    backend_profile parts[BACKEND_PARTS_MAX];
+    CHECK_EQ(engine_plan(m, &one, &alone, NULL), OK);
+    CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+    plan = *engine_mem_plan(e);
+    CHECK_EQ(plan.host_experts_bytes, alone.host_experts_bytes);
+    CHECK_EQ(plan.repacked_bytes, alone.repacked_bytes);
+    CHECK_EQ(host.memory(0).asked_now + host.memory(1).asked_now, plan.device_bytes);
+    CHECK_EQ(engine_load(e, &(backend_progress){tell_share, &last}, NULL), OK);
+    CHECK(last == 1);
+    CHECK_EQ(engine_profile_switch(e, true, NULL), OK);
+    CHECK_EQ(engine_warm_up(e, NULL), OK);
+    CHECK_EQ(engine_profiled(e, parts), 3);
+    CHECK_STR(parts[1].where, "cuda sm_75 (2 of 2)");
+    CHECK(strncmp(parts[2].where, "cpu ", 4) == 0 && parts[2].ns > 0);
+    engine_report(e, &report);
+    CHECK(strncmp(report.what, "cuda sm_75 x2 + cpu ", 20) == 0);
+    CHECK_HAS(report.what, " experts");
+    engine_close(e);
+    model_close(m);
+    CHECK_EQ(host.leaks(), 0);
+}
+
+/* A GPU is lost, and the other one has micro-batches on their way. */
+TEST(elsewhere_tells_of_a_fault_of_one_of_two_devices) {
+    SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
+    CHECK(index != NULL);
+    model *m = opened("mixtral", "f32");
+    if (m == NULL) return;
+    log_set_level(LOG_OFF);
+    for (int lost = 0; lost < 2; lost++) {
+        HOST_MACHINE("t4,t4");
+        engine_options opt = on_devices(options(UINT32_MAX), 2);
+        engine_row rows[TOKENS] = {0};
+        engine *e = NULL;
+        error err = {0};
+        opt.micro_rows = 2;
+        for (uint32_t i = 0; i < TOKENS; i++)
+            rows[i] = (engine_row){.token = 1, .pos = i, .prompt = true, .wants_logits = true};
+        CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
+        CHECK_EQ(engine_warm_up(e, NULL), OK);
+        CHECK_EQ(kv_seat_grow(engine_kv(e), 0, TOKENS, NULL), OK);
+        host.lose_gpu(lost);
+        CHECK(engine_step(e, rows, TOKENS) == NULL);
+        CHECK_EQ(engine_check(e, &err), ERR_DEVICE);
+        CHECK_HAS(err.msg, lost == 0 ? "GPU 0" : "GPU 1");
+        engine_close(e);
+    }
+    log_set_level(LOG_INFO);
+    model_close(m);
+}
+
 /* --- profiles -------------------- */
 
 /* The ways there and back are tasks of the GPU, the experts those of the CPU: each op of each part
@@ -400,6 +502,33 @@ TEST(elsewhere_is_a_rung_before_layers) {
     free(want);
     model_close(m);
     CHECK_EQ(host.leaks(), 0);
+}
+
+/* A second device before experts that leave the first, and these before whole layers. */
+TEST(elsewhere_is_a_rung_behind_further_devices) {
+    SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
+    CHECK(index != NULL);
+    HOST_MACHINE("t4,t4");
+    char text[MEM_CUTS_TEXT_BYTES];
+    model *m = opened("mixtral", "f32");
+    if (m == NULL) return;
+    mem_plan plan;
+    error err = {0};
+    engine_options opt = on_devices(options(UINT32_MAX), 2);
+    CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
+    opt = on_devices(options(0), 1);
+    opt.device_bytes_max = num_max_u64(plan.devices[0].bytes, plan.devices[1].bytes);
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), ERR_NOMEM);
+    opt.may_move_experts = opt.may_split = true;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), OK);
+    mem_cuts_text(&plan.cuts, text);
+    CHECK_HAS(text, "gpus 1 -> 2");
+    CHECK_HAS(text, "gpu_experts 2 -> 0");
+    CHECK_EQ(plan.device_layers, m->hparams.layers);
+    opt.device_bytes_max *= 64;
+    CHECK_EQ(engine_plan(m, &opt, &plan, &err), OK);
+    CHECK(plan.cuts.count == 0 && plan.devices_count == 1);
+    model_close(m);
 }
 
 /* Too few were asked for: more, or else whole layers; unless neither may be. */

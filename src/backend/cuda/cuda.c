@@ -166,7 +166,7 @@ static status open_pinned(backend *b, error *err) {
     const cuda_layout *l = &b->layout;
     const cu_driver *d = b->dev.driver;
     for (uint32_t i = 0; i < CUDA_STEPS_MAX; i++) TRY(open_staging(b, &b->staging[i], err));
-    const unsigned sleeps = cuda_elsewhere_has(b->p) ? CU_EVENT_BLOCKING_SYNC_FLAG : 0;
+    const unsigned sleeps = program_host_layers(b->p) > 0 ? CU_EVENT_BLOCKING_SYNC_FLAG : 0;
     const cu_result code = d->event_create(&b->first_done, CU_EVENT_DISABLE_TIMING_FLAG | sleeps);
     TRY(cu_check(d, code, "cuEventCreate", err));
     if (l->input_bytes > 0) TRY(cuda_pinned_open(&b->input, &b->dev, (size_t)l->input_bytes, err));

@@ -35,14 +35,6 @@ typedef struct cuda_elsewhere_gate {
 
 /* --- planning -------------------- */
 
-static uint32_t layers_of(const program *device) {
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < device->ops_count; i++) count += device->ops[i].kind == OP_HOST;
-    return count;
-}
-
-bool cuda_elsewhere_has(const program *device) { return layers_of(device) > 0; }
-
 /* The most columns that operand `which` of a HOST has; 2: its result. */
 static uint32_t most_cols(const program *p, uint32_t which) {
     uint32_t most = 0;
@@ -87,7 +79,7 @@ static void fill_layers(cuda_elsewhere_gate *g, const program *device, uint32_t 
 }
 
 static status open_gate(backend *b, uint32_t first, error *err) {
-    const uint32_t count = layers_of(b->p);
+    const uint32_t count = program_host_layers(b->p);
     cuda_elsewhere_gate *g = mem_try_calloc(1, sizeof *g + count * sizeof g->layers[0]);
     if (g == NULL)
         return error_set(err, ERR_NOMEM, "cuda: no memory for %u layers of experts", count);
@@ -110,7 +102,7 @@ static status open_steps(backend *b, error *err) {
 
 status cuda_elsewhere_open(backend *b, const backend_options *opt, error *err) {
     cuda_elsewhere *e = &b->elsewhere;
-    if (!cuda_elsewhere_has(b->p)) return OK;
+    if (program_host_layers(b->p) == 0) return OK;
     ASSERT((e->host == NULL) == (opt->experts != NULL));
     TRY(open_gate(b, opt->experts_first, err));
     TRY(open_steps(b, err));

@@ -433,9 +433,8 @@ void cuda_take_input(backend *b, const batch *in);
 /* Where somebody takes our hidden states: queue the copy to where they stay. */
 void cuda_give_hidden(backend *b, const batch *in);
 
-/* cuda_elsewhere.c; all but the first three do nothing where all experts are on the device. */
+/* cuda_elsewhere.c; all but the first two do nothing where all experts are on the device. */
 uint64_t cuda_elsewhere_pinned_bytes(const program *device);
-bool cuda_elsewhere_has(const program *device); /* layers of experts that are not there */
 NODISCARD status cuda_elsewhere_split(cuda_elsewhere *e, const program *p, uint32_t layers,
                                       error *err);
 NODISCARD status cuda_elsewhere_open(backend *b, const backend_options *opt, error *err);

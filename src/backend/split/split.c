@@ -7,8 +7,9 @@
  * of them is read at a time; the head, which every token reads whole, is the last GPU's.  There may
  * be no layers on the CPU, and then there is more than one GPU.  Each part is an instance of its
  * own backend with a program of its own (program_cut), its own blocks of the KV cache under the
- * same numbers, and its own states.  What they do in a step is in split_step.c.  Owner: the engine;
- * calls from one thread at a time. */
+ * same numbers, and its own states.  Where the CPU computes experts of the GPUs' layers, one
+ * instance does so for all of them (host_experts.h).  What they do in a step is in split_step.c.
+ * Owner: the engine; calls from one thread at a time. */
 #include <stdio.h>
 #include <string.h>
 
@@ -22,6 +23,8 @@
 
 static void parts_deinit(parts *s) {
     for (uint32_t i = 0; i < s->count; i++) program_destroy(s->of[i].p);
+    program_destroy(s->device);
+    program_destroy(s->host);
     *s = (parts){0};
 }
 
@@ -29,7 +32,7 @@ static part *add_part(parts *s, const backend_ops *ops, const backend_options *o
                       uint32_t layers) {
     part *a = &s->of[s->count++];
     *a = (part){.ops = ops, .layers = layers, .opt = *opt};
-    a->opt.host_layers = a->opt.shares_count = 0;
+    a->opt.host_layers = a->opt.shares_count = a->opt.host_experts = 0;
     return a;
 }
 
@@ -46,12 +49,22 @@ static void list_parts(parts *s, const backend_options *opt) {
 }
 
 static status cut_parts(parts *s, const program *p, error *err) {
-    uint32_t first = 0;
+    uint32_t first = 0, experts = 0;
     for (uint32_t i = 0; i < s->count; i++) {
-        TRY(program_cut(&s->of[i].p, p, first, first + s->of[i].layers, err));
-        first += s->of[i].layers;
+        part *a = &s->of[i];
+        TRY(program_cut(&a->p, p, first, first + a->layers, err));
+        a->opt.experts_first = experts;
+        experts += program_host_layers(a->p);
+        first += a->layers;
     }
     return OK;
+}
+
+/* Experts that the host computes leave the program before it is cut. */
+static status split_parts(parts *s, const program *p, const backend_options *opt, error *err) {
+    if (opt->host_experts == 0) return cut_parts(s, p, err);
+    TRY(program_split_experts(&s->device, &s->host, p, opt->host_experts, err));
+    return cut_parts(s, s->device, err);
 }
 
 static status check_layers(const parts *s, const backend_options *opt, uint32_t all, error *err) {
@@ -70,9 +83,10 @@ static status check_layers(const parts *s, const backend_options *opt, uint32_t 
 
 static status parts_init(parts *s, const program *p, const backend_options *opt, error *err) {
     ASSERT(opt->shares_count <= BACKEND_DEVICES_MAX);
+    ASSERT(opt->host_experts == 0 || opt->host_layers == 0);
     list_parts(s, opt);
     status st = check_layers(s, opt, program_layers(p), err);
-    if (st == OK) st = cut_parts(s, p, err);
+    if (st == OK) st = split_parts(s, p, opt, err);
     if (st != OK) parts_deinit(s);
     return st;
 }
@@ -92,9 +106,10 @@ static status split_plan(const program *p, const backend_options *opt,
                          backend_memory out[BACKEND_PARTS_MAX], uint32_t *count, error *err) {
     parts s;
     TRY(parts_init(&s, p, opt, err));
-    status st = OK;
-    for (uint32_t i = 0; st == OK && i < s.count; i++) st = plan_part(&s.of[i], &out[i], err);
-    *count = s.count;
+    uint32_t n = 0;
+    status st = s.host != NULL ? host_experts_plan(s.host, opt, &out[n++], err) : OK;
+    for (uint32_t i = 0; st == OK && i < s.count; i++) st = plan_part(&s.of[i], &out[n++], err);
+    *count = n;
     parts_deinit(&s);
     return st;
 }
@@ -104,6 +119,7 @@ static status split_plan(const program *p, const backend_options *opt,
 static void split_close(backend *b) {
     if (b == NULL) return;
     for (uint32_t i = b->parts.count; i-- > 0;) b->parts.of[i].ops->close(b->of[i].b);
+    host_experts_close(b->experts);
     parts_deinit(&b->parts);
     split_cut_deinit(&b->cut);
     mem_free(b->all_rows);
@@ -135,8 +151,10 @@ static status open_rows(backend *b, error *err) {
 
 static status open_parts(backend *b, const backend_options *opt, error *err) {
     TRY(parts_init(&b->parts, b->p, opt, err));
+    if (b->parts.host != NULL) TRY(host_experts_open(&b->experts, b->parts.host, opt, err));
     for (uint32_t i = 0; i < b->parts.count; i++) {
-        const part *a = &b->parts.of[i];
+        part *a = &b->parts.of[i];
+        a->opt.experts = b->experts;
         TRY(a->ops->open(&b->of[i].b, a->p, &a->opt, err));
         b->layers += a->layers;
     }
@@ -229,6 +247,12 @@ static bool tell_share(void *ctx, uint64_t done, uint64_t total) {
 static status split_load(backend *b, const backend_progress *progress, error *err) {
     load_share s = {.progress = progress, .all = b->layers};
     const backend_progress shared = {tell_share, &s};
+    if (b->experts != NULL) {
+        s.layers = program_expert_layers(b->parts.host);
+        s.all += s.layers;
+        TRY(host_experts_load(b->experts, progress != NULL ? &shared : NULL, err));
+        s.before = s.layers;
+    }
     for (uint32_t i = 0; i < b->parts.count; i++) {
         const part *a = &b->parts.of[i];
         s.layers = a->layers;
@@ -296,6 +320,7 @@ static void split_report(const backend *b, backend_report *out) {
         out->ops_unfused += of[i].ops_unfused;
     }
     describe(b, of, out->what, sizeof out->what);
+    if (b->experts != NULL) host_experts_report(b->experts, out);
 }
 
 static uint32_t split_places(const backend *b, backend_place out[BACKEND_PARTS_MAX]) {
@@ -303,7 +328,9 @@ static uint32_t split_places(const backend *b, backend_place out[BACKEND_PARTS_M
         const part *a = &b->parts.of[i];
         out[i] = (backend_place){.ops = a->ops, .p = a->p, .on_device = a->ops == &backend_cuda};
     }
-    return b->parts.count;
+    if (b->experts == NULL) return b->parts.count;
+    out[b->parts.count] = (backend_place){.ops = host_experts_ops, .p = b->parts.host};
+    return b->parts.count + 1;
 }
 
 /* --- profiles -------------------- */
@@ -312,6 +339,7 @@ static status split_profile(backend *b, bool on, error *err) {
     b->is_measured = true;
     for (uint32_t i = 0; i < b->parts.count; i++)
         TRY(b->parts.of[i].ops->profile(b->of[i].b, on, err));
+    if (b->experts != NULL) TRY(host_experts_profile(b->experts, on, err));
     b->is_measured = on;
     return OK;
 }
@@ -330,7 +358,7 @@ static uint32_t split_profiled(const backend *b, backend_profile out[BACKEND_PAR
         (void)b->parts.of[i].ops->profiled(b->of[i].b, &out[i]);
         if (i >= host) number_device(&out[i], i - host + 1, count - host);
     }
-    return count;
+    return b->experts == NULL ? count : count + host_experts_profiled(b->experts, &out[count]);
 }
 
 const backend_ops backend_split = {

@@ -7,6 +7,7 @@
 #define BACKEND_SPLIT_SPLIT_INTERNAL_H
 
 #include "backend/backend.h"
+#include "backend/host_experts.h"
 
 /* What a part is: its backend, with which options, and its layers. */
 typedef struct part {
@@ -19,6 +20,9 @@ typedef struct part {
 typedef struct parts {
     part of[BACKEND_PARTS_MAX];
     uint32_t count;
+    /* Owned: the whole without the experts that the host computes, and these; NULL: there are no
+     * such. */
+    program *device, *host;
 } parts;
 
 typedef struct instance {
@@ -62,6 +66,7 @@ struct backend {
     const program *p; /* borrowed */
     parts parts;
     instance of[BACKEND_PARTS_MAX];
+    host_experts *experts; /* owned; of all parts; NULL: each part computes its own */
     uint32_t layers;
     uint32_t *all_rows; /* owned; 0, 1, 2 ... [p->max.rows]: the rows that a part gives on */
     bool is_measured;   /* tasks take their time: no step is cut */
