@@ -1,7 +1,10 @@
 /* test_main.c - run every registered test whose name contains argv[1]; with argv[2] "K/N" every
  * N-th of them from the K-th on, so that several processes share them.  A slow test is named; one
- * that hangs is, too, and ends the program. */
+ * that hangs is, too, and ends the program.  With GANTRY_TEST_TIMES in the environment each test's
+ * processor time goes to stderr. */
 #include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,6 +34,7 @@ int main(int argc, char **argv) {
         (void)fprintf(stderr, "%s: '%s' is no part K/N of the tests\n", argv[0], argv[2]);
         return 2;
     }
+    const bool times = getenv("GANTRY_TEST_TIMES") != NULL;
     (void)signal(SIGALRM, give_up);
     for (test_case *t = test_list; t != NULL; t = t->next) {
         if (argc > 1 && strstr(t->name, argv[1]) == NULL) continue;
@@ -38,11 +42,15 @@ int main(int argc, char **argv) {
         int before = test_failures;
         test_skip = NULL;
         const time_t began = time(NULL);
+        const clock_t used = clock();
         running = t->name;
         (void)alarm(PATIENCE_S);
         t->fn();
         if (time(NULL) - began >= SLOW_S)
             printf("slow %s: %d s\n", t->name, (int)(time(NULL) - began));
+        if (times)
+            (void)fprintf(stderr, "  %6.2f s %s\n", (double)(clock() - used) / CLOCKS_PER_SEC,
+                          t->name);
         if (test_failures != before) {
             failed++;
             printf("FAIL %s\n", t->name);
