@@ -9,18 +9,16 @@
 #include "base/assert.h"
 
 struct host_experts {
-    const program *p; /* borrowed */
-    backend *cpu;     /* owned */
+    backend *cpu; /* owned */
     /* Held for as long as a layer takes: who else wants the pool can do nothing but wait for it. */
     pthread_mutex_t computing;
 };
 
 const backend_ops *const host_experts_ops = &backend_cpu;
-static const backend_ops *const cpu = &backend_cpu;
 
 status host_experts_plan(const program *p, const backend_options *opt, backend_memory *out,
                          error *err) {
-    TRY(cpu->plan(p, opt, out, err));
+    TRY(host_experts_ops->plan(p, opt, out, err));
     out->stored = program_stored_bytes(p);
     ASSERT(out->replaced <= out->stored);
     return OK;
@@ -30,9 +28,8 @@ status host_experts_open(host_experts **out, const program *p, const backend_opt
                          error *err) {
     host_experts *h = mem_try_calloc(1, sizeof *h);
     if (h == NULL) return error_set(err, ERR_NOMEM, "cpu: no memory for experts");
-    h->p = p;
     (void)pthread_mutex_init(&h->computing, NULL);
-    const status st = cpu->open(&h->cpu, p, opt, err);
+    const status st = host_experts_ops->open(&h->cpu, p, opt, err);
     if (st != OK) {
         host_experts_close(h);
         return st;
@@ -43,26 +40,24 @@ status host_experts_open(host_experts **out, const program *p, const backend_opt
 
 void host_experts_close(host_experts *h) {
     if (h == NULL) return;
-    cpu->close(h->cpu);
+    host_experts_ops->close(h->cpu);
     (void)pthread_mutex_destroy(&h->computing);
     mem_free(h);
 }
 
-const program *host_experts_program(const host_experts *h) { return h->p; }
-
 status host_experts_load(host_experts *h, const backend_progress *progress, error *err) {
-    return cpu->load(h->cpu, progress, err);
+    return host_experts_ops->load(h->cpu, progress, err);
 }
 
 void host_experts_sums(host_experts *h, uint32_t layer, const batch *in, float *out, size_t count) {
     (void)pthread_mutex_lock(&h->computing);
-    memcpy(out, cpu->step_layer(h->cpu, layer, in), count * sizeof *out);
+    memcpy(out, host_experts_ops->step_layer(h->cpu, layer, in), count * sizeof *out);
     (void)pthread_mutex_unlock(&h->computing);
 }
 
 void host_experts_report(const host_experts *h, backend_report *out) {
     backend_report of;
-    cpu->report(h->cpu, &of);
+    host_experts_ops->report(h->cpu, &of);
     if (str_eq(str_of(of.numerics), S("fast"))) out->numerics = of.numerics;
     out->tasks += of.tasks;
     out->ops_fused += of.ops_fused;
@@ -72,9 +67,9 @@ void host_experts_report(const host_experts *h, backend_report *out) {
 }
 
 status host_experts_profile(host_experts *h, bool on, error *err) {
-    return cpu->profile(h->cpu, on, err);
+    return host_experts_ops->profile(h->cpu, on, err);
 }
 
 uint32_t host_experts_profiled(const host_experts *h, backend_profile *out) {
-    return cpu->profiled(h->cpu, out);
+    return host_experts_ops->profiled(h->cpu, out);
 }

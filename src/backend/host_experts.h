@@ -23,7 +23,6 @@ NODISCARD status host_experts_open(host_experts **out, const program *p, const b
                                    error *err);
 void host_experts_close(host_experts *h); /* NULL is fine */
 
-const program *host_experts_program(const host_experts *h);
 NODISCARD status host_experts_load(host_experts *h, const backend_progress *progress, error *err);
 
 /* The sums of a layer of the program, count floats, to `out`: rows, prompt, input and routed of the

@@ -62,9 +62,13 @@ uint64_t plan_available(const engine_options *opt, const backend_memory *part) {
 
 /* --- experts on the host -------------------- */
 
+static bool has_experts(const model *m, uint32_t layer) {
+    return model_has(&m->layers[layer].router.w);
+}
+
 uint32_t plan_expert_layers(const model *m) {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < m->hparams.layers; i++) count += model_has(&m->layers[i].router.w);
+    for (uint32_t i = 0; i < m->hparams.layers; i++) count += has_experts(m, i);
     return count;
 }
 
@@ -137,15 +141,11 @@ typedef struct weighing {
     share_task task;
 } weighing;
 
-static bool has_experts(const weighing *w, uint32_t layer) {
-    return model_has(&w->m->layers[layer].router.w);
-}
-
 /* Are its experts the host's? */
 static bool is_moved(const weighing *w, uint32_t layer) {
     uint32_t before = 0;
-    for (uint32_t i = 0; i < layer; i++) before += has_experts(w, i);
-    return has_experts(w, layer) && before < plan_host_experts(w->m, w->opt);
+    for (uint32_t i = 0; i < layer; i++) before += has_experts(w->m, i);
+    return has_experts(w->m, layer) && before < plan_host_experts(w->m, w->opt);
 }
 
 /* What a device needs of a program of one layer; bare: without its experts. */
@@ -208,7 +208,7 @@ static status weigh(const weighing *w, bool bare, uint64_t **bytes, error *err) 
     status st = OK;
     for (uint32_t i = 0; st == OK && i < layers; i++) {
         backend_memory memory = {0};
-        st = plan_layer(w, i, w->known->order[0], bare && has_experts(w, i), &memory, err);
+        st = plan_layer(w, i, w->known->order[0], bare && has_experts(w->m, i), &memory, err);
         each[i] = fixed_bytes(w, &memory);
     }
     if (st == OK)
