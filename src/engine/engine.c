@@ -222,7 +222,7 @@ status engine_open(engine **out, const model *m, const engine_options *opt, erro
     if (st == ERR_NOMEM && plan.on_device) st = open_with_less(&e, m, opt, &plan, &why);
     if (st != OK) return error_set(err, st, "%s", why.msg);
     plan_log_cuts(&e->plan);
-    if (opt->host_experts > 0 && e->plan.on_device && e->plan.host_experts == 0)
+    if (opt->host_experts > 0 && plan.on_device && plan.host_experts == 0)
         log_warn("engine", "experts were to be computed by the CPU (--cpu-moe-layers): %s",
                  plan_expert_layers(m) == 0 ? "the model has none" : "whole layers are");
     log_devices(e);
