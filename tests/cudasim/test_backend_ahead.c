@@ -155,7 +155,12 @@ TEST(cuda_steps_ahead_make_the_tokens_of_steps_in_turn) {
 TEST(cuda_steps_ahead_call_the_host_for_one_after_the_other) {
     SHARED_OR_SKIP(path, "oracle/public/models/mixtral/model-f32.gguf");
     static int32_t want[SEATS][STEPS + 1], got[SEATS][STEPS + 1];
-    for (int i = 0; i < 4; i++) {
+#ifdef __SANITIZE_THREAD__
+    const int first = 3;
+#else
+    const int first = 0;
+#endif
+    for (int i = first; i < 4; i++) {
         HOST_MACHINE(i % 2 == 0 ? "t4" : deferred);
         engine_options opt = options(i / 2 == 0);
         model *m = NULL;
