@@ -287,26 +287,106 @@ TEST(bf16_panels_of_values) {
         for (uint32_t end = begin + 1; end <= PACK_ROWS; end++) check_values(&random, begin, end);
 }
 
-TEST(bf16_probabilities_are_added_up_as_they_are_rounded) {
-    enum { SPAN = 128 };
-    float p[SPAN];
-    uint16_t out[SPAN];
+enum { SOFT_ROWS = 3, SOFT_COLS = 48, SOFT_STRIDE = SOFT_COLS + PACK_ROWS };
+
+/* Some queries in the middle of their softmax. */
+typedef struct soft_rows {
+    float scores[SOFT_ROWS][BF16_POSITIONS];
+    bf16_range seen[SOFT_ROWS];
+    float max[SOFT_ROWS + 1], sums[SOFT_ROWS + 1][SOFT_STRIDE];
+    uint16_t weights[SOFT_ROWS + 1][BF16_POSITIONS];
+} soft_rows;
+
+/* Half of the rows have seen more than what comes, half less; one has seen nothing yet. */
+static void begin_softmax(soft_rows *s, krig_random *random, bf16_range seen) {
+    krig_normal(random, s->scores[0], SOFT_ROWS * BF16_POSITIONS);
+    krig_normal(random, s->sums[0], (SOFT_ROWS + 1) * SOFT_STRIDE);
+    for (uint32_t r = 0; r <= SOFT_ROWS; r++) s->max[r] = r == 0 ? -INFINITY : (float)r * 10 - 15;
+    for (uint32_t c = 0; c < SOFT_STRIDE; c++) s->sums[0][c] = 0;
+    for (uint32_t r = 0; r < SOFT_ROWS; r++) {
+        s->seen[r] = r == 1 ? (bf16_range){0, BF16_POSITIONS} : seen;
+        for (uint32_t t = 0; t < BF16_POSITIONS; t++) {
+            const bool counts = t >= s->seen[r].begin && t < s->seen[r].end;
+            s->scores[r][t] = counts ? s->scores[r][t] * 8 : NAN;
+        }
+    }
+    s->scores[1][17] = -200; /* whose weight is too small for a float */
+    memset(s->weights, 0x55, sizeof s->weights);
+}
+
+/* How many weights of the row are wrong: rounding to bf16 is 2^-8 off at most. */
+static unsigned wrong_weights(const soft_rows *was, const soft_rows *is, uint32_t r, double *sum) {
+    unsigned wrong = 0;
+    *sum = 0;
+    for (uint32_t t = 0; t < BF16_POSITIONS; t++) {
+        const double got = (double)bf16(is->weights[r][t]), score = (double)was->scores[r][t];
+        const double want = isnan(score) ? 0 : exp(score - (double)is->max[r]);
+        wrong += fabs(got - want) > (want < 0x1p-126 ? 0x1p-126 : want * (0x1p-8 + 1e-4));
+        wrong += isnan(score) && is->weights[r][t] != 0;
+        *sum += got;
+    }
+    return wrong;
+}
+
+static void check_softmax(const bf16_kernels *k, krig_random *random, bf16_range seen) {
+    static soft_rows was, is;
+    begin_softmax(&was, random, seen);
+    is = was;
+    k->soften(&(bf16_softmax){.rows = SOFT_ROWS,
+                              .scores = is.scores[0],
+                              .seen = is.seen,
+                              .max = is.max,
+                              .sums = is.sums[0],
+                              .stride = SOFT_STRIDE,
+                              .cols = SOFT_COLS,
+                              .weights = is.weights[0]});
+    for (uint32_t r = 0; r < SOFT_ROWS; r++) {
+        float max = was.max[r];
+        for (uint32_t t = 0; t < BF16_POSITIONS; t++) max = fmaxf(max, was.scores[r][t]);
+        CHECK(is.max[r] == max);
+        double sum = 0, got = 0, shrunk = exp((double)was.max[r] - (double)max);
+        CHECK_EQ(wrong_weights(&was, &is, r, &sum), 0);
+        for (uint32_t c = 0; c < SOFT_STRIDE; c++) {
+            const double left = (double)was.sums[r][c] * shrunk, now = (double)is.sums[r][c];
+            if (c < SOFT_COLS) CHECK(fabs(now - left) <= 1e-5 * fabs(left));
+            if (c >= SOFT_COLS) got += now, sum += left;
+        }
+        CHECK(fabs(got - sum) <= 1e-5 * (1 + fabs(sum)));
+    }
+    CHECK(memcmp(was.sums[SOFT_ROWS], is.sums[SOFT_ROWS], sizeof is.sums[0]) == 0);
+    CHECK(memcmp(was.weights[SOFT_ROWS], is.weights[SOFT_ROWS], sizeof is.weights[0]) == 0);
+}
+
+TEST(bf16_weights_are_added_up_as_they_are_rounded) {
+    const bf16_kernels *all[UNITS];
     krig_random random = {8};
     if (!has_avx512()) SKIP("this CPU has no AVX-512");
-    for (uint32_t begin = 0; begin < SPAN; begin += 13) {
-        for (uint32_t end = begin + 1; end <= SPAN; end += 9) {
-            double want = 0;
-            unsigned wrong = 0;
-            krig_normal(&random, p, SPAN);
-            for (uint32_t t = 0; t < SPAN; t++) p[t] = t >= begin && t < end ? fabsf(p[t]) : NAN;
-            const float sum = cpu_bf16_model.weigh(p, begin, end, SPAN, out);
-            for (uint32_t t = 0; t < SPAN; t++) {
-                wrong += out[t] != (isnan(p[t]) ? 0 : convert_f32_to_bf16(p[t]));
-                want += (double)bf16(out[t]);
-            }
-            CHECK_EQ(wrong, 0);
-            CHECK(fabs((double)sum - want) <= 1e-6 * want);
-        }
+    for (uint32_t i = 0; i < kernels(all); i++)
+        for (uint32_t begin = 0; begin < BF16_POSITIONS; begin += 13)
+            for (uint32_t end = begin + 1; end <= BF16_POSITIONS; end += 5)
+                check_softmax(all[i], &random, (bf16_range){begin, end});
+}
+
+/* Conversions that the processor has are those of the integers, but denormals, which are zeros. */
+TEST(bf16_conversions_agree) {
+    enum { MANY = 4096 };
+    static float from[MANY];
+    static uint16_t want[MANY], got[MANY];
+    const bf16_kernels *real = cpu_bf16_find_avx512();
+    krig_random random = {9};
+    if (!has_avx512() || real == NULL) SKIP("this CPU has no AVX512-BF16");
+    for (uint32_t i = 0; i < MANY; i++) {
+        const uint32_t bits = krig_u32(&random, 1u << 16) << 16 | krig_u32(&random, 1u << 16);
+        const uint32_t edge = (bits & 0xFFFF0000u) | (i % 3 == 0   ? 0x8000
+                                                      : i % 3 == 1 ? 0x7FFF
+                                                                   : 0);
+        memcpy(&from[i], i % 2 == 0 ? &bits : &edge, sizeof from[i]);
+        if (!isnormal(from[i])) from[i] = i % 2 == 0 ? INFINITY : 0;
+    }
+    for (uint32_t cols = 16; cols <= MANY; cols *= 2) {
+        cpu_bf16_model.round(from, want, cols);
+        real->round(from, got, cols);
+        CHECK(memcmp(got, want, cols * sizeof *got) == 0);
     }
 }
 

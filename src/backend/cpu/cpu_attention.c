@@ -150,8 +150,8 @@ static void end_query(const attn_tile *t, uint32_t i) {
     const op_attention *a = &t->o->attn;
     float *y = value_row(t->b, t->o->out, row_of(t, i)) + (size_t)head_of(t, i) * a->value_dim;
     const float *sums = t->sums + (size_t)i * t->stride;
-    const op_act divide = {.kind = ACT_SCALE,
-                           .a = 1.0f / (t->bf16 ? sums[t->v_cols] : t->states[i].sum)};
+    const float sum = t->bf16 ? cpu_attention_bf16_sum(t, i) : t->states[i].sum;
+    const op_act divide = {.kind = ACT_SCALE, .a = 1.0f / sum};
     t->b->k->act(&divide, sums, NULL, y, a->value_dim);
     if (is_turned(t)) kv_q4_turn(y, a->value_dim);
 }
@@ -274,10 +274,8 @@ static void score_span(attn_tile *t, uint32_t at, span blocks) {
     }
 }
 
-/* Soft-cap and distances, where there are any. */
-static void bend(const attn_tile *t, uint32_t i, uint32_t at, float *scores) {
+void cpu_attention_bend(const attn_tile *t, uint32_t i, span here, uint32_t at, float *scores) {
     const op_attention *a = &t->o->attn;
-    const span here = t->here[i];
     if (a->softcap != 0) {
         op_act softcap = {.kind = ACT_SOFTCAP, .a = a->softcap};
         float *first = scores + here.begin;
@@ -295,7 +293,7 @@ static void soften_span(attn_tile *t, uint32_t at) {
         const span here = t->here[i];
         float *scores = t->scores + (size_t)i * ATTN_SPAN;
         if (here.begin == here.end) continue;
-        bend(t, i, at, scores);
+        cpu_attention_bend(t, i, here, at, scores);
         t->b->k->soften(scores, here.begin, here.end, &t->states[i],
                         t->sums + (size_t)i * t->stride, t->stride);
     }
@@ -356,15 +354,13 @@ static void attend(attn_tile *t) {
     for (uint32_t at = begin / ATTN_SPAN * ATTN_SPAN; at < end; at += ATTN_SPAN) {
         const span blocks = {num_max_u32(at, first), num_min_u32(at + ATTN_SPAN, end)};
         clip_tile(t, at);
-        if (t->bf16)
-            cpu_attention_bf16_score(t, at, blocks);
-        else
+        if (t->bf16) {
+            cpu_attention_bf16_span(t, at, blocks);
+        } else {
             score_span(t, at, blocks);
-        soften_span(t, at);
-        if (t->bf16)
-            cpu_attention_bf16_mix(t, at, blocks);
-        else
+            soften_span(t, at);
             mix_span(t, at, blocks);
+        }
     }
     for (uint32_t i = 0; i < t->queries; i++) end_query(t, i);
 }

@@ -9,6 +9,7 @@
 #include "backend/batch.h"
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/cpu_math_avx2.h"
+#include "backend/cpu/cpu_math_avx512.h"
 #include "backend/cpu/cpu_transpose_avx512.h"
 #include "base/num.h"
 
@@ -133,25 +134,6 @@ static void score(const attn_score *a) {
 }
 
 /* --- softmax -------------------- */
-
-/* exp8() of cpu_math_avx2.h for x <= 0, or 0 where that cuts off. */
-INLINE __m512 exp16(__m512 x) {
-    const __m512 least = _mm512_set1_ps(-87.3f);
-    __mmask16 live = _mm512_cmp_ps_mask(x, least, _CMP_GE_OQ);
-    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)),
-                                    _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-    __m512 p = _mm512_set1_ps(1.0f / 5040);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 720));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 120));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 24));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 6));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-    return _mm512_maskz_scalef_ps(live, p, n);
-}
 
 /* The halves first: then the eight lanes of AVX2. */
 INLINE __m256 low_half(__m512 v) { return _mm512_castps512_ps256(v); }

@@ -24,8 +24,8 @@ typedef struct attn_tile {
     uint32_t queries;      /* rows * heads; query i is head i % heads of row i / heads */
     uint32_t end;          /* the first position that none of them sees */
     uint32_t v_cols;
-    uint32_t stride; /* of sums: v_cols, or in bf16 ATTN_LANES more, which begin with the sum of the
-                        probabilities */
+    uint32_t stride; /* of sums: v_cols, or in bf16 ATTN_LANES more, which are parts of the sum of
+                        the probabilities */
     uint32_t group;  /* queries that a kernel takes together */
     const char *ahead[ATTN_PIECE / KV_BLOCK_TOKENS]; /* blocks to ask for */
     uint32_t ahead_count;
@@ -39,14 +39,16 @@ typedef struct attn_tile {
     float *q; /* [queries, key_dim] times the scale; in bf16 of one query, before it is rounded */
     float *piece;  /* keys [ATTN_PIECE / ATTN_LANES, key_dim, ATTN_LANES], later values
                       [ATTN_PIECE, v_cols] */
-    float *scores; /* [queries, ATTN_SPAN] */
+    float *scores; /* [queries, ATTN_SPAN]; in bf16 [BF16_ROWS, ATTN_PIECE] */
     float *sums;   /* [queries, stride] */
     float *block;  /* [KV_BLOCK_TOKENS, key_dim] rows of a cache of codes, as f32; in bf16 also of
                       values */
     /* scratch in bf16 */
     uint16_t *q16;     /* [queries, key_dim] */
-    uint16_t *weights; /* [queries, ATTN_SPAN] probabilities, 0 where a query does not see */
-    uint16_t *panel;   /* of the keys or the values of a piece (cpu_bf16.h) */
+    uint16_t *weights; /* [BF16_ROWS, ATTN_PIECE] probabilities, 0 where a query does not see */
+    uint16_t *keys;    /* panel of a piece (cpu_bf16.h) */
+    uint16_t *values;  /* panel of a piece */
+    float *max;        /* [queries] of the scores so far */
     attn_state states[ATTN_TILE_QUERIES];
 } attn_tile;
 
@@ -55,6 +57,10 @@ void *cpu_attention_kv(const attn_tile *t, kv_part part, uint32_t pos);
 /* The first dim elements of a block's rows that are codes, as f32: of 4 bits turned
  * (kv_q4.h). */
 void cpu_attention_widen(const attn_tile *t, kv_part part, uint32_t pos, uint32_t dim, float *out);
+
+/* Soft-cap and distances, where there are any: of the scores of query i that are in the range,
+ * counted from position `at` on. */
+void cpu_attention_bend(const attn_tile *t, uint32_t i, span here, uint32_t at, float *scores);
 
 /* Asks for the block that comes a piece later, if there is one: blocks lie far apart, and nothing
  * else sees them coming.  Not for more at a time: a core waits for about two dozen lines.  (Inline,
@@ -84,9 +90,9 @@ size_t cpu_attention_bf16_floats(const op_attention *a, uint32_t queries);
 void cpu_attention_bf16_lay_out(attn_tile *t, float *scratch);
 /* t->q is that of query i, times the scale, and its state has begun. */
 void cpu_attention_bf16_begin(const attn_tile *t, uint32_t i);
-/* Scores of the span that begins at `at`, of which these blocks are seen. */
-void cpu_attention_bf16_score(const attn_tile *t, uint32_t at, span blocks);
-/* The sums, after the softmax of the span. */
-void cpu_attention_bf16_mix(const attn_tile *t, uint32_t at, span blocks);
+/* All of the span that begins at `at`, of which these blocks are seen. */
+void cpu_attention_bf16_span(const attn_tile *t, uint32_t at, span blocks);
+/* The sum of the probabilities of query i. */
+float cpu_attention_bf16_sum(const attn_tile *t, uint32_t i);
 
 #endif

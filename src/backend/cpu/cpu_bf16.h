@@ -22,9 +22,10 @@
 #include "backend/program.h"
 
 enum {
-    BF16_COLS = 32,  /* columns at a time: widths are multiples */
-    BF16_ROWS = 32,  /* activation rows at a time */
-    BF16_GROUPS = 4, /* groups of weight rows at most */
+    BF16_COLS = 32,      /* columns at a time: widths are multiples */
+    BF16_ROWS = 32,      /* activation rows at a time */
+    BF16_GROUPS = 4,     /* groups of weight rows at most */
+    BF16_POSITIONS = 64, /* of attention, whose weights are made together: whole BF16_COLS */
 };
 
 typedef struct bf16_args {
@@ -50,6 +51,25 @@ typedef struct bf16_values {
     size_t group_stride; /* elements from there to the next group's */
 } bf16_values;
 
+/* Positions begin .. end - 1. */
+typedef struct bf16_range {
+    uint32_t begin, end;
+} bf16_range;
+
+/* The part of a softmax that some queries have in BF16_POSITIONS positions: their scores become
+ * weights, exp(score - max). */
+typedef struct bf16_softmax {
+    uint32_t rows;
+    const float *scores;    /* [rows, BF16_POSITIONS] */
+    const bf16_range *seen; /* [rows] positions that count; the others may hold anything */
+    float *max;             /* [rows] of all scores that count so far; it grows, and sums shrink */
+    float *sums;            /* row r at sums + r * stride: [cols] of values, then [PACK_ROWS] parts
+                               of the sum of all weights so far, as they were rounded */
+    size_t stride;          /* elements */
+    uint32_t cols;          /* a multiple of PACK_ROWS */
+    uint16_t *weights;      /* [rows, BF16_POSITIONS] bf16, 0 where a position does not count */
+} bf16_softmax;
+
 typedef struct bf16_kernels {
     /* Is this faster than integers, too, so that packed weights should go this way? */
     bool takes_packed;
@@ -62,9 +82,8 @@ typedef struct bf16_kernels {
     /* The values of a block, a part of the panels that probabilities are multiplied with; are all
      * of them finite? */
     bool (*from_values)(const bf16_values *v);
-    /* n probabilities, whole vectors, those outside [begin, end) as zeros; returns the sum of what
-     * they became */
-    float (*weigh)(const float *p, uint32_t begin, uint32_t end, uint32_t n, uint16_t *out);
+    /* Scores to weights. */
+    void (*soften)(const bf16_softmax *a);
     /* out = x . panel^T */
     void (*multiply)(const bf16_args *a);
 } bf16_kernels;
@@ -88,7 +107,7 @@ void cpu_bf16_from_codes(const pack_panel *p, uint32_t blocks, uint16_t *panel);
 void cpu_bf16_from_rows(dtype type, const void *rows, uint32_t count, uint32_t cols,
                         uint16_t *panel);
 bool cpu_bf16_from_values(const bf16_values *v);
-float cpu_bf16_weigh(const float *p, uint32_t begin, uint32_t end, uint32_t n, uint16_t *out);
+void cpu_bf16_soften(const bf16_softmax *a);
 #endif
 
 #endif

@@ -116,7 +116,7 @@ const bf16_kernels cpu_bf16_amx = {.takes_packed = true,
                                    .from_codes = cpu_bf16_from_codes,
                                    .from_rows = cpu_bf16_from_rows,
                                    .from_values = cpu_bf16_from_values,
-                                   .weigh = cpu_bf16_weigh,
+                                   .soften = cpu_bf16_soften,
                                    .multiply = multiply};
 #undef cpu_bf16_amx
 #endif

@@ -10,11 +10,12 @@
 #include <string.h>
 
 #include "backend/cpu/cpu_bf16.h"
+#include "backend/cpu/cpu_bf16_panels_avx512.h"
 #include "base/num.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { PAIR = 2 * PACK_ROWS, /* elements of a pair of columns of a group */ TILE_ROWS_MOST = 16 };
+enum { TILE_ROWS_MOST = 16 };
 
 /* Sums of `rows` activation rows, both constants where this is inlined. */
 INLINE void tile(const bf16_args *a, uint32_t r0, int rows, int groups) {
@@ -67,20 +68,40 @@ static void multiply(const bf16_args *a) {
 #undef TILE_ENTRY
     };
     tile_fn *const *of = tiles[a->groups - 1];
-    for (uint32_t r = 0, n = 0; r < a->rows; r += n) {
-        /* parts alike: a tile of few rows waits for its own sums */
-        const uint32_t left = a->rows - r, parts = num_div_up_u32(left, most[a->groups - 1]);
-        n = num_div_up_u32(left, parts);
-        while (of[n - 1] == NULL) n--;
-        of[n - 1](a, r);
+    /* parts alike: a tile of few rows waits for its own sums */
+    const uint32_t parts = num_div_up_u32(a->rows, most[a->groups - 1]);
+    const uint32_t each = a->rows / parts, more = a->rows % parts;
+    for (uint32_t i = 0, r = 0; i < parts; i++) {
+        for (uint32_t left = each + (i < more), n = 0; left > 0; left -= n, r += n) {
+            n = left;
+            while (of[n - 1] == NULL) n--;
+            of[n - 1](a, r);
+        }
     }
 }
 
+/* --- what comes before and between products -------------------- */
+
+static void round_cols(const float *x, uint16_t *out, uint32_t cols) { round_row(x, out, cols); }
+
+static void from_codes(const pack_panel *p, uint32_t blocks, uint16_t *panel) {
+    panel_of_codes(p, blocks, panel);
+}
+
+static void from_rows(dtype type, const void *rows, uint32_t count, uint32_t cols,
+                      uint16_t *panel) {
+    panel_of_rows(type, rows, count, cols, panel);
+}
+
+static bool from_values(const bf16_values *v) { return panel_of_values(v); }
+
+static void soften(const bf16_softmax *a) { soften_rows(a); }
+
 const bf16_kernels cpu_bf16_avx512 = {.takes_packed = false,
-                                      .round = cpu_bf16_round,
-                                      .from_codes = cpu_bf16_from_codes,
-                                      .from_rows = cpu_bf16_from_rows,
-                                      .from_values = cpu_bf16_from_values,
-                                      .weigh = cpu_bf16_weigh,
+                                      .round = round_cols,
+                                      .from_codes = from_codes,
+                                      .from_rows = from_rows,
+                                      .from_values = from_values,
+                                      .soften = soften,
                                       .multiply = multiply};
 #endif
