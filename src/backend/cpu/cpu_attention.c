@@ -23,8 +23,8 @@
 #include "base/assert.h"
 
 enum {
-    QUERIES_MAX = ATTN_TILE_QUERIES,
-    QUERIES_MAX_LONG = 32, /* of a tile with long heads, to stay in the second cache */
+    QUERIES_MAX = 128,     /* of a tile, to stay in the second cache */
+    QUERIES_MAX_LONG = 32, /* the same, of long heads */
     LONG_DIM = 256,        /* elements of a key that make a long head */
     UNITS_PER_THREAD = 4,  /* at least, as long as rows can be shared out */
     MIX_COLS = 64,         /* columns of the values that all queries go through */
@@ -39,16 +39,19 @@ typedef struct tiling {
     uint32_t parts; /* that the heads of a KV head are cut into */
 } tiling;
 
-static uint32_t queries_max(const op_attention *a) {
-    return a->key_dim > LONG_DIM ? QUERIES_MAX_LONG : QUERIES_MAX;
+/* Processors that have bf16 have 1 MiB of second cache. */
+static uint32_t queries_max(const op_attention *a, const bf16_kernels *bf16) {
+    if (a->key_dim > LONG_DIM) return QUERIES_MAX_LONG;
+    return cpu_attention_bf16_takes(bf16, a) ? ATTN_TILE_QUERIES : QUERIES_MAX;
 }
 
 /* Tiles as large as leave enough units for all threads. */
 static tiling tiling_of(const backend *b, const op_attention *a) {
     const uint32_t group = a->heads / a->kv_heads, threads = cpu_pool_threads(b->pool);
     const uint32_t wanted = threads > 1 ? threads * UNITS_PER_THREAD : 1;
-    tiling t = {.heads = num_min_u32(group, queries_max(a))};
-    t.rows = num_max_u32(queries_max(a) / t.heads, 1);
+    const uint32_t queries = queries_max(a, b->bf16);
+    tiling t = {.heads = num_min_u32(group, queries)};
+    t.rows = num_max_u32(queries / t.heads, 1);
     t.parts = num_div_up_u32(group, t.heads);
     while (t.rows > 1 && num_div_up_u32(b->in->rows, t.rows) * a->kv_heads * t.parts < wanted)
         t.rows = num_div_up_u32(t.rows, 2);
@@ -82,16 +85,17 @@ static size_t piece_floats(const op_attention *a) {
     return (size_t)ATTN_PIECE * num_max_u32(a->key_dim, cols_of(a));
 }
 
-static size_t tile_floats(const op_attention *a) {
-    const size_t queries = queries_max(a), cols = cols_of(a);
+static size_t tile_floats(const op_attention *a, size_t queries) {
+    const size_t cols = cols_of(a);
     return queries * (a->key_dim + ATTN_SPAN + cols) + piece_floats(a) +
            KV_BLOCK_TOKENS * (size_t)a->key_dim;
 }
 
 size_t cpu_attention_floats(const op_attention *a, const bf16_kernels *bf16) {
-    const size_t floats = tile_floats(a);
+    const uint32_t queries = queries_max(a, bf16);
+    const size_t floats = tile_floats(a, queries);
     if (!cpu_attention_bf16_takes(bf16, a)) return floats;
-    return num_max_u64(floats, cpu_attention_bf16_floats(a, queries_max(a)));
+    return num_max_u64(floats, cpu_attention_bf16_floats(a, queries));
 }
 
 static void lay_out_tile(attn_tile *t, float *scratch) {
@@ -225,7 +229,11 @@ static void clip_group(attn_tile *t, uint32_t i, uint32_t n, uint32_t at) {
     t->all[i] = all.begin < all.end ? all : (span){0, 0};
 }
 
+/* The first query sees the least behind it, and the last one the least before it. */
 static void clip_tile(attn_tile *t, uint32_t at) {
+    const bool whole = t->seen[0].end >= at + ATTN_SPAN && t->seen[t->queries - 1].begin <= at;
+    if (whole && t->whole) return; /* as in the span before */
+    t->whole = whole;
     for (uint32_t i = 0; i < t->queries; i += t->group)
         clip_group(t, i, num_min_u32(t->group, t->queries - i), at);
 }
@@ -234,24 +242,29 @@ static void clip_tile(attn_tile *t, uint32_t at) {
  * apart, and nothing else sees them coming. */
 static void look_ahead(attn_tile *t, kv_part part, span blocks) {
     const size_t bytes = kv_head_bytes(&t->b->in->kv.layout, (int)part);
-    t->ahead_lines = (uint32_t)num_div_up_size(bytes, CPU_LINE_BYTES);
-    t->ahead_count = 0;
+    const uint32_t lines = (uint32_t)num_div_up_size(bytes, CPU_LINE_BYTES);
+    uint32_t count = 0;
     for (uint32_t pos = blocks.begin; pos < blocks.end && pos + ATTN_PIECE < t->end;
          pos += KV_BLOCK_TOKENS)
-        t->ahead[t->ahead_count++] = cpu_attention_kv(t, part, pos + ATTN_PIECE);
+        t->ahead[count++] = cpu_attention_kv(t, part, pos + ATTN_PIECE);
+    const uint32_t groups = num_div_up_u32(t->queries, t->group);
+    t->ahead_left = count * lines;
+    t->ahead_next = (cpu_ahead){
+        .block = t->ahead, .block_lines = lines, .lines = num_div_up_u32(t->ahead_left, groups)};
 }
 
-/* What the group of queries from i on asks for of them. */
-static cpu_ahead ahead_of(const attn_tile *t, uint32_t i) {
-    const uint32_t groups = num_div_up_u32(t->queries, t->group), g = i / t->group;
-    const uint32_t all = t->ahead_count * t->ahead_lines, first = all * g / groups;
-    return (cpu_ahead){.block = t->ahead + first / t->ahead_lines,
-                       .block_lines = t->ahead_lines,
-                       .line = first % t->ahead_lines,
-                       .lines = all * (g + 1) / groups - first};
+/* What the next group of queries asks for of them. */
+static cpu_ahead take_ahead(attn_tile *t) {
+    cpu_ahead a = t->ahead_next;
+    a.lines = num_min_u32(a.lines, t->ahead_left);
+    t->ahead_left -= a.lines;
+    t->ahead_next.line += a.lines;
+    for (; t->ahead_next.line >= a.block_lines; t->ahead_next.block++)
+        t->ahead_next.line -= a.block_lines;
+    return a;
 }
 
-static void score_group(const attn_tile *t, uint32_t i, uint32_t k) {
+static void score_group(attn_tile *t, uint32_t i, uint32_t k) {
     const span any = within_piece(t->any[i], k);
     const attn_score args = {
         .queries = num_min_u32(t->group, t->queries - i),
@@ -261,7 +274,7 @@ static void score_group(const attn_tile *t, uint32_t i, uint32_t k) {
         .q = t->q + (size_t)i * t->o->attn.key_dim,
         .keys = t->piece,
         .scores = t->scores + (size_t)i * ATTN_SPAN + k,
-        .ahead = ahead_of(t, i),
+        .ahead = take_ahead(t),
     };
     if (args.begin < args.end) t->b->k->score(&args);
 }
@@ -319,14 +332,18 @@ static void mix_some(const attn_tile *t, uint32_t i, uint32_t n, uint32_t k, spa
 
 /* What all see is taken together; what only some see before and after that, one by one: every
  * query still goes through its positions in order. */
-static void mix_group(const attn_tile *t, uint32_t i, uint32_t k, span cols) {
+static void mix_group(attn_tile *t, uint32_t i, uint32_t k, span cols) {
     const uint32_t n = num_min_u32(t->group, t->queries - i);
     const span all = t->all[i];
-    const cpu_ahead none = {0};
+    const cpu_ahead none = {0}, ahead = cols.begin == 0 ? take_ahead(t) : none;
+    if (t->whole) {
+        mix_some(t, i, n, k, all, cols, ahead);
+        return;
+    }
     if (all.begin < all.end)
         for (uint32_t j = i; j < i + n; j++)
             mix_some(t, j, 1, k, (span){t->here[j].begin, all.begin}, cols, none);
-    mix_some(t, i, n, k, all, cols, cols.begin == 0 ? ahead_of(t, i) : none);
+    mix_some(t, i, n, k, all, cols, ahead);
     for (uint32_t j = i; j < i + n; j++) {
         const span rest = {num_max_u32(all.end, t->here[j].begin), t->here[j].end};
         mix_some(t, j, 1, k, rest, cols, none);
@@ -374,6 +391,7 @@ static void attend_stretch(attn_tile *t, uint32_t end, float *scratch) {
         if (takes && fast[t->row0 + t->rows] != t->bf16) break;
     t->queries = t->rows * t->heads;
     t->group = num_div_up_u32(t->queries, num_div_up_u32(t->queries, ATTN_QUERIES));
+    t->whole = false;
     if (t->bf16)
         cpu_attention_bf16_lay_out(t, scratch);
     else
@@ -386,12 +404,15 @@ void cpu_attention(backend *b, const task *work, uint32_t unit, uint32_t worker)
     const op_attention *a = &o->attn;
     const tiling tiles = tiling_of(b, a);
     const uint32_t group = a->heads / a->kv_heads, part = unit % tiles.parts;
-    attn_tile t = {.b = b, .o = o, .v_cols = cols_of(a)};
+    attn_tile t; /* the rest as it is needed: it is large for a single row */
+    t.b = b;
+    t.o = o;
+    t.v_cols = cols_of(a);
     t.kv_head = unit / tiles.parts % a->kv_heads;
     t.head0 = t.kv_head * group + part * tiles.heads;
     t.heads = num_min_u32(tiles.heads, group - part * tiles.heads);
     find_rows(&t, unit / tiles.parts / a->kv_heads, tiles.rows);
-    DASSERT(t.rows * t.heads <= queries_max(a) && a->key_dim == b->in->kv.layout.key_dim);
+    DASSERT(t.rows * t.heads <= queries_max(a, b->bf16) && a->key_dim == b->in->kv.layout.key_dim);
     const uint32_t end = t.row0 + t.rows;
     for (; t.row0 < end; t.row0 += t.rows) attend_stretch(&t, end, worker_scratch(b, worker));
 }

@@ -6,7 +6,7 @@
 #include "backend/cpu/cpu_fetch.h"
 #include "backend/cpu/cpu_internal.h"
 
-enum { ATTN_TILE_QUERIES = 128 /* at most: its span of keys is then turned almost for free */ };
+enum { ATTN_TILE_QUERIES = 256 /* at most: keys and values are then turned almost for free */ };
 
 /* Positions begin .. end - 1. */
 typedef struct span {
@@ -28,9 +28,10 @@ typedef struct attn_tile {
                         the probabilities */
     uint32_t group;  /* queries that a kernel takes together */
     const char *ahead[ATTN_PIECE / KV_BLOCK_TOKENS]; /* blocks to ask for */
-    uint32_t ahead_count;
-    uint32_t ahead_lines; /* of each */
+    cpu_ahead ahead_next;                            /* the rest of them, `lines` for each group */
+    uint32_t ahead_left;                             /* lines */
     span seen[ATTN_TILE_QUERIES];
+    bool whole; /* all of them see all of the running span, and so the next three say */
     /* of it in the running span, counted from there; may be empty */
     span here[ATTN_TILE_QUERIES];
     span any[ATTN_TILE_QUERIES]; /* by the group that begins at this query: what one of them sees */
