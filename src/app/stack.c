@@ -462,6 +462,7 @@ static void begin_engine(void *ctx, const engine_row *rows, uint32_t count) {
     engine_begin(ctx, rows, count);
 }
 
+static void draw_in_engine(void *ctx) { engine_draw(ctx); }
 static const float *end_engine(void *ctx) { return engine_end(ctx); }
 static const float *hidden_of_engine(void *ctx) { return engine_hidden(ctx); }
 static const int32_t *best_of_engine(void *ctx) { return engine_best(ctx); }
@@ -513,6 +514,7 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
     if (engine_runs_ahead(s->engine)) {
         eo.stepper.begin = begin_engine;
         eo.stepper.end = end_engine;
+        eo.stepper.draw = draw_in_engine;
     }
     engine_report(s->engine, &eo.report);
     text_worker_options to = {

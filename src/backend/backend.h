@@ -262,6 +262,12 @@ typedef struct backend_ops {
      * logits stand behind theirs, and all of them are there until the next step begins: so each may
      * want anything.  Tokens and log-probabilities are each one's own. */
     void (*begin)(backend *b, const batch *in);
+    /* Of the step that was begun last, where batch.draws_later said so: samples [head_rows], NULL
+     * where batch.samples was, read before it returns.  A rule that wants nothing leaves any token
+     * to its row.  All else of the step is computed meanwhile, and only what draws waits for it;
+     * before it neither the next step is begun nor this one ended.  Where there are begin() and
+     * `samples`. */
+    void (*draw)(backend *b, const sample_order *const *samples);
     step_result (*end)(backend *b);
     void (*report)(const backend *b, backend_report *out);
     /* The programs that steps run, each weight in one of them; returns how many.  Optional: it is

@@ -142,6 +142,8 @@ typedef struct batch {
                                            its rule says; NULL where none is; or NULL.
                                            SAMPLE_STEP_CHANGES_MAX changes in all, ids in the
                                            vocabulary.  Where backend_ops.samples */
+    bool draws_later; /* what the samples say is not known yet, only which rows have one: it comes
+                         with backend_ops.draw */
     kv_view kv;
     float *states;                /* [seats, program.state_floats], or NULL when that is 0 */
     const lora_mix *const *loras; /* [rows], NULL where a row has none; or NULL */

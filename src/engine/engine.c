@@ -28,6 +28,7 @@ struct engine {
     const error *fault;              /* of the last step; the backend's or load_error; NULL: none */
     uint32_t begun;                  /* steps that were and have not ended */
     uint32_t head_rows;              /* of the step that was begun last */
+    bool draws_later;                /* it waits for engine_draw() */
     bool loaded;                     /* by engine_load(); on a device the first step does it, too */
     error load_error;
     int32_t *tokens;                   /* [rows_max] */
@@ -303,6 +304,8 @@ static void take_row(engine *e, batch *b, uint32_t r, const engine_row *row) {
     ASSERT(row->sample == NULL || (e->ops->samples && !row->wants_best));
     if (row->wants_best) b->best = e->head_best;
     if (row->sample != NULL) b->samples = e->head_samples;
+    ASSERT(!row->draws_later || (row->sample != NULL && e->begun > 0));
+    b->draws_later |= row->draws_later;
     if (head) {
         e->head_best[b->head_rows] = row->wants_best;
         e->head_samples[b->head_rows] = row->sample;
@@ -361,6 +364,7 @@ static batch batch_of(engine *e, const engine_row *rows, uint32_t count) {
     end_runs(e, &b);
     ASSERT(b.taken_rows <= e->program->max.taken && b.head_rows <= e->program->max.head);
     e->head_rows = b.head_rows;
+    e->draws_later = b.draws_later;
     return b;
 }
 
@@ -386,7 +390,7 @@ const float *engine_step(engine *e, const engine_row *rows, uint32_t count) {
 bool engine_runs_ahead(const engine *e) { return e->ops->begin != NULL && !e->opt.no_ahead; }
 
 void engine_begin(engine *e, const engine_row *rows, uint32_t count) {
-    ASSERT(engine_runs_ahead(e) && e->begun < 2);
+    ASSERT(engine_runs_ahead(e) && e->begun < 2 && !e->draws_later);
     e->begun++;
     if (!is_loaded(e)) return;
     mem_freeze("step");
@@ -395,8 +399,17 @@ void engine_begin(engine *e, const engine_row *rows, uint32_t count) {
     mem_thaw();
 }
 
+void engine_draw(engine *e) {
+    if (e->fault != NULL) return; /* as with engine_end() */
+    ASSERT(e->begun > 0 && e->draws_later);
+    mem_freeze("draw");
+    e->ops->draw(e->backend, e->head_samples);
+    mem_thaw();
+    e->draws_later = false;
+}
+
 const float *engine_end(engine *e) {
-    ASSERT(e->begun > 0);
+    ASSERT(e->begun > 0 && (e->begun > 1 || !e->draws_later));
     e->begun--;
     if (e->fault != NULL) return NULL; /* it could not be loaded, and was not begun */
     mem_freeze("step");

@@ -171,6 +171,7 @@ typedef struct engine_row {
     const sample_order *sample; /* instead of them: only the token that it draws, engine_best(), and
                                    what its rule wants to know, engine_logprobs(); or NULL.  Where
                                    engine_can_sample() */
+    bool draws_later;           /* of `sample` only that there is one is known: engine_draw() */
     bool wants_hidden;
     bool prompt;          /* the token was given, not generated */
     const lora_mix *lora; /* adapters of its sequence; NULL: none */
@@ -189,6 +190,12 @@ const float *engine_step(engine *e, const engine_row *rows, uint32_t count);
  * begun first; its results are valid until the next one begins.  After a fault nothing is left to
  * end. */
 void engine_begin(engine *e, const engine_row *rows, uint32_t count);
+/* What the tokens of a step are drawn by may depend on those of the step before it, which have not
+ * come yet when it begins.  A step with rows that draw later computes all but its drawing; the
+ * sample orders of all its rows stay where they are, and are read here, of the step that was begun
+ * last: before it ends, and before the next one begins.  An order whose rule wants nothing is of a
+ * row that nobody waits for any more, and gets any token. */
+void engine_draw(engine *e);
 const float *engine_end(engine *e);
 bool engine_runs_ahead(const engine *e);
 

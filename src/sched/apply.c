@@ -3,7 +3,7 @@
 #include "base/num.h"
 #include "sched/sched_internal.h"
 
-/* In a step that follows another, one token of it is not known yet. */
+/* In a step that follows another, the last one is not known until that is applied. */
 sample_history sched_history(const plan_item *it) {
     return (sample_history){.ids = it->seq->ids,
                             .count = it->from + it->rows,

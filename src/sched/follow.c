@@ -9,22 +9,12 @@
 
 /* --- is it foreseeable? -------------------- */
 
-/* Will its next token be made without the host, whatever this one is?  Log-probabilities need not
- * be the host's, but the worker keeps the orders of one step only, and reads there what they are
- * wanted of. */
-static bool is_blind(const seq *q) {
-    const sample_params *p = &q->request->sampling;
-    return !p->logprobs && sample_is_without_penalties(p) &&
-           seq_output_count(q) + 1 >= q->request->tokens_min;
-}
-
 /* Does each row of the step make one token of a sequence that has all others? */
 static bool is_decode_only(const step_plan *now) {
     for (uint32_t i = 0; i < now->items_count; i++) {
         const plan_item *it = &now->items[i];
         if (it->rows != 1 || !it->wants_logits) return false;
-        if (it->seq != NULL && (it->seq->state != SEQ_STATE_DECODE || !is_blind(it->seq)))
-            return false;
+        if (it->seq != NULL && it->seq->state != SEQ_STATE_DECODE) return false;
     }
     return true;
 }

@@ -11,7 +11,11 @@
  * Where tokens are made on a device, the next step may be on its way before this one's are here:
  *
  *   sched_commit(now); (now begins); sched_follow(now, next); (next begins); (now ends);
- *   sched_apply(now); messages; sched_follow(next, ...) or not; (next ends); sched_apply(next)
+ *   sched_apply(now); (next draws); messages; sched_follow(next, ...) or not; (next ends);
+ *   sched_apply(next)
+ *
+ * What next draws its tokens by may depend on those of now, as penalties do: sched_history() has
+ * them behind sched_apply(now).  All else of next is known when it begins.
  *
  * A sequence that ends meanwhile leaves a row in `next` that nobody wants.  It stands behind all
  * that was begun before it and before all that comes: the seat and the blocks are free at once,
@@ -135,9 +139,9 @@ void sched_commit(sched *s, step_plan *plan, uint64_t now_ns, engine_row *rows);
 /* The step behind `now`, which is being computed: the one that would be planned if none of its
  * tokens ended anything, already committed; `rows` take ~i for the token that row i of `now` makes.
  * False, and nothing has changed, when that is not simply a token more of sequences of `now`: where
- * another one may be computed, admitted or preempted, where a token depends on which ones came
- * before (penalties) or the host wants its logits.  All rows of `now` make their tokens themselves.
- * *next is borrowed until its sched_apply(); no other plan may be committed before that. */
+ * another one may be computed, admitted or preempted.  All rows of `now` make their tokens
+ * themselves.  *next is borrowed until its sched_apply(); no other plan may be committed before
+ * that. */
 bool sched_follow(sched *s, const step_plan *now, uint64_t now_ns, step_plan *next,
                   engine_row *rows);
 

@@ -10,32 +10,22 @@
 #include "base/os.h"
 #include "obs/metrics.h"
 #include "worker/engine_profile.h"
+#include "worker/turn.h"
 
 enum {
     OUT_BYTES = SCHED_STEP_VECTOR_BYTES + (512 << 10),
     SEAT_EVENT_BYTES = 512, /* what a step has to say of one sequence, besides a vector */
 };
 
-/* A step: what is planned, and where it has got to. */
-typedef struct turn {
-    step_plan *plan;
-    engine_row *rows; /* [rows_max] */
-    uint64_t begun_ns;
-    bool begun; /* and not ended */
-} turn;
-
 struct engine_worker {
     engine_worker_options opt;
     sched *sched;
-    sampler *sampler;
+    sampler *sampler; /* NULL: nothing is generated */
     turn turns[2];
     turn *now;              /* the step that ends next, ... */
     turn *next;             /* ... and the one behind it */
     sample_result *results; /* [seats] */
-    int32_t *banned;        /* [eog_count + WIRE_STOP_IDS_MAX] */
-    sample_order *orders;   /* [seats] of a step's rows, until it has begun; NULL: it draws none */
-    sample_change *changes; /* [changes_max] theirs */
-    uint32_t changes_max;
+    turn_drawer drawer;
     buf in;  /* the frame being read */
     buf out; /* frames not yet in the ring */
     metrics metrics;
@@ -57,33 +47,23 @@ struct engine_worker {
 
 static status take_memory(engine_worker *w, error *err) {
     const sched_options *o = &w->opt.sched;
-    for (uint32_t i = 0; i < 2; i++) {
-        w->turns[i].rows = mem_try_calloc(o->rows_max, sizeof *w->turns[i].rows);
-        if (w->turns[i].rows == NULL)
-            return error_set(err, ERR_NOMEM, "engine worker: no memory for %u rows", o->rows_max);
-        TRY(step_plan_create(&w->turns[i].plan, o, err));
-    }
+    const bool draws = w->opt.stepper.samples && !o->no_generate;
+    for (uint32_t i = 0; i < 2; i++) TRY(turn_init(&w->turns[i], o, draws, err));
     w->now = &w->turns[0];
     w->next = &w->turns[1];
     w->results = mem_try_calloc(o->seats, sizeof *w->results);
-    w->banned = mem_try_calloc(o->eog_count + WIRE_STOP_IDS_MAX, sizeof *w->banned);
-    if (w->opt.stepper.samples && !o->no_generate) {
-        w->changes_max =
-            (uint32_t)num_min_u64((uint64_t)o->seats * SAMPLE_CHANGES_MAX, SAMPLE_STEP_CHANGES_MAX);
-        w->orders = mem_try_calloc(o->seats, sizeof *w->orders);
-        w->changes = mem_try_calloc(w->changes_max, sizeof *w->changes);
-        if (w->orders == NULL || w->changes == NULL)
-            return error_set(err, ERR_NOMEM, "engine worker: no memory to draw %u rows", o->seats);
-    }
+    w->drawer.banned = mem_try_calloc(o->eog_count + WIRE_STOP_IDS_MAX, sizeof *w->drawer.banned);
     /* a step's frame never has to find memory */
     const void *out = buf_reserve(&w->out, OUT_BYTES + (size_t)o->seats * SEAT_EVENT_BYTES);
-    if (w->results == NULL || w->banned == NULL || out == NULL)
+    if (w->results == NULL || w->drawer.banned == NULL || out == NULL)
         return error_set(err, ERR_NOMEM, "engine worker: no memory for %u seats", o->seats);
     return OK;
 }
 
 status engine_worker_create(engine_worker **out, const engine_worker_options *opt, error *err) {
-    ASSERT(!opt->stepper.samples || (opt->stepper.best != NULL && opt->stepper.logprobs != NULL));
+    const stepper *s = &opt->stepper;
+    ASSERT(!s->samples || (s->best != NULL && s->logprobs != NULL));
+    ASSERT(!s->samples || s->begin == NULL || s->draw != NULL);
     engine_worker *w = mem_try_calloc(1, sizeof *w);
     if (w == NULL) return error_set(err, ERR_NOMEM, "engine worker: no memory");
     w->opt = *opt;
@@ -100,6 +80,8 @@ status engine_worker_create(engine_worker **out, const engine_worker_options *op
         engine_worker_destroy(w);
         return st;
     }
+    w->drawer.sched = w->sched;
+    w->drawer.sampler = w->sampler;
     *out = w;
     return OK;
 }
@@ -109,14 +91,9 @@ void engine_worker_destroy(engine_worker *w) {
     engine_profile_cancel(&w->profile, &w->opt.stepper);
     sched_destroy(w->sched);
     sampler_destroy(w->sampler);
-    for (uint32_t i = 0; i < 2; i++) {
-        step_plan_destroy(w->turns[i].plan);
-        mem_free(w->turns[i].rows);
-    }
+    for (uint32_t i = 0; i < 2; i++) turn_deinit(&w->turns[i]);
     mem_free(w->results);
-    mem_free(w->banned);
-    mem_free(w->orders);
-    mem_free(w->changes);
+    mem_free(w->drawer.banned);
     buf_deinit(&w->in);
     buf_deinit(&w->out);
     mem_free(w);
@@ -280,32 +257,10 @@ static void send_status(engine_worker *w) {
 
 /* --- stepping -------------------- */
 
-/* Rows that are sampled are drawn by the step, as far as it can. */
-static void order_samples(engine_worker *w, const turn *t) {
-    uint32_t orders = 0, changes = 0;
-    engine_row *row = t->rows;
-    for (uint32_t i = 0; i < t->plan->items_count && w->orders != NULL; i++) {
-        const plan_item *it = &t->plan->items[i];
-        const sched_request *r = it->seq->request;
-        row += it->rows;
-        if (!row[-1].wants_logits || r->kind == GEN_KIND_RANK) continue;
-        const uint32_t banned = sched_banned(w->sched, it, w->banned);
-        sample_order *o = &w->orders[orders];
-        const sample_room room = {w->changes + changes, w->changes_max - changes};
-        if (!sampler_order(w->sampler, &r->sampling, sched_history(it), it->seq->choice, w->banned,
-                           banned, room, o))
-            continue;
-        row[-1].wants_logits = false;
-        row[-1].sample = o;
-        orders++;
-        changes += o->rule.changes_count;
-    }
-}
-
 static void sample(engine_worker *w, const plan_item *it, const float *logits, sample_result *out) {
-    uint32_t banned = sched_banned(w->sched, it, w->banned);
+    uint32_t banned = sched_banned(w->sched, it, w->drawer.banned);
     sampler_pick(w->sampler, logits, &it->seq->request->sampling, sched_history(it),
-                 it->seq->choice, w->banned, banned, out);
+                 it->seq->choice, w->drawer.banned, banned, out);
 }
 
 /* What a step made, from the next row's on: all stand in row order. */
@@ -368,33 +323,25 @@ static void fail(engine_worker *w, const error *fault) {
     w->broken = true;
 }
 
-static bool has_prompt(const turn *t) {
-    for (uint32_t i = 0; i < t->plan->rows; i++)
-        if (t->rows[i].prompt) return true;
-    return false;
-}
-
-static void begin(engine_worker *w, turn *t) {
+/* ahead: of another one that has not ended. */
+static void begin(engine_worker *w, turn *t, bool ahead) {
     const stepper *st = &w->opt.stepper;
-    order_samples(w, t);
+    if (ahead)
+        turn_order_ahead(t, &w->drawer);
+    else
+        turn_order(t, &w->drawer);
     t->begun_ns = os_now_ns();
     t->begun = st->begin != NULL && !w->profile.on;
     if (t->begun) st->begin(st->ctx, t->rows, t->plan->rows);
 }
 
-/* Does the step make all tokens of its rows?  Then the next one need not wait for the host. */
-static bool makes_tokens(const turn *t) {
-    for (uint32_t i = 0; i < t->plan->rows; i++)
-        if (t->rows[i].wants_logits || t->rows[i].wants_hidden) return false;
-    return true;
-}
-
 /* Queue the step behind the one that is computed, if it is known. */
 static void run_ahead(engine_worker *w) {
     turn *t = w->next;
-    if (!w->now->begun || w->profile.on || !makes_tokens(w->now)) return;
+    if (!w->now->begun || w->profile.on || !turn_makes_tokens(w->now)) return;
+    if (!turn_next_can_draw(w->now)) return;
     if (!sched_follow(w->sched, w->now->plan, os_now_ns(), t->plan, t->rows)) return;
-    begin(w, t);
+    begin(w, t, true);
     w->ahead_steps++;
 }
 
@@ -416,10 +363,13 @@ static void finish(engine_worker *w) {
     t->begun = false;
     metrics_observe_ns(&w->metrics, METRIC_STEP_SECONDS, end_ns - start_ns);
     sched_apply(w->sched, t->plan, w->results, end_ns, end_ns - start_ns);
-    if (w->profile.on) engine_profile_step(&w->profile, st, t->plan->rows, has_prompt(t));
+    if (w->profile.on) engine_profile_step(&w->profile, st, t->plan->rows, turn_has_prompt(t));
     if (!w->next->begun) return;
     w->now = w->next;
     w->next = t;
+    if (!w->now->draws_later) return;
+    turn_keep_promise(w->now, &w->drawer);
+    st->draw(st->ctx);
 }
 
 /* A step that is ahead ends, and none is begun behind it. */
@@ -438,7 +388,7 @@ static bool step(engine_worker *w) {
     if (!ahead && plan->rows == 0 && plan->preempts_count == 0) return false;
     size_t frame = wire_events_begin(&w->out);
     if (!ahead) sched_commit(w->sched, w->now->plan, os_now_ns(), w->now->rows);
-    if (!ahead && plan->rows > 0) begin(w, w->now);
+    if (!ahead && plan->rows > 0) begin(w, w->now, false);
     if (plan->rows > 0) {
         run_ahead(w);
         finish(w);

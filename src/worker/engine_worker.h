@@ -8,6 +8,9 @@
  * what comes next without its tokens (sched_follow), one step is ahead between two turns: messages
  * are handled while it is computed.
  *
+ *   begin k+1 -> end k -> apply k -> what k+1 draws by, where k decides it -> draw k+1 -> answers
+ *
+ *
  * The lower side of its link.  When the event ring is full the loop takes no step until
  * there is room again: a slow reader above is back-pressure, never growth.  Between steps,
  * at least every STATUS_MS, it sends its heartbeat and counters.
@@ -29,6 +32,9 @@ typedef struct stepper {
      * ended.  NULL: no step is ahead. */
     void (*begin)(void *ctx, const engine_row *rows, uint32_t count); /* optional, like the next */
     const float *(*end)(void *ctx);
+    /* engine_draw(): of the step that was begun last, where rows draw later.  With `begin` where it
+     * samples. */
+    void (*draw)(void *ctx);
     /* hidden states [rows that want anything, embed_dims] of the last step; NULL: the
      * scheduler offers no embeddings */
     const float *(*hidden)(void *ctx);

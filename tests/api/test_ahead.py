@@ -68,6 +68,38 @@ def answers_are_the_same_with_and_without():
         check(ahead > steps / 3, f"{ahead} of {steps} steps were ahead")
 
 
+def told_ones():
+    """Requests whose next token depends on those before it, or of which more is said than it is."""
+    yield {"temperature": 0, "frequency_penalty": 0.6}
+    yield {"temperature": 0.8, "seed": 3, "presence_penalty": 0.5, "repetition_penalty": 1.2}
+    yield {"temperature": 0, "logprobs": 3}
+    yield {"temperature": 1.1, "seed": 4, "logprobs": 1, "frequency_penalty": -0.3}
+    yield {"temperature": 0, "min_tokens": 12}
+    yield {"temperature": 1, "seed": 5, "min_tokens": 9, "logit_bias": {"40": 2}, "logprobs": 2}
+
+
+def said(server, fields):
+    got = server.complete("one", max_tokens=25, ignore_eos="min_tokens" not in fields, **fields)
+    return got["choices"], got["usage"]
+
+
+@test
+def what_the_host_says_of_a_row_holds_up_its_drawing_alone():
+    with Server(*FLAGS, "--no-gpu-ahead", env=on_gpu("t4")) as server:
+        want = [said(server, fields) for fields in told_ones()]
+    for flags, machine in (((), "t4"), (("--no-gpu-graphs",), DEFERRED))[: harness.scaled(2)]:
+        with Server(*FLAGS, *flags, env=on_gpu(machine)) as server:
+            for fields, alone in zip(told_ones(), want):
+                before = server.metrics().total("ahead_steps_total")
+                equal(said(server, fields), alone, f"answer with {fields}, {flags} on {machine}")
+                server.wait_idle()
+                ahead = server.metrics().total("ahead_steps_total") - before
+                least = alone[1]["completion_tokens"] - 3
+                check(ahead >= least, f"{ahead} steps were ahead with {fields}, not {least}")
+            jobs = [lambda f=f: said(server, f) for f in told_ones()]
+            equal(in_parallel(jobs), want, f"all at once, {flags} on {machine}")
+
+
 @test
 def a_stream_that_is_hung_up_leaves_nothing_behind():
     env = on_gpu(DEFERRED)
@@ -90,10 +122,15 @@ def a_stream_that_is_hung_up_leaves_nothing_behind():
 
 @test
 def a_fault_of_a_step_ahead_ends_the_process():
-    faults = [{"kernel": "k_argmax", "at": 12, "result": 700}]
+    penalty = {"frequency_penalty": 0.5}
+    for kernel, fields in (("k_argmax", {}), ("k_sample", penalty))[: harness.scaled(2)]:
+        check_fault(kernel, {"prompt": "one", "max_tokens": 30, "temperature": 0, **PLAIN, **fields})
+
+
+def check_fault(kernel, body):
+    faults = [{"kernel": kernel, "at": 12, "result": 700}]
     server = Server(*FLAGS, env=on_gpu({**DEFERRED, "faults": faults}))
     try:
-        body = {"prompt": "one", "max_tokens": 30, "temperature": 0, **PLAIN}
         equal(server.post("/v1/completions", body).status, 500, "status")
         server.process.wait(harness.PATIENCE_S)
         check(server.process.returncode not in (None, 0), "exit status")

@@ -42,10 +42,14 @@ static inline bool sim_chance(sim_random *r, uint32_t percent) {
 
 /* What a step made. */
 typedef struct sim_made {
-    float *logits;  /* [rows_max, SIM_VOCAB], or SIM_LABELS of an encoder */
-    float *hidden;  /* [rows_max, SIM_DIMS] */
-    int32_t *best;  /* [rows_max] NULL: it gives logits only */
-    uint32_t count; /* of head rows */
+    float *logits;               /* [rows_max, SIM_VOCAB], or SIM_LABELS of an encoder */
+    float *hidden;               /* [rows_max, SIM_DIMS] */
+    int32_t *best;               /* [rows_max] NULL: it gives logits only */
+    sample_logprobs *said;       /* [rows_max] */
+    const sample_order **orders; /* [rows_max] the worker's; NULL: nothing is to be drawn later */
+    uint32_t *counts;            /* [rows_max] tokens that the row sees */
+    uint32_t count;              /* of head rows */
+    bool draws_later;            /* it waits for sim_draw() */
 } sim_made;
 
 typedef struct sim_engine {
@@ -63,6 +67,8 @@ typedef struct sim_engine {
     uint64_t steps;
     uint64_t best_rows;  /* of which only the best was wanted */
     uint64_t ahead_rows; /* whose token was the one of a step that had not ended */
+    uint64_t late_rows;  /* drawn when the step before had ended */
+    uint64_t void_rows;  /* that draw nothing, their sequences having ended with that */
     uint64_t saved_blocks, loaded_blocks;
 } sim_engine;
 
@@ -73,9 +79,13 @@ void sim_state(const int32_t *ids, uint32_t count, uint32_t pos, uint32_t n, flo
 const float *sim_step(void *ctx, const engine_row *rows, uint32_t count);
 /* The two halves of it. */
 void sim_begin(void *ctx, const engine_row *rows, uint32_t count);
+void sim_draw(void *ctx);
 const float *sim_end(void *ctx);
 const float *sim_hidden(void *ctx);
 const int32_t *sim_best(void *ctx);
+const sample_logprobs *sim_logprobs(void *ctx);
+/* What it says of a token that it draws behind so many. */
+float sim_said(int32_t id, uint32_t count);
 /* A kv_mover. */
 void sim_save(void *ctx, const kv_move *moves, uint32_t count);
 void sim_load(void *ctx, const kv_move *moves, uint32_t count);

@@ -15,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/num.h"
 #include "base/os.h"
+#include "engine/draw_by_sorting.h"
 #include "tensor/best.h"
 #include "test.h"
 
@@ -56,12 +57,6 @@ static bool row_is_in_order(const sim_engine *e, const engine_row *row, const en
     return (!first || row->pos == 0) && (!last || row->pos + 1 == kv_seat_tokens(e->kv, row->seat));
 }
 
-/* What nobody may read: another token is the likeliest there. */
-static void forget_all_but_the_best(float *logits, float *hidden) {
-    for (uint32_t v = 0; v < SIM_VOCAB; v++) logits[v] = -logits[v];
-    for (uint32_t v = 0; v < SIM_DIMS; v++) hidden[v] = NAN;
-}
-
 /* Its own, or what the step before makes. */
 static int32_t token_of(sim_engine *e, const engine_row *row) {
     if (row->token >= 0) return row->token;
@@ -75,15 +70,65 @@ static int32_t token_of(sim_engine *e, const engine_row *row) {
     return before->best[at];
 }
 
+float sim_said(int32_t id, uint32_t count) {
+    return (float)(mix(mix(3, (uint32_t)id), count) >> 40) / -(float)(1 << 24);
+}
+
+enum { SIM_PENDING = -2 }; /* a token that is not drawn yet */
+
+/* What nobody may read: another token is the likeliest there. */
+static void forget(float *logits) {
+    for (uint32_t v = 0; v < SIM_VOCAB; v++) logits[v] = -logits[v];
+}
+
+static void forget_state(float *hidden) {
+    for (uint32_t v = 0; v < SIM_DIMS; v++) hidden[v] = NAN;
+}
+
+/* Head row h draws by its order, of which the logits are at hand. */
+static void draw_row(sim_engine *e, sim_made *made, uint32_t h, const sample_order *o) {
+    float *logits = made->logits + (size_t)h * SIM_VOCAB;
+    made->best[h] = o->rule.wanted != 0 ? draw_by_sorting(logits, SIM_VOCAB, o) : -1;
+    e->void_rows += o->rule.wanted == 0;
+    made->said[h] = (sample_logprobs){.drawn = NAN};
+    if (o->rule.logprobs != 0) made->said[h].drawn = sim_said(made->best[h], made->counts[h]);
+    forget(logits);
+}
+
+/* What head row h is to be: a token now or later, or logits. */
+static void make_head(sim_engine *e, sim_made *made, const engine_row *row) {
+    const uint32_t h = made->count++;
+    float *logits = made->logits + (size_t)h * SIM_VOCAB;
+    made->counts[h] = row->pos + 1;
+    made->orders[h] = row->draws_later ? row->sample : NULL;
+    if (made->best == NULL) return;
+    made->best[h] = row->wants_best ? best_of(logits, SIM_VOCAB) : -1;
+    if (row->wants_best) forget(logits);
+    if (row->draws_later) made->best[h] = SIM_PENDING;
+    if (row->sample != NULL && !row->draws_later) draw_row(e, made, h, row->sample);
+    made->draws_later |= row->draws_later;
+}
+
+void sim_draw(void *ctx) {
+    sim_engine *e = ctx;
+    sim_made *made = &e->made[(e->begun + 1) % 2];
+    if (!made->draws_later || e->begun - e->ended != 1) e->wrong_order = true;
+    for (uint32_t h = 0; h < made->count; h++) {
+        if (made->orders[h] == NULL) continue;
+        draw_row(e, made, h, made->orders[h]);
+        e->late_rows++;
+    }
+    made->draws_later = false;
+}
+
 /* Rows are read, and computed, in the order in which steps are begun. */
 void sim_begin(void *ctx, const engine_row *rows, uint32_t count) {
     sim_engine *e = ctx;
     int32_t ids[4096];
     const bool encoder = e->family == SIM_ENCODER;
     sim_made *made = &e->made[e->begun % 2];
-    float *logits = made->logits, *hidden = made->hidden;
-    int32_t *best = made->best;
-    if (e->begun - e->ended > 1) e->wrong_order = true;
+    float *hidden = made->hidden;
+    if (e->begun - e->ended > 1 || e->made[(e->begun + 1) % 2].draws_later) e->wrong_order = true;
     made->count = 0;
     for (uint32_t i = 0; i < count; i++) {
         bool last = i + 1 == count || rows[i + 1].seat != rows[i].seat;
@@ -92,22 +137,22 @@ void sim_begin(void *ctx, const engine_row *rows, uint32_t count) {
         e->seen[rows[i].seat] = rows[i].pos + 1;
     }
     for (uint32_t i = 0; i < count; i++) {
-        if (!rows[i].wants_logits && !rows[i].wants_best && !rows[i].wants_hidden) continue;
+        const bool token = rows[i].wants_best || rows[i].sample != NULL;
+        if (!rows[i].wants_logits && !token && !rows[i].wants_hidden) continue;
         uint32_t n = encoder ? kv_seat_tokens(e->kv, rows[i].seat) : rows[i].pos + 1;
         for (uint32_t t = 0; t < n; t++) ids[t] = *token_at(e, rows[i].seat, t);
         sim_state(ids, n, rows[i].pos, SIM_DIMS, hidden);
         hidden += SIM_DIMS;
-        if (!rows[i].wants_logits && !rows[i].wants_best) continue;
+        if (!rows[i].wants_logits && !token) continue;
         if (rows[i].wants_logits && e->begun > e->ended) e->wrong_order = true;
-        made->count++;
-        if (encoder)
-            sim_state(ids, n, rows[i].pos, SIM_LABELS, logits);
-        else
-            sim_logits(ids, n, logits);
-        if (best != NULL) *best++ = rows[i].wants_best ? best_of(logits, SIM_VOCAB) : -1;
-        if (rows[i].wants_best) forget_all_but_the_best(logits, hidden - SIM_DIMS);
         e->best_rows += rows[i].wants_best;
-        logits += encoder ? SIM_LABELS : SIM_VOCAB;
+        if (encoder) {
+            sim_state(ids, n, rows[i].pos, SIM_LABELS, made->logits + made->count++ * SIM_LABELS);
+            continue;
+        }
+        sim_logits(ids, n, made->logits + (size_t)made->count * SIM_VOCAB);
+        make_head(e, made, &rows[i]);
+        if (token) forget_state(hidden - SIM_DIMS);
     }
     e->steps++;
     e->begun++;
@@ -115,7 +160,7 @@ void sim_begin(void *ctx, const engine_row *rows, uint32_t count) {
 
 const float *sim_end(void *ctx) {
     sim_engine *e = ctx;
-    if (e->ended == e->begun) e->wrong_order = true;
+    if (e->ended == e->begun || e->made[e->ended % 2].draws_later) e->wrong_order = true;
     return e->made[e->ended++ % 2].logits;
 }
 
@@ -127,6 +172,7 @@ const float *sim_step(void *ctx, const engine_row *rows, uint32_t count) {
 static const sim_made *ended_last(const sim_engine *e) { return &e->made[(e->ended + 1) % 2]; }
 const float *sim_hidden(void *ctx) { return ended_last(ctx)->hidden; }
 const int32_t *sim_best(void *ctx) { return ended_last(ctx)->best; }
+const sample_logprobs *sim_logprobs(void *ctx) { return ended_last(ctx)->said; }
 
 enum { BLOCK_BYTES = KV_BLOCK_TOKENS * sizeof(int32_t) };
 
@@ -188,7 +234,8 @@ typedef struct sim {
     uint32_t requests_count;
     uint32_t preemptions;
     uint32_t hard_vectors; /* that came after a preemption */
-    bool greedy;           /* all requests are, and nothing else: steps may run ahead */
+    bool draws;            /* steps draw tokens */
+    bool greedy;           /* all requests are, and nothing else */
     bool hurried;          /* long answers to clients that read at once, few rows and few blocks */
 } sim;
 
@@ -205,6 +252,9 @@ static void run_alone(sim *s, const sim_request *q, uint32_t choice, sim_choice 
     p.temperature = g->temperature;
     p.top_k = g->top_k;
     p.repetition_penalty = g->repetition_penalty;
+    p.presence_penalty = g->presence_penalty;
+    p.frequency_penalty = g->frequency_penalty;
+    p.penalty_tokens = g->penalty_tokens;
     p.seed = g->seed;
     for (;;) {
         sample_result t;
@@ -287,6 +337,9 @@ static void draw_request(sim *s, sim_request *q, uint64_t id) {
     g->temperature = sim_chance(r, 40) ? 0.0f : 1.0f;
     g->top_k = sim_chance(r, 50) ? 5 : 0;
     g->repetition_penalty = sim_chance(r, 30) ? 1.2f : 1.0f;
+    g->presence_penalty = sim_chance(r, 15) ? 0.9f : 0.0f;
+    g->frequency_penalty = sim_chance(r, 15) ? 0.4f : 0.0f;
+    if (sim_chance(r, 30)) g->penalty_tokens = sim_range(r, 0, 30);
     g->tokens_max = sim_chance(r, s->hurried ? 80 : 20) ? UINT32_MAX : sim_range(r, 1, 40);
     g->tokens_min = sim_chance(r, 20) ? 3 : 0;
     g->ignore_eos = s->hurried || sim_chance(r, 20);
@@ -294,6 +347,7 @@ static void draw_request(sim *s, sim_request *q, uint64_t id) {
     if (s->greedy) {
         g->temperature = 0;
         g->repetition_penalty = 1;
+        g->presence_penalty = g->frequency_penalty = 0;
         g->logprobs = false;
     }
     q->granted = q->r.credits;
@@ -353,12 +407,16 @@ static void open_sim(sim *s) {
     s->engine.states = mem_calloc((size_t)s->opt.seats * s->opt.ctx_max, sizeof(int32_t));
     s->engine.seen = mem_calloc(s->opt.seats, sizeof(uint32_t));
     const bool finds_best = sim_chance(&s->random, 70), ahead = sim_chance(&s->random, 80);
-    s->greedy = sim_chance(&s->random, 50);
+    s->draws = finds_best && sim_chance(&s->random, 60);
+    s->greedy = sim_chance(&s->random, s->draws ? 20 : 50);
     for (int i = 0; i < 2; i++) {
         sim_made *m = &s->engine.made[i];
         m->logits = mem_calloc((size_t)s->opt.rows_max * SIM_VOCAB, sizeof(float));
         m->hidden = mem_calloc((size_t)s->opt.rows_max * SIM_DIMS, sizeof(float));
         if (finds_best) m->best = mem_calloc(s->opt.rows_max, sizeof(int32_t));
+        m->said = mem_calloc(s->opt.rows_max, sizeof *m->said);
+        m->orders = mem_calloc(s->opt.rows_max, sizeof *m->orders);
+        m->counts = mem_calloc(s->opt.rows_max, sizeof *m->counts);
     }
     CHECK_EQ(sampler_create(&s->sampler, SIM_VOCAB, &err), OK);
     open_tier(s, least);
@@ -367,8 +425,11 @@ static void open_sim(sim *s) {
                                            .step = sim_step,
                                            .begin = ahead ? sim_begin : NULL,
                                            .end = ahead ? sim_end : NULL,
+                                           .draw = ahead ? sim_draw : NULL,
                                            .hidden = sim_hidden,
-                                           .best = finds_best ? sim_best : NULL},
+                                           .best = finds_best ? sim_best : NULL,
+                                           .samples = s->draws,
+                                           .logprobs = s->draws ? sim_logprobs : NULL},
                                .kv = s->engine.kv,
                                .link = &s->link};
     CHECK_EQ(engine_worker_create(&s->worker, &o, &err), OK);
@@ -392,6 +453,9 @@ static void close_sim(sim *s) {
         mem_free(s->engine.made[i].logits);
         mem_free(s->engine.made[i].hidden);
         mem_free(s->engine.made[i].best);
+        mem_free(s->engine.made[i].said);
+        mem_free(s->engine.made[i].orders);
+        mem_free(s->engine.made[i].counts);
     }
     for (uint32_t i = 0; i < s->requests_count; i++) {
         mem_free(s->requests[i].prompt);
@@ -416,7 +480,11 @@ static void take_tokens(sim *s, sim_request *q, const gen_event *e) {
     sim_choice *c = &q->choices[e->choice];
     SIM_CHECK(s, q->fate == FATE_ACCEPTED && !c->finished);
     for (uint32_t i = 0; i < e->tokens.ids.count; i++) {
-        SIM_CHECK(s, c->got < c->want_count && wire_i32_at(e->tokens.ids, i) == c->want[c->got]);
+        const int32_t id = wire_i32_at(e->tokens.ids, i);
+        SIM_CHECK(s, c->got < c->want_count && id == c->want[c->got]);
+        if (s->draws && q->r.sampling.logprobs)
+            SIM_CHECK(s,
+                      wire_f32_at(e->tokens.logprobs, i) == sim_said(id, q->r.ids.count + c->got));
         c->got++;
         q->outstanding++;
         q->received++;
@@ -579,6 +647,8 @@ typedef struct sim_tally {
     uint64_t hard_vectors;
     uint64_t best_rows;
     uint64_t ahead_rows;
+    uint64_t late_rows;
+    uint64_t void_rows;
     uint64_t loaded_blocks;
     uint64_t dropped_blocks; /* of what was canceled, or shared again */
     uint64_t unsaved;        /* preemptions that found too little room in a tier */
@@ -625,6 +695,8 @@ static void run_story(uint64_t seed, sim_tally *tally) {
     tally->hard_vectors += s.hard_vectors;
     tally->best_rows += s.engine.best_rows;
     tally->ahead_rows += s.engine.ahead_rows;
+    tally->late_rows += s.engine.late_rows;
+    tally->void_rows += s.engine.void_rows;
     tally_tier(&s, tally);
     close_sim(&s);
     os_clock_set(NULL);
@@ -637,6 +709,7 @@ TEST(simulated_schedules_give_every_request_what_it_gets_alone) {
     int before = test_failures;
     for (uint32_t seed = 1; seed <= seeds && test_failures == before; seed++) run_story(seed, &t);
     bool reached = t.preemptions > 0 && t.hard_vectors > 0 && t.best_rows > 0 && t.ahead_rows > 0 &&
-                   t.loaded_blocks > 0 && t.dropped_blocks > 0 && t.unsaved > 0;
+                   t.late_rows > 1000 && t.void_rows > 0 && t.loaded_blocks > 0 &&
+                   t.dropped_blocks > 0 && t.unsaved > 0;
     CHECK(reached || seeds < 100 || test_failures > before);
 }

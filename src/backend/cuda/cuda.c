@@ -301,6 +301,7 @@ const backend_ops backend_cuda = {
     .link = cuda_link,
     .step = cuda_step,
     .begin = cuda_begin,
+    .draw = cuda_draw,
     .end = cuda_end,
     .report = cuda_report,
     .places = cuda_places,

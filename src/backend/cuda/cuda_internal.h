@@ -4,6 +4,7 @@
  *   cuda_lower*.c   the program's ops as launches of kernels, with addresses
  *   cuda_load.c     weights and constants on their way there
  *   cuda_step.c     a step: one upload, the launches, what is wanted of the results
+ *   cuda_draw.c     what its tokens are drawn by, and the answer
  *   cuda_adapter.c  adapters on their way there and back, and what a step says of them
  *   cuda_queue.c    the launches, one by one or as a graph
  *   cuda_overlap.c  whether each may start while the one ahead of it ends
@@ -344,9 +345,10 @@ typedef struct cuda_staging {
     uint32_t taken_rows;
     uint32_t head_rows;
     batch_before before;
-    bool tokens;   /* the answer has ids, */
-    bool logprobs; /* and log-probabilities */
-    error fault;   /* code OK: it was queued */
+    bool tokens;      /* the answer has ids, */
+    bool logprobs;    /* and log-probabilities */
+    bool draws_later; /* cuda_draw() queues what draws, and then the answer */
+    error fault;      /* code OK: it was queued */
 } cuda_staging;
 
 /* What a HOST of the device's program reads and makes: normed rows, the choice, sums. */
@@ -478,7 +480,7 @@ typedef struct cuda_step_rows {
     uint32_t further;     /* blocks of k_attention beside one for each row */
     uint32_t generated;   /* of all rows, those that are not of prompts */
     bool best;            /* of some head rows only the best is wanted */
-    bool sampled;         /* of some a drawn token ... */
+    bool sampled;         /* of some a drawn token, by orders that are known ... */
     bool logprobs;        /* ... and of some of these log-probabilities */
     bool adapted;         /* some rows have adapters ... */
     uint32_t segments[3]; /* ... and these are so many pieces of each row_set */
@@ -488,6 +490,19 @@ typedef struct cuda_step_rows {
 static inline uint32_t cuda_graph_kind(const cuda_step_rows *rows) {
     return (rows->best ? 1 : 0) + (rows->sampled ? 2 : 0) + (rows->adapted ? 4 : 0) +
            (rows->logprobs ? 8 : 0);
+}
+
+/* cuda_draw.c.  Samples [head_rows] of the step that `s` is about, NULL where a row has none; or
+ * NULL. */
+bool cuda_has_samples(const sample_order *const *samples, uint32_t head_rows);
+/* Queues what launches read of them, and says which launches there are. */
+void cuda_send_samples(backend *b, cuda_staging *s, const sample_order *const *samples,
+                       cuda_step_rows *rows);
+/* Queue the copy of the answer. */
+void cuda_fetch_answer(backend *b, const cuda_staging *s, const sample_order *const *samples);
+void cuda_draw(backend *b, const sample_order *const *samples); /* see backend_ops */
+static inline sample_logprobs *cuda_logprobs_of(const backend *b, const cuda_staging *s) {
+    return (sample_logprobs *)(void *)((char *)s->answer.host + b->layout.answer_logprobs);
 }
 
 /* cuda_adapter.c: see backend_ops. */
@@ -502,6 +517,8 @@ void cuda_send_adapters(backend *b, const batch *in, uint32_t segments[3]);
 
 /* cuda_queue.c.  Failures are the device's. */
 void cuda_queue_launches(backend *b, const cuda_step_rows *rows);
+/* Those that draw alone, behind the others of a step that draws later. */
+void cuda_queue_drawing(backend *b, const cuda_step_rows *rows);
 /* To be called before arguments of launches change, and before the device is closed. */
 void cuda_graphs_drop(backend *b);
 

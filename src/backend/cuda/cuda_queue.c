@@ -12,6 +12,9 @@
  * ends (cuda_device_overlap); the first one, and one behind a call of the host, comes behind
  * copies, and waits for them whole.
  *
+ * What draws tokens is part of that where it is known when the step begins, and else comes behind
+ * it, launched by itself (cuda_draw.c).
+ *
  * The first step of a size is launched one by one, too: what happens only once is not recorded, and
  * what happens only once is not worth recording. */
 #include "backend/cuda/cuda_experts.h"
@@ -102,6 +105,18 @@ static void launch_all(backend *b, const cuda_step_rows *rows, bool recording) {
     for (uint32_t i = rows->adapted ? l->plain_count : 0; i < end; i++)
         launch(b, &l->launches[i], rows);
     cuda_chain(&b->dev, false, recording);
+}
+
+static bool draws(const cuda_launch_entry *e) {
+    return e->when == CUDA_WHEN_SAMPLED || e->when == CUDA_WHEN_LOGPROBS;
+}
+
+/* Both lists have the same. */
+void cuda_queue_drawing(backend *b, const cuda_step_rows *rows) {
+    cuda_chain(&b->dev, true, false);
+    for (uint32_t i = 0; i < b->lowered.plain_count; i++)
+        if (draws(&b->lowered.launches[i])) launch(b, &b->lowered.launches[i], rows);
+    cuda_chain(&b->dev, false, false);
 }
 
 /* --- graphs -------------------- */

@@ -1,5 +1,5 @@
 /* cuda_step.c - a step: what the batch says goes up in one copy, what tokens are drawn by in
- * another where any are, and which adapters rows use in a third; the launches follow
+ * another where any are (cuda_draw.c), and which adapters rows use in a third; the launches follow
  * (cuda_queue.c), results come down, and one look at the end tells whether all went well.
  *
  * Every launch has the same arguments in every step but for the memory that batches bring, which
@@ -180,50 +180,6 @@ static size_t describe(backend *b, const batch *in, const cuda_step_rows *rows) 
     return (size_t)d->tables + words * sizeof(uint32_t);
 }
 
-/* --- what tokens are drawn by -------------------- */
-
-static bool has_samples(const batch *in) {
-    for (uint32_t h = 0; in->samples != NULL && h < in->head_rows; h++)
-        if (in->samples[h] != NULL) return true;
-    return false;
-}
-
-static bool wants_logprobs(const batch *in, uint32_t h) {
-    return in->samples != NULL && in->samples[h] != NULL && in->samples[h]->rule.logprobs != 0;
-}
-
-static bool has_logprobs(const batch *in) {
-    for (uint32_t h = 0; h < in->head_rows; h++)
-        if (wants_logprobs(in, h)) return true;
-    return false;
-}
-
-/* Fill rules and changes, row after row; returns how much of it there is to send. */
-static size_t describe_samples(backend *b, const batch *in) {
-    const cuda_sample *s = &b->layout.sample;
-    char *host = cuda_staged(b)->sample.host;
-    sample_rule *rules = (sample_rule *)(void *)(host + s->rules);
-    sample_change *changes = (sample_change *)(void *)(host + s->changes);
-    uint32_t at = 0;
-    for (uint32_t h = 0; h < in->head_rows; h++) {
-        const sample_order *o = in->samples[h];
-        rules[h] = o != NULL ? o->rule : (sample_rule){0};
-        const uint32_t count = rules[h].changes_count;
-        if (o == NULL || count == 0) continue;
-        ASSERT(count <= s->changes_max - at);
-        rules[h].changes_at = at;
-        memcpy(changes + at, o->changes, count * sizeof *changes);
-        at += count;
-    }
-    return (size_t)s->changes + at * sizeof *changes;
-}
-
-static void send_samples(backend *b, const batch *in) {
-    const size_t bytes = describe_samples(b, in);
-    (void)cuda_copy_in(&b->dev, b->dev.compute, cuda_at(b, b->layout.sample_at),
-                       cuda_staged(b)->sample.host, bytes);
-}
-
 /* --- input -------------------- */
 
 /* What another backend has computed. */
@@ -238,10 +194,6 @@ static void send_input(backend *b, const batch *in) {
 }
 
 /* --- results -------------------- */
-
-static sample_logprobs *logprobs_of(const backend *b, const cuda_staging *s) {
-    return (sample_logprobs *)(void *)((char *)s->answer.host + b->layout.answer_logprobs);
-}
 
 /* Where in pinned memory the rows of a value stand, behind so many of micro-batches before; NULL:
  * there is no such value. */
@@ -259,21 +211,9 @@ static void fetch_rows(backend *b, value_id v, uint32_t first, uint32_t end, flo
                         (size_t)(end - first) * d->cols * sizeof(float));
 }
 
-/* Of the rows that want them, in one piece for each of their neighbourhoods. */
-static void fetch_logprobs(backend *b, const batch *in) {
-    const cu_ptr from = cuda_at(b, b->layout.logprobs_at);
-    sample_logprobs *to = logprobs_of(b, cuda_staged(b));
-    for (uint32_t h = 0; h < in->head_rows; h++) {
-        const uint32_t first = h;
-        while (h < in->head_rows && wants_logprobs(in, h)) h++;
-        (void)cuda_copy_out(&b->dev, b->dev.compute, to + first, from + first * sizeof *to,
-                            (h - first) * sizeof *to);
-    }
-}
-
 /* Hidden states and logits, in as few pieces as the rows between them allow of which a token is
- * wanted and nothing else; and the answer, where these have theirs. */
-static void fetch(backend *b, const batch *in, bool tokens) {
+ * wanted and nothing else. */
+static void fetch_values(backend *b, const batch *in) {
     const program *p = b->p;
     float *hidden = result_at(b, &b->hidden, p->hidden, in->before.taken);
     float *logits = result_at(b, &b->logits, p->logits, in->before.head);
@@ -290,41 +230,43 @@ static void fetch(backend *b, const batch *in, bool tokens) {
     else
         fetch_rows(b, p->hidden, taken, in->taken_rows, hidden);
     fetch_rows(b, p->logits, head, in->head_rows, logits);
-    const uint32_t words = 1 + (tokens ? in->head_rows : 0);
-    (void)cuda_copy_out(&b->dev, b->dev.compute, cuda_staged(b)->answer.host,
-                        cuda_at(b, b->layout.answer_at), words * sizeof(uint32_t));
 }
 
 /* --- the whole -------------------- */
 
-/* Queue all of it.  Failures are kept by the device and come out at the end. */
-static void queue(backend *b, const batch *in) {
-    const cu_ptr desc = cuda_at(b, b->layout.desc_at);
+static cuda_step_rows rows_of(const backend *b, const batch *in) {
     const uint32_t generated = generated_rows(in);
-    cuda_staging *s = cuda_staged(b);
-    cuda_step_rows rows = {
+    return (cuda_step_rows){
         .of = {[ROWS_ALL] = in->rows, [ROWS_TAKEN] = in->taken_rows, [ROWS_HEAD] = in->head_rows},
         .runs = in->runs_count,
         .prompt_runs = in->runs_count - first_prompt_run(in, generated),
         .generated = generated,
         .best = in->best != NULL,
-        .sampled = has_samples(in),
-        .logprobs = has_logprobs(in),
         .adapted = cuda_has_adapters(b, in)};
-    s->tokens = rows.best || rows.sampled;
-    s->logprobs = rows.logprobs;
+}
+
+/* Queue all of it, or all but the drawing.  Failures are kept by the device and come out at the
+ * end. */
+static void queue(backend *b, const batch *in) {
+    const cu_ptr desc = cuda_at(b, b->layout.desc_at);
+    const bool samples = cuda_has_samples(in->samples, in->head_rows);
+    cuda_staging *s = cuda_staged(b);
+    cuda_step_rows rows = rows_of(b, in);
+    s->tokens = in->best != NULL || samples;
+    s->logprobs = false;
+    s->draws_later = in->draws_later;
     const size_t desc_bytes = describe(b, in, &rows);
     rows.further = cuda_attention_further(desc_at(b, b->layout.desc.splits));
     patch(b, in);
     cuda_elsewhere_begin(b, in);
     cuda_kv_arrive(b);
     (void)cuda_copy_in(&b->dev, b->dev.compute, desc, s->desc.host, desc_bytes);
-    if (rows.sampled) send_samples(b, in);
+    if (samples && !in->draws_later) cuda_send_samples(b, s, in->samples, &rows);
     if (rows.adapted) cuda_send_adapters(b, in, rows.segments);
     send_input(b, in);
     cuda_queue_launches(b, &rows);
-    fetch(b, in, s->tokens);
-    if (rows.logprobs) fetch_logprobs(b, in);
+    fetch_values(b, in);
+    if (!in->draws_later) cuda_fetch_answer(b, s, in->samples);
 }
 
 /* Tokens and positions were checked by whoever made the batch, and drawn ones are in the
@@ -365,7 +307,8 @@ static void check_follows(backend *b, const batch *in) {
     const cuda_staging *before = first_staged(b);
     const bool is_next = follows && !is_behind(before, in);
     ASSERT(b->steps_begun - b->steps_ended < CUDA_STEPS_MAX);
-    ASSERT(!follows || b->profile.tasks == NULL);
+    ASSERT(!follows || !before->draws_later);
+    ASSERT((!follows && !in->draws_later) || b->profile.tasks == NULL);
     ASSERT(!is_next || (in->before.rows == 0 && in->taken_rows == in->head_rows));
     for (uint32_t h = 0; is_next && h < in->head_rows; h++) ASSERT(!batch_wants_logits(in, h));
     for (uint32_t r = 0; r < in->rows; r++)
@@ -418,6 +361,7 @@ static step_result end(backend *b, const batch *measured) {
     const cuda_staging *s = first_staged(b);
     error err = s->fault;
     ASSERT(b->steps_begun > b->steps_ended && b->fault.code == OK);
+    ASSERT(!s->draws_later || err.code != OK);
     status st = err.code;
     if (st == OK) st = wait_for_first(b, &err);
     if (st == OK && measured != NULL) {
@@ -432,7 +376,7 @@ static step_result end(backend *b, const batch *measured) {
     if (!b->keeps_hidden) result.hidden = result_at(b, &b->hidden, p->hidden, s->before.taken);
     if (p->logits == VALUE_NONE) return result;
     if (s->tokens) result.best = (const int32_t *)s->answer.host + 1;
-    if (s->logprobs) result.logprobs = logprobs_of(b, s);
+    if (s->logprobs) result.logprobs = cuda_logprobs_of(b, s);
     return result;
 }
 

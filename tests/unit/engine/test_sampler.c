@@ -1,5 +1,6 @@
 /* test_sampler.c - sampler.h: ties, seeds, bans, log-probabilities and broken logits. */
 #include "base/alloc.h"
+#include "draw_by_sorting.h"
 #include "engine/philox.h"
 #include "engine/sampler.h"
 #include "tensor/best.h"
@@ -183,42 +184,16 @@ TEST(sample_shares_are_exact) {
     CHECK_EQ(sample_drawn_need(UINT64_MAX, 10), 10);
 }
 
-typedef struct placed {
-    uint64_t place, weight;
-} placed;
-
-static int by_place(const void *a, const void *b) {
-    const placed *x = a, *y = b;
-    return (x->place > y->place) - (x->place < y->place);
-}
-
-/* The definition word for word: sort all, then walk. */
 static int32_t pick_by_sorting(const float *logits, uint32_t vocab, const sample_params *p,
                                uint32_t position) {
-    static placed list[4096];
-    const int32_t best = best_of(logits, vocab);
-    uint32_t n = 0;
-    if (p->temperature == 0 || p->top_k == 1 || !isfinite(logits[best])) return best;
-    for (uint32_t i = 0; i < vocab; i++) {
-        const uint32_t d = sample_distance(logits[best], logits[i], p->temperature);
-        if (d != SAMPLE_FAR) list[n++] = (placed){sample_place(d, i), sample_weight(d)};
-    }
-    qsort(list, n, sizeof *list, by_place);
-    if (p->top_k > 0 && p->top_k < n) n = p->top_k;
-    uint64_t all = 0, sum = 0;
-    for (uint32_t i = 0; i < n; i++) all += list[i].weight;
-    for (uint32_t i = 0; i < n && p->top_p < 1; i++) {
-        sum += list[i].weight;
-        if ((long double)sum >= (long double)p->top_p * all) n = i + 1;
-    }
-    const uint64_t last = sample_place(sample_units(-logf(p->min_p)), SAMPLE_VOCAB_MAX - 1);
-    while (p->min_p > 0 && list[n - 1].place > last) n--;
-    sum = 0;
-    for (uint32_t i = 0; i < n; i++) sum += list[i].weight;
-    uint64_t rest = 0, target = sample_share(philox_u64(p->seed, 0, position), sum, &rest);
-    uint32_t i = 0;
-    for (; list[i].weight <= target; i++) target -= list[i].weight;
-    return (int32_t)(list[i].place % SAMPLE_VOCAB_MAX);
+    static const int32_t ids[4096];
+    sampler *s = NULL;
+    sample_order o = {0};
+    CHECK_EQ(sampler_create(&s, vocab, NULL), OK);
+    CHECK(
+        sampler_order(s, p, (sample_history){ids, position, 0}, 0, NULL, 0, (sample_room){0}, &o));
+    sampler_destroy(s);
+    return draw_by_sorting(logits, vocab, &o);
 }
 
 TEST(sampler_picks_what_sorting_would) {

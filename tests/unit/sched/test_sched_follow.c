@@ -123,35 +123,57 @@ TEST(sched_follow_plans_a_token_more_of_all) {
     close_rig(r);
 }
 
-static bool follows_with(const gen_sampling *s, uint32_t steps) {
+/* Does a row of the step that follows want no more than the largest logit? */
+static bool follows_with_best(const gen_sampling *s, uint32_t steps) {
     rig *r = open_decoding(2, s);
     for (uint32_t i = 0; i < steps; i++) {
         apply_words(r, false);
         commit(r);
     }
-    const bool follows = follow(r);
+    CHECK(follow(r));
+    const bool best = r->next_rows[0].wants_best;
+    CHECK_EQ(r->next_rows[0].wants_logits, !best);
     close_rig(r);
-    return follows;
+    return best;
 }
 
-TEST(sched_follow_is_for_tokens_that_need_no_host) {
+TEST(sched_follow_is_for_tokens_of_any_kind) {
     gen_sampling s = greedy();
-    CHECK(follows_with(&s, 0));
+    CHECK(follows_with_best(&s, 0));
     s.temperature = 1;
-    CHECK(follows_with(&s, 0));
-    s.logprobs = true;
-    CHECK(!follows_with(&s, 0));
-    s.logprobs = false;
-    s.frequency_penalty = 0.5f;
-    CHECK(!follows_with(&s, 0));
+    CHECK(!follows_with_best(&s, 0));
     s = greedy();
-    s.repetition_penalty = 1.1f;
-    CHECK(!follows_with(&s, 0));
+    s.logprobs = true;
+    CHECK(!follows_with_best(&s, 0));
+    s = greedy();
+    s.frequency_penalty = 0.5f;
+    CHECK(!follows_with_best(&s, 0));
     s = greedy();
     s.tokens_min = 4; /* this step makes the second token, the next one the third */
-    CHECK(!follows_with(&s, 0));
-    CHECK(!follows_with(&s, 1));
-    CHECK(follows_with(&s, 2)); /* the fourth is here: ends are free behind it */
+    CHECK(!follows_with_best(&s, 0));
+    CHECK(!follows_with_best(&s, 1));
+    CHECK(follows_with_best(&s, 2)); /* the fourth is here: ends are free behind it */
+}
+
+/* What penalties count, and what may end: as it is when the step before is applied. */
+TEST(sched_follow_knows_the_history_once_the_step_before_is_applied) {
+    static const int32_t want[] = {5, 5, 5, 5, WORD, STOP};
+    gen_sampling s = greedy();
+    s.tokens_min = 3;
+    rig *r = open_decoding(2, &s);
+    int32_t banned[1 + WIRE_STOP_IDS_MAX];
+    CHECK(follow(r));
+    const sample_history before = sched_history(&r->next->items[0]);
+    CHECK_EQ(sched_banned(r->s, &r->next->items[0], banned), 1); /* the third is to come */
+    apply(r, true, 0, STOP);
+    const sample_history h = sched_history(&r->now->items[0]);
+    CHECK_EQ(before.count, h.count);
+    CHECK_EQ(h.count, 6);
+    CHECK_EQ(h.prompt_count, 4);
+    CHECK(memcmp(h.ids, want, sizeof want) == 0);
+    CHECK(follow(r));
+    CHECK_EQ(sched_banned(r->s, &r->next->items[0], banned), 0);
+    close_rig(r);
 }
 
 TEST(sched_follow_never_computes_behind_an_end_that_is_known) {
