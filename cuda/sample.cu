@@ -1,11 +1,11 @@
 /* sample.cu - a token drawn from a row of logits, as tensor/sample.h says and as the host's sampler
  * does it, to the bit: 4 bytes go to the host instead of the row.
  *
- * One block does a row, in a few passes over it: find the largest logit; make all logits distances
- * and weigh them into 2048 bins; then, for each place in the order that is looked for (the end of
- * top_k, that of top_p, the drawn one), split the bin it is in by the next digit until one
- * candidate is left, which the second or third digit nearly always does.  The first bins serve all
- * searches.
+ * One block does a row, in a few passes over it: find the largest logit that is allowed; make all
+ * logits distances and weigh them into 2048 bins; then, for each place in the order that is looked
+ * for (the end of top_k, that of top_p, the drawn one), split the bin it is in by the next digit
+ * until one candidate is left, which the second or third digit nearly always does.  The first bins
+ * serve all searches.
  *
  * Distances take the place of logits.  Where these are wanted afterwards, for log-probabilities
  * (logprobs.cu), they stay, each split measures anew, and what was changed is put back at the end.
@@ -20,6 +20,7 @@
 #include "tensor/sample.h"
 
 enum { THREADS = 1024, WARPS = 32, EACH = 8 };
+static const uint32_t NOBODY = 0xffffffffu; /* the id of rank 0, which no logit has */
 static_assert((int)SAMPLE_CHANGES_MAX <= (int)THREADS, "a thread has one change at most");
 
 /* A bin's weight is in two halves: additions of 32 bits are what shared memory is good at. */
@@ -147,31 +148,43 @@ CK_DEV void load(const float *x, uint32_t first, uint32_t cols, float *v) {
     }
 }
 
-/* In all threads. */
-CK_DEV uint32_t largest_of(const float *x, uint32_t cols, uint64_t *part, uint32_t *id) {
-    uint64_t best = 0;
-    for (uint32_t first = ck_tid; first < cols; first += THREADS * EACH) {
-        float v[EACH];
-        load(x, first, cols, v);
-#pragma unroll
-        for (uint32_t i = 0; i < EACH; i++)
-            best = rank_larger(best, rank_of(v[i], first + i * THREADS));
-    }
-    best = rank_block(best, part, WARPS);
-    if (ck_tid == 0) *id = rank_id(best);
-    ck_sync();
-    return *id;
-}
-
 struct row {
     float *x; /* distances; or, where it keeps them, logits */
     uint32_t cols;
     bool keeps;
+    const uint32_t *allowed; /* the mask; or NULL */
     const float *from; /* what logits are measured by, in shared memory: the largest, temperature */
     bins first, more;
     uint64_t *part;
     found *f;
 };
+
+/* A column of the row whose token may come out.  A warp looks at one word of the mask. */
+CK_DEV bool is_allowed(const row &w, uint32_t c) {
+    return c < w.cols && (!w.allowed || sample_is_in(ck_ld(w.allowed + c / 32), c));
+}
+
+/* The largest that is allowed, in all threads; NOBODY: none is. */
+CK_DEV uint32_t largest_of(const row &w, uint32_t *id) {
+    uint64_t best = 0;
+    for (uint32_t first = ck_tid; first < w.cols; first += THREADS * EACH) {
+        float v[EACH];
+        load(w.x, first, w.cols, v);
+#pragma unroll
+        for (uint32_t i = 0; i < EACH; i++) {
+            const uint32_t c = first + i * THREADS;
+            if (is_allowed(w, c)) best = rank_larger(best, rank_of(v[i], c));
+        }
+    }
+    best = rank_block(best, w.part, WARPS);
+    if (ck_tid == 0) *id = rank_id(best);
+    ck_sync();
+    return *id;
+}
+
+CK_DEV uint32_t distance_of(const row &w, uint32_t c, float logit, float largest, float by) {
+    return is_allowed(w, c) ? sample_distance(largest, logit, by) : SAMPLE_FAR;
+}
 
 /* Logits become distances; all candidates go into their bins.  Weight of those within min_p. */
 CK_DEV uint64_t measure(const row &w, uint32_t min_p) {
@@ -183,9 +196,9 @@ CK_DEV uint64_t measure(const row &w, uint32_t min_p) {
 #pragma unroll
         for (uint32_t i = 0; i < EACH; i++) {
             const uint32_t c = first + i * THREADS;
-            const uint32_t distance = sample_distance(largest, v[i], temperature);
+            const uint32_t distance = distance_of(w, c, v[i], largest, temperature);
             if (c < w.cols && !w.keeps) ck_st(w.x + c, ck_u2f(distance));
-            if (c >= w.cols || distance == SAMPLE_FAR) continue;
+            if (distance == SAMPLE_FAR) continue;
             const uint64_t weight = sample_weight(distance);
             if (distance <= min_p) within += weight;
             bins_add(w.first, (uint32_t)(sample_place(distance, c) >> SAMPLE_FIRST_SHIFT), weight,
@@ -196,10 +209,11 @@ CK_DEV uint64_t measure(const row &w, uint32_t min_p) {
 }
 
 /* The same again, of EACH logits. */
-CK_DEV void measure_again(const row &w, float *v) {
+CK_DEV void measure_again(const row &w, uint32_t first, float *v) {
     const float largest = w.from[0], temperature = w.from[1];
 #pragma unroll
-    for (uint32_t i = 0; i < EACH; i++) v[i] = ck_u2f(sample_distance(largest, v[i], temperature));
+    for (uint32_t i = 0; i < EACH; i++)
+        v[i] = ck_u2f(distance_of(w, first + i * THREADS, v[i], largest, temperature));
 }
 
 /* The bins of the next digit, of candidates that begin like `digits`. */
@@ -210,7 +224,7 @@ CK_DEV void split(const row &w, uint64_t digits, uint32_t shift) {
     for (uint32_t first = ck_tid; first < w.cols; first += THREADS * EACH) {
         float v[EACH];
         load(w.x, first, w.cols, v);
-        if (w.keeps) measure_again(w, v);
+        if (w.keeps) measure_again(w, first, v);
 #pragma unroll
         for (uint32_t i = 0; i < EACH; i++) {
             const uint32_t c = first + i * THREADS, distance = ck_f2u(v[i]);
@@ -290,7 +304,13 @@ CK_DEV sample_rule rule_of(const k_sample_args &a) {
     r.changes_count = ck_ld(&at->changes_count);
     r.wanted = ck_ld(&at->wanted);
     r.logprobs = ck_ld(&at->logprobs);
+    r.mask = ck_ld(&at->mask);
     return r;
+}
+
+CK_DEV const uint32_t *mask_of(const k_sample_args &a, const sample_rule &r) {
+    if (r.mask == 0) return nullptr;
+    return (const uint32_t *)a.masks + (uint64_t)(r.mask - 1) * sample_mask_words(a.cols);
 }
 
 CK_KERNEL(k_sample, 1024) {
@@ -308,15 +328,19 @@ CK_KERNEL(k_sample, 1024) {
         (float *)a.x + (uint64_t)ck_bid_x * a.cols,
         a.cols,
         r.logprobs != 0,
+        mask_of(a, r),
         from,
         {first, first + SAMPLE_FIRST_BINS, first + 2 * SAMPLE_FIRST_BINS, nullptr},
         {more, more + SAMPLE_MORE_BINS, more + 2 * SAMPLE_MORE_BINS, more + 3 * SAMPLE_MORE_BINS},
         part,
         f};
     change(w.x, a, r, was);
-    uint32_t id = largest_of(w.x, w.cols, part, best);
+    uint32_t id = largest_of(w, best);
+    const bool nobody = id == NOBODY;
+    if (nobody) id = 0;
     const float largest = ck_ld(w.x + id);
-    const bool is_greedy = r.temperature == 0 || r.top_k == 1 || !(largest - largest == 0);
+    const bool is_greedy =
+        r.temperature == 0 || r.top_k == 1 || nobody || !(largest - largest == 0);
     if (ck_tid == 0) {
         from[0] = largest;
         from[1] = r.temperature;

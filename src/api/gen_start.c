@@ -221,6 +221,7 @@ static bool all_ids_fit(const gen_spec *spec, const model_entry *m, api_fault *f
     if (!m->described) return true;
     if (!ids_fit(spec->request.sampling.bias_ids, m, "logit_bias", fault)) return false;
     if (!ids_fit(spec->request.sampling.stop_ids, m, "stop_token_ids", fault)) return false;
+    if (!ids_fit(spec->request.sampling.allowed_ids, m, "allowed_token_ids", fault)) return false;
     for (uint32_t i = 0; i < spec->inputs_count; i++)
         if (!ids_fit(spec->inputs[i].ids, m, field, fault)) return false;
     return true;

@@ -108,20 +108,38 @@ static status read_stops(openai_body *b, error *err) {
     return OK;
 }
 
-static status read_stop_ids(openai_body *b, error *err) {
-    json_node ids = {0};
-    TRY(json_get_array(&b->f, "stop_token_ids", WIRE_STOP_IDS_MAX, &ids, err));
-    uint32_t count = (uint32_t)json_node_count(&ids);
+/* An array of token ids, at most so many; *is_set: it is there. */
+static status read_ids(openai_body *b, const char *key, uint32_t count_max, wire_array *ids,
+                       bool *is_set, error *err) {
+    json_node list = {0};
+    TRY(json_get_array(&b->f, key, count_max, &list, err));
+    *is_set = list.value != NULL;
+    const uint32_t count = (uint32_t)json_node_count(&list);
     if (count == 0) return OK;
     int32_t *out = arena_take(b->a, count * sizeof *out);
-    if (out == NULL) return error_set(err, ERR_NOMEM, "api: no memory for %u stop ids", count);
+    if (out == NULL) return error_set(err, ERR_NOMEM, "api: no memory for %u token ids", count);
     for (uint32_t i = 0; i < count; i++) {
-        json_node n = json_node_element(&ids, i);
+        json_node n = json_node_element(&list, i);
         if (!json_node_is_set(&n)) return json_node_wrong_type(&n, "number", err);
         TRY(json_node_i32(&n, 0, INT32_MAX, &out[i], err));
     }
-    b->spec->request.sampling.stop_ids = (wire_array){out, count};
+    *ids = (wire_array){out, count};
     return OK;
+}
+
+static status read_stop_ids(openai_body *b, error *err) {
+    bool is_set = false;
+    return read_ids(b, "stop_token_ids", WIRE_STOP_IDS_MAX, &b->spec->request.sampling.stop_ids,
+                    &is_set, err);
+}
+
+/* vLLM's; an empty list would leave nothing that could come out. */
+static status read_allowed(openai_body *b, error *err) {
+    wire_array *ids = &b->spec->request.sampling.allowed_ids;
+    bool is_set = false;
+    TRY(read_ids(b, "allowed_token_ids", WIRE_ALLOWED_IDS_MAX, ids, &is_set, err));
+    if (!is_set || ids->count > 0) return OK;
+    return error_set(err, ERR_INVALID, "allowed_token_ids: has 0 tokens, at least 1 must be");
 }
 
 typedef struct bias_reader {
@@ -210,10 +228,17 @@ static status read_response_format(openai_body *b, error *err) {
 
 /* What would change the answer and is not done here. */
 static status refuse_constraints(openai_body *b, error *err) {
-    static const char *const keys[] = {
-        "grammar",      "json_schema",     "structured_outputs",     "guided_json",
-        "guided_regex", "guided_choice",   "guided_grammar",         "allowed_token_ids",
-        "bad_words",    "prompt_logprobs", "truncate_prompt_tokens", "logits_processors"};
+    static const char *const keys[] = {"grammar",
+                                       "json_schema",
+                                       "structured_outputs",
+                                       "guided_json",
+                                       "guided_regex",
+                                       "guided_choice",
+                                       "guided_grammar",
+                                       "bad_words",
+                                       "prompt_logprobs",
+                                       "truncate_prompt_tokens",
+                                       "logits_processors"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         TRY(openai_refuse(b, keys[i], "is not supported", err));
     return OK;
@@ -254,6 +279,7 @@ static status read_generation(openai_body *b, error *err) {
     TRY(read_stops(b, err));
     TRY(read_stop_ids(b, err));
     TRY(read_biases(b, err));
+    TRY(read_allowed(b, err));
     TRY(read_choices(b, err));
     TRY(read_stream(b, err));
     TRY(read_response_format(b, err));

@@ -528,8 +528,8 @@ static status open_roles(stack *s, const config *c, const engine_options *opt, e
         .front = &s->front,
         .engine = &s->inner,
     };
-    size_t ids = (size_t)s->desc.ctx_max * sizeof(int32_t) * 2 + DOWN_BYTES_MIN;
-    TRY(link_open(&s->inner, ids, UP_BYTES, err));
+    const size_t ids = (size_t)s->desc.ctx_max + WIRE_ALLOWED_IDS_MAX; /* of a request, at most */
+    TRY(link_open(&s->inner, ids * sizeof(int32_t) * 2 + DOWN_BYTES_MIN, UP_BYTES, err));
     TRY(engine_worker_create(&s->worker, &eo, err));
     return text_worker_create(&s->text, &to, err);
 }

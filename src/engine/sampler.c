@@ -15,10 +15,11 @@
  * asks; stages that change logits begin anew with what is kept. */
 struct sampler {
     uint32_t vocab;
-    float *logits;       /* [vocab] of the stages so far; -inf where they keep nothing */
-    float temperature;   /* divides them */
-    uint32_t *distances; /* [vocab] when measured */
-    candidates among;    /* the same */
+    const uint32_t *allowed; /* borrowed, of the call; NULL: all tokens are */
+    float *logits;           /* [vocab] of the stages so far; -inf where they keep nothing */
+    float temperature;       /* divides them */
+    uint32_t *distances;     /* [vocab] when measured */
+    candidates among;        /* the same */
     bool is_measured;
     bool is_limited;        /* by a stage since then: what is far is not kept either */
     uint64_t kept;          /* weight of the candidates that are */
@@ -146,7 +147,8 @@ bool sampler_order(sampler *s, const sample_params *p, sample_history history, u
     if (count > num_min_u32(room.count, SAMPLE_CHANGES_MAX)) return false;
     if (count > 0) memcpy(room.changes, s->changes, count * sizeof *room.changes);
     *out = (sample_order){.rule = rule_of(p, philox_u64(p->seed, choice, history.count), count),
-                          .changes = room.changes};
+                          .changes = room.changes,
+                          .allowed = p->allowed};
     return true;
 }
 
@@ -165,16 +167,33 @@ sample_result sample_result_of(int32_t id, const sample_logprobs *logprobs) {
 
 /* --- stages -------------------- */
 
-static void reset(sampler *s, const float *logits) {
+static void reset(sampler *s, const float *logits, const uint32_t *allowed) {
     memcpy(s->logits, logits, s->vocab * sizeof *logits);
+    s->allowed = allowed;
     s->temperature = 1;
     s->is_measured = s->is_limited = false;
 }
 
+static bool is_allowed(const sampler *s, uint32_t id) {
+    return s->allowed == NULL || sample_is_in(s->allowed[id / 32], id);
+}
+
+/* Of those that are allowed the one that stands first; -1: none is. */
+static int32_t best_allowed(const sampler *s) {
+    if (s->allowed == NULL) return best_of(s->logits, s->vocab);
+    int32_t best = -1;
+    for (int32_t i = 0; (uint32_t)i < s->vocab; i++) {
+        if (!is_allowed(s, (uint32_t)i)) continue;
+        if (best < 0 || best_before(s->logits[i], i, s->logits[best], best)) best = i;
+    }
+    return best;
+}
+
 /* The one that stands first is all that is left. */
 static void keep_best(sampler *s) {
-    const int32_t best = best_of(s->logits, s->vocab);
-    for (uint32_t i = 0; i < s->vocab; i++) s->distances[i] = i == (uint32_t)best ? 0 : SAMPLE_FAR;
+    const int32_t best = best_allowed(s);
+    const uint32_t id = best < 0 ? 0 : (uint32_t)best;
+    for (uint32_t i = 0; i < s->vocab; i++) s->distances[i] = i == id ? 0 : SAMPLE_FAR;
     candidates_init(&s->among, s->distances, s->vocab);
     s->kept = s->among.weight;
     s->is_measured = s->is_limited = true;
@@ -182,13 +201,15 @@ static void keep_best(sampler *s) {
 
 static void measure(sampler *s) {
     if (s->is_measured) return;
-    const float largest = s->logits[best_of(s->logits, s->vocab)];
+    const int32_t best = best_allowed(s);
+    const float largest = best < 0 ? NAN : s->logits[best];
     if (s->temperature == 0 || !isfinite(largest)) {
         keep_best(s);
         return;
     }
     for (uint32_t i = 0; i < s->vocab; i++)
-        s->distances[i] = sample_distance(largest, s->logits[i], s->temperature);
+        s->distances[i] =
+            is_allowed(s, i) ? sample_distance(largest, s->logits[i], s->temperature) : SAMPLE_FAR;
     candidates_init(&s->among, s->distances, s->vocab);
     s->kept = s->among.weight;
     s->is_measured = true;
@@ -290,7 +311,8 @@ static void fill_logprobs(const sampler *s, const float *logits, const sample_pa
 
 bool sample_is_best(const sample_params *p) {
     const bool one = p->temperature == 0.0f || p->top_k == 1;
-    return one && p->biases_count == 0 && sample_is_without_penalties(p) && !p->logprobs;
+    return one && p->biases_count == 0 && p->allowed == NULL && sample_is_without_penalties(p) &&
+           !p->logprobs;
 }
 
 void sampler_pick(sampler *s, const float *logits, const sample_params *p, sample_history history,
@@ -300,7 +322,7 @@ void sampler_pick(sampler *s, const float *logits, const sample_params *p, sampl
                                          SAMPLE_TOP_P, SAMPLE_MIN_P};
     const uint64_t random = philox_u64(p->seed, choice, history.count);
     const sample_rule r = rule_of(p, random, find_changes(s, p, history, banned, banned_count));
-    reset(s, logits);
+    reset(s, logits, p->allowed);
     for (size_t i = 0; i < sizeof chain / sizeof chain[0]; i++) run_stage(s, &r, chain[i]);
     const uint64_t need = sample_drawn_need(r.random, s->kept);
     const uint64_t place = candidates_at_weight(&s->among, need).place;
@@ -314,7 +336,7 @@ void sampler_distribution(sampler *s, const float *logits, const sample_params *
                           sample_history history, const sample_stage *stages, uint32_t count,
                           float *probs) {
     const sample_rule r = rule_of(p, 0, find_changes(s, p, history, NULL, 0));
-    reset(s, logits);
+    reset(s, logits, p->allowed);
     for (uint32_t i = 0; i < count; i++) run_stage(s, &r, stages[i]);
     measure(s);
     const uint64_t last = candidates_at_weight(&s->among, s->kept).place;

@@ -34,6 +34,8 @@ typedef struct sample_params {
     uint64_t seed;
     const sample_bias *biases; /* [biases_count], borrowed */
     uint32_t biases_count;
+    const uint32_t *allowed; /* [sample_mask_words(vocab)] tokens that may come out, at least one;
+                                borrowed; NULL: all */
     bool logprobs;
     uint8_t top_logprobs; /* <= SAMPLE_TOP_MAX */
 } sample_params;
@@ -76,8 +78,8 @@ typedef struct sampler sampler;
 NODISCARD status sampler_create(sampler **out, uint32_t vocab, error *err);
 void sampler_destroy(sampler *s);
 
-/* Draw one token.  `banned` ids (may be NULL) cannot come out.  logits [vocab] stay as
- * they are.  Deterministic in its arguments: position is history.count. */
+/* Draw one token.  `banned` ids (may be NULL) cannot come out, unless nothing else may.  logits
+ * [vocab] stay as they are.  Deterministic in its arguments: position is history.count. */
 void sampler_pick(sampler *s, const float *logits, const sample_params *p, sample_history history,
                   uint32_t choice, const int32_t *banned, uint32_t banned_count,
                   sample_result *out);

@@ -140,12 +140,12 @@ static void queue_push_back(sched *s, seq *q) {
     s->waiting_count++;
 }
 
-static bool ids_are_valid(sched *s, const gen_request *g) {
-    for (uint32_t i = 0; i < g->ids.count; i++) {
-        int32_t id = wire_i32_at(g->ids, i);
+static bool ids_are_valid(sched *s, const gen_request *g, wire_array ids, const char *what) {
+    for (uint32_t i = 0; i < ids.count; i++) {
+        int32_t id = wire_i32_at(ids, i);
         if (id >= 0 && (uint32_t)id < s->opt.vocab) continue;
         emit_error(s, g->id, ERR_INVALID, GEN_FAULT_PROMPT, (uint64_t)(uint32_t)id, s->opt.vocab,
-                   "prompt: token %u is %d, the vocabulary has %u", i, id, s->opt.vocab);
+                   "%s: token %u is %d, the vocabulary has %u", what, i, id, s->opt.vocab);
         return false;
     }
     return true;
@@ -204,7 +204,9 @@ static bool may_enter(sched *s, const gen_request *g) {
         emit_error(s, g->id, ERR_INTERNAL, GEN_FAULT_NONE, 0, 0, "request id %" PRIu64 " is in use",
                    g->id);
     } else {
-        return kind_is_offered(s, g) && prompt_fits(s, g) && ids_are_valid(s, g);
+        return kind_is_offered(s, g) && prompt_fits(s, g) &&
+               ids_are_valid(s, g, g->ids, "prompt") &&
+               ids_are_valid(s, g, g->sampling.allowed_ids, "allowed_token_ids");
     }
     return false;
 }
@@ -236,7 +238,7 @@ void sched_submit(sched *s, const gen_request *g, uint64_t now_ns) {
     if (!may_enter(s, g)) return;
     sched_request *r = NULL;
     error err = {0};
-    if (request_create(&r, g, s->opt.ctx_max, vector_len_of(s, g), &err) != OK) {
+    if (request_create(&r, g, s->opt.ctx_max, s->opt.vocab, vector_len_of(s, g), &err) != OK) {
         emit_error(s, g->id, ERR_NOMEM, GEN_FAULT_NONE, 0, 0, "%s", err.msg);
         return;
     }

@@ -51,6 +51,21 @@ static void take_sampling(sched_request *r, const gen_sampling *g) {
     r->stop_ids_count = g->stop_ids.count;
 }
 
+/* The list as a mask; without one all tokens are allowed. */
+static status take_allowed(sched_request *r, wire_array ids, uint32_t vocab, error *err) {
+    if (ids.count == 0) return OK;
+    r->allowed = mem_try_calloc(sample_mask_words(vocab), sizeof *r->allowed);
+    if (r->allowed == NULL)
+        return error_set(err, ERR_NOMEM, "request: no memory for a mask of %u tokens", vocab);
+    for (uint32_t i = 0; i < ids.count; i++) {
+        const uint32_t id = (uint32_t)wire_i32_at(ids, i);
+        ASSERT(id < vocab);
+        r->allowed[id / 32] |= 1u << id % 32;
+    }
+    r->sampling.allowed = r->allowed;
+    return OK;
+}
+
 static status take_prompt(sched_request *r, const gen_request *g, error *err) {
     r->prompt = mem_try_alloc(r->prompt_count * sizeof *r->prompt);
     if (r->prompt == NULL)
@@ -103,7 +118,7 @@ status seq_take_prompt(seq *s, error *err) {
     return OK;
 }
 
-status request_create(sched_request **out, const gen_request *g, uint32_t ctx_max,
+status request_create(sched_request **out, const gen_request *g, uint32_t ctx_max, uint32_t vocab,
                       uint32_t vector_len, error *err) {
     ASSERT(g->ids.count > 0 && g->choices > 0);
     sched_request *r = mem_try_calloc(1, sizeof *r + g->choices * sizeof r->seqs[0]);
@@ -125,6 +140,7 @@ status request_create(sched_request **out, const gen_request *g, uint32_t ctx_ma
     if (r->stop_ids == NULL || r->biases == NULL)
         st = error_set(err, ERR_NOMEM, "request: no memory for its options");
     if (st == OK) take_sampling(r, &g->sampling);
+    if (st == OK) st = take_allowed(r, g->sampling.allowed_ids, vocab, err);
     if (st == OK) st = take_prompt(r, g, err);
     if (st != OK) {
         request_destroy(r);
@@ -143,6 +159,7 @@ void request_destroy(sched_request *r) {
     mem_free(r->prompt);
     mem_free(r->stop_ids);
     mem_free(r->biases);
+    mem_free(r->allowed);
     mem_free(r);
 }
 

@@ -65,6 +65,7 @@ struct sched_request {
     int32_t *stop_ids; /* owned */
     uint32_t stop_ids_count;
     sample_bias *biases; /* owned; sampling.biases */
+    uint32_t *allowed;   /* owned; sampling.allowed */
     uint64_t accepted_ns;
     uint64_t first_row_ns;   /* 0: not yet */
     uint64_t first_token_ns; /* 0: not yet */
@@ -76,9 +77,10 @@ struct sched_request {
     seq seqs[]; /* [choices]; 0 leads: the others take its computed blocks */
 };
 
-/* r->ids is the prompt (at least one token).  vector_len: 0 for GENERATE.  ERR_NOMEM only. */
+/* r->ids is the prompt (at least one token); all ids that are allowed are in the vocabulary.
+ * vector_len: 0 for GENERATE.  ERR_NOMEM only. */
 NODISCARD status request_create(sched_request **out, const gen_request *r, uint32_t ctx_max,
-                                uint32_t vector_len, error *err);
+                                uint32_t vocab, uint32_t vector_len, error *err);
 void request_destroy(sched_request *r);
 
 /* Asserts that the arrow exists. */

@@ -7,6 +7,8 @@
  * Everything that decides is an operation whose result IEEE 754 fixes, or one of integers:
  *
  *   logits      sample_changed() of those that have a sample_change: bias, penalties, bans
+ *   allowed     where there is a mask, the tokens in it; all below is about these, as if there were
+ *               no others: none of those is the largest or a candidate, whatever its logit is
  *   greedy      temperature 0, top_k 1 or a largest logit that is not finite: the one that stands
  *               first (best.h), and nothing below applies
  *   distance    of a token: (largest logit - its logit) / temperature in units of 2^-26, cut off
@@ -23,7 +25,10 @@
  * Against softmax in exact arithmetic a probability is off by some 2e-8 of itself, plus 2^-42 of
  * the largest one; and by the roundings of the difference and the quotient, 2^-23 of the distance.
  *
- * A mask of allowed tokens, as grammars want one, would be more bans: where changes are made.
+ * Bans lower what is allowed to -inf.  If that leaves nothing finite, the first of the allowed ones
+ * comes out, banned though it is: of those at -inf the smallest id.  So a ban gives way to a mask.
+ * Of a mask that allows nothing token 0 comes out; whoever makes masks refuses such a one.
+ *
  * Shared by C and by device code, which includes ck.h before this. */
 #ifndef TENSOR_SAMPLE_H
 #define TENSOR_SAMPLE_H
@@ -86,12 +91,21 @@ typedef struct sample_rule {
     uint32_t changes_count;
     uint32_t wanted;   /* 0: nothing is drawn from this row, all the rest is 0 */
     uint32_t logprobs; /* 0: none are wanted; else 1 + how many of the largest logits, too */
+    uint32_t mask;     /* 0: all tokens are allowed; else 1 + its mask's place in a list for several
+                          rows */
+    uint32_t pad;      /* 0 */
 } sample_rule;
+
+/* A bit for each token of the vocabulary, that of token i in word i / 32, 1 << i % 32; those behind
+ * the last token are 0. */
+SAMPLE_FN uint32_t sample_mask_words(uint32_t vocab) { return vocab / 32 + (vocab % 32 != 0); }
+SAMPLE_FN uint32_t sample_is_in(uint32_t word, uint32_t id) { return word >> id % 32 & 1; }
 
 /* One row's, on the host. */
 typedef struct sample_order {
-    sample_rule rule;             /* changes_at 0 */
-    const sample_change *changes; /* [rule.changes_count]; borrowed */
+    sample_rule rule;             /* changes_at and mask 0 */
+    const sample_change *changes; /* [rule.changes_count]; borrowed, like the next one */
+    const uint32_t *allowed;      /* [sample_mask_words(vocabulary)] the mask; NULL: none */
 } sample_order;
 
 /* --- log-probabilities -------------------- */

@@ -41,6 +41,7 @@ static void walk_sampling(codec *c, gen_sampling *s) {
         codec_bad(c, "%u biases for %u ids", s->biases.count, s->bias_ids.count);
     for (uint32_t i = 0; codec_is_reading(c) && c->st == OK && i < s->biases.count; i++)
         if (!isfinite(wire_f32_at(s->biases, i))) codec_bad(c, "bias %u is not finite", i);
+    codec_array(c, &s->allowed_ids, 4, WIRE_ALLOWED_IDS_MAX, "allowed_ids");
     if (s->tokens_max == 0) codec_bad(c, "tokens_max is 0");
 }
 

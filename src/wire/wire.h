@@ -25,7 +25,7 @@
 #include "base/str.h"
 
 enum {
-    WIRE_VERSION = 9,
+    WIRE_VERSION = 10,
     WIRE_HEADER_BYTES = 8,
     WIRE_FRAME_BYTES_MAX = 64 << 20,
     WIRE_CHOICES_MAX = 128,
@@ -33,6 +33,7 @@ enum {
     WIRE_STOP_BYTES_MAX = 256,
     WIRE_STOP_IDS_MAX = 128,
     WIRE_BIASES_MAX = 1024,
+    WIRE_ALLOWED_IDS_MAX = 1 << 18,
     WIRE_TOP_LOGPROBS_MAX = 20,
     WIRE_STATUS_VALUES_MAX = 256,
     WIRE_ADAPTERS_MAX = 8, /* of one request */
@@ -106,10 +107,11 @@ typedef struct gen_sampling {
     uint32_t tokens_min;     /* end-of-sequence tokens are not sampled before */
     bool ignore_eos;
     bool logprobs;
-    uint8_t top_logprobs; /* <= WIRE_TOP_LOGPROBS_MAX */
-    wire_array stop_ids;  /* i32, <= WIRE_STOP_IDS_MAX */
-    wire_array bias_ids;  /* i32, <= WIRE_BIASES_MAX */
-    wire_array biases;    /* f32, as many as bias_ids */
+    uint8_t top_logprobs;   /* <= WIRE_TOP_LOGPROBS_MAX */
+    wire_array stop_ids;    /* i32, <= WIRE_STOP_IDS_MAX */
+    wire_array bias_ids;    /* i32, <= WIRE_BIASES_MAX */
+    wire_array biases;      /* f32, as many as bias_ids */
+    wire_array allowed_ids; /* i32, <= WIRE_ALLOWED_IDS_MAX: no other token comes out; none: any */
 } gen_sampling;
 
 gen_sampling gen_sampling_default(void);

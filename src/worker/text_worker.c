@@ -166,6 +166,7 @@ static void take_request(text_worker *w, const gen_request *r) {
     st = check_ids(w, text_prompt_ids(&w->prompt), "prompt", &err);
     if (st == OK) st = check_ids(w, r->sampling.bias_ids, "logit_bias", &err);
     if (st == OK) st = check_ids(w, r->sampling.stop_ids, "stop_token_ids", &err);
+    if (st == OK) st = check_ids(w, r->sampling.allowed_ids, "allowed_token_ids", &err);
     if (st != OK) {
         send_error(w, r->id, st, GEN_FAULT_PROMPT, 0, count, err.msg);
         return;

@@ -34,8 +34,8 @@ void turn_deinit(turn *t); /* harmless when zeroed */
 /* Rows that are sampled get orders, as far as there is room for what these change. */
 void turn_order(turn *t, const turn_drawer *d);
 
-/* Of a step with a row for each item: will the next one, a token more of its sequences, have room
- * for all of its orders? */
+/* Will a next step, a token more of this one's sequences, have room for all of its orders?  Asked
+ * of a step that one can follow, which has a row for each item; of others it says anything. */
 bool turn_next_can_draw(const turn *t);
 /* Of such a next step, before it begins: give its orders, or promise them. */
 void turn_order_ahead(turn *t, const turn_drawer *d);

@@ -26,6 +26,8 @@ def wishes():
     yield "eight", {"max_tokens": 1, "temperature": 0, **PLAIN}
     yield "nine", {"max_tokens": 12, "temperature": 0, "frequency_penalty": 0.5, **PLAIN}
     yield "ten", {"max_tokens": 12, "temperature": 0, "logprobs": 2, **PLAIN}
+    yield "twelve", {"max_tokens": 14, "temperature": 1, "seed": 6, **PLAIN,
+                     "allowed_token_ids": list(range(7, 400, 9))}
     yield "eleven", {"max_tokens": 90, "temperature": 2, "seed": 4, **PLAIN,
                      "stop_token_ids": list(range(20, 40))}
 
@@ -75,6 +77,8 @@ def told_ones():
     yield {"temperature": 0, "logprobs": 3}
     yield {"temperature": 1.1, "seed": 4, "logprobs": 1, "frequency_penalty": -0.3}
     yield {"temperature": 0, "min_tokens": 12}
+    yield {"temperature": 0.9, "seed": 6, "allowed_token_ids": list(range(5, 500, 11))}
+    yield {"temperature": 0, "allowed_token_ids": list(range(3, 500, 7)), "frequency_penalty": 0.9}
     yield {"temperature": 1, "seed": 5, "min_tokens": 9, "logit_bias": {"40": 2}, "logprobs": 2}
 
 

@@ -144,6 +144,10 @@ def wrong_fields_are_named():
         ({"prompt": [512]}, "prompt"),
         ({"prompt": "x", "logit_bias": {"512": 1}}, "logit_bias"),
         ({"prompt": "x", "stop_token_ids": [512]}, "stop_token_ids"),
+        ({"prompt": "x", "allowed_token_ids": [3, 512]}, "allowed_token_ids"),
+        ({"prompt": "x", "allowed_token_ids": []}, "allowed_token_ids"),
+        ({"prompt": "x", "allowed_token_ids": "a"}, "allowed_token_ids"),
+        ({"prompt": "x", "allowed_token_ids": [1, "a"]}, "allowed_token_ids[1]"),
         ({"prompt": "x", "n": 17}, "n"),
         ({}, "prompt"),
     ):

@@ -263,6 +263,7 @@ def drawn_tokens_are_those_that_the_sampler_takes_from_logits():
         {"temperature": 0.7, "presence_penalty": 0.5, "frequency_penalty": 0.3},
         {"temperature": 1, "logit_bias": {"7": 3, "9": -100}, "min_tokens": 4},
         {"temperature": 0, "repetition_penalty": 1.5},
+        {"temperature": 0, "allowed_token_ids": list(range(10, 300, 7))},
     )
     with Server("--gpu", "require", "--parallel", "6", env=on_gpu()) as server:
 

@@ -220,6 +220,58 @@ def stop_token_ids_end_the_text():
     equal(choice_of(done)["text"], "", "the stop token's text is not part of the answer")
 
 
+def ids_of(text):
+    return [int(i) for i in gantry("tokenize", harness.TINY, "--no-special",
+                                   stdin=text.encode()).succeeded().text.split()]
+
+
+@test
+def allowed_token_ids_are_all_that_comes_out():
+    """Of a CPU here; tests of the software GPU hold what that draws against the same sampler."""
+    server = shared_server()
+    letters = {letter: ids_of(letter)[-1] for letter in "qxz"}
+    only = {"allowed_token_ids": list(letters.values())}
+    for fields in (
+        {"temperature": 0},
+        {"temperature": 2, "seed": 3},
+        {"temperature": 1, "seed": 4, "top_k": 2},
+        {"temperature": 1, "seed": 5, "frequency_penalty": 2, "logprobs": 2},
+    ):
+        done = choice_of(server.complete("Once", max_tokens=24, **fields, **only))
+        equal(done["finish_reason"], "length", f"no end is among them, {fields}")
+        check(len(done["text"]) == 24 and set(done["text"]) <= set(letters), done["text"])
+        body = {"prompt": "Once", "max_tokens": 24, **fields, **only}
+        streamed = joined(server.stream(COMPLETIONS, body))
+        equal(streamed, (done["text"], "length"), f"stream, {fields}")
+    loud = {"logit_bias": {str(letters["x"]): 100}, "temperature": 0, "max_tokens": 9}
+    equal(server.text_of("Once", **loud, **only), "x" * 9, "with a bias")
+    equal(server.text_of("Once", allowed_token_ids=[letters["q"]] * 3, max_tokens=5), "q" * 5, "one")
+    chat = server.chat(HELLO, max_tokens=6, allowed_token_ids=[letters["z"]])
+    equal(chat["choices"][0]["message"]["content"], "z" * 6, "in a chat")
+
+
+@test
+def an_end_that_is_allowed_ends_and_a_minimum_gives_way_to_it():
+    server = shared_server()
+    end = {"allowed_token_ids": [2], "max_tokens": 20}
+    for fields in ({"temperature": 0}, {"temperature": 1}, {"min_tokens": 5}):
+        done = choice_of(server.complete("Once", **end, **fields))
+        equal((done["text"], done["finish_reason"]), ("", "stop"), f"only an end, {fields}")
+    both = {"allowed_token_ids": [2, ids_of("q")[-1]], "logit_bias": {"2": 100}, "max_tokens": 20}
+    done = choice_of(server.complete("Once", min_tokens=7, **both))
+    equal((done["text"], done["finish_reason"]), ("q" * 7, "stop"), "a minimum that can be kept")
+
+
+@test
+def every_token_may_be_allowed():
+    server = shared_server()
+    fields = {"temperature": 1, "seed": 8, "max_tokens": 20, "ignore_eos": True}
+    all_of = {"allowed_token_ids": list(range(512))}
+    equal(server.text_of("Once", **fields, **all_of), server.text_of("Once", **fields), "text")
+    many = server.post(COMPLETIONS, {"prompt": "x", "allowed_token_ids": [1] * ((1 << 18) + 1)})
+    check("allowed_token_ids" in many.error(400, "invalid_value")["message"], "names the field")
+
+
 @test
 def echo_puts_the_prompt_in_front():
     server = shared_server()

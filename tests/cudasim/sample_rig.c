@@ -2,8 +2,34 @@
 #include "cudasim/sample_rig.h"
 
 #include <math.h>
+#include <string.h>
 
 /* --- what is asked for -------------------- */
+
+uint32_t *sample_mask(uint32_t cols, bool none) {
+    uint32_t *mask = rig_buffer(sample_mask_words(cols) * sizeof *mask);
+    const uint32_t shares[] = {2, 3, 50, cols + 1}, share = shares[rig_random(4)];
+    const bool most = rig_random(3) == 0;
+    memset(mask, 0, sample_mask_words(cols) * sizeof *mask);
+    for (uint32_t c = 0; c < cols && !none; c++)
+        if ((rig_random(share) == 0) != most) mask[c / 32] |= 1u << c % 32;
+    const uint32_t one = rig_random(cols);
+    if (!none) mask[one / 32] |= 1u << one % 32;
+    return mask;
+}
+
+const void *sample_masks(sample_rule *rules, const uint32_t *const *allowed, uint32_t count,
+                         uint32_t cols) {
+    const size_t words = sample_mask_words(cols);
+    uint32_t *all = rig_buffer((count * words + 1) * sizeof *all), used = 0;
+    for (uint32_t r = 0; r < count; r++) {
+        rules[r].mask = 0;
+        if (allowed[r] == NULL) continue;
+        memcpy(all + words * used++, allowed[r], words * sizeof *all);
+        rules[r].mask = used;
+    }
+    return rig_copy(all, used * words * sizeof *all);
+}
 
 static float one_of(const float *list, uint32_t count) { return list[rig_random(count)]; }
 
@@ -30,6 +56,7 @@ void sample_ask(sample_asked *d, uint32_t cols) {
         d->ids[i] = (int32_t)rig_random(cols < 30 ? cols : 30);
     d->banned_count = rig_random(3) == 0 ? SAMPLE_BANS : 0;
     for (uint32_t i = 0; i < SAMPLE_BANS; i++) d->banned[i] = (int32_t)rig_random(cols);
+    d->p.allowed = rig_random(3) == 0 ? sample_mask(cols, rig_random(20) == 0) : NULL;
     d->p.biases_count = rig_random(3) == 0 ? SAMPLE_BIASES : 0;
     d->p.biases = d->biases;
     for (uint32_t i = 0; i < SAMPLE_BIASES; i++)

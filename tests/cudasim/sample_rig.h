@@ -17,8 +17,15 @@ typedef struct sample_asked {
     sample_bias biases[SAMPLE_BIASES];
 } sample_asked;
 
-/* At random, of a vocabulary of `cols`; it points into itself.  Without log-probabilities. */
+/* At random, of a vocabulary of `cols`; it points into itself, and to a mask until rig_done().
+ * Without log-probabilities. */
 void sample_ask(sample_asked *d, uint32_t cols);
+
+/* Tokens that may come out: few, or nearly all; one at least, unless `none`. */
+uint32_t *sample_mask(uint32_t cols, bool none);
+/* The masks of orders, one behind the other, with the rules as a device has them. */
+const void *sample_masks(sample_rule *rules, const uint32_t *const *allowed, uint32_t count,
+                         uint32_t cols);
 
 /* x [cols]: even, peaked, of few kinds, nearer to each other than digits tell, and broken. */
 typedef void sample_fill(float *x, uint32_t cols);

@@ -50,6 +50,7 @@ static engine_options options(bool no_graphs) {
 
 static void order(crowd *c, uint32_t seat, uint32_t step) {
     static const sample_bias biases[] = {{3, 2.5f}, {7, -1}};
+    static const uint32_t some[512 / 32] = {0x5a5a5a5a, 0xffff, 0, 0x10101010};
     sample_params p = sample_params_default();
     p.temperature = 0.9f;
     p.top_k = seat == 3 ? 8 : 0;
@@ -61,6 +62,7 @@ static void order(crowd *c, uint32_t seat, uint32_t step) {
     p.repetition_penalty = c->kind == PENALIZED && seat == 3 ? 1.4f : 1;
     p.logprobs = c->kind == PENALIZED && seat == 3;
     p.top_logprobs = (uint8_t)(step % 4);
+    p.allowed = c->kind == PENALIZED && seat == 3 ? some : NULL;
     const sample_history h = {c->kind == PENALIZED ? c->made.ids[seat] : NULL, step + 1, 1};
     const sample_room room = {c->changes + CHANGES_EACH * (size_t)seat, CHANGES_EACH};
     CHECK(sampler_order(c->sampler, &p, h, 0, NULL, 0, room, &c->orders[seat]));
@@ -282,7 +284,7 @@ TEST(cuda_step_that_draws_later_computes_all_else_meanwhile) {
         const counted drawn = count_now();
         CHECK_EQ(drawn.drawn, begun.drawn + 1);
         CHECK_EQ(drawn.launches, begun.launches + 2);
-        CHECK_EQ(drawn.in, begun.in + 1);
+        CHECK_EQ(drawn.in, begun.in + 2); /* rules, and the mask of seat 3 */
         CHECK_EQ(drawn.out, begun.out + 2);
         CHECK_EQ(drawn.graphs, begun.graphs);
         if (step < STEADY_FROM) continue;

@@ -26,8 +26,9 @@ typedef struct scene {
     engine_row rows[SEATS];
     sample_order orders[SEATS];
     sample_change changes[CHANGES];
-    uint32_t drawn; /* rows, so far */
-    uint32_t said;  /* of them, those with log-probabilities */
+    uint32_t masks[2][VOCAB_MAX / 32]; /* of every third token, and of some in the middle */
+    uint32_t drawn;                    /* rows, so far */
+    uint32_t said;                     /* of them, those with log-probabilities */
 } scene;
 
 static engine_options options(bool no_graphs, uint32_t device_layers) {
@@ -46,6 +47,8 @@ static scene *open_scene(const char *spec, const engine_options *opt) {
     CHECK_EQ(engine_open(&s->tokens, s->m, opt, NULL), OK);
     CHECK(engine_can_sample(s->tokens));
     CHECK_EQ(sampler_create(&s->sampler, engine_vocab(s->tokens), NULL), OK);
+    for (uint32_t i = 0; i < VOCAB_MAX; i += 3) s->masks[0][i / 32] |= 1u << i % 32;
+    for (uint32_t i = 30; i < 70; i++) s->masks[1][i / 32] |= 1u << i % 32;
     for (int32_t i = 0; i < SEATS * CTX; i++) s->ids[i / CTX][i % CTX] = 1 + i * 7 % 60;
     return s;
 }
@@ -72,6 +75,7 @@ static sample_params params_of(const scene *s, uint32_t seat) {
     p.frequency_penalty = i % 4 == 2 ? 0.5f : 0;
     p.biases = biases;
     p.biases_count = i % 6 == 5 ? 3 : 0;
+    p.allowed = i % 4 < 2 ? s->masks[i % 7 < 4] : NULL;
     p.logprobs = i % 3 == 2;
     p.top_logprobs = (uint8_t)(i * 7 % (SAMPLE_TOP_MAX + 1));
     return p;
@@ -219,6 +223,16 @@ TEST(cuda_step_that_draws_brings_no_logits) {
     order.rule.changes_count = 3;
     for (uint32_t i = 0; i < 3; i++) s->changes[i].id = i;
     CHECK_EQ(copied_by(s, 4).in, drawn.in + 4 * 3 * sizeof(sample_change));
+    order.rule.changes_count = 0;
+    order.allowed = s->masks[0]; /* one for all */
+    const uint64_t mask_bytes = 4 * sample_mask_words(engine_vocab(s->tokens));
+    CHECK_EQ(copied_by(s, 4).in, drawn.in + mask_bytes);
+    sample_order other = order;
+    other.allowed = s->masks[1];
+    s->rows[2].sample = &other;
+    CHECK_EQ(copied_by(s, 4).in, drawn.in + 3 * mask_bytes);
+    s->rows[2].sample = &order;
+    order.allowed = NULL;
     CHECK_EQ(host.launches("k_argmax"), 0);
     s->rows[0].sample = NULL;
     s->rows[0].wants_best = true;

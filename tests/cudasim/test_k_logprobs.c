@@ -21,6 +21,7 @@ typedef struct made {
 typedef struct ordered {
     sample_rule rules[ROWS_MAX];
     sample_change changes[CHANGES];
+    const uint32_t *allowed[ROWS_MAX];
     uint32_t changes_count;
 } ordered;
 
@@ -35,6 +36,7 @@ static void order_rows(ordered *o, sampler *s, const sample_asked *rows, uint32_
                                 &one));
         o->rules[r] = one.rule;
         o->rules[r].changes_at = o->changes_count;
+        o->allowed[r] = one.allowed;
         o->changes_count += one.rule.changes_count;
     }
 }
@@ -44,11 +46,15 @@ static made run_rows(int arch, const float *x, const ordered *o, uint32_t first,
     made m = {.x = rig_copy(x + (size_t)first * cols, (size_t)count * cols * sizeof *x),
               .ids = rig_buffer(count * sizeof *m.ids),
               .said = rig_buffer(count * sizeof *m.said)};
-    const void *rules = rig_copy(o->rules + first, count * sizeof *o->rules);
+    sample_rule own[ROWS_MAX];
+    memcpy(own, o->rules + first, count * sizeof *own);
+    const void *masks = sample_masks(own, o->allowed + first, count, cols);
+    const void *rules = rig_copy(own, count * sizeof *own);
     const void *changes = rig_copy(o->changes, o->changes_count * sizeof *o->changes);
     k_sample_args draw = {.x = rig_at(m.x),
                           .rules = rig_at(rules),
                           .changes = rig_at(changes),
+                          .masks = rig_at(masks),
                           .out = rig_at(m.ids),
                           .count = rig_count(count),
                           .cols = cols};

@@ -21,6 +21,7 @@ static void check_rows(int arch, const float *x, const sample_asked *rows, uint3
     sampler *s = NULL;
     sample_rule rules[ROWS_MAX];
     sample_change changes[CHANGES];
+    const uint32_t *allowed[ROWS_MAX];
     int32_t want[ROWS_MAX];
     uint32_t at = 0;
     CHECK_EQ(sampler_create(&s, cols, NULL), OK);
@@ -33,6 +34,7 @@ static void check_rows(int arch, const float *x, const sample_asked *rows, uint3
                                 (sample_room){changes + at, CHANGES - at}, &o));
         rules[r] = o.rule;
         rules[r].changes_at = at;
+        allowed[r] = o.allowed;
         at += o.rule.changes_count;
         if (d->wanted) want[r] = by_host(s, x + (size_t)r * cols, d);
     }
@@ -40,11 +42,12 @@ static void check_rows(int arch, const float *x, const sample_asked *rows, uint3
     int32_t *out = rig_buffer(count * sizeof *out);
     for (uint32_t r = 0; r < count; r++) out[r] = -7;
     k_sample_args a = {.x = rig_at(rig_copy(x, (size_t)count * cols * sizeof *x)),
-                       .rules = rig_at(rig_copy(rules, count * sizeof *rules)),
                        .changes = rig_at(rig_copy(changes, at * sizeof *changes)),
                        .out = rig_at(out),
                        .count = rig_count(count),
                        .cols = cols};
+    a.masks = rig_at(sample_masks(rules, allowed, count, cols));
+    a.rules = rig_at(rig_copy(rules, count * sizeof *rules));
     rig_run(arch, "k_sample", &a, count + 1, 1, 1024, 0);
     rig_same(out, want, count * sizeof *out);
 }
@@ -106,6 +109,30 @@ TEST(k_sample_of_equals_goes_by_ids) {
     }
     check_rows(750, x, d, ROWS_MAX, COLS);
     rig_done();
+}
+
+/* Rows with masks of their own, and one without, whatever else is asked; also where bans and mask
+ * leave nothing, and where a mask does. */
+TEST(k_sample_draws_what_is_allowed) {
+    static const uint32_t cols[] = {1, 31, 32, 65, 1000, 8195};
+    for (uint32_t i = 0; i < 36; i++) {
+        const uint32_t n = cols[i % 6];
+        sample_asked d[ROWS_MAX];
+        rig_seed(77 + i);
+        float *x = rig_buffer((size_t)ROWS_MAX * n * sizeof *x);
+        for (uint32_t r = 0; r < ROWS_MAX; r++) {
+            sample_ask(&d[r], n);
+            d[r].wanted = true;
+            if (r != 2) d[r].p.allowed = sample_mask(n, r == 3 && i % 3 == 0);
+            sample_fills[rig_random(SAMPLE_FILLS)](x + (size_t)r * n, n);
+        }
+        uint32_t *only = sample_mask(n, true); /* it may not come out, and nothing else may */
+        only[d[0].banned[0] / 32] = 1u << d[0].banned[0] % 32;
+        d[0].p.allowed = only;
+        d[0].banned_count = 1;
+        check_rows(i % 2 == 0 ? 750 : 900, x, d, ROWS_MAX, n);
+        rig_done();
+    }
 }
 
 /* Many changes: more than the block has threads are of no row, but as many are. */

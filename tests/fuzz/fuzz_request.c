@@ -21,6 +21,9 @@ static void check_same(const gen_request *a, const gen_request *b) {
     ASSERT(a->sampling.tokens_max == b->sampling.tokens_max);
     ASSERT(a->sampling.stop_ids.count == b->sampling.stop_ids.count);
     ASSERT(a->sampling.biases.count == b->sampling.biases.count);
+    const wire_array allowed = a->sampling.allowed_ids, came = b->sampling.allowed_ids;
+    ASSERT(allowed.count == came.count);
+    ASSERT(allowed.count == 0 || memcmp(allowed.p, came.p, allowed.count * 4u) == 0);
 }
 
 static void check_travels(const gen_spec *spec, uint32_t i) {

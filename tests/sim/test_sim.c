@@ -211,6 +211,7 @@ typedef struct sim_request {
     fate fate;
     gen_request r;
     int32_t *prompt;
+    int32_t allowed[SIM_VOCAB];
     uint32_t granted;     /* credits sent so far, the first included */
     uint32_t outstanding; /* tokens received and not credited */
     uint32_t received;
@@ -247,6 +248,7 @@ static void run_alone(sim *s, const sim_request *q, uint32_t choice, sim_choice 
     uint32_t prompt = q->r.ids.count, count = prompt;
     int32_t *ids = mem_alloc((s->opt.ctx_max + 1) * sizeof *ids);
     float logits[SIM_VOCAB];
+    uint32_t mask[SIM_VOCAB / 32 + 1] = {0};
     memcpy(ids, q->prompt, prompt * sizeof *ids);
     sample_params p = sample_params_default();
     p.temperature = g->temperature;
@@ -255,6 +257,9 @@ static void run_alone(sim *s, const sim_request *q, uint32_t choice, sim_choice 
     p.presence_penalty = g->presence_penalty;
     p.frequency_penalty = g->frequency_penalty;
     p.penalty_tokens = g->penalty_tokens;
+    p.allowed = g->allowed_ids.count > 0 ? mask : NULL;
+    for (uint32_t i = 0; i < g->allowed_ids.count; i++)
+        mask[q->allowed[i] / 32] |= 1u << q->allowed[i] % 32;
     p.seed = g->seed;
     for (;;) {
         sample_result t;
@@ -313,6 +318,14 @@ static gen_kind draw_kind(sim *s) {
     return sim_chance(r, 50) ? GEN_KIND_RANK : GEN_KIND_EMBED;
 }
 
+/* Some tokens, in any order; ends are among them or not. */
+static void draw_allowed(sim *s, sim_request *q) {
+    const uint32_t count = sim_range(&s->random, 1, SIM_VOCAB);
+    for (uint32_t i = 0; i < count; i++)
+        q->allowed[i] = (int32_t)sim_range(&s->random, 0, SIM_VOCAB - 1);
+    q->r.sampling.allowed_ids = (wire_array){q->allowed, count};
+}
+
 static void draw_request(sim *s, sim_request *q, uint64_t id) {
     sim_random *r = &s->random;
     gen_kind kind = draw_kind(s);
@@ -344,7 +357,9 @@ static void draw_request(sim *s, sim_request *q, uint64_t id) {
     g->tokens_min = sim_chance(r, 20) ? 3 : 0;
     g->ignore_eos = s->hurried || sim_chance(r, 20);
     g->logprobs = sim_chance(r, 20);
+    if (sim_chance(r, 15)) draw_allowed(s, q);
     if (s->greedy) {
+        g->allowed_ids.count = 0;
         g->temperature = 0;
         g->repetition_penalty = 1;
         g->presence_penalty = g->frequency_penalty = 0;

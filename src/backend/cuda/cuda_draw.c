@@ -15,12 +15,15 @@
 
 static bool wants_logprobs(const sample_order *o) { return o != NULL && o->rule.logprobs != 0; }
 
+static void *staged_at(const cuda_staging *s, uint64_t offset) {
+    return (char *)s->sample.host + offset;
+}
+
 /* Fill rules and changes, row after row; returns how much of it there is to send. */
-static size_t describe(const backend *b, cuda_staging *s, const sample_order *const *samples) {
-    const cuda_sample *at = &b->layout.sample;
-    char *host = s->sample.host;
-    sample_rule *rules = (sample_rule *)(void *)(host + at->rules);
-    sample_change *changes = (sample_change *)(void *)(host + at->changes);
+static size_t describe_rules(const cuda_sample *at, cuda_staging *s,
+                             const sample_order *const *samples) {
+    sample_rule *rules = staged_at(s, at->rules);
+    sample_change *changes = staged_at(s, at->changes);
     uint32_t used = 0;
     for (uint32_t h = 0; h < s->head_rows; h++) {
         const sample_order *o = samples[h];
@@ -33,6 +36,30 @@ static size_t describe(const backend *b, cuda_staging *s, const sample_order *co
         used += count;
     }
     return (size_t)at->changes + used * sizeof *changes;
+}
+
+/* The same of masks.  Neighbours that have the same one, as choices of a request, share it. */
+static size_t describe_masks(const cuda_sample *at, cuda_staging *s,
+                             const sample_order *const *samples) {
+    sample_rule *rules = staged_at(s, at->rules);
+    uint32_t *masks = staged_at(s, at->masks), used = 0;
+    const uint32_t *last = NULL;
+    for (uint32_t h = 0; h < s->head_rows; h++) {
+        const uint32_t *allowed = samples[h] != NULL ? samples[h]->allowed : NULL;
+        if (allowed == NULL) continue;
+        if (allowed != last)
+            memcpy(masks + (size_t)at->mask_words * used++, allowed,
+                   at->mask_words * sizeof *masks);
+        rules[h].mask = used;
+        last = allowed;
+    }
+    return (size_t)used * at->mask_words * sizeof *masks;
+}
+
+/* Queue the copy of what there is at `offset`. */
+static void send(backend *b, const cuda_staging *s, uint64_t offset, size_t bytes) {
+    (void)cuda_copy_in(&b->dev, b->dev.compute, cuda_at(b, b->layout.sample_at + offset),
+                       staged_at(s, offset), bytes);
 }
 
 bool cuda_has_samples(const sample_order *const *samples, uint32_t head_rows) {
@@ -49,9 +76,11 @@ void cuda_send_samples(backend *b, cuda_staging *s, const sample_order *const *s
     }
     s->logprobs = rows->logprobs;
     if (!rows->sampled) return;
-    const size_t bytes = describe(b, s, samples);
-    (void)cuda_copy_in(&b->dev, b->dev.compute, cuda_at(b, b->layout.sample_at), s->sample.host,
-                       bytes);
+    const cuda_sample *at = &b->layout.sample;
+    const size_t rules_bytes = describe_rules(at, s, samples);
+    const size_t masks_bytes = describe_masks(at, s, samples);
+    send(b, s, 0, rules_bytes);
+    if (masks_bytes > 0) send(b, s, at->masks, masks_bytes);
 }
 
 /* --- the answer -------------------- */

@@ -16,7 +16,8 @@
  *
  *   weights    planes of the matrices (cuda_planar.h), every distinct one once
  *   workspace  | values, as the program lays them out | codes | sums | rope tables |
- *              | descriptor | answer | rules and changes of drawn rows | their log-probabilities |
+ *              | descriptor | answer | rules, changes and masks of drawn rows
+ *              | their log-probabilities |
  *              | uses of adapters | parts of argmax | parts of attention, or x . A^T of adapters |
  *              | pairs of rows and experts, their tiles | rows for another GPU | constants |
  *              | matrices of experts |
@@ -95,11 +96,13 @@ typedef struct cuda_descriptor {
 /* What rows are drawn by, sent in steps that draw: offsets as above. */
 typedef struct cuda_sample {
     uint64_t rules;   /* sample_rule [head] */
-    uint64_t changes; /* sample_change [SAMPLE_STEP_CHANGES_MAX]; last: only what is used is sent */
+    uint64_t changes; /* sample_change [changes_max]; sent with the rules, as far as it is used */
+    uint64_t masks;   /* u32 [head, mask_words]; sent apart, likewise */
     uint32_t changes_max;
-    uint64_t bytes; /* 0 where there are no logits */
+    uint32_t mask_words; /* of a row */
+    uint64_t bytes;      /* 0 where there are no logits */
 } cuda_sample;
-_Static_assert(sizeof(sample_rule) == 48 && sizeof(sample_change) == 16, "kernel ABI");
+_Static_assert(sizeof(sample_rule) == 56 && sizeof(sample_change) == 16, "kernel ABI");
 _Static_assert(sizeof(sample_logprobs) == sizeof(uint64_t) * (1 + SAMPLE_TOP_MAX), "kernel ABI");
 
 /* What k_group leaves of the experts that rows of prompts use: one place for all layers, each of

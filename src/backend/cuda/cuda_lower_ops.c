@@ -76,6 +76,7 @@ status lower_sample(lowering *w, error *err) {
     k_sample_args a = {.x = lower_value(w, logits),
                        .rules = base + w->l->sample.rules,
                        .changes = base + w->l->sample.changes,
+                       .masks = base + w->l->sample.masks,
                        .out = lower_best(w),
                        .count = lower_count(w, ROWS_HEAD),
                        .cols = w->p->values[logits].cols};

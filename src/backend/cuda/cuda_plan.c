@@ -276,7 +276,8 @@ static void lay_out_descriptor(cuda_descriptor *d, const program *p) {
     d->bytes = end;
 }
 
-/* Rows of a step may have the most changes, as many of them as there is room for in all. */
+/* Rows of a step may have the most changes, as many of them as there is room for in all; and each
+ * a mask. */
 static void lay_out_sample(cuda_sample *s, const program *p) {
     if (p->logits == VALUE_NONE) return;
     const uint64_t most = (uint64_t)p->max.head * SAMPLE_CHANGES_MAX;
@@ -284,6 +285,8 @@ static void lay_out_sample(cuda_sample *s, const program *p) {
     s->changes_max = (uint32_t)num_min_u64(most, SAMPLE_STEP_CHANGES_MAX);
     s->rules = place(&end, (uint64_t)p->max.head * sizeof(sample_rule));
     s->changes = place(&end, (uint64_t)s->changes_max * sizeof(sample_change));
+    s->mask_words = sample_mask_words(p->values[p->logits].cols);
+    s->masks = place(&end, (uint64_t)p->max.head * s->mask_words * sizeof(uint32_t));
     s->bytes = end;
 }
 

@@ -526,6 +526,8 @@ TEST(front_refuses_ids_past_the_vocabulary) {
                 "\"param\":\"logit_bias\"");
     check_error(&r, JSON, CHAT, "{" HI ",\"stop_token_ids\":[2147483647]}", 400,
                 "\"param\":\"stop_token_ids\"");
+    check_error(&r, JSON, CHAT, "{" HI ",\"allowed_token_ids\":[5,256]}", 400,
+                "allowed_token_ids: token id 256, but the vocabulary of 'tiny' has 256");
     check_error(&r, JSON, "/completions", "{\"prompt\":[[1],[255,256]]}", 400,
                 "token id 256, but the vocabulary of 'tiny' has 256");
     rig_close(&r);

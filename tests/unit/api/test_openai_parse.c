@@ -57,7 +57,7 @@ TEST(openai_chat_body_with_everything_is_taken) {
           "\"max_tokens\":9,\"max_completion_tokens\":7,\"response_format\":{\"type\":\"text\"},"
           "\"tools\":[],\"tool_choice\":\"none\",\"modalities\":[\"text\"],\"top_k\":40,"
           "\"min_p\":0.05,\"repetition_penalty\":1.1,\"repeat_last_n\":64,\"min_tokens\":1,"
-          "\"ignore_eos\":true,\"stop_token_ids\":[3,4]}");
+          "\"ignore_eos\":true,\"stop_token_ids\":[3,4],\"allowed_token_ids\":[9,2,9]}");
     const gen_request *r = &p.spec.request;
     const gen_sampling *s = &r->sampling;
     CHECK(p.ok);
@@ -76,6 +76,8 @@ TEST(openai_chat_body_with_everything_is_taken) {
     CHECK_EQ(s->top_logprobs, 3);
     CHECK_EQ(s->stop_ids.count, 2);
     CHECK_EQ(wire_i32_at(s->stop_ids, 1), 4);
+    CHECK_EQ(s->allowed_ids.count, 3);
+    CHECK_EQ(wire_i32_at(s->allowed_ids, 1), 2);
     CHECK_EQ(s->bias_ids.count, 2);
     CHECK_EQ(wire_i32_at(s->bias_ids, 0), 5);
     CHECK(wire_f32_at(s->biases, 1) == 2.5f);
@@ -183,6 +185,11 @@ TEST(openai_names_the_field_that_is_out_of_range_or_of_the_wrong_type) {
             "stream_options.include_usage");
     refused("\"stop_token_ids\":[-1]", API_INVALID, "stop_token_ids[0]");
     refused("\"stop_token_ids\":[null]", API_INVALID, "stop_token_ids[0]");
+    refused("\"allowed_token_ids\":[]", API_INVALID, "allowed_token_ids");
+    refused("\"allowed_token_ids\":7", API_INVALID, "allowed_token_ids");
+    refused("\"allowed_token_ids\":[1,-1]", API_INVALID, "allowed_token_ids[1]");
+    refused("\"allowed_token_ids\":[1,null]", API_INVALID, "allowed_token_ids[1]");
+    refused("\"allowed_token_ids\":[1.5]", API_INVALID, "allowed_token_ids[0]");
     refused("\"top_k\":-2", API_INVALID, "top_k");
     refused("\"model\":5", API_INVALID, "model");
     refused("\"response_format\":{}", API_INVALID, "response_format.type");

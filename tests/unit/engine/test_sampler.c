@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { VOCAB = 64 };
 
@@ -196,10 +197,18 @@ static int32_t pick_by_sorting(const float *logits, uint32_t vocab, const sample
     return draw_by_sorting(logits, vocab, &o);
 }
 
+/* About one of `each` tokens, and at least the last one. */
+static void fill_mask(uint32_t *mask, uint32_t vocab, uint32_t each) {
+    memset(mask, 0, sample_mask_words(vocab) * sizeof *mask);
+    for (uint32_t i = 0; i < vocab; i++)
+        if (i * 2654435761u % (1 + each % 60) == 0 || i + 1 == vocab) mask[i / 32] |= 1u << i % 32;
+}
+
 TEST(sampler_picks_what_sorting_would) {
     static const float temperatures[] = {0.01f, 0.5f, 1, 1.7f, 30}, top_ps[] = {0, 0.3f, 0.95f, 1};
     static const float min_ps[] = {0, 0.02f, 0.6f, 1};
     static float logits[3000];
+    static uint32_t mask[3000 / 32 + 1];
     uint64_t state = 3;
     for (uint32_t i = 0; i < 400; i++) {
         const uint32_t n = i % 5 == 0 ? 3000 : 1 + i;
@@ -215,6 +224,8 @@ TEST(sampler_picks_what_sorting_would) {
         p.top_p = top_ps[i / 5 % 4];
         p.min_p = min_ps[i / 20 % 4];
         p.top_k = i % 3 == 0 ? 1 + (uint32_t)(state >> 33) % n : 0;
+        fill_mask(mask, n, i);
+        p.allowed = i % 2 == 0 ? mask : NULL;
         CHECK_EQ(pick(logits, n, &p, 0, i), pick_by_sorting(logits, n, &p, i));
     }
 }
@@ -223,6 +234,7 @@ TEST(sampler_orders_only_what_a_device_can_draw) {
     sample_bias biases[SAMPLE_CHANGES_MAX + 1];
     static sample_change room[SAMPLE_CHANGES_MAX + 1];
     static const int32_t ids[] = {5, 6, 6, 7}, banned[] = {6, 9};
+    static const uint32_t mask[4096 / 32] = {1};
     sampler *s = NULL;
     sample_order o;
     sample_params p = sample_params_default();
@@ -230,6 +242,11 @@ TEST(sampler_orders_only_what_a_device_can_draw) {
     CHECK(sampler_order(s, &p, no_history, 0, NULL, 0, (sample_room){room, 0}, &o));
     CHECK_EQ(o.rule.changes_count, 0);
     CHECK_EQ(o.rule.logprobs, 0);
+    CHECK(o.allowed == NULL);
+    p.allowed = mask;
+    CHECK(sampler_order(s, &p, no_history, 0, NULL, 0, (sample_room){room, 0}, &o));
+    CHECK(o.allowed == mask && o.rule.mask == 0);
+    p.allowed = NULL;
     p.logprobs = true;
     CHECK(sampler_order(s, &p, no_history, 0, NULL, 0, (sample_room){room, 0}, &o));
     CHECK_EQ(o.rule.logprobs, 1);
@@ -321,6 +338,94 @@ TEST(sampler_never_returns_a_banned_id) {
         CHECK_EQ(out.id, 17);
     }
     sampler_destroy(s);
+}
+
+/* --- masks -------------------- */
+
+typedef struct masked {
+    sampler *s;
+    float logits[VOCAB];
+    uint32_t mask[VOCAB / 32];
+    sample_params p;
+} masked;
+
+static int32_t pick_masked(masked *m, const int32_t *banned, uint32_t banned_count) {
+    sample_result out;
+    m->p.allowed = m->mask;
+    sampler_pick(m->s, m->logits, &m->p, no_history, 0, banned, banned_count, &out);
+    return out.id;
+}
+
+static void allow(masked *m, const int32_t *ids, uint32_t count) {
+    memset(m->mask, 0, sizeof m->mask);
+    for (uint32_t i = 0; i < count; i++) m->mask[ids[i] / 32] |= 1u << ids[i] % 32;
+}
+
+static void open_masked(masked *m) {
+    *m = (masked){.p = sample_params_default()};
+    ramp(m->logits, VOCAB);
+    CHECK_EQ(sampler_create(&m->s, VOCAB, NULL), OK);
+}
+
+TEST(sampler_draws_what_is_allowed_and_nothing_else) {
+    static const int32_t ids[] = {0, 31, 32, 63};
+    masked m;
+    bool came[VOCAB] = {false};
+    open_masked(&m);
+    allow(&m, ids, 4);
+    for (m.p.seed = 0; m.p.seed < 400; m.p.seed++) {
+        m.p.temperature = m.p.seed % 4 == 0 ? 0.5f : 30;
+        m.p.top_k = (uint32_t)m.p.seed % 5 * 2;
+        m.p.top_p = m.p.seed % 3 == 0 ? 0.7f : 1;
+        m.p.repetition_penalty = m.p.seed % 2 == 0 ? 1.5f : 1;
+        const int32_t id = pick_masked(&m, NULL, 0);
+        CHECK(id == 0 || id == 31 || id == 32 || id == 63);
+        came[id] = true;
+    }
+    for (int i = 0; i < 4; i++) CHECK(came[ids[i]]);
+    m.p.temperature = 0;
+    m.logits[32] = m.logits[63] = 7; /* of equals the smaller id, and 40 is not there */
+    m.logits[40] = 1000;
+    CHECK_EQ(pick_masked(&m, NULL, 0), 32);
+    sampler_destroy(m.s);
+}
+
+TEST(sampler_of_a_mask_says_log_probabilities_of_all_tokens) {
+    static const int32_t ids[] = {5};
+    masked m;
+    sample_result with, without;
+    open_masked(&m);
+    allow(&m, ids, 1);
+    m.p.logprobs = true;
+    m.p.top_logprobs = 3;
+    m.p.allowed = m.mask;
+    sampler_pick(m.s, m.logits, &m.p, no_history, 0, NULL, 0, &with);
+    m.p.allowed = NULL;
+    m.p.biases = &(sample_bias){5, 100};
+    m.p.biases_count = 1;
+    sampler_pick(m.s, m.logits, &m.p, no_history, 0, NULL, 0, &without);
+    CHECK(with.id == 5 && without.id == 5 && with.logprob == without.logprob);
+    CHECK(memcmp(with.top_ids, without.top_ids, 3 * sizeof with.top_ids[0]) == 0);
+    sampler_destroy(m.s);
+}
+
+/* As sample.h has it: a ban gives way to a mask, and a mask of nothing leaves token 0. */
+TEST(sampler_of_bans_and_a_mask_that_leave_nothing_takes_the_first_that_is_allowed) {
+    static const int32_t ids[] = {40, 9, 60}, some[] = {60, 9}, others[] = {60, 40};
+    masked m;
+    open_masked(&m);
+    for (int i = 0; i < 3; i++) {
+        m.p.temperature = (float)i;
+        allow(&m, ids, 3);
+        CHECK_EQ(pick_masked(&m, some, 2), 40);
+        CHECK_EQ(pick_masked(&m, ids, 3), 9);
+        m.logits[9] = NAN; /* behind -inf */
+        CHECK_EQ(pick_masked(&m, others, 2), 40);
+        m.logits[9] = 1;
+        allow(&m, ids, 0);
+        CHECK_EQ(pick_masked(&m, NULL, 0), 0);
+    }
+    sampler_destroy(m.s);
 }
 
 TEST(sampler_bans_do_not_outlive_their_call) {
@@ -564,6 +669,8 @@ TEST(sampler_says_when_it_only_takes_the_best) {
     other[3].biases_count = 1;
     other[4].logprobs = true;
     for (int i = 0; i < 5; i++) CHECK(!sample_is_best(&other[i]));
+    p.allowed = (const uint32_t[]){2};
+    CHECK(!sample_is_best(&p));
 }
 
 /* Whatever the logits are. */

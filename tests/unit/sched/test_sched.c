@@ -218,3 +218,58 @@ TEST(sched_fail_ends_everything_and_refuses_what_comes) {
     CHECK(r->events.n > before); /* its error */
     close_rig(r);
 }
+
+/* --- masks -------------------- */
+
+static void submit_allowing(rig *r, uint64_t id, const int32_t *allowed, uint32_t count) {
+    static const int32_t ids[] = {5, 5};
+    gen_request q = {.id = id,
+                     .prompt = GEN_PROMPT_IDS,
+                     .choices = 1,
+                     .credits = 10,
+                     .ids = {ids, 2},
+                     .sampling = gen_sampling_default()};
+    q.sampling.allowed_ids = (wire_array){allowed, count};
+    sched_submit(r->s, &q, r->now_ns);
+}
+
+TEST(sched_makes_a_mask_of_allowed_ids) {
+    static const int32_t ids[] = {15, 0, 3, 0};
+    rig *r = open_rig(2, 16);
+    submit_allowing(r, 1, ids, 4);
+    submit_allowing(r, 2, NULL, 0);
+    sched_plan(r->s, r->now_ns, r->plan);
+    CHECK_EQ(r->plan->items_count, 2);
+    const uint32_t *mask = r->plan->items[0].seq->request->sampling.allowed;
+    CHECK(mask != NULL && mask[0] == (1u << 15 | 1u << 3 | 1u));
+    CHECK(r->plan->items[1].seq->request->sampling.allowed == NULL);
+    close_rig(r);
+}
+
+TEST(sched_refuses_an_allowed_id_that_the_vocabulary_lacks) {
+    static const int32_t ids[] = {3, VOCAB, -1};
+    rig *r = open_rig(1, 16);
+    for (uint32_t i = 0; i < 2; i++) {
+        const size_t before = r->events.n;
+        submit_allowing(r, 1, ids + i, 2);
+        CHECK(r->events.n > before && sched_is_idle(r->s));
+    }
+    submit_allowing(r, 1, ids, 1);
+    CHECK(!sched_is_idle(r->s));
+    close_rig(r);
+}
+
+TEST(sched_without_memory_for_a_mask_refuses_the_request) {
+    static const int32_t ids[] = {3};
+    bool taken = false;
+    for (int64_t n = 0; n < 12 && !taken; n++) {
+        rig *r = open_rig(1, 16);
+        mem_fail_after(n);
+        submit_allowing(r, 1, ids, 1);
+        mem_fail_after(-1);
+        taken = !sched_is_idle(r->s);
+        CHECK(n >= 4 || !taken);
+        close_rig(r);
+    }
+    CHECK(taken);
+}

@@ -33,6 +33,7 @@ static void check_sampling(const gen_sampling *a, const gen_sampling *b) {
     CHECK(a->top_logprobs == b->top_logprobs);
     CHECK(same_array(a->stop_ids, b->stop_ids, 4));
     CHECK(same_array(a->bias_ids, b->bias_ids, 4) && same_array(a->biases, b->biases, 4));
+    CHECK(same_array(a->allowed_ids, b->allowed_ids, 4));
 }
 
 static void check_request(const gen_request *a, const gen_request *b) {

@@ -207,16 +207,16 @@ TEST(wire_header_errors_name_what_is_wrong) {
         const char *words;
     } cases[] = {
         {"", 0, ERR_FORMAT, "0 bytes"},
-        {"\0\0\0\0\11\7\0", 7, ERR_FORMAT, "7 bytes"},
-        {"\1\0\0\0\11\7\0\0", 8, ERR_FORMAT, "says 1 bytes"},
-        {"\xFF\xFF\xFF\xFF\11\7\0\0", 8, ERR_FORMAT, "4294967295"},
+        {"\0\0\0\0\12\7\0", 7, ERR_FORMAT, "7 bytes"},
+        {"\1\0\0\0\12\7\0\0", 8, ERR_FORMAT, "says 1 bytes"},
+        {"\xFF\xFF\xFF\xFF\12\7\0\0", 8, ERR_FORMAT, "4294967295"},
         {"\0\0\0\0\1\7\0\0", 8, ERR_UNSUPPORTED, "version 1"},
         {"\0\0\0\0\0\7\0\0", 8, ERR_UNSUPPORTED, "version 0"},
-        {"\0\0\0\0\11\0\0\0", 8, ERR_FORMAT, "type 0"},
-        {"\0\0\0\0\11\15\0\0", 8, ERR_FORMAT, "type 13"},
-        {"\0\0\0\0\11\7\1\0", 8, ERR_FORMAT, "type"},
-        {"\0\0\0\0\11\7\0\1", 8, ERR_FORMAT, "type"},
-        {"\0\0\0\0\11\7\0\0", 8, OK, ""},
+        {"\0\0\0\0\12\0\0\0", 8, ERR_FORMAT, "type 0"},
+        {"\0\0\0\0\12\15\0\0", 8, ERR_FORMAT, "type 13"},
+        {"\0\0\0\0\12\7\1\0", 8, ERR_FORMAT, "type"},
+        {"\0\0\0\0\12\7\0\1", 8, ERR_FORMAT, "type"},
+        {"\0\0\0\0\12\7\0\0", 8, OK, ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         error err = {0};
@@ -273,7 +273,7 @@ TEST(wire_sampling_numbers_out_of_range_are_refused) {
 }
 
 TEST(wire_request_counts_out_of_range_are_refused) {
-    static char many[(WIRE_BIASES_MAX + 1) * 4];
+    static char many[(WIRE_ALLOWED_IDS_MAX + 1) * 4];
     gen_request r = valid_request();
     r.choices = 0;
     check_refused(&r, "0 choices");
@@ -300,6 +300,9 @@ TEST(wire_request_counts_out_of_range_are_refused) {
     r.sampling.bias_ids = (wire_array){many, 3};
     r.sampling.biases = (wire_array){many, 2};
     check_refused(&r, "2 biases for 3 ids");
+    r = valid_request();
+    r.sampling.allowed_ids = (wire_array){many, WIRE_ALLOWED_IDS_MAX + 1};
+    check_refused(&r, "262145 elements");
     r = valid_request();
     r.stops_count = 1;
     check_refused(&r, "stop string 0 is empty");

@@ -86,6 +86,7 @@ static gen_sampling any_sampling(sample_bytes *s) {
         .stop_ids = u32_array(s, sample_u32(s, 20)),
         .bias_ids = u32_array(s, biases),
         .biases = f32_array(s, biases),
+        .allowed_ids = u32_array(s, sample_u32(s, 30)),
     };
 }
 

@@ -568,10 +568,12 @@ TEST(text_role_refuses_ids_that_the_vocabulary_lacks_wherever_they_stand) {
     q = text_request_of(8, "hi");
     q.sampling.stop_ids = (wire_array){&bad, 1};
     send(r, &q);
+    q = text_request_of(9, "hi");
+    q.sampling.allowed_ids = (wire_array){&bad, 1};
+    send(r, &q);
     read_front(r);
-    CHECK_EQ(r->events_count, 2);
-    CHECK_EQ(r->events[0].kind, GEN_ERROR);
-    CHECK_EQ(r->events[1].kind, GEN_ERROR);
+    CHECK_EQ(r->events_count, 3);
+    for (uint32_t i = 0; i < 3; i++) CHECK_EQ(r->events[i].kind, GEN_ERROR);
     CHECK_EQ(text_worker_requests(r->w), 0);
     close_rig(r);
 }
