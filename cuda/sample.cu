@@ -152,29 +152,38 @@ struct row {
     float *x; /* distances; or, where it keeps them, logits */
     uint32_t cols;
     bool keeps;
-    const uint32_t *allowed; /* the mask; or NULL */
+    const uint64_t *mask; /* where it is, in shared memory, as registers are short; or 0 */
     const float *from; /* what logits are measured by, in shared memory: the largest, temperature */
     bins first, more;
     uint64_t *part;
     found *f;
 };
 
-/* A column of the row whose token may come out.  A warp looks at one word of the mask. */
+/* Is the column one of the row's, and may its token come out?  A warp looks at one word of the
+ * mask. */
 CK_DEV bool is_allowed(const row &w, uint32_t c) {
-    return c < w.cols && (!w.allowed || sample_is_in(ck_ld(w.allowed + c / 32), c));
+    const uint32_t *mask = (const uint32_t *)*w.mask;
+    return c < w.cols && (!mask || sample_is_in(ck_ld(mask + c / 32), c));
+}
+/* Bit i: that of column first + i * THREADS. */
+CK_DEV uint32_t allowed_bits(const row &w, uint32_t first) {
+    uint32_t bits = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < EACH; i++)
+        if (is_allowed(w, first + i * THREADS)) bits |= 1u << i;
+    return bits;
 }
 
 /* The largest that is allowed, in all threads; NOBODY: none is. */
 CK_DEV uint32_t largest_of(const row &w, uint32_t *id) {
     uint64_t best = 0;
     for (uint32_t first = ck_tid; first < w.cols; first += THREADS * EACH) {
+        const uint32_t bits = allowed_bits(w, first);
         float v[EACH];
         load(w.x, first, w.cols, v);
 #pragma unroll
-        for (uint32_t i = 0; i < EACH; i++) {
-            const uint32_t c = first + i * THREADS;
-            if (is_allowed(w, c)) best = rank_larger(best, rank_of(v[i], c));
-        }
+        for (uint32_t i = 0; i < EACH; i++)
+            if (bits >> i & 1) best = rank_larger(best, rank_of(v[i], first + i * THREADS));
     }
     best = rank_block(best, w.part, WARPS);
     if (ck_tid == 0) *id = rank_id(best);
@@ -182,21 +191,19 @@ CK_DEV uint32_t largest_of(const row &w, uint32_t *id) {
     return *id;
 }
 
-CK_DEV uint32_t distance_of(const row &w, uint32_t c, float logit, float largest, float by) {
-    return is_allowed(w, c) ? sample_distance(largest, logit, by) : SAMPLE_FAR;
-}
-
 /* Logits become distances; all candidates go into their bins.  Weight of those within min_p. */
 CK_DEV uint64_t measure(const row &w, uint32_t min_p) {
     const float largest = w.from[0], temperature = w.from[1];
     uint64_t within = 0;
     for (uint32_t first = ck_tid; first < w.cols; first += THREADS * EACH) {
+        const uint32_t bits = allowed_bits(w, first);
         float v[EACH];
         load(w.x, first, w.cols, v);
 #pragma unroll
         for (uint32_t i = 0; i < EACH; i++) {
             const uint32_t c = first + i * THREADS;
-            const uint32_t distance = distance_of(w, c, v[i], largest, temperature);
+            uint32_t distance = sample_distance(largest, v[i], temperature);
+            if ((bits >> i & 1) == 0) distance = SAMPLE_FAR;
             if (c < w.cols && !w.keeps) ck_st(w.x + c, ck_u2f(distance));
             if (distance == SAMPLE_FAR) continue;
             const uint64_t weight = sample_weight(distance);
@@ -208,12 +215,11 @@ CK_DEV uint64_t measure(const row &w, uint32_t min_p) {
     return within;
 }
 
-/* The same again, of EACH logits. */
-CK_DEV void measure_again(const row &w, uint32_t first, float *v) {
+/* The same again, of EACH logits; also of those that are not allowed. */
+CK_DEV void measure_again(const row &w, float *v) {
     const float largest = w.from[0], temperature = w.from[1];
 #pragma unroll
-    for (uint32_t i = 0; i < EACH; i++)
-        v[i] = ck_u2f(distance_of(w, first + i * THREADS, v[i], largest, temperature));
+    for (uint32_t i = 0; i < EACH; i++) v[i] = ck_u2f(sample_distance(largest, v[i], temperature));
 }
 
 /* The bins of the next digit, of candidates that begin like `digits`. */
@@ -224,12 +230,12 @@ CK_DEV void split(const row &w, uint64_t digits, uint32_t shift) {
     for (uint32_t first = ck_tid; first < w.cols; first += THREADS * EACH) {
         float v[EACH];
         load(w.x, first, w.cols, v);
-        if (w.keeps) measure_again(w, first, v);
+        if (w.keeps) measure_again(w, v);
 #pragma unroll
         for (uint32_t i = 0; i < EACH; i++) {
             const uint32_t c = first + i * THREADS, distance = ck_f2u(v[i]);
             const uint64_t place = sample_place(distance, c);
-            if (c < w.cols && place >> (shift + SAMPLE_MORE_BITS) == digits)
+            if (place >> (shift + SAMPLE_MORE_BITS) == digits && is_allowed(w, c))
                 bins_add(b, (uint32_t)(place >> shift) % SAMPLE_MORE_BINS, sample_weight(distance),
                          c);
         }
@@ -308,9 +314,9 @@ CK_DEV sample_rule rule_of(const k_sample_args &a) {
     return r;
 }
 
-CK_DEV const uint32_t *mask_of(const k_sample_args &a, const sample_rule &r) {
-    if (r.mask == 0) return nullptr;
-    return (const uint32_t *)a.masks + (uint64_t)(r.mask - 1) * sample_mask_words(a.cols);
+CK_DEV uint64_t mask_of(const k_sample_args &a, const sample_rule &r) {
+    if (r.mask == 0) return 0;
+    return a.masks + (uint64_t)(r.mask - 1) * sample_mask_words(a.cols) * sizeof(uint32_t);
 }
 
 CK_KERNEL(k_sample, 1024) {
@@ -321,6 +327,7 @@ CK_KERNEL(k_sample, 1024) {
     CK_SHARED(uint32_t, best, 1);
     CK_SHARED(float, was, THREADS);
     CK_SHARED(float, from, 2);
+    CK_SHARED(uint64_t, mask, 1);
     if (ck_bid_x >= ck_ld((const uint32_t *)a.count)) return;
     const sample_rule r = rule_of(a);
     if (r.wanted == 0) return;
@@ -328,13 +335,14 @@ CK_KERNEL(k_sample, 1024) {
         (float *)a.x + (uint64_t)ck_bid_x * a.cols,
         a.cols,
         r.logprobs != 0,
-        mask_of(a, r),
+        mask,
         from,
         {first, first + SAMPLE_FIRST_BINS, first + 2 * SAMPLE_FIRST_BINS, nullptr},
         {more, more + SAMPLE_MORE_BINS, more + 2 * SAMPLE_MORE_BINS, more + 3 * SAMPLE_MORE_BINS},
         part,
         f};
-    change(w.x, a, r, was);
+    if (ck_tid == 0) *mask = mask_of(a, r);
+    change(w.x, a, r, was); /* and all wait for the mask */
     uint32_t id = largest_of(w, best);
     const bool nobody = id == NOBODY;
     if (nobody) id = 0;
