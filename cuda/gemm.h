@@ -199,6 +199,20 @@ typedef struct gemm_listed {
     uint32_t count;
     CK_DEV uint32_t at(const gemm_listed &r, uint32_t i) { return r.row[i]; }
 } gemm_listed;
+/* Rows of x of pairs that a list names: several pairs may have one. */
+typedef struct gemm_shared_rows {
+    const uint32_t *pair; /* in shared memory */
+    uint32_t count, each; /* pairs of a row of x */
+    CK_DEV uint32_t at(const gemm_shared_rows &r, uint32_t i) { return r.pair[i] / r.each; }
+} gemm_shared_rows;
+
+/* An element: row of w, row of out. */
+CK_DEV void gemm_store_one(const gemm_output &o, float v, uint32_t row, uint32_t out_row) {
+    const uint64_t at = (uint64_t)out_row * o.stride + row;
+    if (o.bias != 0) v += ck_ld((const float *)o.bias + row);
+    if (o.add != 0) v += ck_ld((const float *)o.add + at);
+    ck_st((float *)o.out + at, v);
+}
 
 template <typename warps, typename out_rows>
 CK_DEV void gemm_store(const gemm_sums &s, const gemm_output &o, uint32_t w_row,
@@ -213,11 +227,7 @@ CK_DEV void gemm_store(const gemm_sums &s, const gemm_output &o, uint32_t w_row,
                     w_row + gemm_warp_w<warps>() + m * GEMM_M + ck_lane() / 4 + i / 2 * 8;
                 const uint32_t r = gemm_warp_x<warps>() + n * GEMM_N + ck_lane() % 4 * 2 + i % 2;
                 if (row >= o.w_rows || r >= rows.count) continue;
-                const uint64_t at = (uint64_t)out_rows::at(rows, r) * o.stride + row;
-                float v = s.acc[m * warps::NS + n][i];
-                if (o.bias != 0) v += ck_ld((const float *)o.bias + row);
-                if (o.add != 0) v += ck_ld((const float *)o.add + at);
-                ck_st((float *)o.out + at, v);
+                gemm_store_one(o, s.acc[m * warps::NS + n][i], row, out_rows::at(rows, r));
             }
 }
 
@@ -255,19 +265,29 @@ template <typename form> CK_DEV void gemms_kernel(const k_gemvs_args &a) {
 
 /* --- pairs of one expert -------------------- */
 
-/* What the block's threads all have to know of its tile. */
+/* What the block's threads all have to know of its tile, of which there may be fewer pairs. */
 typedef struct gemm_tile {
     ck_matrix w;
     uint32_t pair[CK_GEMM_TILE];
 } gemm_tile;
 
-CK_DEV void gemm_tile_read(gemm_tile &t, const k_experts_args &a, const ck_tile &tile) {
+CK_DEV ck_tile gemm_tile_at(uint64_t tiles, uint32_t i) {
+    const uint32_t *at = (const uint32_t *)tiles + (uint64_t)i * 3;
+    return {ck_ld(at), ck_ld(at + 1), ck_ld(at + 2)};
+}
+
+/* Nothing is there before the block's next ck_sync(). */
+CK_DEV void gemm_matrix_read(gemm_tile &t, uint64_t experts, uint32_t expert) {
     constexpr uint32_t words = sizeof(ck_matrix) / sizeof(uint32_t);
-    const uint64_t matrix = a.experts + (uint64_t)tile.expert * sizeof(ck_matrix);
+    const uint64_t matrix = experts + (uint64_t)expert * sizeof(ck_matrix);
     if (ck_tid < words) ((uint32_t *)&t.w)[ck_tid] = ck_ld((const uint32_t *)matrix + ck_tid);
+}
+
+CK_DEV void gemm_tile_read(gemm_tile &t, uint64_t experts, uint64_t pairs, const ck_tile &tile) {
+    gemm_matrix_read(t, experts, tile.expert);
     if (ck_tid < CK_GEMM_TILE)
         t.pair[ck_tid] =
-            ck_ld((const uint32_t *)a.pairs + tile.first + gemm_there(ck_tid, tile.count));
+            ck_ld((const uint32_t *)pairs + tile.first + gemm_there(ck_tid, tile.count));
     ck_sync();
 }
 
@@ -276,10 +296,9 @@ template <typename form> CK_DEV void gemm_experts_kernel(const k_experts_args &a
     CK_SHARED(typename form::shared, shared, 1);
     CK_SHARED(gemm_tile, t, 1);
     if (ck_bid_x >= ck_ld((const uint32_t *)a.tiles_count)) return;
-    const uint32_t *at = (const uint32_t *)a.tiles + (uint64_t)ck_bid_x * 3;
-    const ck_tile tile = {ck_ld(at), ck_ld(at + 1), ck_ld(at + 2)};
+    const ck_tile tile = gemm_tile_at(a.tiles, ck_bid_x);
     const uint32_t w_row = ck_bid_y * CK_GEMM_TILE;
-    gemm_tile_read(t[0], a, tile);
+    gemm_tile_read(t[0], a.experts, a.pairs, tile);
     const uint32_t pair = t[0].pair[gemm_thread_row()];
     typename form::job job = {};
     form::begin(job, {t[0].w, a.x, a.sums}, gemm_there(w_row + gemm_thread_row(), a.w_rows),

@@ -262,12 +262,12 @@ template <typename form, int N> CK_DEV void gemv_kernel(const k_gemv_args &a, ui
     gemv_run<form, N>(a.w, job, block);
 }
 
-/* Which product a block is of; what is left is its number there. */
-CK_DEV uint32_t gemvs_find(const k_gemv_args *of, uint32_t *block) {
+/* Which product a block of ROWS rows of w is of; what is left is its number there. */
+template <uint32_t ROWS> CK_DEV uint32_t gemvs_find(const k_gemv_args *of, uint32_t *block) {
     uint32_t i = 0;
 #pragma unroll 1
     for (; i + 1 < CK_GEMVS_MAX; i++) {
-        const uint32_t blocks = (of[i].w.rows + CK_GEMV_BLOCK_ROWS - 1) / CK_GEMV_BLOCK_ROWS;
+        const uint32_t blocks = (of[i].w.rows + ROWS - 1) / ROWS;
         if (*block < blocks) break;
         *block -= blocks;
     }
@@ -278,7 +278,7 @@ CK_DEV uint32_t gemvs_find(const k_gemv_args *of, uint32_t *block) {
  * are read as cheaply as others; a copy of the code for each product took more registers. */
 template <typename form, int N> CK_DEV void gemvs_kernel(const k_gemvs_args &a) {
     uint32_t block = ck_bid_x;
-    const uint32_t i = gemvs_find(a.of, &block);
+    const uint32_t i = gemvs_find<CK_GEMV_BLOCK_ROWS>(a.of, &block);
     gemv_kernel<form, N>(a.of[i], block);
 }
 
@@ -353,7 +353,7 @@ template <typename form> CK_DEV void gemv_experts(const k_experts_args &a) {
         gemvs_kernel<gemv_##name, 4>(a);                              \
     }                                                                 \
     CK_EARLY_FEW(k_gemvt_##name, k_gemvt_args, CK_GEMV_THREADS, 6) {  \
-        gemvt_kernel<gemv_##name>(a);                                 \
+        gemvt_kernel<gemvt_streamed<gemv_##name>>(a);                 \
     }                                                                 \
     CK_KERNEL_OF(k_experts_##name, k_experts_args, CK_GEMV_THREADS) { \
         gemv_experts<gemv_##name>(a);                                 \

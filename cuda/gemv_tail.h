@@ -2,7 +2,11 @@
  *
  * Blocks that have a part of the same group of results count themselves in its ticket; who is last
  * sees the results of all and goes on with them, by the very code that a launch of its own runs
- * (the threadFenceReduction sample of CUDA).  So nobody waits. */
+ * (the threadFenceReduction sample of CUDA).  So nobody waits.
+ *
+ * How products are made is a struct:
+ *   ROWS, THREADS      of a block: rows of w, threads
+ *   run(args, block)   one block of a product; all its threads come back */
 #ifndef CUDA_GEMV_TAIL_H
 #define CUDA_GEMV_TAIL_H
 #include "act.h"
@@ -18,16 +22,17 @@ typedef struct tail_group {
 
 enum { TAIL_COLS = 32 }; /* of a group of gates */
 
+template <uint32_t ROWS>
 CK_DEV tail_group tail_group_of(const k_gemvt_args &a, uint32_t product, uint32_t block) {
     tail_group g = {0, ck_gdim_x, 0};
     if (a.tail == CK_TAIL_ACT_MUL) {
-        const uint32_t each = TAIL_COLS / CK_GEMV_BLOCK_ROWS, all = ck_gdim_x / 2;
+        const uint32_t each = TAIL_COLS / ROWS, all = ck_gdim_x / 2;
         g.ticket = g.at = block / each;
         g.blocks = 2 * ck_min_u(all - g.at * each, each);
     } else if (a.tail == CK_TAIL_TURN) {
         const k_rope_write_args &t = a.then.turn;
         const uint32_t dim = product < 2 ? t.rope.head_dim : t.kv.value_dim;
-        g.blocks = dim / CK_GEMV_BLOCK_ROWS;
+        g.blocks = dim / ROWS;
         g.at = block / g.blocks;
         g.ticket = g.at + (product > 0 ? t.q_heads : 0) + (product > 1 ? t.kv.kv_heads : 0);
     }
@@ -75,18 +80,23 @@ CK_DEV void tail_turn(const k_rope_write_args &a, uint32_t product, uint32_t hea
                kv_plain{(const float *)a.v + (uint64_t)head * a.kv.value_dim});
 }
 
-template <typename form> CK_DEV void gemvt_kernel(const k_gemvt_args &a) {
+template <typename form> struct gemvt_streamed {
+    enum : uint32_t { ROWS = CK_GEMV_BLOCK_ROWS, THREADS = CK_GEMV_THREADS };
+    CK_DEV void run(const k_gemv_args &a, uint32_t block) { gemv_kernel<form, 1>(a, block); }
+};
+
+template <typename product> CK_DEV void gemvt_kernel(const k_gemvt_args &a) {
     CK_SHARED(uint32_t, flag, 1);
     CK_SHARED(group_scale, scales, 1);
     CK_SHARED(float, part, NORM_SUMS / 32);
     uint32_t block = ck_bid_x;
-    const uint32_t i = gemvs_find(a.of, &block);
-    gemv_kernel<form, 1>(a.of[i], block);
+    const uint32_t i = gemvs_find<product::ROWS>(a.of, &block);
+    product::run(a.of[i], block);
     if (ck_ld((const uint32_t *)a.of[0].count) == 0) return;
-    const tail_group g = tail_group_of(a, i, block);
+    const tail_group g = tail_group_of<product::ROWS>(a, i, block);
     if (!tail_is_last(a.tickets, g, flag)) return;
     if (a.tail == CK_TAIL_NORM)
-        norm_row<CK_GEMV_THREADS, 1>(a.then.norm, 0, part, scales, part);
+        norm_row<product::THREADS, 1>(a.then.norm, 0, part, scales, part);
     else if (a.tail == CK_TAIL_ACT_MUL)
         tail_act_mul(a.then.act_mul, g.at);
     else

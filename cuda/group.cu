@@ -20,8 +20,8 @@ CK_DEV uint32_t expert_of(const k_group_args &a, uint32_t pair) {
 
 /* This warp's piece, in whole rounds of 32. */
 CK_DEV group_span piece_of(const k_group_args &a) {
-    const uint32_t first = ck_ld((const uint32_t *)a.count) * a.used;
-    const uint32_t end = ck_ld((const uint32_t *)a.count + 1) * a.used;
+    const uint32_t first = a.first != 0 ? ck_ld((const uint32_t *)a.first) * a.used : 0;
+    const uint32_t end = ck_ld((const uint32_t *)a.end) * a.used;
     const uint32_t rounds = (end - first + THREADS - 1) / THREADS;
     const uint32_t from = first + ck_warp() * rounds * 32, to = from + rounds * 32;
     return {from < end ? from : end, to < end ? to : end};
@@ -51,30 +51,32 @@ CK_DEV void write_piece(const k_group_args &a, group_span piece, uint32_t at) {
     }
 }
 
-CK_DEV uint32_t tiles_of(uint32_t pairs) { return (pairs + CK_GEMM_TILE - 1) / CK_GEMM_TILE; }
+CK_DEV uint32_t tiles_of(const k_group_args &a, uint32_t pairs) {
+    return (pairs + a.tile - 1) / a.tile;
+}
 
 /* Pairs, and tiles, of the experts before this one; the same in all threads. */
 typedef struct group_before {
     uint32_t pairs, tiles;
 } group_before;
 
-CK_DEV group_before before_of(const uint32_t *counts) {
+CK_DEV group_before before_of(const k_group_args &a, const uint32_t *counts) {
     uint32_t pairs = 0, tiles = 0;
     for (uint32_t e = ck_lane(); e < ck_bid_x; e += 32) {
         pairs += counts[e];
-        tiles += tiles_of(counts[e]);
+        tiles += tiles_of(a, counts[e]);
     }
     return {(uint32_t)ck_warp_sum_i((int)pairs), (uint32_t)ck_warp_sum_i((int)tiles)};
 }
 
 CK_DEV void write_tiles(const k_group_args &a, group_before before, uint32_t own) {
-    const uint32_t tiles = tiles_of(own);
+    const uint32_t tiles = tiles_of(a, own);
     for (uint32_t i = ck_tid; i < tiles; i += THREADS) {
         uint32_t *tile = (uint32_t *)a.tiles + (uint64_t)(before.tiles + i) * 3;
-        const uint32_t left = own - i * CK_GEMM_TILE;
+        const uint32_t left = own - i * a.tile;
         ck_st(tile, ck_bid_x);
-        ck_st(tile + 1, before.pairs + i * CK_GEMM_TILE);
-        ck_st(tile + 2, left < CK_GEMM_TILE ? left : (uint32_t)CK_GEMM_TILE);
+        ck_st(tile + 1, before.pairs + i * a.tile);
+        ck_st(tile + 2, left < a.tile ? left : a.tile);
     }
     if (ck_bid_x + 1 == a.experts && ck_tid == 0)
         ck_st((uint32_t *)a.tiles_count, before.tiles + tiles);
@@ -89,7 +91,7 @@ CK_KERNEL(k_group, THREADS) {
     const uint32_t in_piece = count_piece(a, piece, counts);
     if (ck_lane() == 0) of_warp[ck_warp()] = in_piece;
     ck_sync();
-    const group_before before = before_of(counts);
+    const group_before before = before_of(a, counts);
     uint32_t at = before.pairs;
     for (uint32_t w = 0; w < ck_warp(); w++) at += of_warp[w];
     write_piece(a, piece, at);

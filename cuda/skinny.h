@@ -25,6 +25,9 @@
  * column, turned by the column: the 8 rows that ldmatrix reads at once are in different banks, and
  * so is what 8 neighbouring lanes write.
  *
+ * Of experts the rows of x are those of a list: pairs of one expert, from anywhere in the step, as
+ * k_group has sorted them.  An expert's weights are read once for CK_SKINNY_X of them.
+ *
  * Past the ends: a row of w or x that is not there is read as the last one and not stored; a group
  * beyond a row is read as its last one and left out.
  *
@@ -112,7 +115,7 @@ template <typename form> struct skinny_job {
     const ck_matrix *w;
     uint64_t x, sums;               /* of the lane's rows: see below */
     uint32_t first[form::M][ITEMS]; /* groups of w before each of the lane's rows */
-    uint32_t x_skip[SKINNY_N];      /* bytes from x to each of the lane's rows */
+    uint64_t x_skip[SKINNY_N];      /* bytes from x to each of the lane's rows */
     uint32_t parts;                 /* of a row */
     ck_u4 w_codes[form::M][form::PLANES][ITEMS];
     typename form::loaded numbers[form::M][ITEMS];
@@ -123,25 +126,27 @@ template <typename form> struct skinny_job {
 /* The lane's granules: rows item / COLS of 16 of w, columns item % COLS. */
 CK_DEV uint32_t skinny_item(uint32_t i) { return i * 32 + ck_lane(); }
 
-template <typename form>
-CK_DEV void skinny_begin(skinny_job<form> &j, const k_gemv_args &a, uint32_t w_row, uint32_t x_row,
-                         uint32_t x_rows) {
+/* `rows` of x, as those of gemm.h name them. */
+template <typename form, typename x_rows>
+CK_DEV void skinny_begin(skinny_job<form> &j, const gemm_input &in, uint32_t w_row,
+                         const x_rows &rows) {
     constexpr uint32_t cols = skinny_shape<form>::COLS;
-    const uint32_t lane = ck_lane(), last = x_rows - 1;
-    j.w = &a.w;
-    j.parts = a.w.cols / 32;
-    j.x = a.x + (uint64_t)x_row * a.w.cols;
-    j.sums = a.sums + (uint64_t)(x_row + skinny_min(lane / 2, last)) * j.parts * sizeof(ck_sums);
+    const uint32_t lane = ck_lane(), last = rows.count - 1;
+    j.w = &in.w;
+    j.parts = in.w.cols / 32;
+    j.x = in.x;
+    j.sums = in.sums +
+             (uint64_t)x_rows::at(rows, skinny_min(lane / 2, last)) * j.parts * sizeof(ck_sums);
 #pragma unroll
     for (uint32_t m = 0; m < form::M; m++)
 #pragma unroll
         for (uint32_t i = 0; i < skinny_shape<form>::ITEMS; i++) {
             const uint32_t row = w_row + m * 16 + skinny_item(i) / cols;
-            j.first[m][i] = skinny_min(row, a.w.rows - 1) * (a.w.cols / form::GROUP);
+            j.first[m][i] = skinny_min(row, in.w.rows - 1) * (in.w.cols / form::GROUP);
         }
 #pragma unroll
     for (uint32_t n = 0; n < SKINNY_N; n++)
-        j.x_skip[n] = skinny_min(n * 8 + lane / 4, last) * a.w.cols;
+        j.x_skip[n] = (uint64_t)x_rows::at(rows, skinny_min(n * 8 + lane / 4, last)) * in.w.cols;
 }
 
 /* The step that begins with this group of each row. */
@@ -318,18 +323,11 @@ CK_DEV void skinny_halve(float v[][SKINNY_CLASSES], float (*shared)[32], uint32_
                       shared[theirs + i * SKINNY_CLASSES + c][ck_lane()];
 }
 
-CK_DEV void skinny_store(const k_gemv_args &a, float v, uint32_t row, uint32_t x_row) {
-    const uint64_t at = (uint64_t)x_row * a.out_stride + row;
-    if (a.bias != 0) v += ck_ld((const float *)a.bias + row);
-    if (a.add != 0) v += ck_ld((const float *)a.add + at);
-    ck_st((float *)a.out + at, v);
-}
-
 /* What the warp is left with of all that each warp had: the bits of its number, highest first, say
  * which half of them was kept. */
-template <typename form, int PER>
+template <typename form, int PER, typename out_rows>
 CK_DEV void skinny_end(const skinny_state<form, PER> &s, skinny_shared<form> &shared,
-                       const k_gemv_args &a, uint32_t w_row, uint32_t x_row, uint32_t x_rows) {
+                       const gemm_output &o, uint32_t w_row, const out_rows &rows) {
     constexpr uint32_t each = 4 / PER, all = form::M * SKINNY_N * each; /* values */
     constexpr uint32_t left = all > SKINNY_WARPS ? all / SKINNY_WARPS : 1;
     constexpr uint32_t stride = all / 2 * SKINNY_CLASSES;
@@ -348,8 +346,9 @@ CK_DEV void skinny_end(const skinny_state<form, PER> &s, skinny_shared<form> &sh
         const uint32_t element = at % each * PER; /* or the first of a pair */
         const uint32_t row = tile / SKINNY_N * 16 + ck_lane() / 4 + element / 2 * 8;
         const uint32_t x = (tile % SKINNY_N * 8 + ck_lane() % 4 * 2 + element % 2) / PER;
-        if (w_row + row >= a.w.rows || x >= x_rows) continue;
-        skinny_store(a, (v[i][0] + v[i][2]) + (v[i][1] + v[i][3]), w_row + row, x_row + x);
+        if (w_row + row >= o.w_rows || x >= rows.count) continue;
+        gemm_store_one(o, (v[i][0] + v[i][2]) + (v[i][1] + v[i][3]), w_row + row,
+                       out_rows::at(rows, x));
     }
 }
 
@@ -387,9 +386,10 @@ template <typename form, int PER> CK_DEV void skinny_kernel(const k_gemv_args &a
     if (row >= rows) return;
     skinny_job<form> job;
     skinny_state<form, PER> s = {};
-    skinny_begin(job, a, w_row, row * PER, (rows - row) * PER);
+    skinny_begin(job, {a.w, a.x, a.sums}, w_row, gemm_neighbours{row * PER, (rows - row) * PER});
     skinny_walk(s, job, shared[0].stages[ck_warp()]);
-    skinny_end(s, shared[0], a, w_row, row, rows - row);
+    const gemm_output to = {a.bias, a.add, a.out, a.w.rows, a.out_stride};
+    skinny_end(s, shared[0], to, w_row, gemm_neighbours{row, rows - row});
 }
 
 /* The tiles of one product after those of another. */
@@ -405,16 +405,38 @@ template <typename form> CK_DEV void skinnies_kernel(const k_gemvs_args &a) {
     skinny_kernel<form, 1>(a.of[i], tile);
 }
 
+/* A tile of up to CK_SKINNY_X pairs. */
+template <typename form> CK_DEV void skinny_experts_kernel(const k_experts_args &a) {
+    typedef skinny_shared<form> shared_of;
+    CK_SHARED(shared_of, shared, 1);
+    CK_SHARED(gemm_tile, t, 1);
+    if (ck_bid_x >= ck_ld((const uint32_t *)a.few_tiles_count)) return;
+    const ck_tile tile = gemm_tile_at(a.few_tiles, ck_bid_x);
+    const uint32_t w_row = ck_bid_y * (form::M * 16);
+    gemm_tile_read(t[0], a.experts, a.few_pairs, tile);
+    skinny_job<form> job;
+    skinny_state<form, 1> s = {};
+    skinny_begin(job, {t[0].w, a.x, a.sums}, w_row,
+                 gemm_shared_rows{t[0].pair, tile.count, a.shared_in != 0 ? a.used : 1});
+    skinny_walk(s, job, shared[0].stages[ck_warp()]);
+    const uint64_t bias_at = (uint64_t)tile.expert * a.w_rows * sizeof(float);
+    const gemm_output to = {a.bias != 0 ? a.bias + bias_at : 0, 0, a.out, a.w_rows, a.w_rows};
+    skinny_end(s, shared[0], to, w_row, gemm_listed{t[0].pair, tile.count});
+}
+
 /* Blocks on an SM: 2 leave 128 registers to each thread, 1 leaves 255. */
-#define SKINNY_KERNELS(name, blocks)                                              \
-    CK_EARLY_FEW(k_gemv_##name##_n16, k_gemv_args, CK_SKINNY_THREADS, blocks) {   \
-        skinny_kernel<skinny_##name, 1>(a, ck_bid_y);                             \
-    }                                                                             \
-    CK_EARLY_FEW(k_gemv_##name##_p8, k_gemv_args, CK_SKINNY_THREADS, blocks) {    \
-        skinny_kernel<skinny_##name, 2>(a, ck_bid_y);                             \
-    }                                                                             \
-    CK_EARLY_FEW(k_gemvs_##name##_n16, k_gemvs_args, CK_SKINNY_THREADS, blocks) { \
-        skinnies_kernel<skinny_##name>(a);                                        \
+#define SKINNY_KERNELS(name, blocks)                                                   \
+    CK_EARLY_FEW(k_gemv_##name##_n16, k_gemv_args, CK_SKINNY_THREADS, blocks) {        \
+        skinny_kernel<skinny_##name, 1>(a, ck_bid_y);                                  \
+    }                                                                                  \
+    CK_EARLY_FEW(k_gemv_##name##_p8, k_gemv_args, CK_SKINNY_THREADS, blocks) {         \
+        skinny_kernel<skinny_##name, 2>(a, ck_bid_y);                                  \
+    }                                                                                  \
+    CK_EARLY_FEW(k_gemvs_##name##_n16, k_gemvs_args, CK_SKINNY_THREADS, blocks) {      \
+        skinnies_kernel<skinny_##name>(a);                                             \
+    }                                                                                  \
+    CK_KERNEL_FEW(k_experts_##name##_n16, k_experts_args, CK_SKINNY_THREADS, blocks) { \
+        skinny_experts_kernel<skinny_##name>(a);                                       \
     }
 
 #endif

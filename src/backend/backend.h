@@ -7,7 +7,8 @@
  * mode), never on how many rows are in the batch, which rows they are, how a prompt was
  * cut into chunks or how many threads work.  In mode `exact` all rows are computed alike; in mode
  * `fast` the rows of a prompt (batch.prompt) are rounded more coarsely than those that were
- * generated.  ref is always exact.  Tolerances of cpu against ref, on unit-variance inputs:
+ * generated, and these may be summed up in another order.  ref is always exact.
+ * Tolerances of cpu against ref, on unit-variance inputs:
  *   quantized weights    normalised mean squared error 1e-8 (activations rounded to 16 bits
  *                        per block of 32); prompts in mode fast 1e-4 (8 bits)
  *   F32, F16, BF16, rows dequantized to f32
@@ -23,7 +24,9 @@
  *   F32, F16, BF16       1e-6 (f32 accumulation), also of types that are stored as F16 there, as
  *                        is BF16 in mode fast on cards before 8.0 where 1e-9 of a matrix' square
  *                        is all that this can take; prompts in mode fast 1e-4 (activations in the
- *                        type of the weights, but for F32 and what stays BF16 on such cards)
+ *                        type of the weights, but for F32 and what stays BF16 on such cards);
+ *                        generated rows in mode fast 1e-6 on tensor cores, with activations as sums
+ *                        of numbers of that type, those beyond 65504 becoming that with F16
  *   attention            1e-11 (f32 accumulation); prompts in mode fast 1e-6 (queries, keys, values
  *                        and probabilities in f16) with a cache of F16, Q8_0 or Q4_0, where keys
  *                        and values are whole 16 elements, 576 and 512 at most

@@ -153,6 +153,14 @@ uint64_t product_gemm_bytes(const product_weight *g) {
     return product_weight_bytes(g) + bytes_asked_again(g->form, (uint64_t)g->w.rows * g->w.cols);
 }
 
+/* The 16 bytes of scales of a block of Q4_K and Q5_K, and the factor of one of Q6_K, are asked for
+ * by its four groups. */
+uint64_t product_skinny_bytes(const product_weight *g) {
+    const uint64_t elements = (uint64_t)g->w.rows * g->w.cols, bytes = product_weight_bytes(g);
+    if (g->form == CK_FORM_Q4_K || g->form == CK_FORM_Q5_K) return bytes + elements / 256 * 48;
+    return g->form == CK_FORM_Q6_K ? bytes + elements / 256 * 6 : bytes;
+}
+
 /* m16n8k16, but for codes with one scale: m16n8k32. */
 uint64_t product_gemm_k(ck_form form) {
     return product_is_float(form) || form == CK_FORM_Q6_K ? 16 : 32;

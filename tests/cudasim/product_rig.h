@@ -74,6 +74,8 @@ float product_x_rounded(ck_form form, float x);
  * on multiplies. */
 uint64_t product_gemm_bytes(const product_weight *g);
 uint64_t product_gemm_k(ck_form form);
+/* What lanes ask for of a matrix in kernels for some rows, for a tile of x. */
+uint64_t product_skinny_bytes(const product_weight *g);
 
 /* --- truth -------------------- */
 

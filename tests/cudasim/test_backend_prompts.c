@@ -52,7 +52,14 @@ static void run_all(dtype type, bool fast, const backend_ops *ops, float *out, c
     lab_free(l);
 }
 
-/* as_f16: matrices of BF16 have become F16, and few of their numbers are others. */
+/* Of generated rows in mode `fast` against `exact`: bits with weights of codes; with those of F16
+ * and BF16 sums in another order; and where matrices of BF16 have become F16, few of their numbers
+ * are others. */
+static double generated_nmse_max(dtype type, bool as_f16) {
+    if (as_f16) return 1e-9;
+    return type == DTYPE_F16 || type == DTYPE_BF16 ? 1e-11 : 0;
+}
+
 static void check_type(dtype type, bool has_kernel, bool as_f16) {
     static float ref[ROWS * COLS], exact[ROWS * COLS], fast[ROWS * COLS];
     char numerics[8];
@@ -62,8 +69,9 @@ static void check_type(dtype type, bool has_kernel, bool as_f16) {
     run_all(type, true, &backend_cuda, fast, numerics);
     CHECK_STR(numerics, has_kernel ? "fast" : "exact");
     const size_t generated = (size_t)GENERATED * COLS, prompts = sizeof ref / 4 - generated;
-    if (as_f16)
-        CHECK(krig_nmse(fast, exact, generated) <= 1e-9);
+    const double most = generated_nmse_max(type, as_f16);
+    if (most > 0)
+        CHECK(krig_nmse(fast, exact, generated) <= most);
     else
         CHECK(memcmp(fast, exact, generated * sizeof *fast) == 0);
     const bool same = memcmp(fast + generated, exact + generated, prompts * sizeof *fast) == 0;
@@ -113,6 +121,9 @@ TEST(cuda_fast_rows_do_not_depend_on_their_company) {
     static const dtype types[] = {DTYPE_F16, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q6_K};
     HOST_MACHINE("t4");
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) check_company(types[i]);
+    HOST_MACHINE("h100");
+    check_company(DTYPE_F16);
+    check_company(DTYPE_BF16);
 }
 
 /* --- launches -------------------- */

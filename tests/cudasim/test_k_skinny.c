@@ -170,14 +170,6 @@ TEST(k_skinny_products_together_give_the_bits_of_each_alone) {
 
 /* --- traffic -------------------- */
 
-/* Bytes that lanes ask for: the 16 bytes of scales of a block of Q4_K and Q5_K, and the factor of
- * one of Q6_K, are asked for by its four groups. */
-static uint64_t weight_bytes_asked(const product_weight *g) {
-    const uint64_t elements = (uint64_t)g->w.rows * g->w.cols, bytes = product_weight_bytes(g);
-    if (g->form == CK_FORM_Q4_K || g->form == CK_FORM_Q5_K) return bytes + elements / 256 * 48;
-    return g->form == CK_FORM_Q6_K ? bytes + elements / 256 * 6 : bytes;
-}
-
 /* Sectors of 32 bytes for a tile of x: codes whole ones, 32 or 64 bytes of a row at a time; of each
  * other plane one for each row and step of 128 codes, so these are asked for again. */
 static uint64_t weight_sectors(ck_form form, uint64_t elements) {
@@ -201,7 +193,7 @@ TEST(k_skinny_reads_every_weight_once_for_16_rows_without_bank_conflicts) {
             const uint32_t along_w = ROWS / rows_of_block(form);
             (void)run_skinny(800, &product_forms[form], &c, &d, "_n16");
             const sim_counters *n = rig_counters();
-            CHECK_EQ(n->streamed_bytes, tiles * weight_bytes_asked(&d.w));
+            CHECK_EQ(n->streamed_bytes, tiles * product_skinny_bytes(&d.w));
             CHECK_EQ(n->load_sectors,
                      tiles * (weight_sectors(form, ROWS * COLS) + along_w * x_sectors(COLS)) +
                          along_w * all * WARPS);

@@ -38,7 +38,9 @@ static uint32_t scaled_within(const bench *b, uint32_t n, uint32_t least) {
 
 static experts_work work_of(const bench *b, const experts_shape *s) {
     experts_work w = {.rows = scaled_within(b, PROMPT, DRY_ROWS)};
-    w.group = (k_group_args){.experts = scaled_within(b, s->experts, DRY_EXPERTS), .used = s->used};
+    w.group = (k_group_args){.experts = scaled_within(b, s->experts, DRY_EXPERTS),
+                             .used = s->used,
+                             .tile = CK_GEMM_TILE};
     w.args = (k_experts_args){.w_rows = scaled_within(b, s->w_rows, CK_GEMM_TILE),
                               .cols = scaled_within(b, s->cols, DRY_COLS),
                               .used = s->used,
@@ -72,13 +74,14 @@ static status put_routed(bench *b, const experts_work *w, uint64_t *out, error *
 
 /* What the routed choose, and room for the lists of it. */
 static status make_group(bench *b, experts_work *w, error *err) {
-    const uint32_t range[] = {0, w->rows}, pairs = pairs_of(w);
+    const uint32_t pairs = pairs_of(w);
     k_group_args *g = &w->group;
     TRY(card_find(b->card, "k_group", &w->grouping, err));
     TRY(put_routed(b, w, &g->routed, err));
-    TRY(bench_put(b, range, sizeof range, &g->count, err));
+    TRY(bench_put(b, &w->rows, sizeof w->rows, &g->end, err));
     TRY(bench_reserve(b, pairs * sizeof(uint32_t), &g->pairs, err));
-    TRY(bench_reserve(b, cuda_tiles_max(pairs, g->experts) * sizeof(ck_tile), &g->tiles, err));
+    TRY(bench_reserve(b, cuda_tiles_max(pairs, g->experts, g->tile) * sizeof(ck_tile), &g->tiles,
+                      err));
     return bench_reserve(b, sizeof(uint32_t), &g->tiles_count, err);
 }
 
@@ -177,7 +180,7 @@ static status bench_products(bench *b, const bench_form *f, const experts_shape 
     (void)snprintf(c.name, sizeof c.name, "experts %s %u x [%u, %u] x %u by %u", f->name,
                    w.group.experts, w.args.w_rows, w.args.cols, w.rows, w.args.used);
     if (!bench_wants(b, c.name)) return OK;
-    w.grid = (card_grid){cuda_tiles_max(pairs_of(&w), w.group.experts),
+    w.grid = (card_grid){cuda_tiles_max(pairs_of(&w), w.group.experts, CK_GEMM_TILE),
                          num_div_up_u32(w.args.w_rows, CK_GEMM_TILE), CK_GEMM_THREADS, 0};
     TRY(card_find(b->card, c.kernel, &w.kernel, err));
     status st = make_experts(b, f, &w, err);

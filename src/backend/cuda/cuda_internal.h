@@ -105,8 +105,8 @@ typedef struct cuda_sample {
 _Static_assert(sizeof(sample_rule) == 56 && sizeof(sample_change) == 16, "kernel ABI");
 _Static_assert(sizeof(sample_logprobs) == sizeof(uint64_t) * (1 + SAMPLE_TOP_MAX), "kernel ABI");
 
-/* What k_group leaves of the experts that rows of prompts use: one place for all layers, each of
- * which writes it anew.  Offsets into the workspace. */
+/* What k_group leaves of the experts that rows use: one place for all layers, each of which writes
+ * it anew.  Offsets into the workspace. */
 typedef struct cuda_groups {
     uint64_t pairs_at, tiles_at, tiles_count_at;
 } cuda_groups;
@@ -144,8 +144,9 @@ typedef struct cuda_layout {
                            which the next step may read.  Both come down at once */
     uint64_t parts_at;  /* u64 [head, blocks of a row], of k_argmax */
     uint64_t splits_at; /* what blocks of k_attention leave for the last */
-    cuda_groups groups;
-    uint64_t given_at; /* f32 [rows, n_embd] where program.goes_on: hidden states of all
+    cuda_groups groups; /* of rows of prompts, where these are computed apart, ... */
+    cuda_groups few_groups; /* ... and of the others */
+    uint64_t given_at;      /* f32 [rows, n_embd] where program.goes_on: hidden states of all
                           micro-batches of a step, for another GPU to take */
     uint64_t gated_codes_at, gated_sums_at; /* of one row: k_gemvt_* reads and writes codes */
     uint64_t tickets_at;                    /* u32 [tickets], 0 between launches: of k_gemvt_* */
@@ -219,7 +220,8 @@ typedef enum cuda_grid {
 
 /* Steps that a launch is for: all; those of one row, which go on with what is the next launch for
  * others; those with a row of batch.best, of batch.samples, of such that want log-probabilities;
- * those with rows of prompts, one row of blocks whatever their number. */
+ * those with rows of prompts, and those with `skinny_from` others or more: one row of blocks
+ * whatever their number. */
 typedef enum cuda_when {
     CUDA_ALWAYS,
     CUDA_FOR_ONE_ROW,
@@ -227,7 +229,8 @@ typedef enum cuda_when {
     CUDA_WHEN_BEST,
     CUDA_WHEN_SAMPLED,
     CUDA_WHEN_LOGPROBS,
-    CUDA_WHEN_PROMPTS
+    CUDA_WHEN_PROMPTS,
+    CUDA_WHEN_CROWDED
 } cuda_when;
 
 /* Parts of the arguments that are known when the first batch comes, and may change with a batch. */
@@ -246,6 +249,11 @@ typedef struct cuda_launch_entry {
     uint32_t skinny_tiles; /* > 0: `skinny` with so many blocks along w instead of both, ... */
     uint32_t skinny_rows;  /* ... with so many rows to a block, ... */
     uint32_t skinny_from;  /* ... from so many rows on; the bits are the same */
+    uint32_t
+        skinny_experts; /* > 0: so many have these rows, per_row each, and `skinny_rows` are the
+                                pairs of a tile of k_group */
+    bool no_prompts;    /* rows of prompts have nothing to do with it; as prompt_tiles says of
+                                products */
     cuda_kernel_id prompt;
     uint32_t
         prompt_tiles; /* > 0: `prompt` with so many blocks along w, or heads of the cache, computes

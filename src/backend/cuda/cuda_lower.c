@@ -39,7 +39,7 @@ cu_ptr lower_count_runs(const lowering *w) {
 
 cu_ptr lower_count_generated(const lowering *w) {
     _Static_assert(offsetof(ck_counts, rows) == offsetof(ck_counts, generated) + sizeof(uint32_t),
-                   "k_gemm_* and k_group read both");
+                   "k_gemm_* reads both");
     return lower_descriptor(w, w->l->desc.counts + offsetof(ck_counts, generated));
 }
 
@@ -145,8 +145,8 @@ void lower_covers(lowering *w, uint32_t op_idx) {
         if (runs_for(&w->out->launches[last], one)) op_launches(w, one)[op_idx] = last;
 }
 
-/* Making codes, or x . A^T, helps the products behind it, and so does grouping pairs, which only
- * steps with prompts do; what follows the kernel of an op helps, too. */
+/* Making codes, or x . A^T, helps the products behind it, and so does grouping pairs, which not
+ * all steps do; what follows the kernel of an op helps, too. */
 static uint32_t main_launch(const cuda_lowered *l, uint32_t first, uint32_t one) {
     for (uint32_t i = first; i < l->count; i++) {
         const cuda_kernel_id kernel = l->launches[i].kernel;
@@ -171,7 +171,7 @@ static void note_launches(lowering *w, uint32_t op_idx, uint32_t first) {
 
 /* A list from its beginning. */
 static status lower_ops(lowering *w, error *err) {
-    w->codes_of = w->gated = w->grouped = VALUE_NONE;
+    w->codes_of = w->gated = w->grouped = w->few_grouped = VALUE_NONE;
     w->when = CUDA_ALWAYS;
     memset(w->done, 0, w->p->ops_count * sizeof *w->done);
     memset(w->only_codes, 0, w->p->values_count * sizeof *w->only_codes);

@@ -19,7 +19,11 @@
  * heads of the dimensions that there are kernels for, where the cache is of F16 or Q8.  A step that
  * has no rows of one kind has no launch for it.  So are the products of EXPERTS, ahead of which
  * k_group sorts what the rows of prompts use: once for each ROUTE unless another one comes between,
- * as there is one place for its lists.
+ * as there is one place for its lists.  Where rows that are none of a prompt are many enough for
+ * some to meet at an expert, they have the same, in smaller tiles and a place of their own.
+ *
+ * Products with weights of F16 and BF16 are made on tensor cores in this mode also for these rows,
+ * from one row on: their bits are others than those of mode `exact`.
  *
  * Where products may be adapted there is a second list, for steps in which rows have adapters: no
  * product goes on with what comes behind it, those that can be adapted have two launches more
@@ -48,10 +52,12 @@ typedef struct lowering {
     value_id codes_of; /* whose codes are in their place; VALUE_NONE */
     value_id gated;    /* whose codes of a step of one row are in the place for gates; VALUE_NONE */
     value_id grouped;  /* the ROUTE whose pairs are in the place for those; VALUE_NONE */
-    cuda_when when;    /* for launches that are emitted now */
-    bool adapters;     /* they are those of the second list */
-    lower_state *done; /* owned; [ops] */
-    bool *only_codes;  /* owned; [values] its f32 are never written */
+    value_id few_grouped; /* of rows that are none of a prompt, likewise, ... */
+    uint32_t few_tile;    /* ... in such tiles */
+    cuda_when when;       /* for launches that are emitted now */
+    bool adapters;        /* they are those of the second list */
+    lower_state *done;    /* owned; [ops] */
+    bool *only_codes;     /* owned; [values] its f32 are never written */
 } lowering;
 
 /* --- addresses; 0 for what there is none of --- */
@@ -78,6 +84,10 @@ void lower_covers(lowering *w, uint32_t op_idx);
 static inline uint32_t lower_blocks(uint32_t cols, uint32_t per) {
     return cols / per + (cols % per != 0);
 }
+
+/* Are rows that are none of a prompt multiplied on tensor cores with this op's weights, of F16 or
+ * BF16, however few they are? */
+bool lower_in_halves(const lowering *w, uint32_t op_idx);
 
 /* The rows of an op are those of its result, or of what it reads. */
 row_set lower_rows(const lowering *w, const op *o);

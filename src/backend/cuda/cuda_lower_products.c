@@ -4,7 +4,8 @@
  * would have written it.  Ops next to each other share a launch only if the memory of a later one's
  * result is neither read nor written by other blocks of that launch: the program may have put it
  * where something lay that is dead by then. */
-#include "backend/cuda/cuda_lower.h"
+#include "backend/cuda/cuda_experts.h"
+#include "backend/cuda/cuda_lower_kernels.h"
 #include "base/assert.h"
 
 enum { NORM_SHARED_MAX = 40 << 10 }; /* bytes: what every card allows without being asked */
@@ -123,72 +124,14 @@ static const op *sum_of_product(const lowering *w, uint32_t op_idx) {
     return add;
 }
 
-typedef struct product_kernels {
-    cuda_kernel_id one, many;
-    uint32_t many_rows; /* to a block */
-} product_kernels;
-
-static product_kernels kernels_of(ck_form form) {
-    static const product_kernels all[CK_FORM_COUNT] = {
-        [CK_FORM_F32] = {CUDA_k_gemv_f32_n1, CUDA_k_gemv_f32_n4, 4},
-        [CK_FORM_F16] = {CUDA_k_gemv_f16_n1, CUDA_k_gemv_f16_n4, 4},
-        [CK_FORM_BF16] = {CUDA_k_gemv_bf16_n1, CUDA_k_gemv_bf16_n4, 4},
-        [CK_FORM_Q8_0] = {CUDA_k_gemv_q8_0_n1, CUDA_k_gemv_q8_0_n4, 4},
-        [CK_FORM_Q4_0] = {CUDA_k_gemv_q4_0_n1, CUDA_k_gemv_q4_0_n4, 4},
-        [CK_FORM_Q4_K] = {CUDA_k_gemv_q4_k_n1, CUDA_k_gemv_q4_k_n4, 4},
-        [CK_FORM_Q5_K] = {CUDA_k_gemv_q5_k_n1, CUDA_k_gemv_q5_k_n4, 4},
-        [CK_FORM_Q6_K] = {CUDA_k_gemv_q6_k_n1, CUDA_k_gemv_q6_k_n4, 4}};
-    return all[form];
-}
-
-static product_kernels kernels_of_pairs(ck_form form) {
-    static const product_kernels all[CK_FORM_COUNT] = {
-        [CK_FORM_Q8_0] = {CUDA_k_gemv_q8_0_p1, CUDA_k_gemv_q8_0_p2, 2},
-        [CK_FORM_Q4_0] = {CUDA_k_gemv_q4_0_p1, CUDA_k_gemv_q4_0_p2, 2},
-        [CK_FORM_Q4_K] = {CUDA_k_gemv_q4_k_p1, CUDA_k_gemv_q4_k_p2, 2},
-        [CK_FORM_Q5_K] = {CUDA_k_gemv_q5_k_p1, CUDA_k_gemv_q5_k_p2, 2},
-        [CK_FORM_Q6_K] = {CUDA_k_gemv_q6_k_p1, CUDA_k_gemv_q6_k_p2, 2}};
-    return all[form];
-}
-
-static product_kernels kernels_together(ck_form form) {
-    static const product_kernels all[CK_FORM_COUNT] = {
-        [CK_FORM_F32] = {CUDA_k_gemvs_f32_n1, CUDA_k_gemvs_f32_n4, 4},
-        [CK_FORM_F16] = {CUDA_k_gemvs_f16_n1, CUDA_k_gemvs_f16_n4, 4},
-        [CK_FORM_BF16] = {CUDA_k_gemvs_bf16_n1, CUDA_k_gemvs_bf16_n4, 4},
-        [CK_FORM_Q8_0] = {CUDA_k_gemvs_q8_0_n1, CUDA_k_gemvs_q8_0_n4, 4},
-        [CK_FORM_Q4_0] = {CUDA_k_gemvs_q4_0_n1, CUDA_k_gemvs_q4_0_n4, 4},
-        [CK_FORM_Q4_K] = {CUDA_k_gemvs_q4_k_n1, CUDA_k_gemvs_q4_k_n4, 4},
-        [CK_FORM_Q5_K] = {CUDA_k_gemvs_q5_k_n1, CUDA_k_gemvs_q5_k_n4, 4},
-        [CK_FORM_Q6_K] = {CUDA_k_gemvs_q6_k_n1, CUDA_k_gemvs_q6_k_n4, 4}};
-    return all[form];
-}
-
 /* --- products with more rows than a few -------------------- */
-
-typedef struct skinny_kernels {
-    uint32_t w_rows; /* to a block; 0: there are none */
-    cuda_kernel_id one, together, pairs;
-} skinny_kernels;
-
-#define SKINNY_OF(form, rows) \
-    { rows, CUDA_k_gemv_##form##_n16, CUDA_k_gemvs_##form##_n16, CUDA_k_gemv_##form##_p8 }
-static skinny_kernels skinny_kernels_of(ck_form form) {
-    static const skinny_kernels all[CK_FORM_COUNT] = {
-        [CK_FORM_Q8_0] = SKINNY_OF(q8_0, CK_SKINNY_ROWS_Q8_0),
-        [CK_FORM_Q4_0] = SKINNY_OF(q4_0, CK_SKINNY_ROWS),
-        [CK_FORM_Q4_K] = SKINNY_OF(q4_k, CK_SKINNY_ROWS),
-        [CK_FORM_Q5_K] = SKINNY_OF(q5_k, CK_SKINNY_ROWS),
-        [CK_FORM_Q6_K] = SKINNY_OF(q6_k, CK_SKINNY_ROWS)};
-    return all[form];
-}
 
 /* Blocks along w are the grid's second dimension; a matrix with more of them than that can have,
  * which takes a million rows, stays with the other kernels. */
 static void add_skinny(const lowering *w, uint32_t op_idx, uint32_t count, cuda_launch_entry *e) {
     enum { GRID_Y_MAX = 65535 };
-    const skinny_kernels k = skinny_kernels_of(cuda_weight_of(w->l, op_idx)->form);
-    const bool pairs = cuda_in_pairs(w->l, op_idx);
+    const bool pairs = cuda_in_pairs(w->l, op_idx), halves = lower_in_halves(w, op_idx);
+    const skinny_kernels k = lower_skinny_kernels(w, op_idx);
     uint32_t tiles = 0;
     if (k.w_rows == 0) return;
     for (uint32_t i = 0; i < count; i++)
@@ -197,35 +140,18 @@ static void add_skinny(const lowering *w, uint32_t op_idx, uint32_t count, cuda_
     e->skinny_tiles = tiles <= GRID_Y_MAX ? tiles : 0;
     e->skinny_rows = pairs ? CK_SKINNY_X / 2 : CK_SKINNY_X;
     e->skinny_from = pairs ? CUDA_SKINNY_FROM_PAIRS : CUDA_SKINNY_FROM;
+    if (!halves) return;
+    e->skinny_rows = CK_HALVES_CROWD;
+    e->skinny_from = CK_HALVES_X + 1;
 }
 
 /* --- products with the rows of prompts -------------------- */
-
-typedef struct prompt_kernels {
-    bool there;
-    cuda_kernel_id one, together, experts;
-} prompt_kernels;
-
-/* Of F32 there is none, of BF16 on some code paths. */
-static prompt_kernels kernels_of_prompts(const lowering *w, ck_form form) {
-    static const prompt_kernels all[CK_FORM_COUNT] = {
-        [CK_FORM_F16] = {true, CUDA_k_gemm_f16, CUDA_k_gemms_f16, CUDA_k_gemm_experts_f16},
-        [CK_FORM_BF16] = {true, CUDA_k_gemm_bf16, CUDA_k_gemms_bf16, CUDA_k_gemm_experts_bf16},
-        [CK_FORM_Q8_0] = {true, CUDA_k_gemm_q8_0, CUDA_k_gemms_q8_0, CUDA_k_gemm_experts_q8_0},
-        [CK_FORM_Q4_0] = {true, CUDA_k_gemm_q4_0, CUDA_k_gemms_q4_0, CUDA_k_gemm_experts_q4_0},
-        [CK_FORM_Q4_K] = {true, CUDA_k_gemm_q4_k, CUDA_k_gemms_q4_k, CUDA_k_gemm_experts_q4_k},
-        [CK_FORM_Q5_K] = {true, CUDA_k_gemm_q5_k, CUDA_k_gemms_q5_k, CUDA_k_gemm_experts_q5_k},
-        [CK_FORM_Q6_K] = {true, CUDA_k_gemm_q6_k, CUDA_k_gemms_q6_k, CUDA_k_gemm_experts_q6_k}};
-    prompt_kernels k = all[form];
-    k.there = k.there && w->prompts.on->kernels[k.one].function != NULL;
-    return k;
-}
 
 /* Do the rows of prompts have a kernel of their own in this product?  Only whole batches have any:
  * rows that are taken are few. */
 static bool has_prompts(const lowering *w, uint32_t op_idx) {
     return w->prompts.on != NULL && lower_rows(w, &w->p->ops[op_idx]) == ROWS_ALL &&
-           kernels_of_prompts(w, cuda_weight_of(w->l, op_idx)->form).there;
+           lower_prompt_kernels(w, op_idx).there;
 }
 
 /* Blocks along the rows of w of all these products. */
@@ -238,12 +164,16 @@ static uint32_t prompt_tiles(const lowering *w, uint32_t op_idx, uint32_t count)
 
 static void add_prompts(const lowering *w, uint32_t op_idx, uint32_t count, cuda_launch_entry *e) {
     if (!has_prompts(w, op_idx)) return;
-    const prompt_kernels k = kernels_of_prompts(w, cuda_weight_of(w->l, op_idx)->form);
+    const prompt_kernels k = lower_prompt_kernels(w, op_idx);
     e->prompt = count > 1 ? k.together : k.one;
     e->prompt_tiles = prompt_tiles(w, op_idx, count);
 }
 
 /* --- launches of products -------------------- */
+
+static uint32_t product_width(product_kernels k, uint32_t rows) {
+    return lower_blocks(rows, k.w_rows > 0 ? k.w_rows : CK_GEMV_BLOCK_ROWS);
+}
 
 static cuda_launch_entry product_entry(const lowering *w, uint32_t op_idx, product_kernels k) {
     const op *o = &w->p->ops[op_idx];
@@ -252,7 +182,7 @@ static cuda_launch_entry product_entry(const lowering *w, uint32_t op_idx, produ
                                .many_rows = k.many_rows,
                                .grid = CUDA_GRID_ROWS_Y,
                                .rows = lower_rows(w, o),
-                               .width = lower_blocks(o->w.rows, CK_GEMV_BLOCK_ROWS)};
+                               .width = product_width(k, o->w.rows)};
 }
 
 static k_gemv_args product_args(const lowering *w, uint32_t op_idx, operand in) {
@@ -294,15 +224,12 @@ static uint32_t products_together(const lowering *w, uint32_t op_idx) {
 static cuda_launch_entry describe_products(lowering *w, uint32_t op_idx, uint32_t count, operand in,
                                            const op *add, k_gemvs_args *out) {
     const op *o = &w->p->ops[op_idx];
-    const ck_form form = cuda_weight_of(w->l, op_idx)->form;
-    cuda_launch_entry e = product_entry(w, op_idx,
-                                        count > 1                     ? kernels_together(form)
-                                        : cuda_in_pairs(w->l, op_idx) ? kernels_of_pairs(form)
-                                                                      : kernels_of(form));
+    const product_kernels k = lower_product_kernels(w, op_idx, count);
+    cuda_launch_entry e = product_entry(w, op_idx, k);
     *out = (k_gemvs_args){.of = {product_args(w, op_idx, in)}};
     for (uint32_t i = 1; i < count; i++) {
         out->of[i] = product_args(w, op_idx + i, in);
-        e.width += lower_blocks(w->p->ops[op_idx + i].w.rows, CK_GEMV_BLOCK_ROWS);
+        e.width += product_width(k, w->p->ops[op_idx + i].w.rows);
         w->done[op_idx + i] = LOWER_FUSED;
     }
     add_skinny(w, op_idx, count, &e);
@@ -347,33 +274,65 @@ status lower_matmul(lowering *w, uint32_t op_idx, error *err) {
 
 /* --- experts -------------------- */
 
+/* The count of rows that k_experts_* are for. */
+static cu_ptr count_of_experts(const lowering *w, uint32_t op_idx) {
+    if (has_prompts(w, op_idx)) return lower_count_generated(w);
+    return lower_count(w, lower_rows(w, &w->p->ops[op_idx]));
+}
+
+static k_group_args group_args(const lowering *w, uint32_t op_idx, const cuda_groups *g,
+                               uint32_t tile) {
+    const op *o = &w->p->ops[op_idx];
+    const cu_ptr base = w->bases.workspace;
+    return (k_group_args){.routed = lower_value(w, o->in[1]),
+                          .pairs = base + g->pairs_at,
+                          .tiles = base + g->tiles_at,
+                          .tiles_count = base + g->tiles_count_at,
+                          .experts = o->experts.experts,
+                          .used = o->experts.used,
+                          .tile = tile};
+}
+
+static cuda_launch_entry group_entry(const lowering *w, uint32_t op_idx, cuda_when when) {
+    const op *o = &w->p->ops[op_idx];
+    return (cuda_launch_entry){.kernel = CUDA_k_group,
+                               .many = CUDA_k_group,
+                               .grid = CUDA_GRID_ROWS_Y,
+                               .when = when,
+                               .rows = lower_rows(w, o),
+                               .width = o->experts.experts};
+}
+
 /* The pairs of the rows of prompts by expert, unless they lie there already. */
 static status emit_groups(lowering *w, uint32_t op_idx, error *err) {
     const op *o = &w->p->ops[op_idx];
-    const cuda_groups *g = &w->l->groups;
-    const cu_ptr base = w->bases.workspace;
     if (w->grouped == o->in[1]) return OK;
     w->grouped = o->in[1];
-    k_group_args a = {.routed = lower_value(w, o->in[1]),
-                      .pairs = base + g->pairs_at,
-                      .tiles = base + g->tiles_at,
-                      .tiles_count = base + g->tiles_count_at,
-                      .count = lower_count_generated(w),
-                      .experts = o->experts.experts,
-                      .used = o->experts.used};
-    cuda_launch_entry e = {.kernel = CUDA_k_group,
-                           .many = CUDA_k_group,
-                           .grid = CUDA_GRID_ROWS_Y,
-                           .when = CUDA_WHEN_PROMPTS,
-                           .rows = ROWS_ALL,
-                           .width = o->experts.experts};
+    k_group_args a = group_args(w, op_idx, &w->l->groups, CK_GEMM_TILE);
+    a.first = lower_count_generated(w);
+    a.end = lower_count(w, ROWS_ALL);
+    const cuda_launch_entry e = group_entry(w, op_idx, CUDA_WHEN_PROMPTS);
+    return LOWER_EMIT(w, &e, &a, err);
+}
+
+/* Those of the other rows, likewise. */
+static status emit_few_groups(lowering *w, uint32_t op_idx, uint32_t tile, error *err) {
+    const op *o = &w->p->ops[op_idx];
+    if (w->few_grouped == o->in[1] && w->few_tile == tile) return OK;
+    w->few_grouped = o->in[1];
+    w->few_tile = tile;
+    k_group_args a = group_args(w, op_idx, &w->l->few_groups, tile);
+    a.end = count_of_experts(w, op_idx);
+    cuda_launch_entry e = group_entry(w, op_idx, CUDA_WHEN_CROWDED);
+    e.skinny_from = cuda_few_from(o->experts.experts, o->experts.used);
+    e.no_prompts = has_prompts(w, op_idx);
     return LOWER_EMIT(w, &e, &a, err);
 }
 
 static k_experts_args experts_args(const lowering *w, uint32_t op_idx, operand in) {
     const op *o = &w->p->ops[op_idx];
     const op_experts *x = &o->experts;
-    const cuda_groups *g = &w->l->groups;
+    const cuda_groups *g = &w->l->groups, *few = &w->l->few_groups;
     const cu_ptr base = w->bases.workspace;
     const uint32_t rows = x->w[0].rows;
     return (k_experts_args){.experts = base + cuda_matrices_at(w->l, op_idx),
@@ -382,38 +341,51 @@ static k_experts_args experts_args(const lowering *w, uint32_t op_idx, operand i
                             .sums = in.sums,
                             .bias = lower_floats(w, x->bias, (uint64_t)x->experts * rows),
                             .out = lower_value(w, o->out),
-                            .count = has_prompts(w, op_idx) ? lower_count_generated(w)
-                                                            : lower_count(w, lower_rows(w, o)),
+                            .count = count_of_experts(w, op_idx),
                             .pairs = base + g->pairs_at,
                             .tiles = base + g->tiles_at,
                             .tiles_count = base + g->tiles_count_at,
+                            .few_pairs = base + few->pairs_at,
+                            .few_tiles = base + few->tiles_at,
+                            .few_tiles_count = base + few->tiles_count_at,
                             .w_rows = rows,
                             .cols = x->w[0].cols,
                             .used = x->used,
                             .shared_in = x->shared_in};
 }
 
-status lower_experts(lowering *w, uint32_t op_idx, error *err) {
-    static const cuda_kernel_id kernels[CK_FORM_COUNT] = {
-        [CK_FORM_F32] = CUDA_k_experts_f32,   [CK_FORM_F16] = CUDA_k_experts_f16,
-        [CK_FORM_BF16] = CUDA_k_experts_bf16, [CK_FORM_Q8_0] = CUDA_k_experts_q8_0,
-        [CK_FORM_Q4_0] = CUDA_k_experts_q4_0, [CK_FORM_Q4_K] = CUDA_k_experts_q4_k,
-        [CK_FORM_Q5_K] = CUDA_k_experts_q5_k, [CK_FORM_Q6_K] = CUDA_k_experts_q6_k};
+/* All pairs of an expert together, where rows are many. */
+static status add_few_groups(lowering *w, uint32_t op_idx, cuda_launch_entry *e, error *err) {
     const op *o = &w->p->ops[op_idx];
     const ck_form form = cuda_weight_of(w->l, op_idx)->form;
+    const bool halves = lower_in_halves(w, op_idx);
+    const skinny_kernels k = lower_skinny_kernels(w, op_idx);
+    if (k.w_rows == 0) return OK;
+    e->skinny = k.experts;
+    e->skinny_tiles = lower_blocks(o->experts.w[0].rows, halves ? CK_HALVES_ROWS : k.w_rows);
+    e->skinny_rows = cuda_few_tile(form);
+    e->skinny_from = cuda_few_from(o->experts.experts, o->experts.used);
+    e->skinny_experts = o->experts.experts;
+    return emit_few_groups(w, op_idx, e->skinny_rows, err);
+}
+
+status lower_experts(lowering *w, uint32_t op_idx, error *err) {
+    const op *o = &w->p->ops[op_idx];
     const uint32_t rows = o->experts.w[0].rows;
     operand in = {0};
     TRY(take_operand(w, op_idx, &in, err));
     k_experts_args a = experts_args(w, op_idx, in);
-    cuda_launch_entry e = {.kernel = kernels[form],
-                           .many = kernels[form],
+    const product_kernels k = lower_experts_kernels(w, op_idx);
+    cuda_launch_entry e = {.kernel = k.one,
+                           .many = k.many,
                            .grid = CUDA_GRID_ROWS_Y,
                            .rows = lower_rows(w, o),
-                           .width = lower_blocks(rows, CK_GEMV_BLOCK_ROWS),
+                           .width = product_width(k, rows),
                            .per_row = o->experts.used};
+    TRY(add_few_groups(w, op_idx, &e, err));
     if (has_prompts(w, op_idx)) {
         TRY(emit_groups(w, op_idx, err));
-        e.prompt = kernels_of_prompts(w, form).experts;
+        e.prompt = lower_prompt_kernels(w, op_idx).experts;
         e.prompt_tiles = lower_blocks(rows, CK_GEMM_TILE);
         e.prompt_experts = o->experts.experts;
     }

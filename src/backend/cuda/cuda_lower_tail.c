@@ -72,13 +72,14 @@ static bool find_turn(const lowering *w, uint32_t op_idx, uint32_t count, lower_
     const op *write = &p->ops[op_idx + 5];
     const uint32_t kv_heads = turn_k->rope.heads, head_dim = turn_k->rope.head_dim;
     const uint32_t value_dim = p->values[write->in[1]].cols / kv_heads;
-    if (write->in[1] != v->out || head_dim % CK_GEMV_BLOCK_ROWS != 0) return false;
+    const uint32_t rows = lower_in_halves(w, op_idx) ? CK_HALVES_ROWS : CK_GEMV_BLOCK_ROWS;
+    if (write->in[1] != v->out || head_dim % rows != 0) return false;
     if (count == 2 && !v_may_come_first(w, op_idx, op_idx + 2)) return false;
     *out = (lower_tail){.kind = CK_TAIL_TURN,
                         .op_idx = op_idx + 4,
                         .v_idx = count == 2 ? op_idx + 2 : 0,
                         .groups = turn_q->rope.heads + 2 * kv_heads};
-    return value_dim % CK_GEMV_BLOCK_ROWS == 0 && may_write_early(w, op_idx, turn_q->out);
+    return value_dim % rows == 0 && may_write_early(w, op_idx, turn_q->out);
 }
 
 bool lower_find_tail(const lowering *w, uint32_t op_idx, uint32_t count, const op *add,
@@ -93,13 +94,15 @@ bool lower_find_tail(const lowering *w, uint32_t op_idx, uint32_t count, const o
 
 /* --- both ways -------------------- */
 
-static cuda_kernel_id kernel_of(ck_form form) {
+static cuda_kernel_id kernel_of(const lowering *w, uint32_t op_idx) {
     static const cuda_kernel_id all[CK_FORM_COUNT] = {
         [CK_FORM_F32] = CUDA_k_gemvt_f32,   [CK_FORM_F16] = CUDA_k_gemvt_f16,
         [CK_FORM_BF16] = CUDA_k_gemvt_bf16, [CK_FORM_Q8_0] = CUDA_k_gemvt_q8_0,
         [CK_FORM_Q4_0] = CUDA_k_gemvt_q4_0, [CK_FORM_Q4_K] = CUDA_k_gemvt_q4_k,
         [CK_FORM_Q5_K] = CUDA_k_gemvt_q5_k, [CK_FORM_Q6_K] = CUDA_k_gemvt_q6_k};
-    return all[form];
+    const ck_form form = cuda_weight_of(w->l, op_idx)->form;
+    if (!lower_in_halves(w, op_idx)) return all[form];
+    return form == CK_FORM_F16 ? CUDA_k_gemvt_f16_m1 : CUDA_k_gemvt_bf16_m1;
 }
 
 /* The launch of its own, for many rows; returns it with its arguments. */
@@ -151,7 +154,7 @@ status lower_emit_tail(lowering *w, uint32_t op_idx, const lower_tail *tail,
     }
     TRY(emit_apart(w, tail, &apart, &a, err));
     adapt(w, tail, &a);
-    together.kernel = together.many = kernel_of(cuda_weight_of(w->l, op_idx)->form);
+    together.kernel = together.many = kernel_of(w, op_idx);
     together.patch = apart.patch;
     together.layer = apart.layer;
     TRY(LOWER_EMIT(w, &together, &a, err));

@@ -349,20 +349,31 @@ static uint64_t split_bytes(const cuda_layout *l) {
     return most;
 }
 
+static cuda_groups place_groups(uint64_t *end, uint32_t pairs, uint32_t tiles) {
+    cuda_groups g;
+    g.pairs_at = place(end, (uint64_t)pairs * sizeof(uint32_t));
+    g.tiles_at = place(end, (uint64_t)tiles * sizeof(ck_tile));
+    g.tiles_count_at = place(end, pairs > 0 ? sizeof(uint32_t) : 0);
+    return g;
+}
+
 /* Pairs and tiles of the experts that make the most of them. */
 static void lay_out_groups(cuda_layout *l, uint64_t *end) {
     const program *p = l->p;
-    uint32_t pairs = 0, tiles = 0;
+    uint32_t pairs = 0, tiles = 0, few_pairs = 0, few_tiles = 0;
     for (uint32_t i = 0; i < p->ops_count; i++) {
         const op *o = &p->ops[i];
         if (o->kind != OP_EXPERTS) continue;
         const uint32_t most = p->max.rows * o->experts.used; /* check_op() has seen it */
         pairs = num_max_u32(pairs, most);
-        tiles = num_max_u32(tiles, cuda_tiles_max(most, o->experts.experts));
+        tiles = num_max_u32(tiles, cuda_tiles_max(most, o->experts.experts, CK_GEMM_TILE));
+        const uint32_t few = cuda_few_tile(cuda_weight_of(l, i)->form);
+        if (few == 0) continue;
+        few_pairs = num_max_u32(few_pairs, most);
+        few_tiles = num_max_u32(few_tiles, cuda_tiles_max(most, o->experts.experts, few));
     }
-    l->groups.pairs_at = place(end, (uint64_t)pairs * sizeof(uint32_t));
-    l->groups.tiles_at = place(end, (uint64_t)tiles * sizeof(ck_tile));
-    l->groups.tiles_count_at = place(end, pairs > 0 ? sizeof(uint32_t) : 0);
+    l->groups = place_groups(end, pairs, tiles);
+    l->few_groups = place_groups(end, few_pairs, few_tiles);
 }
 
 static uint64_t result_bytes(const program *p, value_id v) {

@@ -33,7 +33,9 @@ static uint32_t rows_of(const cuda_launch_entry *e, const cuda_step_rows *rows) 
     if (e->when == CUDA_WHEN_SAMPLED && !rows->sampled) return 0;
     if (e->when == CUDA_WHEN_LOGPROBS && !rows->logprobs) return 0;
     if (e->when == CUDA_WHEN_PROMPTS) return rows->of[e->rows] > rows->generated ? 1 : 0;
-    const uint32_t n = e->prompt_tiles > 0 ? rows->generated : rows->of[e->rows];
+    const bool apart = e->prompt_tiles > 0 || e->no_prompts;
+    const uint32_t n = apart ? rows->generated : rows->of[e->rows];
+    if (e->when == CUDA_WHEN_CROWDED) return n >= e->skinny_from ? 1 : 0;
     return e->grid == CUDA_GRID_SPLIT_Y ? n + rows->further : n;
 }
 
@@ -58,12 +60,14 @@ static cuda_kernel_id kernel_for(const cuda_launch_entry *e, uint32_t n) {
 
 static void launch_rows(backend *b, const cuda_launch_entry *e, uint32_t n) {
     const cuda_kernel_id kernel = kernel_for(e, n);
-    const bool many = kernel != e->kernel;
+    const bool many = n > 1 && e->many_rows > 0;
     const uint32_t along = (many ? num_div_up_u32(n, e->many_rows) : n) * e->per_row;
     uint32_t x = e->grid == CUDA_GRID_ROWS_X ? along : e->width;
     uint32_t y = e->grid == CUDA_GRID_ROWS_X ? 1 : along;
     if (is_skinny(e, n)) {
         x = num_div_up_u32(n, e->skinny_rows);
+        if (e->skinny_experts > 0)
+            x = cuda_tiles_max(n * e->per_row, e->skinny_experts, e->skinny_rows);
         y = e->skinny_tiles;
     }
     (void)cuda_launch(&b->dev, kernel, x, y, b->dev.kernels[kernel].threads_max, e->shared_bytes,
@@ -72,7 +76,7 @@ static void launch_rows(backend *b, const cuda_launch_entry *e, uint32_t n) {
 
 static void launch_prompts(backend *b, const cuda_launch_entry *e, uint32_t n, uint32_t runs) {
     uint32_t x = num_div_up_u32(n, CK_GEMM_TILE);
-    if (e->prompt_experts > 0) x = cuda_tiles_max(n * e->per_row, e->prompt_experts);
+    if (e->prompt_experts > 0) x = cuda_tiles_max(n * e->per_row, e->prompt_experts, CK_GEMM_TILE);
     if (e->prompt_queries > 0) x = cuda_prompt_tiles(n, runs, e->prompt_queries, e->prompt_tile);
     (void)cuda_launch(&b->dev, e->prompt, x, e->prompt_tiles, b->dev.kernels[e->prompt].threads_max,
                       e->prompt_shared_bytes, b->lowered.args + e->args_at, e->args_bytes);
