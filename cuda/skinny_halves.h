@@ -215,10 +215,11 @@ CK_DEV void halves_tile(const gemm_input &in, const gemm_output &to, uint32_t w_
 /* --- entries -------------------- */
 
 /* The weights of halves_load() of the warp's first step, into the L2 cache, before the kernel ahead
- * has ended. */
-template <uint32_t M> CK_DEV void halves_prefetch_first(const ck_matrix &w, uint32_t w_row) {
+ * has ended.  The first of the blocks that have the same rows of w does it for all. */
+template <uint32_t M>
+CK_DEV void halves_prefetch_first(const ck_matrix &w, uint32_t w_row, uint32_t along) {
     const uint32_t all = halves_granules(w.cols);
-    if (CK_ARCH < 900) return;
+    if (CK_ARCH < 900 || along != 0) return;
 #pragma unroll
     for (uint32_t i = 0; i < 2 * M; i++)
 #pragma unroll
@@ -230,12 +231,11 @@ template <uint32_t M> CK_DEV void halves_prefetch_first(const ck_matrix &w, uint
         }
 }
 
-/* Tile `tile` of w with tile `along` of x.  The first of the blocks that have the same rows of w
- * prefetches them for all. */
+/* Tile `tile` of w with tile `along` of x. */
 template <typename type, uint32_t M, uint32_t N>
 CK_DEV void halves_kernel(const k_gemv_args &a, uint32_t tile, uint32_t along) {
     const uint32_t w_row = tile * (M * 16), row = along * (N * 8);
-    if (along == 0) halves_prefetch_first<M>(a.w, w_row);
+    halves_prefetch_first<M>(a.w, w_row, along);
     ck_pdl_wait();
     ck_pdl_launch();
     const uint32_t rows = ck_ld((const uint32_t *)a.count);
