@@ -98,6 +98,11 @@ void lab_free(lab *l) {
 
 /* --- comparing -------------------- */
 
+double lab_generated_nmse_max(dtype type, bool as_f16) {
+    if (as_f16) return 1e-9;
+    return type == DTYPE_F16 || type == DTYPE_BF16 ? 1e-11 : 0;
+}
+
 void lab_end_at(lab *l, value_id v, double nmse_max, const char *file, int line) {
     lab_machine cuda, ref;
     lab_finish(l, v);

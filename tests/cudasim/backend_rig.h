@@ -55,6 +55,11 @@ void lab_step_rows(const lab *l, const lab_machine *m, const bool *is_prompt, ui
 void lab_close(lab_machine *m);
 void lab_free(lab *l);
 
+/* Of generated rows in mode `fast` against `exact`: bits with weights of codes; with those of F16
+ * and BF16 sums in another order; and where matrices of BF16 have become F16, few of their numbers
+ * are others. */
+double lab_generated_nmse_max(dtype type, bool as_f16);
+
 /* Finish, run once on cuda and on ref, compare, free.  Names the test's `what` on stderr. */
 #define lab_end(l, v, nmse_max) lab_end_at((l), (v), (nmse_max), __FILE__, __LINE__)
 void lab_end_at(lab *l, value_id v, double nmse_max, const char *file, int line);

@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "base/os.h"
 
+const char *const host_gpu_numbers[BACKEND_DEVICES_MAX] = {"0", "1", "2", "3", "4", "5", "6", "7"};
+
 host_rig host;
 
 static bool find_library(void) {

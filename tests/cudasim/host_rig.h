@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backend/backend.h"
 #include "backend/cuda/cu_driver.h"
 #include "backend/cuda/cuda_device.h"
 #include "cudasim/driver/sim_driver.h"
@@ -38,6 +39,9 @@
     X(mark, void, (void))                                                               \
     X(allocs_since_mark, uint64_t, (void))                                              \
     X(leaks, uint64_t, (void))
+
+/* GPUs by their numbers: "0", "1" ... */
+extern const char *const host_gpu_numbers[BACKEND_DEVICES_MAX];
 
 typedef struct host_rig {
     cu_driver driver; /* loaded once, initialised by host_machine() */

@@ -21,29 +21,6 @@ static engine_options options(uint32_t host_experts) {
     return opt;
 }
 
-/* NULL where the shared data is not there. */
-static model *opened(const char *name, const char *type) {
-    char path[256];
-    model *m = NULL;
-    (void)snprintf(path, sizeof path, "oracle/public/models/%s/%smodel-%s.gguf", name,
-                   strcmp(type, "f32") == 0 ? "" : "quant/", type);
-    CHECK_EQ(model_open(&m, shared_path(path), NULL), OK);
-    return m;
-}
-
-static void fill_ids(int32_t *ids, uint32_t vocab, uint32_t seed) {
-    for (uint32_t i = 0; i < TOKENS; i++)
-        ids[i] = (int32_t)(((i + seed * 31) * 2654435761u >> 9) % vocab);
-}
-
-static bool tell_share(void *ctx, uint64_t done, uint64_t total) {
-    double *last = ctx;
-    const double share = (double)done / (double)total;
-    CHECK(share >= *last && share <= 1);
-    *last = share;
-    return true;
-}
-
 /* --- memory -------------------- */
 
 /* The device gets what it has beside the experts, the host copies of these. */
@@ -51,7 +28,7 @@ TEST(elsewhere_takes_what_it_planned_of_either_memory) {
     SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
     CHECK(index != NULL);
     HOST_MACHINE("t4");
-    model *m = opened("mixtral", "Q8_0");
+    model *m = rig_open_oracle("mixtral", "Q8_0");
     mem_plan all, plan;
     engine *e = NULL;
     double last = 0;
@@ -69,7 +46,7 @@ TEST(elsewhere_takes_what_it_planned_of_either_memory) {
     CHECK(plan.repacked_bytes > 0 && plan.host_experts_bytes > plan.repacked_bytes);
     CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
     CHECK_EQ(host.memory(0).asked_now, plan.device_bytes);
-    CHECK_EQ(engine_load(e, &(backend_progress){tell_share, &last}, NULL), OK);
+    CHECK_EQ(engine_load(e, &(backend_progress){rig_tell_share, &last}, NULL), OK);
     CHECK(last == 1);
     CHECK(engine_runs_ahead(e));
     CHECK_EQ(engine_warm_up(e, NULL), OK);
@@ -91,7 +68,7 @@ TEST(elsewhere_reads_ahead_what_has_no_copy) {
     SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
     CHECK(index != NULL);
     HOST_MACHINE("t4");
-    model *m = opened("mixtral", "f32");
+    model *m = rig_open_oracle("mixtral", "f32");
     for (uint32_t whole = 0; m != NULL && whole < 2; whole++) {
         engine *e = NULL;
         double last = 0;
@@ -101,7 +78,7 @@ TEST(elsewhere_reads_ahead_what_has_no_copy) {
         CHECK(engine_mem_plan(e)->repacked_bytes == 0);
         rig_experts_forget(m, 0);
         CHECK(rig_experts_missing(m, 0) > 0);
-        CHECK_EQ(engine_load(e, &(backend_progress){tell_share, &last}, NULL), OK);
+        CHECK_EQ(engine_load(e, &(backend_progress){rig_tell_share, &last}, NULL), OK);
         CHECK(last == 1);
         CHECK_EQ(rig_experts_missing(m, 0), 0);
         engine_close(e);
@@ -114,7 +91,7 @@ TEST(elsewhere_wants_all_layers_on_devices) {
     SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
     CHECK(index != NULL);
     HOST_MACHINE("t4");
-    model *m = opened("mixtral", "Q8_0");
+    model *m = rig_open_oracle("mixtral", "Q8_0");
     mem_plan plan;
     error err = {0};
     engine_options opt = options(1);
@@ -129,11 +106,11 @@ TEST(elsewhere_wants_all_layers_on_devices) {
 /* Token by token and in chunks, with the experts of one layer moved and with all. */
 static void check_model(const char *name, const char *type, double nmse_max) {
     int32_t ids[TOKENS];
-    model *m = opened(name, type);
+    model *m = rig_open_oracle(name, type);
     if (m == NULL) return;
     const size_t count = TOKENS * (size_t)m->hparams.vocab;
     const engine_options ref = rig_options(&rig_engines[0], DTYPE_F32, 64);
-    fill_ids(ids, m->hparams.vocab, 0);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
     float *want = rig_all_logits(m, &ref, ids, TOKENS, TOKENS);
     for (uint32_t layers = 1; layers <= 2; layers++) {
         const engine_options opt = options(layers == 1 ? 1 : UINT32_MAX);
@@ -176,7 +153,7 @@ static float *crowd(const model *m, const engine_options *opt, uint32_t together
     engine *e = NULL;
     float *logits = calloc(SEATS * each, sizeof *logits);
     for (uint32_t s = 0; s < SEATS; s++) {
-        fill_ids(ids[s], m->hparams.vocab, s);
+        rig_fill_ids(ids[s], TOKENS, m->hparams.vocab, s);
         list[s] =
             (rig_sequence){.ids = ids[s], .count = TOKENS, .seat = s, .logits = logits + s * each};
     }
@@ -204,7 +181,7 @@ TEST(elsewhere_gives_each_sequence_its_bits_in_a_crowd_and_in_graphs) {
         "{\"gpus\":[{\"preset\":\"t4\"}],\"streams\":\"random\",\"seed\":11}"};
     for (size_t i = 0; i < sizeof machines / sizeof machines[0]; i++) {
         HOST_MACHINE(machines[i]);
-        model *m = opened("mixtral", "Q8_0");
+        model *m = rig_open_oracle("mixtral", "Q8_0");
         if (m == NULL) return;
         const size_t bytes = (size_t)SEATS * TOKENS * m->hparams.vocab * sizeof(float);
         engine_options opt = options(1);
@@ -229,11 +206,11 @@ TEST(elsewhere_rounds_prompts_in_mode_fast_only) {
     CHECK(index != NULL);
     HOST_MACHINE("t4");
     int32_t ids[TOKENS];
-    model *m = opened("mixtral", "Q8_0");
+    model *m = rig_open_oracle("mixtral", "Q8_0");
     if (m == NULL) return;
     const size_t count = TOKENS * (size_t)m->hparams.vocab;
     engine_options opt = options(UINT32_MAX);
-    fill_ids(ids, m->hparams.vocab, 0);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
     float *exact = rig_all_logits(m, &opt, ids, TOKENS, TOKENS);
     opt.fast = true;
     float *fast = rig_all_logits(m, &opt, ids, TOKENS, TOKENS);
@@ -279,7 +256,7 @@ TEST(elsewhere_keeps_what_it_knows_of_a_step_while_the_next_one_is_queued) {
     SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
     CHECK(index != NULL);
     HOST_MACHINE("{\"gpus\":[{\"preset\":\"t4\"}],\"streams\":\"deferred\",\"seed\":7}");
-    model *m = opened("mixtral", "Q8_0");
+    model *m = rig_open_oracle("mixtral", "Q8_0");
     if (m == NULL) return;
     const size_t bytes = TOKENS * (size_t)m->hparams.vocab * sizeof(float);
     engine_options opt = options(UINT32_MAX);
@@ -320,7 +297,7 @@ TEST(elsewhere_gives_two_devices_the_bits_of_one) {
     for (uint32_t i = first; i < 4; i++) {
         HOST_MACHINE(i < 2 ? "{\"gpus\":[{\"preset\":\"t4\"},{}],\"streams\":\"random\",\"seed\":3}"
                            : "{\"gpus\":[{},{}],\"p2p\":[[0,1]]}");
-        model *m = opened("mixtral", i < 2 ? "Q8_0" : "f32");
+        model *m = rig_open_oracle("mixtral", i < 2 ? "Q8_0" : "f32");
         if (m == NULL) return;
         const size_t bytes = TOKENS * (size_t)m->hparams.vocab * sizeof(float);
         const engine_options one = options(1 + i % 2);
@@ -328,7 +305,7 @@ TEST(elsewhere_gives_two_devices_the_bits_of_one) {
         mem_plan plan;
         CHECK_EQ(engine_plan(m, &two, &plan, NULL), OK);
         CHECK(plan.devices_count == 2 && plan.host_experts == 1 + i % 2);
-        fill_ids(ids, m->hparams.vocab, i);
+        rig_fill_ids(ids, TOKENS, m->hparams.vocab, i);
         float *want = rig_all_logits(m, &one, ids, TOKENS, TOKENS);
         float *in_turn = rig_all_logits(m, &two, ids, TOKENS, 5);
         const uint64_t calls = host.calls("cuLaunchHostFunc");
@@ -350,7 +327,7 @@ TEST(elsewhere_is_one_place_for_two_devices) {
     SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
     CHECK(index != NULL);
     HOST_MACHINE("t4,t4");
-    model *m = opened("mixtral", "Q8_0");
+    model *m = rig_open_oracle("mixtral", "Q8_0");
     if (m == NULL) return;
     const engine_options one = options(UINT32_MAX), opt = on_devices(one, 2);
     mem_plan alone, plan;
@@ -364,7 +341,7 @@ TEST(elsewhere_is_one_place_for_two_devices) {
     CHECK_EQ(plan.host_experts_bytes, alone.host_experts_bytes);
     CHECK_EQ(plan.repacked_bytes, alone.repacked_bytes);
     CHECK_EQ(host.memory(0).asked_now + host.memory(1).asked_now, plan.device_bytes);
-    CHECK_EQ(engine_load(e, &(backend_progress){tell_share, &last}, NULL), OK);
+    CHECK_EQ(engine_load(e, &(backend_progress){rig_tell_share, &last}, NULL), OK);
     CHECK(last == 1);
     CHECK_EQ(engine_profile_switch(e, true, NULL), OK);
     CHECK_EQ(engine_warm_up(e, NULL), OK);
@@ -383,7 +360,7 @@ TEST(elsewhere_is_one_place_for_two_devices) {
 TEST(elsewhere_tells_of_a_fault_of_one_of_two_devices) {
     SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
     CHECK(index != NULL);
-    model *m = opened("mixtral", "f32");
+    model *m = rig_open_oracle("mixtral", "f32");
     if (m == NULL) return;
     log_set_level(LOG_OFF);
     for (int lost = 0; lost < 2; lost++) {
@@ -416,7 +393,7 @@ TEST(elsewhere_is_profiled_in_two_parts) {
     SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
     CHECK(index != NULL);
     HOST_MACHINE("t4");
-    model *m = opened("mixtral", "Q8_0");
+    model *m = rig_open_oracle("mixtral", "Q8_0");
     if (m == NULL) return;
     engine *e = NULL;
     const engine_options opt = options(1);
@@ -473,7 +450,7 @@ TEST(elsewhere_is_a_rung_before_layers) {
     HOST_MACHINE("t4");
     int32_t ids[TOKENS];
     char text[MEM_CUTS_TEXT_BYTES];
-    model *m = opened("mixtral", "f32");
+    model *m = rig_open_oracle("mixtral", "f32");
     if (m == NULL) return;
     const uint32_t all = m->hparams.layers;
     engine_options opt = limited(m, all - 1);
@@ -494,7 +471,7 @@ TEST(elsewhere_is_a_rung_before_layers) {
     CHECK_EQ(plan.device_layers, all);
     CHECK(plan.device_bytes <= opt.device_bytes_max);
     log_set_level(LOG_ERROR);
-    fill_ids(ids, m->hparams.vocab, 0);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
     float *got = rig_all_logits(m, &opt, ids, TOKENS, 5);
     float *want = rig_all_logits(m, &asked, ids, TOKENS, TOKENS);
     log_set_level(LOG_INFO);
@@ -515,7 +492,7 @@ TEST(elsewhere_is_a_rung_behind_further_devices) {
     CHECK(index != NULL);
     HOST_MACHINE("t4,t4");
     char text[MEM_CUTS_TEXT_BYTES];
-    model *m = opened("mixtral", "f32");
+    model *m = rig_open_oracle("mixtral", "f32");
     if (m == NULL) return;
     mem_plan plan;
     error err = {0};
@@ -541,7 +518,7 @@ TEST(elsewhere_goes_on_from_what_was_asked_for) {
     SHARED_OR_SKIP(index, "oracle/public/models/index.tsv");
     CHECK(index != NULL);
     HOST_MACHINE("t4");
-    model *m = opened("mixtral", "f32");
+    model *m = rig_open_oracle("mixtral", "f32");
     if (m == NULL) return;
     const uint32_t all = m->hparams.layers;
     char text[MEM_CUTS_TEXT_BYTES];
@@ -583,7 +560,7 @@ TEST(elsewhere_tells_of_a_fault_of_its_device) {
                   {"cuEventSynchronize", NULL, CU_ECC_UNCORRECTABLE},
                   {NULL, NULL, CU_UNKNOWN}};
     HOST_MACHINE("t4");
-    model *m = opened("mixtral", "f32");
+    model *m = rig_open_oracle("mixtral", "f32");
     if (m == NULL) return;
     log_set_level(LOG_OFF);
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
@@ -618,10 +595,10 @@ TEST(elsewhere_agrees_with_the_cpu_alone) {
     CHECK(index != NULL);
     HOST_MACHINE("t4");
     int32_t ids[TOKENS];
-    model *m = opened("qwen3moe", "f32");
+    model *m = rig_open_oracle("qwen3moe", "f32");
     if (m == NULL) return;
     const engine_options cpu = rig_options(&on_cpu, DTYPE_F32, 64), opt = options(UINT32_MAX);
-    fill_ids(ids, m->hparams.vocab, 3);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 3);
     float *want = rig_all_logits(m, &cpu, ids, TOKENS, TOKENS);
     float *got = rig_all_logits(m, &opt, ids, TOKENS, 4);
     CHECK(rig_nmse(got, want, TOKENS * (size_t)m->hparams.vocab) < 1e-9);

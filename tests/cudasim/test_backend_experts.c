@@ -95,12 +95,6 @@ static void run_all(const mixture *mix, dtype type, bool fast, const backend_ops
     lab_free(l);
 }
 
-/* As of products: see generated_nmse_max() of test_backend_prompts.c. */
-static double generated_nmse_max(dtype type, bool as_f16) {
-    if (as_f16) return 1e-9;
-    return type == DTYPE_F16 || type == DTYPE_BF16 ? 1e-11 : 0;
-}
-
 static void check_mixture(const mixture *mix, dtype type, bool has_kernel, bool as_f16) {
     static float ref[ROWS * COLS], exact[ROWS * COLS], fast[ROWS * COLS];
     char numerics[8];
@@ -110,7 +104,7 @@ static void check_mixture(const mixture *mix, dtype type, bool has_kernel, bool 
     run_all(mix, type, true, &backend_cuda, fast, numerics);
     CHECK_STR(numerics, has_kernel ? "fast" : "exact");
     const size_t generated = (size_t)GENERATED * COLS, prompts = sizeof ref / 4 - generated;
-    const double most = generated_nmse_max(type, as_f16);
+    const double most = lab_generated_nmse_max(type, as_f16);
     if (most > 0)
         CHECK(krig_nmse(fast, exact, generated) <= most);
     else
@@ -360,18 +354,11 @@ enum { TOKENS = 24 };
 
 static const rig_engine on_cuda = {"cuda", &backend_cuda, 1, CPU_ISA_AUTO};
 
-static void fill_ids(int32_t *ids, uint32_t count, uint32_t vocab) {
-    for (uint32_t i = 0; i < count; i++) ids[i] = (int32_t)((i * 2654435761u >> 9) % vocab);
-}
-
 static void check_model(const char *name, const char *type, double nmse_max) {
-    char path[256];
-    model *m = NULL;
+    model *m = rig_open_oracle(name, type);
     int32_t ids[TOKENS];
-    (void)snprintf(path, sizeof path, "oracle/public/models/%s/quant/model-%s.gguf", name, type);
-    CHECK_EQ(model_open(&m, shared_path(path), NULL), OK);
     if (m == NULL) return;
-    fill_ids(ids, TOKENS, m->hparams.vocab);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
     engine_options fast = rig_options(&on_cuda, DTYPE_F16, 64);
     const engine_options ref = rig_options(&rig_engines[0], DTYPE_F16, 64);
     fast.fast = true;

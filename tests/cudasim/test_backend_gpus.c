@@ -22,25 +22,13 @@ static const rig_engine on_cuda = {"cuda", &backend_cuda, 2, CPU_ISA_AUTO};
 #define WITH_WRONG     "{" FOUR "," WAY_TO_ALL ",\"p2p_corrupts\":true}"
 #define WITH_FIRST_WAY "{" FOUR ",\"p2p\":[[0,1]]}"
 
-static const char *const numbers[BACKEND_DEVICES_MAX] = {"0", "1", "2", "3", "4", "5", "6", "7"};
-
 /* The first `count` GPUs, all of which are used. */
 static engine_options options_of(uint32_t count) {
     engine_options opt = rig_options(&on_cuda, DTYPE_F32, 64);
     opt.rows_max = opt.taken_rows_max = 2 * TOKENS;
     opt.devices_count = opt.devices_min = count;
-    memcpy(opt.devices, numbers, sizeof numbers);
+    memcpy(opt.devices, host_gpu_numbers, sizeof host_gpu_numbers);
     return opt;
-}
-
-static model *opened(const char *path) {
-    model *m = NULL;
-    CHECK_EQ(model_open(&m, path, NULL), OK);
-    return m;
-}
-
-static void fill_ids(int32_t *ids, uint32_t vocab) {
-    for (uint32_t i = 0; i < TOKENS; i++) ids[i] = (int32_t)((i * 2654435761u >> 9) % vocab);
 }
 
 typedef float *(*rig_run)(const model *m, const engine_options *opt, const int32_t *ids,
@@ -54,7 +42,7 @@ static void check_bits(const model *m, const char *what, const engine_options *o
     const rig_run run = encoder ? rig_all_hidden : rig_all_logits;
     engine_options one = *opt;
     one.devices_count = one.devices_min = 1;
-    fill_ids(ids, m->hparams.vocab);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
     float *want = run(m, &one, ids, TOKENS, TOKENS);
     for (uint32_t chunk = encoder ? TOKENS : 1; chunk <= TOKENS; chunk += TOKENS - 1) {
         float *got = run(m, opt, ids, TOKENS, chunk);
@@ -73,7 +61,7 @@ static uint64_t peer_copies(void) { return host.calls("cuMemcpyPeerAsync"); }
 
 TEST(gpus_give_the_bits_of_one) {
     HOST_MACHINE(WITHOUT_WAYS);
-    model *m = opened("synth:deep:q4_k_m");
+    model *m = rig_open_model("synth:deep:q4_k_m");
     for (uint32_t count = 2; count <= GPUS_MAX; count += 2) {
         const engine_options opt = options_of(count);
         check_bits(m, "without ways", &opt);
@@ -86,7 +74,7 @@ TEST(gpus_give_the_bits_of_one) {
 /* A layer on each. */
 TEST(gpus_may_be_eight) {
     HOST_MACHINE("{\"gpus\":[{},{},{},{},{},{},{},{}],\"p2p\":[[0,1],[2,3],[4,5],[6,7]]}");
-    model *m = opened("synth:deep:q8_0");
+    model *m = rig_open_model("synth:deep:q8_0");
     mem_plan plan;
     const engine_options opt = options_of(8);
     CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
@@ -104,7 +92,7 @@ TEST(gpus_with_ways_between_them_give_the_bits_of_one) {
         (void)snprintf(machine, sizeof machine,
                        "{" FOUR "," WAY_TO_ALL ",\"streams\":\"%s\",\"seed\":5}", streams[i]);
         HOST_MACHINE(machine);
-        model *m = opened("synth:deep:q8_0");
+        model *m = rig_open_model("synth:deep:q8_0");
         const engine_options opt = options_of(3);
         check_bits(m, streams[i], &opt);
         /* two engines with two ways each: three tests, and as many steps as there are chunks */
@@ -115,11 +103,11 @@ TEST(gpus_with_ways_between_them_give_the_bits_of_one) {
 
 TEST(gpus_in_mode_fast_give_the_bits_of_one) {
     HOST_MACHINE(WITH_WAYS);
-    model *m = opened("synth:deep:q4_0");
+    model *m = rig_open_model("synth:deep:q4_0");
     int32_t ids[TOKENS];
     engine_options opt = options_of(2), one = options_of(1);
     opt.fast = one.fast = true;
-    fill_ids(ids, m->hparams.vocab);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
     float *want = rig_all_logits(m, &one, ids, TOKENS, 5);
     float *got = rig_all_logits(m, &opt, ids, TOKENS, 5);
     CHECK(memcmp(got, want, TOKENS * (size_t)m->hparams.vocab * sizeof *got) == 0);
@@ -139,9 +127,7 @@ TEST(gpus_of_every_family_give_the_bits_of_one) {
     CHECK(index != NULL);
     HOST_MACHINE(WITH_WAYS);
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
-        char path[256];
-        (void)snprintf(path, sizeof path, "oracle/public/models/%s/model-f32.gguf", families[i]);
-        model *m = opened(shared_path(path));
+        model *m = rig_open_oracle(families[i], "f32");
         if (m == NULL) continue;
         const uint32_t layers = m->hparams.layers;
         const engine_options opt = options_of(layers < GPUS_MAX ? layers : GPUS_MAX);
@@ -154,7 +140,7 @@ TEST(gpus_of_every_family_give_the_bits_of_one) {
 TEST(gpus_keep_states_where_their_layers_are) {
     HOST_MACHINE(WITHOUT_WAYS);
     SHARED_OR_SKIP(path, "oracle/public/models/mamba/model-f32.gguf");
-    model *m = opened(path);
+    model *m = rig_open_model(path);
     mem_plan plan;
     engine *e = NULL;
     const engine_options opt = options_of(2);
@@ -169,12 +155,12 @@ TEST(gpus_keep_states_where_their_layers_are) {
 /* The CPU first, and what is behind it on two GPUs. */
 TEST(gpus_behind_the_cpu_are_near_the_reference) {
     HOST_MACHINE(WITH_WAYS);
-    model *m = opened("synth:deep:f32");
+    model *m = rig_open_model("synth:deep:f32");
     int32_t ids[TOKENS];
     mem_plan plan;
     engine_options opt = options_of(2), ref = rig_options(&rig_engines[0], DTYPE_F32, 64);
     opt.device_layers = 5;
-    fill_ids(ids, m->hparams.vocab);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
     CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
     CHECK(plan.device_layers == 5 && plan.devices_count == 2);
     CHECK_EQ(plan.devices[0].layers + plan.devices[1].layers, 5);
@@ -191,7 +177,7 @@ TEST(gpus_behind_the_cpu_are_near_the_reference) {
 
 TEST(gpus_find_and_draw_tokens_on_the_last_one) {
     HOST_MACHINE(WITH_WAYS);
-    model *m = opened("synth:deep:q8_0");
+    model *m = rig_open_model("synth:deep:q8_0");
     const engine_options opt = options_of(3);
     rig_check_best(m, &opt);
     engine *e = NULL;
@@ -212,7 +198,7 @@ TEST(gpus_find_and_draw_tokens_on_the_last_one) {
 /* Where bytes arrive wrong that is seen once, and nothing goes there any more. */
 TEST(gpus_do_not_use_a_way_that_corrupts) {
     HOST_MACHINE(WITH_WRONG);
-    model *m = opened("synth:deep:q8_0");
+    model *m = rig_open_model("synth:deep:q8_0");
     const engine_options opt = options_of(3);
     log_set_level(LOG_OFF);
     check_bits(m, "with ways that corrupt", &opt);
@@ -223,7 +209,7 @@ TEST(gpus_do_not_use_a_way_that_corrupts) {
 
 TEST(gpus_use_the_ways_that_there_are) {
     HOST_MACHINE(WITH_FIRST_WAY);
-    model *m = opened("synth:deep:q8_0");
+    model *m = rig_open_model("synth:deep:q8_0");
     const engine_options opt = options_of(3);
     check_bits(m, "with one way of two", &opt);
     CHECK_EQ(peer_copies(), 2 * 3 + TOKENS + 1);
@@ -232,7 +218,7 @@ TEST(gpus_use_the_ways_that_there_are) {
 
 TEST(gpus_use_no_way_when_told_so) {
     HOST_MACHINE(WITH_WAYS);
-    model *m = opened("synth:deep:q8_0");
+    model *m = rig_open_model("synth:deep:q8_0");
     engine_options opt = options_of(3);
     opt.no_peers = true;
     check_bits(m, "without ways that there are", &opt);
@@ -246,7 +232,7 @@ TEST(gpus_do_without_a_way_that_the_driver_refuses) {
                                         "cuMemcpyPeerAsync"};
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
         HOST_MACHINE(WITH_WAYS);
-        model *m = opened("synth:deep:q8_0");
+        model *m = rig_open_model("synth:deep:q8_0");
         engine *e = NULL;
         const engine_options opt = options_of(2);
         engine_row row = {.token = 1, .wants_logits = true};
@@ -269,7 +255,7 @@ TEST(gpus_with_a_way_spare_the_host) {
     uint64_t out[2] = {0, 0};
     for (int i = 0; i < 2; i++) {
         HOST_MACHINE(i == 0 ? WITHOUT_WAYS : WITH_WAYS);
-        model *m = opened("synth:deep:q8_0");
+        model *m = rig_open_model("synth:deep:q8_0");
         engine *e = NULL;
         const engine_options opt = options_of(2);
         engine_row row = {.token = 1, .wants_best = true};
@@ -289,7 +275,7 @@ TEST(gpus_with_a_way_spare_the_host) {
 
 TEST(gpus_take_what_was_planned_of_each) {
     HOST_MACHINE(WITH_WAYS);
-    model *m = opened("synth:deep:q8_0");
+    model *m = rig_open_model("synth:deep:q8_0");
     engine *e = NULL;
     backend_report report;
     const engine_options opt = options_of(4);
@@ -317,7 +303,7 @@ TEST(gpus_take_what_was_planned_of_each) {
 
 TEST(gpus_get_layers_by_what_is_free_on_them) {
     HOST_MACHINE("{\"gpus\":[" MIB(64, "") "," MIB(256, ",\"preset\":\"a10\"") "]}");
-    model *m = opened("synth:deep:f32");
+    model *m = rig_open_model("synth:deep:f32");
     mem_plan plan;
     engine *e = NULL;
     backend_report report;
@@ -362,7 +348,7 @@ static void check_cuts(const model *m, const engine_options *opt, const char *wa
 
 TEST(gpus_are_taken_as_few_as_are_needed) {
     HOST_MACHINE(WITHOUT_WAYS);
-    model *m = opened("synth:deep:q8_0");
+    model *m = rig_open_model("synth:deep:q8_0");
     engine_options opt = limited(m, 0, 4);
     check_cuts(m, &opt, "");
     opt = limited(m, 5, 4);
@@ -390,7 +376,7 @@ static void refuse_context(uint64_t at, int result) {
 TEST(gpus_that_cannot_be_asked_are_not_used) {
     static const int results[] = {CU_DEVICE_UNAVAILABLE, CU_OUT_OF_MEMORY};
     HOST_MACHINE(WITHOUT_WAYS);
-    model *m = opened("synth:deep:q8_0");
+    model *m = rig_open_model("synth:deep:q8_0");
     log_set_level(LOG_OFF);
     for (size_t i = 0; i < 2; i++) {
         mem_plan plan;
@@ -419,14 +405,14 @@ TEST(gpus_that_cannot_be_asked_are_not_used) {
 
 TEST(gpus_of_a_ladder_compute) {
     HOST_MACHINE(WITH_WAYS);
-    model *m = opened("synth:deep:q8_0");
+    model *m = rig_open_model("synth:deep:q8_0");
     int32_t ids[TOKENS];
     engine_options opt = limited(m, 5, 2), one = options_of(1);
     mem_plan plan;
     opt.seats = one.seats;
     CHECK_EQ(engine_plan(m, &opt, &plan, NULL), OK);
     CHECK_EQ(plan.devices_count, 2);
-    fill_ids(ids, m->hparams.vocab);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
     log_set_level(LOG_ERROR);
     float *got = rig_all_logits(m, &opt, ids, TOKENS, 5);
     float *want = rig_all_logits(m, &one, ids, TOKENS, TOKENS);
@@ -441,7 +427,7 @@ TEST(gpus_of_a_ladder_compute) {
 /* Every allocation of opening fails once: then there is a new plan, and nothing is left over. */
 TEST(gpus_that_cannot_be_opened_give_all_back) {
     HOST_MACHINE(WITH_WAYS);
-    model *m = opened("synth:deep:q8_0");
+    model *m = rig_open_model("synth:deep:q8_0");
     const engine_options opt = options_of(3);
     log_set_level(LOG_OFF);
     for (uint64_t at = 1; at <= 9; at++) {
@@ -483,7 +469,7 @@ TEST(gpus_name_the_one_whose_kernel_failed) {
     static const char *const machines[] = {WITHOUT_WAYS, WITH_WAYS};
     for (size_t i = 0; i < 2; i++) {
         HOST_MACHINE(machines[i]);
-        model *m = opened("synth:deep:q8_0");
+        model *m = rig_open_model("synth:deep:q8_0");
         engine *e = open_for_fault(m);
         CHECK_EQ(engine_mem_plan(e)->devices[0].layers, 3);
         host.fault_add(NULL, "k_attention_f32_n2", 4, CU_ILLEGAL_ADDRESS);
@@ -497,7 +483,7 @@ TEST(gpus_name_the_one_that_was_lost) {
     for (uint32_t i = 0; i < 6; i++) {
         char name[16];
         HOST_MACHINE(machines[i / 3]);
-        model *m = opened("synth:deep:q8_0");
+        model *m = rig_open_model("synth:deep:q8_0");
         engine *e = open_for_fault(m);
         host.lose_gpu(i % 3);
         (void)snprintf(name, sizeof name, "GPU %u ", i % 3);

@@ -22,12 +22,6 @@ static engine_options options(bool no_graphs) {
     return opt;
 }
 
-static model *open_model(const char *spec) {
-    model *m = NULL;
-    CHECK_EQ(model_open(&m, spec, NULL), OK);
-    return m;
-}
-
 /* Tokens of a sequence; any will do. */
 static int32_t token_of(uint32_t seat, uint32_t pos) {
     return (int32_t)((seat * 37 + pos * 11 + 3) % 64);
@@ -91,7 +85,7 @@ TEST(cuda_graphs_give_the_bits_of_single_launches) {
     for (int i = 0; i < 2; i++) {
         HOST_MACHINE(machines[i]);
         size_t bytes = 0;
-        model *m = open_model(specs[i]);
+        model *m = rig_open_model(specs[i]);
         float *want = run_crowd(m, true, &bytes);
         CHECK_EQ(host.calls("cuGraphLaunch"), 0);
         float *got = run_crowd(m, false, &bytes);
@@ -120,7 +114,7 @@ static calls calls_now(void) {
 /* Under way a step is one upload, one graph, and what comes back. */
 TEST(cuda_graphs_are_recorded_once) {
     HOST_MACHINE("t4");
-    model *m = open_model("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     const engine_options opt = options(false);
     engine *e = NULL;
     uint32_t pos[SEATS] = {0};
@@ -179,7 +173,7 @@ static float *run_long(const model *m, bool no_graphs, size_t *bytes) {
 TEST(cuda_graphs_are_for_long_spans_too) {
     HOST_MACHINE("t4");
     size_t bytes = 0;
-    model *m = open_model("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     float *want = run_long(m, true, &bytes);
     CHECK_EQ(host.calls("cuGraphLaunch"), 0);
     float *got = run_long(m, false, &bytes);
@@ -199,7 +193,7 @@ TEST(cuda_graphs_that_the_driver_refuses_cost_only_time) {
                                           "cuGraphLaunch"};
     HOST_MACHINE("t4");
     size_t bytes = 0;
-    model *m = open_model("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     float *want = run_crowd(m, true, &bytes);
     log_set_level(LOG_ERROR);
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
@@ -220,7 +214,7 @@ TEST(cuda_graphs_that_the_driver_refuses_cost_only_time) {
 /* One launch may not be recorded: no graph, and no fault. */
 TEST(cuda_graphs_need_every_launch) {
     HOST_MACHINE("t4");
-    model *m = open_model("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     const engine_options opt = options(false);
     engine *e = NULL;
     uint32_t pos[SEATS] = {0};
@@ -243,7 +237,7 @@ TEST(cuda_graphs_need_every_launch) {
 /* A kernel that breaks the GPU inside of a graph is a fault as any other. */
 TEST(cuda_graphs_fail_as_launches_do) {
     HOST_MACHINE("t4");
-    model *m = open_model("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     const engine_options opt = options(false);
     engine *e = NULL;
     error err = {0};

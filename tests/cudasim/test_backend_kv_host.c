@@ -36,17 +36,6 @@ static void limit_kv(const model *m, engine_options *opt) {
     opt->kv_bytes_max = plan.kv_bytes / plan.kv_blocks * kv_blocks_for(CTX);
 }
 
-static model *opened(const char *spec) {
-    model *m = NULL;
-    CHECK_EQ(model_open(&m, spec, NULL), OK);
-    return m;
-}
-
-static void fill_ids(int32_t *ids, uint32_t vocab, uint32_t salt) {
-    for (uint32_t i = 0; i < TOKENS + MORE; i++)
-        ids[i] = (int32_t)(((i + salt * 131) * 2654435761u >> 9) % vocab);
-}
-
 /* --- the bits -------------------- */
 
 /* A sequence of which one half is computed, and its blocks are saved; another one takes them at
@@ -85,8 +74,8 @@ static float *logits_of_moved(engine *e, const int32_t *ids, const int32_t *othe
 static void check_moved(const model *m, engine_options opt, const char *what) {
     int32_t ids[TOKENS + MORE], others[TOKENS + MORE];
     engine *e = NULL;
-    fill_ids(ids, m->hparams.vocab, 1);
-    fill_ids(others, m->hparams.vocab, 2);
+    rig_fill_ids(ids, TOKENS + MORE, m->hparams.vocab, 1);
+    rig_fill_ids(others, TOKENS + MORE, m->hparams.vocab, 2);
     float *want = rig_all_logits(m, &opt, ids, TOKENS + MORE, TOKENS);
     limit_kv(m, &opt);
     CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
@@ -112,7 +101,7 @@ TEST(kv_host_brings_back_the_bits_of_every_type) {
         HOST_MACHINE(machines[i]);
         for (size_t k = 0; k < sizeof types / sizeof types[0]; k++) {
             const bool groups = kv_type_has_codes(types[k]); /* and so wider heads */
-            model *m = opened(groups ? "synth:small:q8_0" : "synth:tiny:q8_0");
+            model *m = rig_open_model(groups ? "synth:small:q8_0" : "synth:tiny:q8_0");
             check_moved(m, tight_options(types[k]), dtype_name(types[k]));
             model_close(m);
         }
@@ -124,7 +113,7 @@ TEST(kv_host_brings_back_the_bits_of_every_part) {
     SKIP("ThreadSanitizer is slow, and the crowd below moves more");
 #endif
     HOST_MACHINE("{\"gpus\":[{},{}],\"streams\":\"deferred\"}");
-    model *m = opened("synth:deep:q8_0");
+    model *m = rig_open_model("synth:deep:q8_0");
     engine_options opt = tight_options(DTYPE_F16);
     opt.devices_count = opt.devices_min = 2;
     opt.devices[0] = "0";
@@ -140,7 +129,7 @@ TEST(kv_host_brings_back_the_bits_of_every_part) {
 /* A sequence's blocks are neighbours in an engine that is new. */
 TEST(kv_host_moves_neighbours_in_one_copy) {
     HOST_MACHINE("t4");
-    model *m = opened("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     engine *e = NULL;
     int32_t ids[TOKENS + MORE];
     const engine_options opt = tight_options(DTYPE_F16);
@@ -148,7 +137,7 @@ TEST(kv_host_moves_neighbours_in_one_copy) {
     kv_pool *kv = engine_kv(e);
     const uint64_t block = engine_mem_plan(e)->kv_bytes / engine_mem_plan(e)->kv_blocks;
     rig_sequence s = {.ids = ids, .count = TOKENS, .seat = 0};
-    fill_ids(ids, m->hparams.vocab, 1);
+    rig_fill_ids(ids, TOKENS + MORE, m->hparams.vocab, 1);
     rig_advance(e, &s, 1, TOKENS);
     const uint64_t out = host.calls("cuMemcpyDtoHAsync_v2"),
                    in = host.calls("cuMemcpyHtoDAsync_v2"),
@@ -172,7 +161,7 @@ TEST(kv_host_moves_neighbours_in_one_copy) {
 
 TEST(kv_host_is_planned_as_asked_for) {
     HOST_MACHINE("t4");
-    model *m = opened("synth:small:q8_0");
+    model *m = rig_open_model("synth:small:q8_0");
     mem_plan none, plan;
     error err = {0};
     engine_options opt = tight_options(DTYPE_F16);
@@ -209,7 +198,7 @@ TEST(kv_host_is_planned_as_asked_for) {
 /* The driver's last pinned memory but one is the tier's: without it all goes on. */
 TEST(kv_host_that_the_driver_refuses_is_done_without) {
     HOST_MACHINE("t4");
-    model *m = opened("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     const engine_options opt = tight_options(DTYPE_F16);
     engine *e = NULL;
     CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
@@ -234,7 +223,7 @@ TEST(kv_host_that_the_driver_refuses_is_done_without) {
 TEST(kv_host_copy_that_fails_is_a_fault_of_the_step) {
     static const char *const calls[] = {"cuMemcpyDtoHAsync_v2", "cuMemcpyHtoDAsync_v2"};
     HOST_MACHINE("t4");
-    model *m = opened("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     const engine_options opt = tight_options(DTYPE_F16);
     for (int i = 0; i < 2; i++) {
         engine *e = NULL;
@@ -273,7 +262,7 @@ typedef struct crowd {
 static void submit_all(sched *s, uint32_t vocab) {
     for (uint32_t i = 0; i < REQUESTS; i++) {
         int32_t ids[TOKENS + MORE];
-        fill_ids(ids, vocab, i);
+        rig_fill_ids(ids, TOKENS + MORE, vocab, i);
         gen_request q = {.id = i + 1,
                          .prompt = GEN_PROMPT_IDS,
                          .choices = 1,
@@ -351,7 +340,7 @@ TEST(kv_host_lets_a_crowd_go_on_with_few_blocks) {
         mem_plan plan;
         memset(&want, 0, sizeof want);
         memset(&got, 0, sizeof got);
-        model *m = opened("synth:tiny:q8_0");
+        model *m = rig_open_model("synth:tiny:q8_0");
         engine_options opt = rig_options(&on_cuda, DTYPE_F16, CROWD_CTX);
         opt.seats = REQUESTS;
         opt.rows_max = ROWS;

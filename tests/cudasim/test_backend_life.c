@@ -18,12 +18,6 @@ static engine_options small_options(void) {
     return opt;
 }
 
-static model *tiny(const char *spec) {
-    model *m = NULL;
-    CHECK_EQ(model_open(&m, spec, NULL), OK);
-    return m;
-}
-
 static void step_some(engine *e, uint32_t count) {
     engine_row rows[16];
     kv_seat_clear(engine_kv(e), 3);
@@ -46,7 +40,7 @@ TEST(cuda_takes_exactly_what_it_planned) {
                                         "synth:tiny:q5_1"};
     HOST_MACHINE("t4");
     for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
-        model *m = tiny(specs[i]);
+        model *m = rig_open_model(specs[i]);
         engine *e = NULL;
         mem_plan plan;
         const engine_options opt = small_options();
@@ -94,7 +88,7 @@ TEST(cuda_shares_tied_embeddings) {
 
 TEST(cuda_plan_stays_below_a_limit_of_ours) {
     HOST_MACHINE("t4");
-    model *m = tiny("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     mem_plan plan;
     error err = {0};
     engine_options opt = small_options();
@@ -127,7 +121,7 @@ static status open_failing(engine **e, const model *m, const char *call, uint64_
 /* Each allocation of the card in turn fails: all is given back, and there is a smaller plan. */
 TEST(cuda_open_goes_down_a_rung_when_memory_is_gone) {
     HOST_MACHINE("t4");
-    model *m = tiny("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     mem_plan full;
     const engine_options opt = small_options();
     log_set_level(LOG_ERROR);
@@ -154,7 +148,7 @@ TEST(cuda_open_without_memory_leaves_nothing) {
     static const char *const calls[] = {"cuMemAlloc_v2", "cuMemHostAlloc",
                                         "cuDevicePrimaryCtxRetain", "cuStreamCreateWithPriority"};
     HOST_MACHINE("t4");
-    model *m = tiny("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     log_set_level(LOG_ERROR);
     for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++) {
         bool opened = false;
@@ -184,7 +178,7 @@ TEST(cuda_open_survives_each_call_that_fails_once) {
     static const char *const calls[] = {"cuMemHostAlloc", "cuDevicePrimaryCtxRetain",
                                         "cuStreamCreateWithPriority", "cuModuleLoadData"};
     HOST_MACHINE("t4");
-    model *m = tiny("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     log_set_level(LOG_ERROR);
     for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++) {
         for (uint64_t at = 1; at < NEVER; at++) {
@@ -203,7 +197,7 @@ TEST(cuda_open_survives_each_call_that_fails_once) {
 
 TEST(cuda_open_without_host_memory_leaves_nothing) {
     HOST_MACHINE("t4");
-    model *m = tiny("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     engine *e = NULL;
     const engine_options opt = small_options();
     status st = ERR_NOMEM;
@@ -222,7 +216,7 @@ TEST(cuda_open_without_host_memory_leaves_nothing) {
 
 TEST(cuda_model_that_does_not_fit_is_told_in_numbers) {
     HOST_MACHINE("{\"gpus\":[{\"preset\":\"t4\",\"memory_mib\":340,\"context_mib\":300}]}");
-    model *m = tiny("synth:small:f32");
+    model *m = rig_open_model("synth:small:f32");
     mem_plan plan;
     error err = {0};
     engine_options opt = small_options();
@@ -236,7 +230,7 @@ TEST(cuda_model_that_does_not_fit_is_told_in_numbers) {
 /* --- the ladder -------------------- */
 
 static model *small_of_long_context(void) {
-    model *m = tiny("synth:small:q8_0"); /* 1 KiB of a token */
+    model *m = rig_open_model("synth:small:q8_0"); /* 1 KiB of a token */
     m->hparams.ctx_train = 65536;
     return m;
 }
@@ -385,7 +379,7 @@ static bool tell(void *ctx, uint64_t done, uint64_t total) {
 
 TEST(cuda_load_tells_how_far_it_is_and_stops) {
     HOST_MACHINE("t4");
-    model *m = tiny("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     engine *e = NULL;
     told t = {.stop_at = 3};
     error err = {0};
@@ -406,7 +400,7 @@ TEST(cuda_load_tells_how_far_it_is_and_stops) {
 
 TEST(cuda_says_why_there_is_no_gpu) {
     HOST_MACHINE("{\"gpus\":[{\"preset\":\"k80\"}]}");
-    model *m = tiny("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     mem_plan plan;
     error err = {0};
     engine_options opt = small_options();
@@ -424,7 +418,7 @@ TEST(cuda_says_why_there_is_no_gpu) {
 /* Their middles are in the workspace; a model that is to have none takes what it took before. */
 TEST(cuda_plans_for_adapters_only_where_they_may_come) {
     HOST_MACHINE("t4");
-    model *m = tiny("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     engine *e = NULL;
     mem_plan none, some;
     engine_options opt = small_options();
@@ -483,7 +477,7 @@ static uint64_t bytes_of_step(engine *e, uint32_t count, uint32_t head, bool bes
 /* Four bytes a row, and the word that says whether the step went well. */
 TEST(cuda_step_for_the_best_brings_no_logits) {
     HOST_MACHINE("t4");
-    model *m = tiny("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     engine *e = NULL;
     const engine_options opt = small_options();
     CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
@@ -506,7 +500,7 @@ TEST(cuda_step_gives_each_row_what_it_wants) {
                                                  "\"streams\":\"deferred\",\"seed\":7}"};
     for (int i = 0; i < 2; i++) {
         HOST_MACHINE(machines[i]);
-        model *m = tiny("synth:tiny:q8_0");
+        model *m = rig_open_model("synth:tiny:q8_0");
         const engine_options opt = rig_options(&on_cuda, DTYPE_F16, 64);
         rig_check_best(m, &opt);
         model_close(m);
@@ -526,7 +520,7 @@ TEST(cuda_fault_in_a_step_is_told_once_and_for_all) {
                   {"cuLaunchKernel", NULL, CU_LAUNCH_OUT_OF_RESOURCES},
                   {"cuMemcpyDtoHAsync_v2", NULL, CU_ECC_UNCORRECTABLE},
                   {"cuStreamSynchronize", NULL, CU_LAUNCH_TIMEOUT}};
-    model *m = tiny("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         engine *e = NULL;
         error err = {0};
@@ -551,7 +545,7 @@ TEST(cuda_fault_in_a_step_is_told_once_and_for_all) {
 
 TEST(cuda_gpu_that_is_lost_is_an_error_and_closes) {
     HOST_MACHINE("t4");
-    model *m = tiny("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     engine *e = NULL;
     error err = {0};
     const engine_options opt = small_options();
@@ -599,7 +593,7 @@ static void step_logits(engine *e, uint32_t count, float *out) {
 TEST(cuda_times_each_launch_when_it_is_told_to) {
     static float without[1024], with[1024];
     HOST_MACHINE("t4");
-    model *m = tiny("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     engine *e = NULL;
     backend_profile parts[BACKEND_PARTS_MAX], *part = parts;
     const engine_options opt = small_options();
@@ -653,7 +647,7 @@ TEST(cuda_limits_are_what_the_attributes_come_to) {
 
 TEST(cuda_events_that_cannot_be_made_leave_the_backend_as_it_was) {
     HOST_MACHINE("t4");
-    model *m = tiny("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     engine *e = NULL;
     error err = {0};
     const engine_options opt = small_options();

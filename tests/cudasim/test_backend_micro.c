@@ -16,7 +16,6 @@
 enum { SEATS = 6, CTX = 64, STEPS = 4, GPUS_MAX = 4, ROWS_MAX = 64, OUT_FLOATS = 1 << 17 };
 
 static const rig_engine on_cuda = {"cuda", &backend_cuda, 2, CPU_ISA_AUTO};
-static const char *const numbers[GPUS_MAX] = {"0", "1", "2", "3"};
 
 #define FOUR "\"gpus\":[{},{},{},{}]"
 #define WAYS "\"p2p\":[[0,1],[1,2],[2,3]]"
@@ -37,14 +36,8 @@ static engine_options options_of(uint32_t gpus, uint32_t micro_rows) {
     opt.devices_count = opt.devices_min = gpus;
     opt.micro_rows = micro_rows;
     opt.no_micro_batches = micro_rows == 0;
-    memcpy(opt.devices, numbers, sizeof numbers);
+    memcpy(opt.devices, host_gpu_numbers, sizeof host_gpu_numbers);
     return opt;
-}
-
-static model *opened(const char *path) {
-    model *m = NULL;
-    CHECK_EQ(model_open(&m, path, NULL), OK);
-    return m;
 }
 
 #ifdef __SANITIZE_THREAD__
@@ -212,7 +205,7 @@ static void check_cut(const model *m, bool fast, uint32_t gpus, uint32_t micro_r
 static void check_model(const char *spec, bool fast, uint32_t gpus, uint32_t micro_rows,
                         const char *machine) {
     HOST_MACHINE(machine);
-    model *m = opened(spec);
+    model *m = rig_open_model(spec);
     script *want = run_on_one(m, fast);
     check_cut(m, fast, gpus, micro_rows, want, spec);
     close_script(want);
@@ -224,7 +217,7 @@ static void check_model(const char *spec, bool fast, uint32_t gpus, uint32_t mic
 TEST(micro_batches_give_the_bits_of_one_gpu) {
     SKIP_UNDER_TSAN;
     HOST_MACHINE(machines[0]);
-    model *m = opened("synth:thin:q8_0");
+    model *m = rig_open_model("synth:thin:q8_0");
     script *const want[2] = {run_on_one(m, false), run_on_one(m, true)};
     for (uint32_t i = 0; i < MACHINES; i++) {
         HOST_MACHINE(machines[i]);
@@ -273,7 +266,7 @@ TEST(micro_batches_are_as_many_as_pay) {
     for (int fast = 0; fast < 2; fast++) {
         const size_t count = fast == 0 ? 2 : sizeof chunks / sizeof chunks[0];
         HOST_MACHINE(machines[3 * fast]);
-        model *m = opened("synth:tiny:q8_0");
+        model *m = rig_open_model("synth:tiny:q8_0");
         engine *one = NULL, *two = NULL;
         uint32_t pos = 0;
         engine_options opt = options_of(2, 0);
@@ -297,7 +290,7 @@ TEST(micro_batches_are_as_many_as_pay) {
 TEST(micro_batches_go_through_the_cpu_as_well) {
     SKIP_UNDER_TSAN;
     HOST_MACHINE(machines[0]);
-    model *m = opened("synth:thin:q8_0");
+    model *m = rig_open_model("synth:thin:q8_0");
     for (uint32_t gpus = 1; gpus <= 2; gpus++) {
         engine_options opt = options_of(gpus, 3), in_turn = options_of(gpus, 0);
         opt.device_layers = in_turn.device_layers = 5;
@@ -322,7 +315,7 @@ TEST(micro_batches_have_their_adapters) {
         engine_options opt = crowd_options(&on_cuda, true, false);
         opt.devices_count = opt.devices_min = 1 + i;
         opt.micro_rows = 2;
-        memcpy(opt.devices, numbers, sizeof numbers);
+        memcpy(opt.devices, host_gpu_numbers, sizeof host_gpu_numbers);
         crowd *c = crowd_open("synth:tiny:q8_0", &opt);
         CHECK(c != NULL);
         if (c == NULL) return;
@@ -371,7 +364,7 @@ static float *run_texts(const model *m, const engine_options *opt, uint32_t *cut
 TEST(micro_batches_leave_texts_of_encoders_whole) {
     SHARED_OR_SKIP(path, "oracle/public/models/bert/model-f32.gguf");
     HOST_MACHINE(machines[4]);
-    model *m = opened(path);
+    model *m = rig_open_model(path);
     uint32_t cut[2];
     size_t n = 0;
     const engine_options one = options_of(1, 0), two = options_of(2, 4);
@@ -400,7 +393,7 @@ TEST(micro_batches_of_every_family_give_the_bits_of_one_gpu) {
 
 TEST(micro_batches_are_none_while_tasks_are_measured) {
     HOST_MACHINE(machines[0]);
-    model *m = opened("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     const engine_options opt = options_of(2, 3);
     backend_profile parts[BACKEND_PARTS_MAX];
     script *s = open_script(m, &opt);
@@ -423,7 +416,7 @@ TEST(micro_batches_are_none_while_tasks_are_measured) {
 /* In any of its kernels, on any GPU, with others having begun: it is named, and the rest ends. */
 static void check_fault(const char *call, const char *kernel, uint32_t at) {
     HOST_MACHINE(machines[at % MACHINES]);
-    model *m = opened("synth:thin:q8_0");
+    model *m = rig_open_model("synth:thin:q8_0");
     const engine_options opt = options_of(3, 4);
     error why = {0};
     log_set_level(LOG_OFF);
@@ -451,7 +444,7 @@ TEST(micro_batches_name_the_gpu_that_was_lost) {
     for (uint32_t i = 0; i < 3; i++) {
         char name[16];
         HOST_MACHINE(machines[i]);
-        model *m = opened("synth:thin:q8_0");
+        model *m = rig_open_model("synth:thin:q8_0");
         const engine_options opt = options_of(3, 4);
         log_set_level(LOG_OFF);
         script *s = open_script(m, &opt);

@@ -13,25 +13,6 @@ static const rig_engine on_cuda = {"cuda", &backend_cuda, 1, CPU_ISA_AUTO};
 
 /* --- models -------------------- */
 
-static model *open_path(const char *path) {
-    model *m = NULL;
-    error err = {0};
-    status st = path != NULL ? model_open(&m, path, &err) : ERR_NOT_FOUND;
-    if (st != OK) (void)fprintf(stderr, "%s: %s\n", path != NULL ? path : "?", err.msg);
-    CHECK_EQ(st, OK);
-    return m;
-}
-
-static model *open_family(const char *name) {
-    char path[256];
-    (void)snprintf(path, sizeof path, "oracle/public/models/%s/model-f32.gguf", name);
-    return open_path(shared_path(path));
-}
-
-static void fill_ids(int32_t *ids, uint32_t count, uint32_t vocab) {
-    for (uint32_t i = 0; i < count; i++) ids[i] = (int32_t)((i * 2654435761u >> 9) % vocab);
-}
-
 static engine_options options_on(const rig_engine *e, dtype kv_type) {
     engine_options opt = rig_options(e, kv_type, 64);
     opt.rows_max = opt.taken_rows_max = 2 * TOKENS;
@@ -46,7 +27,7 @@ static void check_numbers(const model *m, const char *name, dtype kv_type, doubl
     const engine_options cuda = options_on(&on_cuda, kv_type);
     const engine_options ref = options_on(&rig_engines[0], kv_type);
     const bool encoder = m->hparams.is_encoder;
-    fill_ids(ids, TOKENS, m->hparams.vocab);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
     float *got = (encoder ? rig_all_hidden : rig_all_logits)(m, &cuda, ids, TOKENS, TOKENS);
     float *want = (encoder ? rig_all_hidden : rig_all_logits)(m, &ref, ids, TOKENS, TOKENS);
     const size_t cols = encoder ? m->hparams.n_embd : m->hparams.vocab;
@@ -78,7 +59,7 @@ TEST(cuda_model_of_every_form_is_near_the_reference) {
     };
     HOST_MACHINE("t4");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        model *m = open_path(cases[i].path);
+        model *m = rig_open_model(cases[i].path);
         if (m == NULL) continue;
         check_numbers(m, cases[i].path, i % 2 == 0 ? DTYPE_F32 : DTYPE_F16, cases[i].nmse_max);
         model_close(m);
@@ -88,7 +69,7 @@ TEST(cuda_model_of_every_form_is_near_the_reference) {
 /* A number next to the border of two codes may fall on the other side of it. */
 TEST(cuda_model_with_a_cache_of_8_bits_is_near_the_reference) {
     HOST_MACHINE("t4");
-    model *m = open_path("synth:small:f32");
+    model *m = rig_open_model("synth:small:f32");
     if (m != NULL) check_numbers(m, "small", DTYPE_Q8_0, 1e-6);
     model_close(m);
 }
@@ -105,7 +86,7 @@ TEST(cuda_model_of_every_family_is_near_the_reference) {
     CHECK(index != NULL);
     HOST_MACHINE("t4");
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
-        model *m = open_family(families[i]);
+        model *m = rig_open_oracle(families[i], "f32");
         if (m == NULL) continue;
         check_numbers(m, families[i], DTYPE_F32, 1e-9);
         model_close(m);
@@ -122,7 +103,7 @@ static void check_bits(const model *m, const char *name) {
     engine *e = NULL;
     const size_t count = (size_t)TOKENS * m->hparams.vocab;
     float *want = calloc(count, sizeof *want), *got = calloc(count, sizeof *got);
-    fill_ids(ids, TOKENS, m->hparams.vocab);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
     for (uint32_t i = 0; i < TOKENS; i++) other[i] = ids[TOKENS - 1 - i];
     CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
     for (uint32_t i = 0; e != NULL && i < 3; i++) {
@@ -145,7 +126,7 @@ TEST(cuda_rows_do_not_depend_on_the_batch) {
     static const char *const paths[] = {"synth:tiny:f32", "synth:tiny:q8_0", "synth:small:q4_k_m"};
     HOST_MACHINE("t4");
     for (size_t i = 0; i < 3; i++) {
-        model *m = open_path(paths[i]);
+        model *m = rig_open_model(paths[i]);
         if (m != NULL) check_bits(m, paths[i]);
         model_close(m);
     }
@@ -158,7 +139,7 @@ TEST(cuda_rows_of_families_do_not_depend_on_the_batch) {
     CHECK(index != NULL);
     HOST_MACHINE("t4");
     for (size_t i = 0; i < 4; i++) {
-        model *m = open_family(families[i]);
+        model *m = rig_open_oracle(families[i], "f32");
         if (m != NULL) check_bits(m, families[i]);
         model_close(m);
     }
@@ -170,11 +151,11 @@ TEST(cuda_streams_may_be_late_or_in_any_order) {
         "{\"gpus\":[{\"preset\":\"h100\"}],\"threads\":\"shuffled\",\"seed\":7}"};
     float *want = NULL;
     HOST_MACHINE("t4");
-    model *m = open_path("synth:tiny:q4_0");
+    model *m = rig_open_model("synth:tiny:q4_0");
     if (m == NULL) return;
     int32_t ids[TOKENS];
     const engine_options opt = options_on(&on_cuda, DTYPE_F16);
-    fill_ids(ids, TOKENS, m->hparams.vocab);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
     for (size_t i = 0; i < 4; i++) {
         CHECK(host_machine(machines[i]));
         float *got = rig_all_logits(m, &opt, ids, TOKENS, 7);

@@ -28,12 +28,6 @@ static engine_options options(bool no_pdl, bool no_graphs) {
     return opt;
 }
 
-static model *open_model(const char *spec) {
-    model *m = NULL;
-    CHECK_EQ(model_open(&m, spec, NULL), OK);
-    return m;
-}
-
 static int32_t token_of(uint32_t seat, uint32_t pos) {
     return (int32_t)((seat * 41 + pos * 13 + 5) % 64);
 }
@@ -103,7 +97,7 @@ TEST(cuda_overlap_changes_no_bit) {
         HOST_MACHINE(machines[i % 2]);
         NEED_MACHINE_CODE();
         size_t bytes = 0;
-        model *m = open_model(specs[i]);
+        model *m = rig_open_model(specs[i]);
         const engine_options plain = options(true, true);
         float *want = run_crowd(m, &plain, &bytes);
         CHECK_EQ(host.early_launches(NULL), 0);
@@ -128,7 +122,7 @@ TEST(cuda_overlap_is_for_newer_cards) {
     for (size_t i = 0; i < 2; i++) {
         HOST_MACHINE(machines[i]);
         size_t bytes = 0;
-        model *m = open_model("synth:tiny:q8_0");
+        model *m = rig_open_model("synth:tiny:q8_0");
         const engine_options opt = options(false, false);
         free(run_crowd(m, &opt, &bytes));
         CHECK(host.launches(NULL) > 0);
@@ -199,7 +193,7 @@ TEST(cuda_overlap_that_the_driver_refuses_costs_only_time) {
     HOST_MACHINE("h100");
     NEED_MACHINE_CODE();
     size_t bytes = 0;
-    model *m = open_model("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     const engine_options plain = options(true, false), opt = options(false, false);
     float *want = run_crowd(m, &plain, &bytes);
     CHECK(host_machine("h100"));
@@ -234,7 +228,7 @@ TEST(cuda_overlap_that_graphs_refuse_costs_no_graph) {
     HOST_MACHINE("h100");
     NEED_MACHINE_CODE();
     size_t bytes = 0;
-    model *m = open_model("synth:tiny:q8_0");
+    model *m = rig_open_model("synth:tiny:q8_0");
     const engine_options plain = options(true, false), opt = options(false, false);
     float *want = run_crowd(m, &plain, &bytes);
     const uint64_t graphs = host.calls("cuGraphInstantiateWithFlags");

@@ -52,14 +52,6 @@ static void run_all(dtype type, bool fast, const backend_ops *ops, float *out, c
     lab_free(l);
 }
 
-/* Of generated rows in mode `fast` against `exact`: bits with weights of codes; with those of F16
- * and BF16 sums in another order; and where matrices of BF16 have become F16, few of their numbers
- * are others. */
-static double generated_nmse_max(dtype type, bool as_f16) {
-    if (as_f16) return 1e-9;
-    return type == DTYPE_F16 || type == DTYPE_BF16 ? 1e-11 : 0;
-}
-
 static void check_type(dtype type, bool has_kernel, bool as_f16) {
     static float ref[ROWS * COLS], exact[ROWS * COLS], fast[ROWS * COLS];
     char numerics[8];
@@ -69,7 +61,7 @@ static void check_type(dtype type, bool has_kernel, bool as_f16) {
     run_all(type, true, &backend_cuda, fast, numerics);
     CHECK_STR(numerics, has_kernel ? "fast" : "exact");
     const size_t generated = (size_t)GENERATED * COLS, prompts = sizeof ref / 4 - generated;
-    const double most = generated_nmse_max(type, as_f16);
+    const double most = lab_generated_nmse_max(type, as_f16);
     if (most > 0)
         CHECK(krig_nmse(fast, exact, generated) <= most);
     else
@@ -162,19 +154,6 @@ enum { TOKENS = 24, CROWD = 80 };
 
 static const rig_engine on_cuda = {"cuda", &backend_cuda, 1, CPU_ISA_AUTO};
 
-static model *open_path(const char *path) {
-    model *m = NULL;
-    error err = {0};
-    status st = model_open(&m, path, &err);
-    if (st != OK) (void)fprintf(stderr, "%s: %s\n", path, err.msg);
-    CHECK_EQ(st, OK);
-    return m;
-}
-
-static void fill_ids(int32_t *ids, uint32_t count, uint32_t vocab) {
-    for (uint32_t i = 0; i < count; i++) ids[i] = (int32_t)((i * 2654435761u >> 9) % vocab);
-}
-
 static engine_options options_on(const rig_engine *e, dtype kv_type) {
     engine_options opt = rig_options(e, kv_type, 2 * CROWD);
     opt.rows_max = opt.taken_rows_max = 2 * CROWD;
@@ -196,10 +175,10 @@ TEST(cuda_fast_prompts_of_models_are_near_the_reference) {
                  {"synth:small:q4_k_m", 1e-3, DTYPE_F16, "k_prompt_attention_f16_d64"}};
     HOST_MACHINE("t4");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        model *m = open_path(cases[i].path);
+        model *m = rig_open_model(cases[i].path);
         if (m == NULL) continue;
         int32_t ids[TOKENS];
-        fill_ids(ids, TOKENS, m->hparams.vocab);
+        rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
         engine_options fast = options_on(&on_cuda, cases[i].kv_type),
                        ref = options_on(&rig_engines[0], cases[i].kv_type);
         const uint64_t attentions = host.launches(cases[i].attention);
@@ -227,8 +206,8 @@ static float *logits_of(const model *m, uint32_t prompt_count, bool crowd) {
     engine_options opt = options_on(&on_cuda, DTYPE_F16);
     engine *e = NULL;
     opt.fast = true;
-    fill_ids(ids, TOKENS, m->hparams.vocab);
-    fill_ids(others, CROWD, m->hparams.vocab - 1);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
+    rig_fill_ids(others, CROWD, m->hparams.vocab - 1, 0);
     float *logits = calloc((size_t)TOKENS * m->hparams.vocab, sizeof *logits);
     rig_sequence list[] = {
         {.ids = ids, .count = prompt_count, .prompt_count = prompt_count, .seat = 1},
@@ -247,7 +226,7 @@ TEST(cuda_fast_generated_rows_do_not_depend_on_prompts_beside_them) {
     static const char *const paths[] = {"synth:tiny:q8_0", "synth:small:q4_k_m"};
     HOST_MACHINE("t4");
     for (size_t i = 0; i < 2; i++) {
-        model *m = open_path(paths[i]);
+        model *m = rig_open_model(paths[i]);
         if (m == NULL) continue;
         float *alone = logits_of(m, 5, false), *beside = logits_of(m, 5, true);
         CHECK(memcmp(alone, beside, (size_t)TOKENS * m->hparams.vocab * sizeof *alone) == 0);

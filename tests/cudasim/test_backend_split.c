@@ -18,29 +18,11 @@ static engine_options split_options(uint32_t device_layers) {
     return opt;
 }
 
-static model *opened(const char *path) {
-    model *m = NULL;
-    CHECK_EQ(model_open(&m, path, NULL), OK);
-    return m;
-}
-
-static void fill_ids(int32_t *ids, uint32_t vocab) {
-    for (uint32_t i = 0; i < TOKENS; i++) ids[i] = (int32_t)((i * 2654435761u >> 9) % vocab);
-}
-
-static bool tell_nobody(void *ctx, uint64_t done, uint64_t total) {
-    double *last = ctx;
-    const double share = (double)done / (double)total;
-    CHECK(share >= *last && share <= 1);
-    *last = share;
-    return true;
-}
-
 /* --- memory -------------------- */
 
 TEST(split_takes_what_it_planned_of_either_memory) {
     HOST_MACHINE("t4");
-    model *m = opened("synth:small:q8_0");
+    model *m = rig_open_model("synth:small:q8_0");
     mem_plan all, plan;
     engine *e = NULL;
     double last = 0;
@@ -57,7 +39,7 @@ TEST(split_takes_what_it_planned_of_either_memory) {
     CHECK(plan.untouched_bytes >= plan.kv_bytes / 2 && all.untouched_bytes == 0);
     CHECK_EQ(engine_open(&e, m, &opt, NULL), OK);
     CHECK_EQ(host.memory(0).asked_now, plan.device_bytes);
-    CHECK_EQ(engine_load(e, &(backend_progress){tell_nobody, &last}, NULL), OK);
+    CHECK_EQ(engine_load(e, &(backend_progress){rig_tell_share, &last}, NULL), OK);
     CHECK(last == 1);
     CHECK_EQ(engine_warm_up(e, NULL), OK);
     CHECK_EQ(host.memory(0).asked_peak, plan.device_bytes);
@@ -71,9 +53,9 @@ TEST(split_takes_what_it_planned_of_either_memory) {
 TEST(split_keeps_keys_and_values_in_8_bits_in_either_memory) {
     HOST_MACHINE("t4");
     int32_t ids[TOKENS];
-    model *m = opened("synth:small:f32");
+    model *m = rig_open_model("synth:small:f32");
     engine_options opt = split_options(1);
-    fill_ids(ids, m->hparams.vocab);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
     float *want = rig_all_logits(m, &opt, ids, TOKENS, TOKENS);
     opt.kv_type = DTYPE_Q8_0;
     float *got = rig_all_logits(m, &opt, ids, TOKENS, 5);
@@ -87,7 +69,7 @@ TEST(split_keeps_keys_and_values_in_8_bits_in_either_memory) {
 
 TEST(split_asked_for_all_layers_is_none) {
     HOST_MACHINE("t4");
-    model *m = opened("synth:tiny:f32");
+    model *m = rig_open_model("synth:tiny:f32");
     mem_plan plan, all;
     engine_options opt = split_options(0);
     CHECK_EQ(engine_plan(m, &opt, &all, NULL), OK);
@@ -106,7 +88,7 @@ static void check_split(const model *m, const char *name, uint32_t device_layers
     const size_t count = TOKENS * (size_t)(encoder ? m->hparams.n_embd : m->hparams.vocab);
     const engine_options split = split_options(device_layers);
     engine_options ref = rig_options(&rig_engines[0], DTYPE_F32, 64);
-    fill_ids(ids, m->hparams.vocab);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
     float *want = (encoder ? rig_all_hidden : rig_all_logits)(m, &ref, ids, TOKENS, TOKENS);
     for (uint32_t chunk = encoder ? TOKENS : 1; chunk <= TOKENS; chunk += 11) {
         float *got = (encoder ? rig_all_hidden : rig_all_logits)(m, &split, ids, TOKENS, chunk);
@@ -123,7 +105,7 @@ static void check_split(const model *m, const char *name, uint32_t device_layers
 
 TEST(split_computes_as_the_reference) {
     HOST_MACHINE("t4");
-    model *m = opened("synth:tiny:f32");
+    model *m = rig_open_model("synth:tiny:f32");
     check_split(m, "tiny", 1);
     model_close(m);
 }
@@ -140,9 +122,7 @@ TEST(split_of_every_family_is_near_the_reference) {
     CHECK(index != NULL);
     HOST_MACHINE("t4");
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
-        char path[256];
-        (void)snprintf(path, sizeof path, "oracle/public/models/%s/model-f32.gguf", families[i]);
-        model *m = opened(shared_path(path));
+        model *m = rig_open_oracle(families[i], "f32");
         if (m == NULL) continue;
         CHECK(m->hparams.layers > 1);
         check_split(m, families[i], m->hparams.layers - 1);
@@ -164,7 +144,7 @@ static engine_options limited(const model *m) {
 
 TEST(split_is_the_last_rung_of_the_ladder) {
     HOST_MACHINE("t4");
-    model *m = opened("synth:small:q8_0");
+    model *m = rig_open_model("synth:small:q8_0");
     mem_plan plan;
     error err = {0};
     char text[MEM_CUTS_TEXT_BYTES];
@@ -186,11 +166,11 @@ TEST(split_is_the_last_rung_of_the_ladder) {
 TEST(split_of_a_ladder_computes) {
     HOST_MACHINE("t4");
     int32_t ids[TOKENS];
-    model *m = opened("synth:small:q8_0");
+    model *m = rig_open_model("synth:small:q8_0");
     engine_options opt = limited(m);
     opt.may_split = true;
     log_set_level(LOG_ERROR);
-    fill_ids(ids, m->hparams.vocab);
+    rig_fill_ids(ids, TOKENS, m->hparams.vocab, 0);
     float *got = rig_all_logits(m, &opt, ids, TOKENS, 5);
     opt = split_options(1);
     float *want = rig_all_logits(m, &opt, ids, TOKENS, TOKENS);
@@ -208,7 +188,7 @@ TEST(split_of_a_ladder_computes) {
 
 TEST(split_tells_of_a_fault_of_its_device) {
     HOST_MACHINE("t4");
-    model *m = opened("synth:tiny:f32");
+    model *m = rig_open_model("synth:tiny:f32");
     engine *e = NULL;
     const engine_options opt = split_options(1);
     engine_row row = {.token = 1, .wants_logits = true};

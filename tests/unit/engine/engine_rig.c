@@ -25,6 +25,35 @@ const rig_engine rig_engines[RIG_ENGINES] = {
     {"best, 2 threads", &backend_cpu, 2, BEST},
 };
 
+model *rig_open_model(const char *path) {
+    model *m = NULL;
+    error err = {0};
+    const status st = path != NULL ? model_open(&m, path, &err) : ERR_NOT_FOUND;
+    if (st != OK) (void)fprintf(stderr, "%s: %s\n", path != NULL ? path : "?", err.msg);
+    CHECK_EQ(st, OK);
+    return m;
+}
+
+model *rig_open_oracle(const char *name, const char *type) {
+    char path[256];
+    (void)snprintf(path, sizeof path, "oracle/public/models/%s/%smodel-%s.gguf", name,
+                   strcmp(type, "f32") == 0 ? "" : "quant/", type);
+    return rig_open_model(shared_path(path));
+}
+
+void rig_fill_ids(int32_t *ids, uint32_t count, uint32_t vocab, uint32_t salt) {
+    for (uint32_t i = 0; i < count; i++)
+        ids[i] = (int32_t)(((i + salt * 131) * 2654435761u >> 9) % vocab);
+}
+
+bool rig_tell_share(void *ctx, uint64_t done, uint64_t total) {
+    double *last = ctx;
+    const double share = (double)done / (double)total;
+    CHECK(share >= *last && share <= 1);
+    *last = share;
+    return true;
+}
+
 engine_options rig_options(const rig_engine *e, dtype kv_type, uint32_t ctx_max) {
     return (engine_options){.backend = e->backend,
                             .threads = e->threads,

@@ -19,6 +19,15 @@ typedef struct rig_engine {
 /* [0] is the reference; then scalar and the best class, each with 1 and 2 threads. */
 extern const rig_engine rig_engines[RIG_ENGINES];
 
+/* A model by its path or "synth:...", and one of the shared data, its weights of a type; the caller
+ * closes it.  NULL after a failed CHECK, which has named it. */
+model *rig_open_model(const char *path);
+model *rig_open_oracle(const char *name, const char *type);
+/* Tokens of a sequence; any will do, other ones for every salt. */
+void rig_fill_ids(int32_t *ids, uint32_t count, uint32_t vocab, uint32_t salt);
+/* Of backend_progress: checks that the shares, of which ctx is the last one (a double), ascend. */
+bool rig_tell_share(void *ctx, uint64_t done, uint64_t total);
+
 /* Options for one of them: 8 seats, RIG_TOKENS_MAX rows, all of which may want logits. */
 engine_options rig_options(const rig_engine *e, dtype kv_type, uint32_t ctx_max);
 
