@@ -160,7 +160,6 @@ static status make_experts(bench *b, const bench_form *f, experts_work *w, error
     TRY(bench_take_out(b, w->out_floats, &a->out, err));
     TRY(make_group(b, w, err));
     a->routed = w->group.routed;
-    a->count = w->group.count;
     a->pairs = w->group.pairs;
     a->tiles = w->group.tiles;
     a->tiles_count = w->group.tiles_count;
