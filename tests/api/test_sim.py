@@ -735,7 +735,8 @@ def the_bench_of_a_card_measures_every_kind():
     said, report = on_a_card("bench.py", "--dry", env=on_gpu())
     for path in report["paths"]:
         names = [row["name"] for row in path["rows"]]
-        generated, experts = 6 * (4 + 1) * 2 + 5 * 2 * 3 * 2, 2 + 6 * 2
+        generated = 6 * (4 + 1) * 2 + 5 * 2 * 3 * 2 + 2 * (3 + 2)
+        experts = 2 + 6 * 2 * 2
         products = generated + 6 * 2
         equal(len(names), 3 + products + experts + 3 + 4 + 2 + 4 * 2, f"rows of {path['path']}")
         check(all(row["us"] > 0 for row in path["rows"]), "a time that is none")

@@ -1,5 +1,5 @@
-/* bench_experts.c - what is measured of experts: their products with the rows of a prompt, grouped
- * by expert, and the grouping.
+/* bench_experts.c - what is measured of experts: their products with the rows of a prompt and with
+ * some that are generated, grouped by expert, and the grouping.
  *
  * Sizes are those of Mixtral 8x7B (Jiang et al. 2024), 8 experts of which a row uses 2, and of
  * Qwen3 30B-A3B (Qwen Team 2025), 128 of which it uses 8.  All experts are used, evenly. */
@@ -12,7 +12,7 @@
 #include "base/num.h"
 #include "gpu/bench_forms.h"
 
-enum { PROMPT = 512, EXPERTS_MOST = 128, USED_MOST = 8, GROUP_THREADS = 256 };
+enum { PROMPT = 512, FEW = 16, EXPERTS_MOST = 128, USED_MOST = 8, GROUP_THREADS = 256 };
 enum { DRY_ROWS = 16, DRY_EXPERTS = 8, DRY_COLS = 512 }; /* where sizes are scaled down */
 
 typedef struct experts_shape {
@@ -26,7 +26,7 @@ typedef struct experts_work {
     card_grid grid;
     k_experts_args args;
     k_group_args group;
-    uint32_t rows, copies; /* of a prompt; of all experts */
+    uint32_t rows, copies; /* of x; of all experts */
     uint64_t matrix_bytes, bytes;
     size_t out_floats;
 } experts_work;
@@ -36,11 +36,10 @@ static uint32_t scaled_within(const bench *b, uint32_t n, uint32_t least) {
     return num_max_u32(n / b->scale, num_min_u32(n, least));
 }
 
-static experts_work work_of(const bench *b, const experts_shape *s) {
-    experts_work w = {.rows = scaled_within(b, PROMPT, DRY_ROWS)};
-    w.group = (k_group_args){.experts = scaled_within(b, s->experts, DRY_EXPERTS),
-                             .used = s->used,
-                             .tile = CK_GEMM_TILE};
+static experts_work work_of(const bench *b, const experts_shape *s, uint32_t rows, uint32_t tile) {
+    experts_work w = {.rows = scaled_within(b, rows, DRY_ROWS)};
+    w.group = (k_group_args){
+        .experts = scaled_within(b, s->experts, DRY_EXPERTS), .used = s->used, .tile = tile};
     w.args = (k_experts_args){.w_rows = scaled_within(b, s->w_rows, CK_GEMM_TILE),
                               .cols = scaled_within(b, s->cols, DRY_COLS),
                               .used = s->used,
@@ -61,12 +60,27 @@ static void launch_group(bench *b, void *work, uint32_t i) {
 }
 
 /* Neighbouring rows use different experts: 7 is prime to numbers of experts. */
+static uint32_t expert_of(const experts_work *w, uint32_t row, uint32_t place) {
+    return (row * 7 + place) % w->group.experts;
+}
+
+static uint32_t used_experts(const experts_work *w) {
+    bool used[EXPERTS_MOST] = {false};
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < pairs_of(w); i++) {
+        bool *is_used = &used[expert_of(w, i / w->args.used, i % w->args.used)];
+        count += !*is_used;
+        *is_used = true;
+    }
+    return count;
+}
+
 static status put_routed(bench *b, const experts_work *w, uint64_t *out, error *err) {
     static float routed[PROMPT * 2 * USED_MOST];
     const uint32_t used = w->args.used;
     for (uint32_t r = 0; r < w->rows; r++)
         for (uint32_t u = 0; u < used; u++) {
-            routed[(r * 2) * used + u] = (float)((r * 7 + u) % w->group.experts);
+            routed[(r * 2) * used + u] = (float)expert_of(w, r, u);
             routed[(r * 2 + 1) * used + u] = 1.0f / (float)used;
         }
     return bench_put(b, routed, (size_t)w->rows * 2 * used * sizeof routed[0], out, err);
@@ -92,7 +106,7 @@ static size_t group_room(const experts_work *w) {
 }
 
 static status bench_group(bench *b, const experts_shape *s, error *err) {
-    experts_work w = work_of(b, s);
+    experts_work w = work_of(b, s, PROMPT, CK_GEMM_TILE);
     bench_case c = {.kernel = "k_group",
                     .bytes = (uint64_t)pairs_of(&w) * (sizeof(float) + sizeof(uint32_t)),
                     .launches = bench_launches(b, 1),
@@ -160,27 +174,38 @@ static status make_experts(bench *b, const bench_form *f, experts_work *w, error
     TRY(bench_take_out(b, w->out_floats, &a->out, err));
     TRY(make_group(b, w, err));
     a->routed = w->group.routed;
-    a->pairs = w->group.pairs;
-    a->tiles = w->group.tiles;
-    a->tiles_count = w->group.tiles_count;
-    w->bytes = all + x_bytes + w->out_floats * sizeof(float);
+    a->pairs = a->few_pairs = w->group.pairs;
+    a->tiles = a->few_tiles = w->group.tiles;
+    a->tiles_count = a->few_tiles_count = w->group.tiles_count;
+    w->bytes = used_experts(w) * w->matrix_bytes + x_bytes + w->out_floats * sizeof(float);
     launch_group(b, w, 0);
     return OK;
 }
 
-static status bench_products(bench *b, const bench_form *f, const experts_shape *s, error *err) {
+/* Of a prompt's rows, or of a few that were generated: tiles of so many pairs and rows of w. */
+static status bench_products(bench *b, const bench_form *f, const experts_shape *s, bool few,
+                             error *err) {
     char kernel[32];
-    experts_work w = work_of(b, s);
-    (void)snprintf(kernel, sizeof kernel, "k_gemm_experts_%s", f->name);
+    const bool parts = few && f->form < CK_FORM_Q8_0;
+    const uint32_t tile = parts ? CK_HALVES_X : few ? CK_SKINNY_X : CK_GEMM_TILE;
+    const uint32_t tile_rows = parts                            ? CK_HALVES_ROWS
+                               : few && f->form == CK_FORM_Q8_0 ? CK_SKINNY_ROWS_Q8_0
+                               : few                            ? CK_SKINNY_ROWS
+                                                                : CK_GEMM_TILE;
+    experts_work w = work_of(b, s, few ? FEW : PROMPT, tile);
+    (void)snprintf(kernel, sizeof kernel, few ? "k_experts_%s_%s" : "k_gemm_experts_%s", f->name,
+                   parts ? "m8" : "n16");
     bench_case c = {.kernel = kernel,
                     .ops = UINT64_C(2) * w.out_floats * w.args.cols,
                     .work = &w,
                     .launch = launch_experts};
-    (void)snprintf(c.name, sizeof c.name, "experts %s %u x [%u, %u] x %u by %u", f->name,
-                   w.group.experts, w.args.w_rows, w.args.cols, w.rows, w.args.used);
+    (void)snprintf(c.name, sizeof c.name, "%s %s %u x [%u, %u] x %u by %u",
+                   few ? "few experts" : "experts", f->name, w.group.experts, w.args.w_rows,
+                   w.args.cols, w.rows, w.args.used);
     if (!bench_wants(b, c.name)) return OK;
-    w.grid = (card_grid){cuda_tiles_max(pairs_of(&w), w.group.experts, CK_GEMM_TILE),
-                         num_div_up_u32(w.args.w_rows, CK_GEMM_TILE), CK_GEMM_THREADS, 0};
+    w.grid = (card_grid){cuda_tiles_max(pairs_of(&w), w.group.experts, tile),
+                         num_div_up_u32(w.args.w_rows, tile_rows),
+                         few ? CK_SKINNY_THREADS : CK_GEMM_THREADS, 0};
     TRY(card_find(b->card, c.kernel, &w.kernel, err));
     status st = make_experts(b, f, &w, err);
     if (st == ERR_NOMEM) {
@@ -198,8 +223,10 @@ status bench_experts(bench *b, error *err) {
     TRY(bench_group(b, &mixtral, err));
     TRY(bench_group(b, &qwen3, err));
     for (uint32_t f = 0; f < BENCH_FORMS; f++) {
-        TRY(bench_products(b, &bench_forms[f], &mixtral, err));
-        TRY(bench_products(b, &bench_forms[f], &qwen3, err));
+        for (int few = 0; few < 2; few++) {
+            TRY(bench_products(b, &bench_forms[f], &mixtral, few, err));
+            TRY(bench_products(b, &bench_forms[f], &qwen3, few, err));
+        }
     }
     return OK;
 }

@@ -124,6 +124,7 @@ typedef struct gemv_work {
     uint64_t bytes;      /* of weights, x and out */
     bool of_prompt;      /* k_gemm_* */
     uint32_t skinny;     /* k_gemv_*_n16: rows of w to a block; else 0 */
+    bool parts;          /* k_gemv_*_m8, and from CK_HALVES_X + 1 rows on _m32 */
     size_t out_floats;
 } gemv_work;
 
@@ -199,6 +200,12 @@ static card_grid product_grid(const gemv_work *w, uint32_t x_rows) {
     if (w->of_prompt)
         return (card_grid){num_div_up_u32(x_rows, CK_GEMM_TILE), num_div_up_u32(rows, CK_GEMM_TILE),
                            CK_GEMM_THREADS, 0};
+    if (w->parts && x_rows > CK_HALVES_X)
+        return (card_grid){num_div_up_u32(x_rows, CK_HALVES_CROWD),
+                           num_div_up_u32(rows, CK_HALVES_CROWD_ROWS), CK_SKINNY_THREADS, 0};
+    if (w->parts)
+        return (card_grid){num_div_up_u32(rows, CK_HALVES_ROWS),
+                           num_div_up_u32(x_rows, CK_HALVES_X), CK_SKINNY_THREADS, 0};
     if (w->skinny > 0)
         return (card_grid){num_div_up_u32(x_rows, CK_SKINNY_X), num_div_up_u32(rows, w->skinny),
                            CK_SKINNY_THREADS, 0};
@@ -255,10 +262,17 @@ static status bench_halves(bench *b, const bench_form *f, uint32_t rows, uint32_
 static status bench_skinny(bench *b, const bench_form *f, uint32_t rows, uint32_t cols,
                            uint32_t x_rows, error *err) {
     char kernel[32];
+    const bool parts = f->form < CK_FORM_Q8_0;
     gemv_work w = {
         .args = {.w = {.rows = scaled(b, rows, CK_SKINNY_ROWS), .cols = cols, .form = f->form}},
-        .skinny = f->form == CK_FORM_Q8_0 ? CK_SKINNY_ROWS_Q8_0 : CK_SKINNY_ROWS};
-    (void)snprintf(kernel, sizeof kernel, "k_gemv_%s_n16", f->name);
+        .parts = parts,
+        .skinny = parts                     ? 0
+                  : f->form == CK_FORM_Q8_0 ? CK_SKINNY_ROWS_Q8_0
+                                            : CK_SKINNY_ROWS};
+    (void)snprintf(kernel, sizeof kernel, "k_gemv_%s_%s", f->name,
+                   !parts                 ? "n16"
+                   : x_rows > CK_HALVES_X ? "m32"
+                                          : "m8");
     bench_case c = {.kernel = kernel,
                     .ops = UINT64_C(2) * w.args.w.rows * cols * x_rows,
                     .launch = launch_gemv};
@@ -267,18 +281,18 @@ static status bench_skinny(bench *b, const bench_form *f, uint32_t rows, uint32_
     return bench_product(b, f, &c, &w, x_rows, err);
 }
 
-/* With the fewest rows that the program takes it for (CUDA_SKINNY_FROM), with 8 and with 32; and by
- * fours, which is what it is instead of. */
+/* With the fewest rows that the program takes it for (CUDA_SKINNY_FROM, and of floats 1), with 8
+ * and with 32; and by fours, which is what it is instead of. */
 static status bench_skinnies(bench *b, error *err) {
     static const uint32_t shapes[][2] = {{DIM, DIM}, {FFN, DIM}};
-    static const uint32_t x_rows[] = {5, 8, 32};
     for (uint32_t i = 0; i < BENCH_FORMS; i++) {
         const bench_form *f = &bench_forms[i];
-        if (f->form < CK_FORM_Q8_0) continue;
+        const uint32_t x_rows[] = {f->form < CK_FORM_Q8_0 ? 1 : 5, 8, 32};
         for (size_t s = 0; s < 2; s++)
             for (size_t n = 0; n < 3; n++) {
                 TRY(bench_skinny(b, f, shapes[s][0], shapes[s][1], x_rows[n], err));
-                TRY(bench_gemv(b, f, shapes[s][0], shapes[s][1], x_rows[n], err));
+                if (x_rows[n] > 1) /* else it is measured above */
+                    TRY(bench_gemv(b, f, shapes[s][0], shapes[s][1], x_rows[n], err));
             }
     }
     return OK;
