@@ -8,7 +8,7 @@
 #include "backend/cuda/cu_driver.h"
 #include "backend/cuda/cuda_image.h"
 
-enum { FAKE_DEVICES_MAX = 20, FAKE_LOG_BYTES = 4096 };
+enum { FAKE_DEVICES_MAX = 20, FAKE_LOG_BYTES = 16384 };
 
 typedef struct fake_device {
     const char *name, *pci;
