@@ -13,14 +13,14 @@ bool lower_in_halves(const lowering *w, uint32_t op_idx) {
 
 static product_kernels kernels_of(ck_form form) {
     static const product_kernels all[CK_FORM_COUNT] = {
-        [CK_FORM_F32] = {CUDA_k_gemv_f32_n1, CUDA_k_gemv_f32_n4, 4},
-        [CK_FORM_F16] = {CUDA_k_gemv_f16_n1, CUDA_k_gemv_f16_n4, 4},
-        [CK_FORM_BF16] = {CUDA_k_gemv_bf16_n1, CUDA_k_gemv_bf16_n4, 4},
-        [CK_FORM_Q8_0] = {CUDA_k_gemv_q8_0_n1, CUDA_k_gemv_q8_0_n4, 4},
-        [CK_FORM_Q4_0] = {CUDA_k_gemv_q4_0_n1, CUDA_k_gemv_q4_0_n4, 4},
-        [CK_FORM_Q4_K] = {CUDA_k_gemv_q4_k_n1, CUDA_k_gemv_q4_k_n4, 4},
-        [CK_FORM_Q5_K] = {CUDA_k_gemv_q5_k_n1, CUDA_k_gemv_q5_k_n4, 4},
-        [CK_FORM_Q6_K] = {CUDA_k_gemv_q6_k_n1, CUDA_k_gemv_q6_k_n4, 4}};
+        [CK_FORM_F32] = {CUDA_k_gemv_f32_n1, CUDA_k_gemv_f32_n4, 4, 0},
+        [CK_FORM_F16] = {CUDA_k_gemv_f16_n1, CUDA_k_gemv_f16_n4, 4, 0},
+        [CK_FORM_BF16] = {CUDA_k_gemv_bf16_n1, CUDA_k_gemv_bf16_n4, 4, 0},
+        [CK_FORM_Q8_0] = {CUDA_k_gemv_q8_0_n1, CUDA_k_gemv_q8_0_n4, 4, 0},
+        [CK_FORM_Q4_0] = {CUDA_k_gemv_q4_0_n1, CUDA_k_gemv_q4_0_n4, 4, 0},
+        [CK_FORM_Q4_K] = {CUDA_k_gemv_q4_k_n1, CUDA_k_gemv_q4_k_n4, 4, 0},
+        [CK_FORM_Q5_K] = {CUDA_k_gemv_q5_k_n1, CUDA_k_gemv_q5_k_n4, 4, 0},
+        [CK_FORM_Q6_K] = {CUDA_k_gemv_q6_k_n1, CUDA_k_gemv_q6_k_n4, 4, 0}};
     return all[form];
 }
 
@@ -34,24 +34,24 @@ static product_kernels kernels_in_halves(ck_form form, bool together) {
 
 static product_kernels kernels_of_pairs(ck_form form) {
     static const product_kernels all[CK_FORM_COUNT] = {
-        [CK_FORM_Q8_0] = {CUDA_k_gemv_q8_0_p1, CUDA_k_gemv_q8_0_p2, 2},
-        [CK_FORM_Q4_0] = {CUDA_k_gemv_q4_0_p1, CUDA_k_gemv_q4_0_p2, 2},
-        [CK_FORM_Q4_K] = {CUDA_k_gemv_q4_k_p1, CUDA_k_gemv_q4_k_p2, 2},
-        [CK_FORM_Q5_K] = {CUDA_k_gemv_q5_k_p1, CUDA_k_gemv_q5_k_p2, 2},
-        [CK_FORM_Q6_K] = {CUDA_k_gemv_q6_k_p1, CUDA_k_gemv_q6_k_p2, 2}};
+        [CK_FORM_Q8_0] = {CUDA_k_gemv_q8_0_p1, CUDA_k_gemv_q8_0_p2, 2, 0},
+        [CK_FORM_Q4_0] = {CUDA_k_gemv_q4_0_p1, CUDA_k_gemv_q4_0_p2, 2, 0},
+        [CK_FORM_Q4_K] = {CUDA_k_gemv_q4_k_p1, CUDA_k_gemv_q4_k_p2, 2, 0},
+        [CK_FORM_Q5_K] = {CUDA_k_gemv_q5_k_p1, CUDA_k_gemv_q5_k_p2, 2, 0},
+        [CK_FORM_Q6_K] = {CUDA_k_gemv_q6_k_p1, CUDA_k_gemv_q6_k_p2, 2, 0}};
     return all[form];
 }
 
 static product_kernels kernels_together(ck_form form) {
     static const product_kernels all[CK_FORM_COUNT] = {
-        [CK_FORM_F32] = {CUDA_k_gemvs_f32_n1, CUDA_k_gemvs_f32_n4, 4},
-        [CK_FORM_F16] = {CUDA_k_gemvs_f16_n1, CUDA_k_gemvs_f16_n4, 4},
-        [CK_FORM_BF16] = {CUDA_k_gemvs_bf16_n1, CUDA_k_gemvs_bf16_n4, 4},
-        [CK_FORM_Q8_0] = {CUDA_k_gemvs_q8_0_n1, CUDA_k_gemvs_q8_0_n4, 4},
-        [CK_FORM_Q4_0] = {CUDA_k_gemvs_q4_0_n1, CUDA_k_gemvs_q4_0_n4, 4},
-        [CK_FORM_Q4_K] = {CUDA_k_gemvs_q4_k_n1, CUDA_k_gemvs_q4_k_n4, 4},
-        [CK_FORM_Q5_K] = {CUDA_k_gemvs_q5_k_n1, CUDA_k_gemvs_q5_k_n4, 4},
-        [CK_FORM_Q6_K] = {CUDA_k_gemvs_q6_k_n1, CUDA_k_gemvs_q6_k_n4, 4}};
+        [CK_FORM_F32] = {CUDA_k_gemvs_f32_n1, CUDA_k_gemvs_f32_n4, 4, 0},
+        [CK_FORM_F16] = {CUDA_k_gemvs_f16_n1, CUDA_k_gemvs_f16_n4, 4, 0},
+        [CK_FORM_BF16] = {CUDA_k_gemvs_bf16_n1, CUDA_k_gemvs_bf16_n4, 4, 0},
+        [CK_FORM_Q8_0] = {CUDA_k_gemvs_q8_0_n1, CUDA_k_gemvs_q8_0_n4, 4, 0},
+        [CK_FORM_Q4_0] = {CUDA_k_gemvs_q4_0_n1, CUDA_k_gemvs_q4_0_n4, 4, 0},
+        [CK_FORM_Q4_K] = {CUDA_k_gemvs_q4_k_n1, CUDA_k_gemvs_q4_k_n4, 4, 0},
+        [CK_FORM_Q5_K] = {CUDA_k_gemvs_q5_k_n1, CUDA_k_gemvs_q5_k_n4, 4, 0},
+        [CK_FORM_Q6_K] = {CUDA_k_gemvs_q6_k_n1, CUDA_k_gemvs_q6_k_n4, 4, 0}};
     return all[form];
 }
 
